@@ -1,0 +1,1 @@
+"""Experiments: one question a module, each started as `python -m experiments.NAME`; see `python -m experiments`."""

@@ -1,0 +1,275 @@
+"""What a user would write instead: the notes' NumPy way, a PyTorch loop, a jitted flax step called from Python.
+
+Each contender is a generator `laps(work)`: it builds its networks, then every `next` trains each of them for
+`work.steps` more steps, recording the minibatch loss after each update, and gives the seconds that took and the
+seconds spent compiling before it. All do the same arithmetic on the same sizes, each in its own idiom.
+"""
+
+import itertools
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fnn.data import DataSet
+
+LR = {"sgd": 0.01, "momentum": 0.01, "adagrad": 0.01, "adam": 0.001}
+
+
+class Work(NamedTuple):
+    """rules × seeds networks of the given layer sizes, `steps` updates a lap on minibatches of `batch`."""
+
+    images: DataSet
+    sizes: tuple[int, ...]
+    rules: tuple[str, ...]
+    seeds: int
+    batch: int
+    steps: int
+
+
+class Lap(NamedTuple):
+    """Seconds for one lap of all networks, and seconds of compilation before it."""
+
+    seconds: float
+    compile_seconds: float = 0.0
+
+
+# -- the notes' way: layer objects, dictionaries of float64 arrays, a class an optimizer, one network after another --
+
+
+class _Affine:
+    def __init__(self, params, number):
+        self.params, self.w, self.b = params, f"W{number}", f"b{number}"
+
+    def forward(self, x):
+        self.x = x
+        return x @ self.params[self.w] + self.params[self.b]
+
+    def backward(self, dy, grads):
+        grads[self.w] = self.x.T @ dy
+        grads[self.b] = dy.sum(axis=0)
+        return dy @ self.params[self.w].T
+
+
+class _Relu:
+    def forward(self, x):
+        self.off = x <= 0
+        y = x.copy()
+        y[self.off] = 0
+        return y
+
+    def backward(self, dy, grads):
+        dy[self.off] = 0
+        return dy
+
+
+class _Network:
+    """The notes' multilayer net, which carries its weight decay along whatever λ is; here it is 0, as in §1.5."""
+
+    def __init__(self, sizes, rng, weight_decay=0.0):
+        self.params, self.layers, self.weight_decay = {}, [], weight_decay
+        for i, (n_in, n_out) in enumerate(itertools.pairwise(sizes), start=1):
+            self.params[f"W{i}"] = np.sqrt(2 / n_in) * rng.standard_normal((n_in, n_out))
+            self.params[f"b{i}"] = np.zeros(n_out)
+            self.layers += [_Affine(self.params, i), _Relu()]
+        self.layers.pop()
+
+    def loss(self, x, t):
+        for layer in self.layers:
+            x = layer.forward(x)
+        shifted = np.exp(x - x.max(axis=1, keepdims=True))
+        self.y = shifted / shifted.sum(axis=1, keepdims=True)
+        penalty = sum(0.5 * self.weight_decay * np.sum(w**2) for key, w in self.params.items() if key[0] == "W")
+        return -np.log(self.y[np.arange(len(t)), t] + 1e-7).mean() + penalty
+
+    def gradient(self, x, t):
+        self.loss(x, t)
+        dy = self.y.copy()
+        dy[np.arange(len(t)), t] -= 1
+        dy /= len(t)
+        grads = {}
+        for layer in reversed(self.layers):
+            dy = layer.backward(dy, grads)
+        return {key: g + self.weight_decay * self.params[key] if key[0] == "W" else g for key, g in grads.items()}
+
+
+class _Sgd:
+    def __init__(self, params):
+        pass
+
+    def update(self, params, grads):
+        for key in params:
+            params[key] -= LR["sgd"] * grads[key]
+
+
+class _Momentum:
+    def __init__(self, params):
+        self.v = {key: np.zeros_like(value) for key, value in params.items()}
+
+    def update(self, params, grads):
+        for key in params:
+            self.v[key] = 0.9 * self.v[key] - LR["momentum"] * grads[key]
+            params[key] += self.v[key]
+
+
+class _AdaGrad:
+    def __init__(self, params):
+        self.h = {key: np.zeros_like(value) for key, value in params.items()}
+
+    def update(self, params, grads):
+        for key in params:
+            self.h[key] += grads[key] * grads[key]
+            params[key] -= LR["adagrad"] * grads[key] / (np.sqrt(self.h[key]) + 1e-7)
+
+
+class _Adam:
+    def __init__(self, params):
+        self.t = 0
+        self.m = {key: np.zeros_like(value) for key, value in params.items()}
+        self.v = {key: np.zeros_like(value) for key, value in params.items()}
+
+    def update(self, params, grads):
+        self.t += 1
+        lr = LR["adam"] * np.sqrt(1 - 0.999**self.t) / (1 - 0.9**self.t)
+        for key in params:
+            self.m[key] += 0.1 * (grads[key] - self.m[key])
+            self.v[key] += 0.001 * (grads[key] ** 2 - self.v[key])
+            params[key] -= lr * self.m[key] / (np.sqrt(self.v[key]) + 1e-7)
+
+
+def numpy_laps(work: Work) -> Iterator[Lap]:
+    """The notes' listing: contenders share each minibatch, and train one after another."""
+    makers = {"sgd": _Sgd, "momentum": _Momentum, "adagrad": _AdaGrad, "adam": _Adam}
+    x = work.images.x_train.reshape(len(work.images.x_train), -1).astype(np.float32) / 255
+    y = work.images.y_train
+    rngs = [np.random.default_rng(seed) for seed in range(work.seeds)]
+    networks = [[_Network(work.sizes, rng) for _ in work.rules] for rng in rngs]
+    optimizers = [[makers[r](n.params) for r, n in zip(work.rules, row, strict=True)] for row in networks]
+    while True:
+        began = time.perf_counter()
+        losses = []
+        for _ in range(work.steps):
+            for rng, row, their in zip(rngs, networks, optimizers, strict=True):
+                picked = rng.choice(len(y), work.batch)
+                x_batch, t_batch = x[picked], y[picked]
+                for network, optimizer in zip(row, their, strict=True):
+                    optimizer.update(network.params, network.gradient(x_batch, t_batch))
+                    losses.append(network.loss(x_batch, t_batch))
+        yield Lap(time.perf_counter() - began)
+
+
+def torch_laps(work: Work) -> Iterator[Lap]:
+    """The usual eager PyTorch loop, a network at a time."""
+    import torch
+
+    makers: dict[str, Any] = {
+        "sgd": lambda p: torch.optim.SGD(p, LR["sgd"]),
+        "momentum": lambda p: torch.optim.SGD(p, LR["momentum"], momentum=0.9),
+        "adagrad": lambda p: torch.optim.Adagrad(p, LR["adagrad"]),
+        "adam": lambda p: torch.optim.Adam(p, LR["adam"]),
+    }
+
+    def network():
+        layers = []
+        for n_in, n_out in itertools.pairwise(work.sizes):
+            layers += [torch.nn.Linear(n_in, n_out), torch.nn.ReLU()]
+            torch.nn.init.kaiming_normal_(layers[-2].weight)
+        return torch.nn.Sequential(*layers[:-1])
+
+    x = torch.tensor(work.images.x_train.reshape(len(work.images.x_train), -1)).float() / 255
+    y = torch.tensor(work.images.y_train).long()
+    networks = [[network() for _ in work.rules] for _ in range(work.seeds)]
+    optimizers = [[makers[r](n.parameters()) for r, n in zip(work.rules, row, strict=True)] for row in networks]
+    while True:
+        began = time.perf_counter()
+        losses = []
+        for _ in range(work.steps):
+            for row, their in zip(networks, optimizers, strict=True):
+                picked = torch.randint(len(y), (work.batch,))
+                x_batch, t_batch = x[picked], y[picked]
+                for network_, optimizer in zip(row, their, strict=True):
+                    optimizer.zero_grad()
+                    torch.nn.functional.cross_entropy(network_(x_batch), t_batch).backward()
+                    optimizer.step()
+                    with torch.no_grad():
+                        losses.append(torch.nn.functional.cross_entropy(network_(x_batch), t_batch).item())
+        yield Lap(time.perf_counter() - began)
+
+
+def flax_laps(work: Work) -> Iterator[Lap]:
+    """A jitted flax.nnx step with optax, called from a Python loop, a network at a time."""
+    import jax
+    import jax.numpy as jnp
+    import optax
+    from flax import nnx
+
+    makers = {
+        "sgd": optax.sgd(LR["sgd"]),
+        "momentum": optax.sgd(LR["momentum"], 0.9),
+        "adagrad": optax.adagrad(LR["adagrad"]),
+        "adam": optax.adam(LR["adam"]),
+    }
+
+    def network(seed):
+        layers, he = [], nnx.initializers.he_normal()
+        rngs = nnx.Rngs(seed)
+        for n_in, n_out in itertools.pairwise(work.sizes):
+            layers += [nnx.Linear(n_in, n_out, kernel_init=he, rngs=rngs), nnx.relu]
+        return nnx.Sequential(*layers[:-1])
+
+    def loss(model, x, t):
+        return optax.softmax_cross_entropy_with_integer_labels(model(x), t).mean()
+
+    @nnx.jit
+    def step(model, optimizer, x, t):
+        optimizer.update(model, nnx.grad(loss)(model, x, t))
+        return loss(model, x, t)
+
+    @jax.jit
+    def pick(key, x, y):
+        picked = jax.random.randint(key, (work.batch,), 0, len(y))
+        return x[picked].astype(jnp.float32) / 255, y[picked]
+
+    x = jnp.asarray(work.images.x_train.reshape(len(work.images.x_train), -1))
+    y = jnp.asarray(work.images.y_train)
+    keys = [jax.random.key(seed) for seed in range(work.seeds)]
+    networks = [[network(seed) for _ in work.rules] for seed in range(work.seeds)]
+    optimizers = [
+        [nnx.Optimizer(n, makers[r], wrt=nnx.Param) for r, n in zip(work.rules, row, strict=True)] for row in networks
+    ]
+    began = time.perf_counter()
+    for row, their in zip(networks[:1], optimizers[:1], strict=True):
+        for model, optimizer in zip(row, their, strict=True):
+            step(model, optimizer, *pick(keys[0], x, y)).block_until_ready()
+    compile_seconds, done = time.perf_counter() - began, 0
+    while True:
+        began = time.perf_counter()
+        losses = []
+        for i in range(done, done + work.steps):
+            for key, row, their in zip(keys, networks, optimizers, strict=True):
+                batch = pick(jax.random.fold_in(key, i), x, y)
+                losses += [step(m, o, *batch) for m, o in zip(row, their, strict=True)]
+        np.asarray(losses)
+        done += work.steps
+        yield Lap(time.perf_counter() - began, compile_seconds)
+        compile_seconds = 0.0
+
+
+def fnn_laps(work: Work) -> Iterator[Lap]:
+    """Ours: every network of the lap in one program."""
+    import jax.numpy as jnp
+
+    from fnn import models, optim, sweep, tasks, train
+
+    rules = {name: optim.rule(f"{name}:book") for name in work.rules}
+    task = tasks.classification(lambda hp: models.multilayer(work.sizes[1:-1], work.sizes[-1]), work.batch)
+    forever = 10**9
+    runs = {n: train.training(task, r, forever, loss_after=True) for n, r in rules.items()}
+    hps = {name: train.Hyper(rule.hyper) for name, rule in rules.items()}
+    data = {"train": tasks.Split(jnp.asarray(work.images.x_train), jnp.asarray(work.images.y_train))}
+    for chunk in sweep.stream(runs, hps, sweep.seeds(work.seeds), data, forever, chunk=work.steps):
+        yield Lap(chunk.seconds, chunk.compile_seconds)
+
+
+CONTENDERS = {"numpy": numpy_laps, "torch": torch_laps, "flax": flax_laps, "fnn": fnn_laps}

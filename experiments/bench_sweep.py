@@ -1,0 +1,274 @@
+"""How fast do K networks train, beside what a user would write instead? (benchmark)
+
+The work is that of `optimizer_compare_mnist`: the notes' network, minibatches of 128, SGD, Momentum, AdaGrad and Adam
+on K/4 seeds each (K = 1: Adam alone), gathering, forward, backward and update, and the loss recorded after the update.
+The contenders take turns; every time is a median of laps, and beside them stands the best float32 matrix product that
+any of them reaches on this machine in the same run. Contenders whose package is not installed are left out, and named.
+
+Takes about four minutes on two cores.
+"""
+
+import importlib.util
+import itertools
+import multiprocessing
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from experiments import _cli
+from experiments._contenders import CONTENDERS, Work
+from fnn import data, plotting, results
+from fnn.errors import require
+from fnn.verdicts import Verdict, decide
+
+SIZES = (784, 100, 100, 100, 100, 10)
+RULES = ("sgd", "momentum", "adagrad", "adam")
+BATCH = 128
+CHUNK = 100
+TITLES = {"numpy": "NumPy, the notes' way", "torch": "PyTorch loop", "flax": "flax + optax, jitted step", "fnn": "fnn"}
+
+
+@dataclass(frozen=True)
+class Config(_cli.Options):
+    """Settings of the benchmark."""
+
+    networks: str = "1,4,16,64"
+    """Numbers of networks K, with commas between: 1, or multiples of 4."""
+    laps: int = 5
+    """Timed laps of each contender; the median counts. (--seeds has no meaning here.)"""
+    lap: int = 800
+    """Network-steps a lap, shared among the K networks."""
+
+    def check(self) -> None:
+        """Raise `InputError` for options that cannot be used."""
+        super().check()
+        require(self.laps >= 1, f"--laps is at least 1, not {self.laps}.")
+        require(self.lap >= 1, f"--lap is at least 1, not {self.lap}.")
+        require(bool(self.sizes()), "--networks names no number of networks.")
+
+    def sizes(self) -> list[int]:
+        """The numbers of networks asked for."""
+        asked = [part.strip() for part in self.networks.split(",") if part.strip()]
+        for part in asked:
+            good = part.isdecimal() and (int(part) == 1 or (int(part) > 0 and int(part) % len(RULES) == 0))
+            require(good, f"--networks takes 1 and multiples of {len(RULES)}, not {part!r}.")
+        return [int(part) for part in asked]
+
+
+QUICK = Config(networks="1,4", laps=2, lap=40, quick=True)
+
+
+def flop_per_step(batch: int = BATCH) -> int:
+    """Multiplications and additions in the matrix products of one network-step.
+
+    Forward twice (before and after the update) and two products a layer backward, but for the first, whose input
+    needs no gradient.
+    """
+    layers = [2 * batch * n_in * n_out for n_in, n_out in itertools.pairwise(SIZES)]
+    return 4 * sum(layers) - layers[0]
+
+
+def work(images: data.DataSet, networks: int, lap: int) -> Work:
+    """The K networks: all four rules on K/4 seeds, or Adam alone."""
+    rules = ("adam",) if networks == 1 else RULES
+    return Work(images, SIZES, rules, networks // len(rules), BATCH, max(5, lap // networks))
+
+
+def at_home(contender: str, w: Work) -> Work:
+    """The work in laps that suit the contender: a sweep goes on in chunks of 100 steps, a loop has none."""
+    return w._replace(steps=max(w.steps, CHUNK)) if contender == "fnn" else w
+
+
+def product_rates(present: list[str], n: int = 2048) -> list[float]:
+    """FLOP/s of an n × n float32 matrix product, by each library at hand."""
+    ones = np.ones((n, n), np.float32)
+    on_device, product = jnp.asarray(ones), jax.jit(jnp.matmul)
+    product(on_device, on_device).block_until_ready()
+    doings = [lambda: ones @ ones, lambda: product(on_device, on_device).block_until_ready()]
+    if "torch" in present:
+        import torch
+
+        tensor = torch.from_numpy(ones)
+        doings.append(lambda: tensor @ tensor)
+    rates = []
+    for do in doings:
+        began = time.perf_counter()
+        do()
+        rates.append(2 * n**3 / (time.perf_counter() - began))
+    return rates
+
+
+def peak_bytes(contender: str, w: Work) -> float:
+    """Memory that a fresh process needs for one lap beyond its imports and images; NaN where it cannot be told."""
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    child = context.Process(target=_report_memory, args=(queue, contender, w))
+    child.start()
+    child.join()
+    return queue.get() if child.exitcode == 0 else float("nan")
+
+
+def _report_memory(queue, contender, w):
+    _cli.prepare()
+    for package in {"torch": ("torch",), "flax": ("flax.nnx", "optax")}.get(contender, ()):
+        importlib.import_module(package)
+    before = _most_resident()
+    next(CONTENDERS[contender](w))
+    queue.put(_most_resident() - before)
+
+
+def _most_resident() -> float:
+    # getrusage would count the parent too: Linux hands its high-water mark down to a spawned child.
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return float("nan")
+    return 1024 * float(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
+
+
+def run(cfg: Config) -> xr.Dataset:
+    """Time every contender at every number of networks."""
+    images = _cli.load_data(cfg)
+    present = [c for c in CONTENDERS if c not in ("torch", "flax") or importlib.util.find_spec(c)]
+    absent = [c for c in CONTENDERS if c not in present]
+    counts = cfg.sizes()
+    _cli.headline(cfg, images, f"{', '.join(present)} at {', '.join(map(str, counts))} networks")
+    if absent:
+        print(f'Left out, not installed: {", ".join(absent)} (pip install "fnn[bench]").')
+    seconds = np.full((len(present), len(counts), cfg.laps), np.nan)
+    compile_seconds = np.full((len(present), len(counts)), np.nan)
+    memory = np.full((len(present), len(counts)), np.nan)
+    rates = []
+    with tqdm(total=len(present) * len(counts) * (cfg.laps + 1), unit="lap", disable=None, leave=False) as bar:
+        for k, networks in enumerate(counts):
+            w = work(images, networks, cfg.lap)
+            works = [at_home(c, w) for c in present]
+            laps = [CONTENDERS[c](w) for c, w in zip(present, works, strict=True)]
+            for c, contender in enumerate(laps):
+                compile_seconds[c, k] = next(contender).compile_seconds
+                bar.update()
+            for lap in range(cfg.laps):
+                rates += product_rates(present)
+                for c, contender in enumerate(laps):
+                    seconds[c, k, lap] = next(contender).seconds / works[c].steps / networks
+                    bar.update()
+            for contender in laps:
+                contender.close()  # pyright: ignore[reportAttributeAccessIssue]
+            memory[:, k] = [peak_bytes(c, w._replace(steps=5)) for c in present]
+    dims = ("contender", "networks")
+    ds = xr.Dataset(
+        {
+            "seconds": ((*dims, "lap"), seconds, {"long_name": "time per network-step", "units": "s"}),
+            "compile_seconds": (dims, compile_seconds, {"units": "s"}),
+            "peak_bytes": (dims, memory, {"units": "B"}),
+        },
+        {"contender": present, "networks": counts, "lap": np.arange(cfg.laps)},
+        {
+            "dataset": images.name,
+            "checksum": images.checksum,
+            "peak_flop_per_second": max(rates),
+            "flop_per_step": flop_per_step(),
+            "device": results.describe_devices(jax.local_devices()),
+            "complete": 1,
+        },
+    )
+    print(table(ds))
+    return ds
+
+
+def rows(ds: xr.Dataset) -> list[dict]:
+    """The measurements, a row a contender and number of networks."""
+    found = []
+    for contender, networks in itertools.product(ds.contender.values, ds.networks.values):
+        one = ds.sel(contender=contender, networks=networks)
+        seconds = float(one.seconds.median())
+        found.append(
+            {
+                "contender": str(contender),
+                "networks": int(networks),
+                "seconds": seconds,
+                "fraction_of_peak": ds.flop_per_step / seconds / ds.peak_flop_per_second,
+                "compile_seconds": float(one.compile_seconds),
+                "peak_bytes": float(one.peak_bytes),
+                "fnn_is_faster_by": seconds / float(ds.seconds.sel(contender="fnn", networks=networks).median()),
+            }
+        )
+    return found
+
+
+def tables(ds: xr.Dataset) -> dict[str, list[dict]]:
+    """The rows, as the file `benchmark.json`."""
+    return {"benchmark": rows(ds)}
+
+
+def table(ds: xr.Dataset) -> str:
+    """The rows, for people."""
+    lines = [
+        f"Best float32 matrix product: {ds.peak_flop_per_second / 1e9:.0f} GFLOP/s",
+        f"{'':28}{'networks':>9}{'µs/network-step':>17}{'of peak':>9}{'fnn faster by':>15}{'compile s':>11}{'MB':>7}",
+    ]
+    for row in rows(ds):
+        lines.append(
+            f"{TITLES[row['contender']]:28}{row['networks']:9d}{1e6 * row['seconds']:17.0f}"
+            f"{row['fraction_of_peak']:9.0%}{row['fnn_is_faster_by']:14.2f}×{row['compile_seconds']:11.1f}"
+            f"{row['peak_bytes'] / 1e6:7.0f}"
+        )
+    return "\n".join(lines)
+
+
+def figures(ds: xr.Dataset) -> dict[str, Figure]:
+    """Cost per network-step against the number of networks."""
+    fig = plotting.figure()
+    ax = plotting.axes(
+        fig, "Cost of training one network of many", "networks trained at once, K", "µs per network-step"
+    )
+    for i, contender in enumerate(ds.contender.values):
+        at = 1e6 * ds.seconds.sel(contender=contender)
+        middle = at.median("lap")
+        reach = np.abs(at.quantile([0, 1], "lap") - middle)
+        mark = {"color": plotting.colour(i), "marker": plotting.MARKERS[i], "capsize": 2, "markersize": 5}
+        ax.errorbar(ds.networks, middle, reach, label=TITLES[str(contender)], **mark)
+    limit = 1e6 * ds.flop_per_step / ds.peak_flop_per_second
+    ax.axhline(limit, color="0.4", linestyle="--", linewidth=1, label="matrix products at this machine's best rate")
+    ax.set(xscale="log", yscale="log")
+    ax.set_xticks(ds.networks.values, [str(k) for k in ds.networks.values])
+    ax.minorticks_off()
+    ticks = [t for t in (200, 500, 1000, 2000, 5000, 10000) if ax.get_ylim()[0] <= t <= ax.get_ylim()[1]]
+    ax.set_yticks(ticks, [f"{t:,}" for t in ticks])
+    plotting.legend(fig, 2)
+    plotting.caption(
+        fig,
+        f"{ds.device}, notes' network, minibatch {BATCH}; median of {ds.sizes['lap']} laps, bars from least to most",
+    )
+    return {"cost_per_network": fig}
+
+
+def verdicts(ds: xr.Dataset) -> list[Verdict]:
+    """How much faster ours is, lap by lap, where all four rules run."""
+    found = []
+    many = ds.seconds.where(ds.networks >= len(RULES), drop=True)
+    for contender, aim in (("torch", 2.5), ("numpy", 6.0)):
+        if contender in ds.contender and many.sizes["networks"]:
+            ratio = (many.sel(contender=contender) / many.sel(contender="fnn")).median("networks").values
+            found.append(
+                decide(
+                    f"fnn is at least {aim:g} × faster than {TITLES[contender]}",
+                    ratio - aim,
+                    "×",
+                    f"Measured {np.median(ratio):.2f} ×; from the aim {{effect}} {{unit}} [{{low}}, {{high}}], "
+                    "{seeds} laps.",
+                )
+            )
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(_cli.main(sys.modules[__name__]))

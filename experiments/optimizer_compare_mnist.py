@@ -1,0 +1,354 @@
+"""Which update rule learns MNIST fastest? (notes §1.5, figure 06 and its printed table)
+
+Trains the notes' network, 784-100-100-100-100-10 with ReLU and He's initial weights, by several rules from the same
+initial weights on the same minibatches, over many seeds at once. The loss recorded is that on the minibatch *after*
+the update.
+
+The notes say: Momentum, AdaGrad and Adam learn faster than SGD and about equally fast; AdaGrad slightly fastest.
+
+Takes about a minute for 10 seeds of 2,000 steps on two cores.
+"""
+
+import sys
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from experiments import _cli
+from fnn import interop, models, optim, plotting, sweep, tasks, train
+from fnn.data import DataSet
+from fnn.errors import require
+from fnn.rule import Rule
+from fnn.verdicts import Verdict, decide
+
+HIDDEN = (100, 100, 100, 100)
+TITLES = {
+    "sgd": "SGD",
+    "momentum": "Momentum",
+    "adagrad": "AdaGrad",
+    "adam": "Adam",
+    "rmsprop": "RMSProp",
+    "nesterov": "Nesterov",
+}
+ROW_EVERY = 100
+LAST = 200
+"""The final loss is the mean over so many last steps: one minibatch's loss is too noisy."""
+
+
+@dataclass(frozen=True)
+class Config(_cli.Options):
+    """Settings of the comparison; the defaults are the notes'."""
+
+    steps: int = 2000
+    """Updates per network."""
+    batch: int = 128
+    """Examples per update, drawn with replacement."""
+    optimizers: str = "sgd,momentum,adagrad,adam"
+    """Contenders, with commas between: NAME, or NAME:DIALECT for a form other than --dialect's."""
+    dialect: str = "book"
+    """Whose form of the rules: book (the notes' listings; a rule without one keeps its own) or own (optax's)."""
+    twins: bool = False
+    """Train each rule's optax twin beside it and report the largest difference."""
+
+    def check(self) -> None:
+        """Raise `InputError` for options that cannot be used."""
+        super().check()
+        require(self.steps >= 1, f"--steps is at least 1, not {self.steps}.")
+        require(self.batch >= 1, f"--batch is at least 1, not {self.batch}.")
+        require(self.dialect in ("book", "own"), f"--dialect is book or own, not {self.dialect!r}.")
+        names = self.names()
+        require(bool(names), "--optimizers names no optimizer.")
+        twice = sorted({name for name in names if names.count(name) > 1})
+        require(not twice, f"--optimizers names {', '.join(twice)} more than once.")
+        for spec in self.specs().values():
+            optim.rule(spec)
+            if self.twins:
+                interop.twin(spec)
+
+    def names(self) -> list[str]:
+        """The contenders as they were asked for."""
+        return [name.strip() for name in self.optimizers.split(",") if name.strip()]
+
+    def specs(self) -> dict[str, str]:
+        """For each contender the rule and dialect it stands for."""
+        return {
+            name: f"{name}:book"
+            if self.dialect == "book" and ":" not in name and "book" in optim.dialects(name)
+            else name.removesuffix(":own")
+            for name in self.names()
+        }
+
+
+QUICK = Config(seeds=2, steps=200, dataset="mnist_5k", quick=True)
+
+
+def contenders(cfg: Config) -> dict[str, Rule]:
+    """The rules that race, by name; twins, where asked for, as "NAME = optax"."""
+    ours = {name: optim.rule(spec) for name, spec in cfg.specs().items()}
+    twins = {f"{name} = optax": interop.twin(spec) for name, spec in cfg.specs().items()} if cfg.twins else {}
+    return ours | twins
+
+
+def splits(images: DataSet) -> dict[str, tasks.Split]:
+    """The data set as the task takes it."""
+    return {
+        "train": tasks.Split(jnp.asarray(images.x_train), jnp.asarray(images.y_train)),
+        "test": tasks.Split(jnp.asarray(images.x_test), jnp.asarray(images.y_test)),
+    }
+
+
+def run(cfg: Config) -> xr.Dataset:
+    """Train all contenders over all seeds in one program; prints the notes' table as it goes."""
+    images = _cli.load_data(cfg)
+    require(
+        cfg.batch <= len(images.x_train),
+        f"--batch is at most the {len(images.x_train):,} training images of {images.name}, not {cfg.batch:,}.",
+    )
+    rules = contenders(cfg)
+    task = tasks.classification(lambda hp: models.multilayer(HIDDEN, 10), cfg.batch)
+    chunks = sweep.stream(
+        {n: train.training(task, r, cfg.steps, loss_after=True, evaluate_at=(cfg.steps,)) for n, r in rules.items()},
+        {name: train.Hyper(rule.hyper) for name, rule in rules.items()},
+        sweep.seeds(cfg.seeds),
+        splits(images),
+        cfg.steps,
+        chunk=min(ROW_EVERY, cfg.steps),
+    )
+    _cli.headline(cfg, images, f"{len(rules) * cfg.seeds} networks ({len(rules)} rules × {cfg.seeds} seeds)")
+    print("iteration" + "".join(f"{title(name):>18}" for name in cfg.names()))
+    records, seconds, compile_seconds, complete = [], 0.0, 0.0, True
+    with tqdm(total=cfg.steps, unit="step", disable=None, leave=False) as bar:
+        try:
+            for chunk in chunks:
+                records.append(chunk.record)
+                seconds += chunk.seconds
+                compile_seconds += chunk.compile_seconds
+                losses = (chunk.record[name]["loss"][:, 0].mean() for name in cfg.names())
+                bar.write(f"{chunk.steps.start:9d}" + "".join(f"{loss:18.4f}" for loss in losses))
+                bar.update(len(chunk.steps))
+        except KeyboardInterrupt:
+            complete = False
+            if not records:
+                raise
+    ds = label(cfg, images, records).assign_attrs(
+        complete=int(complete), train_seconds=round(seconds, 2), compile_seconds=round(compile_seconds, 2)
+    )
+    print(summary(ds))
+    return ds
+
+
+def label(cfg: Config, images: DataSet, records: list[dict]) -> xr.Dataset:
+    """The chunks of the race as one labelled data set: dims optimizer, seed, step (the notes' iteration, from 0)."""
+    names = cfg.names()
+
+    def over_steps(quantity, suffix=""):
+        """[optimizer, seed, step]"""
+        return np.stack([np.concatenate([r[n + suffix][quantity] for r in records], axis=1) for n in names])
+
+    loss = over_steps("loss")
+    seeds_and_steps = {"seed": np.arange(cfg.seeds), "step": np.arange(loss.shape[-1])}
+    ds = xr.Dataset(
+        {
+            "loss": (
+                ("optimizer", "seed", "step"),
+                loss,
+                {"long_name": "minibatch loss after the update", "units": "nats"},
+            )
+        },
+        {"optimizer": names, **seeds_and_steps},
+        {"dataset": images.name, "checksum": images.checksum, "source": images.source, "batch": cfg.batch},
+    )
+    for split in ("train", "test"):
+        for what, units in (("loss", "nats"), ("accuracy", "1")):
+            ds[f"{split}_{what}"] = ("optimizer", "seed"), over_steps(f"{split}_{what}")[..., -1], {"units": units}
+    ds["diverged_at"] = first_not_finite(ds.loss)
+    if cfg.twins:
+        ds["twin_loss"] = ("optimizer", "seed", "step"), over_steps("loss", " = optax"), ds.loss.attrs
+    return ds
+
+
+def first_not_finite(loss: xr.DataArray) -> xr.DataArray:
+    """The first step whose loss is infinite or not a number; −1 where there is none."""
+    bad = ~xr.apply_ufunc(np.isfinite, loss)
+    return bad.argmax("step").where(bad.any("step"), -1).astype(np.int32)
+
+
+def title(name: str) -> str:
+    """A contender's name as people write it."""
+    head, _, rest = name.partition(":")
+    return TITLES.get(head, head) + (f" ({rest})" if rest else "")
+
+
+def look(ds: xr.Dataset, name: str) -> int:
+    """A contender's number among the colours and markers: the notes' four keep theirs whoever races beside them."""
+    known = list(TITLES)
+    rest = [str(other) for other in ds.optimizer.values if other not in known]
+    return known.index(name) if name in known else len(known) + rest.index(name)
+
+
+def about(ds: xr.Dataset) -> str:
+    """The caption that every figure of this experiment carries."""
+    seeds = f"{ds.sizes['seed']} seed{'s' * (ds.sizes['seed'] > 1)}"
+    diverged = int((ds.diverged_at >= 0).sum())
+    lost = f" · {diverged} diverged runs left out from there on" if diverged else ""
+    return f"{ds.dataset} · minibatch {ds.batch} · {seeds}, paired{lost}"
+
+
+def figures(ds: xr.Dataset) -> dict[str, Figure]:
+    """Figure 06 as in the notes, the same losses on a log axis with their spread, and the accuracies at the end."""
+    made = {"06_loss": figure_06(ds), "06_loss_log": log_losses(ds)}
+    if np.isfinite(ds.test_accuracy).all():
+        made["accuracy"] = accuracies(ds)
+    if "twin_loss" in ds:
+        made["twins"] = twin_differences(ds)
+    return made
+
+
+def figure_06(ds: xr.Dataset) -> Figure:
+    """The notes' figure: smoothed loss, linear from 0 to 1, a marker every 100 iterations."""
+    fig = plotting.figure()
+    ax = plotting.axes(fig, "Training loss of each update rule (notes, figure 06)", "iterations", "loss (nats)")
+    for name in ds.optimizer.values:
+        loss = plotting.smooth(ds.loss.sel(optimizer=name).values)
+        plotting.curve(ax, ds.step.values, loss, title(name), look(ds, name), markers=100)
+    ax.set(ylim=(0, 1), xlim=(0, ds.sizes["step"]))
+    plotting.legend(fig)
+    plotting.caption(fig, f"{about(ds)}; mean with its 95 % interval, smoothed over 11 iterations")
+    return fig
+
+
+def log_losses(ds: xr.Dataset) -> Figure:
+    """The same losses on a log axis, smoothed more, where the late differences show."""
+    fig = plotting.figure()
+    ax = plotting.axes(fig, "Training loss of each update rule, log scale", "iterations", "loss (nats)")
+    window = 31
+    for name in ds.optimizer.values:
+        loss = plotting.smooth(ds.loss.sel(optimizer=name).values, window)
+        plotting.curve(ax, ds.step.values, loss, title(name), look(ds, name))
+    ax.set(yscale="log", xlim=(0, ds.sizes["step"]))
+    plotting.legend(fig)
+    plotting.caption(fig, f"{about(ds)}; mean with its 95 % interval, smoothed over {window} iterations")
+    return fig
+
+
+def accuracies(ds: xr.Dataset) -> Figure:
+    """Accuracy at the end on the training and the test set, every seed a dot."""
+    fig = plotting.figure(7.0, 1.2 + 0.6 * ds.sizes["optimizer"])
+    ax = plotting.axes(fig, f"Accuracy after {ds.sizes['step']:,} iterations", "accuracy (%)", "")
+    for i, name in enumerate(ds.optimizer.values):
+        for split, lift, marker in (("train", 0.15, "o"), ("test", -0.15, "D")):
+            values = 100 * ds[f"{split}_accuracy"].sel(optimizer=name).values
+            at = np.full(len(values), i + lift)
+            colour = plotting.colour(look(ds, name))
+            filled = colour if split == "test" else "none"
+            ax.scatter(values, at, s=22, marker=marker, facecolors=filled, edgecolors=colour, linewidths=0.9)
+            ax.annotate(
+                f"{split} {values.mean():.2f}",
+                (1, i + lift),
+                xycoords=("axes fraction", "data"),
+                xytext=(6, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize="small",
+                color="0.25",
+            )
+    ax.set_yticks(range(ds.sizes["optimizer"]), [title(n) for n in ds.optimizer.values])
+    ax.invert_yaxis()
+    plotting.caption(
+        fig, f"{about(ds)}; a dot a seed: open circles on the training set, filled diamonds on the test set"
+    )
+    return fig
+
+
+def twin_differences(ds: xr.Dataset) -> Figure:
+    """How far our losses and those of the optax twins drift apart, in float32."""
+    fig = plotting.figure()
+    ax = plotting.axes(fig, "Our rules beside their optax twins", "iterations", "largest |loss − twin's loss| (nats)")
+    gap = abs(ds.loss - ds.twin_loss).max("seed")
+    for name in ds.optimizer.values:
+        # Equal losses have no place on a log axis; they are drawn on its floor.
+        ax.plot(
+            ds.step,
+            np.maximum(gap.sel(optimizer=name), 1e-9),
+            color=plotting.colour(look(ds, name)),
+            label=title(name),
+            linewidth=0.9,
+        )
+    ax.set(yscale="log", xlim=(0, ds.sizes["step"]))
+    plotting.legend(fig)
+    plotting.caption(
+        fig, f"{about(ds)}; float32, where rounding differs by a unit in the last place and training amplifies it"
+    )
+    return fig
+
+
+def summary(ds: xr.Dataset) -> str:
+    """The final numbers, a line a contender."""
+    last = min(LAST, ds.sizes["step"])
+    lines = [f"{'':>12}{f'loss, last {last}':>18}{'train accuracy':>18}{'test accuracy':>18}{'diverged':>12}"]
+    for name in ds.optimizer.values:
+        one = ds.sel(optimizer=name)
+        numbers = float(one.loss[:, -last:].mean()), float(one.train_accuracy.mean()), float(one.test_accuracy.mean())
+        lines.append(
+            f"{title(name):>12}{numbers[0]:18.4f}{numbers[1]:18.2%}{numbers[2]:18.2%}"
+            f"{int((one.diverged_at >= 0).sum()):>9} of {one.sizes['seed']}"
+        )
+    if "twin_loss" in ds:
+        gap = abs(ds.loss - ds.twin_loss)
+        for name in ds.optimizer.values:
+            one = gap.sel(optimizer=name)
+            lines.append(
+                f"{title(name)} and its optax twin differ by at most {float(one.max()):.1e} nats in any step's loss "
+                f"({float(one[:, :LAST].max()):.1e} in the first {min(LAST, one.sizes['step'])})."
+            )
+    return "\n".join(lines)
+
+
+def verdicts(ds: xr.Dataset) -> list[Verdict]:
+    """The notes' claims about figure 06, at the notes' settings."""
+    loss = ds.loss.mean("step")
+    found = []
+
+    def of(name):
+        return loss.sel(optimizer=name).values
+
+    present = [n for n in ("momentum", "adagrad", "adam") if n in ds.optimizer]
+    if "sgd" in ds.optimizer:
+        for name in present:
+            found.append(
+                decide(
+                    f"{title(name)} learns faster than SGD",
+                    of("sgd") - of(name),
+                    "nats",
+                    "Its mean loss over the run is {effect} {unit} better [{low}, {high}], {seeds} paired seeds.",
+                )
+            )
+            accuracy = 100 * (ds.test_accuracy.sel(optimizer=name) - ds.test_accuracy.sel(optimizer="sgd")).values
+            if np.isfinite(accuracy).all():
+                found.append(
+                    decide(
+                        f"{title(name)} ends with a higher test accuracy than SGD",
+                        accuracy,
+                        "points",
+                        "The difference is {effect} {unit} [{low}, {high}], {seeds} paired seeds.",
+                    )
+                )
+    for name in ("momentum", "adam"):
+        if {name, "adagrad"} <= set(present):
+            found.append(
+                decide(
+                    f"AdaGrad learns slightly faster than {title(name)}",
+                    of(name) - of("adagrad"),
+                    "nats",
+                    "Its mean loss over the run is {effect} {unit} better [{low}, {high}], {seeds} paired seeds.",
+                )
+            )
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(_cli.main(sys.modules[__name__]))

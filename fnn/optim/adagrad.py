@@ -1,0 +1,59 @@
+"""AdaGrad. Duchi, Hazan & Singer 2011, Figure 1 (diagonal form); the notes' §1.3.
+
+    h ← h + g²
+    optax   w ← w − lr · g / √(h + eps)     h starts at 0.1; no step where h = 0
+    book    w ← w − lr · g / (√h + eps)     h starts at 0, eps 1e-7
+    torch   the book's, with eps 1e-10
+
+No setting of `optax.adagrad` gives the book's form: eps stands inside its root.
+
+When not to use it: on long runs, since h only grows and the steps die out like 1/√t.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from fnn.rule import leafwise
+from fnn.types import Scalar
+
+
+class Hyper(NamedTuple):
+    """lr: step size; h0: where the sum of squares starts; eps: keeps the divisor from 0."""
+
+    lr: Scalar = 0.01
+    h0: Scalar = 0.1
+    eps: Scalar = 1e-7
+
+
+def init(hp: Hyper, w: Array):
+    return jnp.full_like(w, hp.h0)
+
+
+def update(hp: Hyper, t: Array, g: Array, h: Array, w: Array):
+    h = h + g**2
+    return jnp.where(h > 0, -hp.lr * g / jnp.sqrt(h + hp.eps), 0), h
+
+
+class BookHyper(NamedTuple):
+    """lr: step size; eps: keeps the divisor from 0."""
+
+    lr: Scalar = 0.01
+    eps: Scalar = 1e-7
+
+
+def book_init(hp: BookHyper, w: Array):
+    return jnp.zeros_like(w)
+
+
+def book_update(hp: BookHyper, t: Array, g: Array, h: Array, w: Array):
+    h = h + g**2
+    return -hp.lr * g / (jnp.sqrt(h) + hp.eps), h
+
+
+adagrad = leafwise(Hyper(), init, update)
+DIALECTS = {
+    "book": leafwise(BookHyper(), book_init, book_update),
+    "torch": leafwise(BookHyper(eps=1e-10), book_init, book_update),
+}

@@ -1,0 +1,53 @@
+"""Adam. Kingma & Ba 2015, arXiv:1412.6980, Algorithm 1; the notes leave its section (§1.4) empty.
+
+    m ← b1 · m + (1 − b1) · g       v ← b2 · v + (1 − b2) · g²
+    paper   w ← w − lr · m̂ / (√v̂ + eps),   m̂ = m / (1 − b1ᵗ),   v̂ = v / (1 − b2ᵗ)     (also optax, torch)
+    book    w ← w − lr_t · m / (√v + eps),  lr_t = lr · √(1 − b2ᵗ) / (1 − b1ᵗ),   eps 1e-7
+
+The book's is the paper's faster form (end of §2), whose eps stands beside the uncorrected √v: the paper's with
+eps_t = eps / √(1 − b2ᵗ), so the first steps of tiny gradients are shorter.
+
+When not to use it: where weight decay matters, since an L2 term is rescaled with the gradient.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from fnn.rule import leafwise
+from fnn.types import Scalar
+
+
+class Hyper(NamedTuple):
+    """lr: step size; b1, b2: what is kept of the mean and the mean square, in [0, 1); eps: keeps the divisor from 0."""
+
+    lr: Scalar = 1e-3
+    b1: Scalar = 0.9
+    b2: Scalar = 0.999
+    eps: Scalar = 1e-8
+
+
+def init(hp: Hyper, w: Array):
+    return jnp.zeros_like(w), jnp.zeros_like(w)
+
+
+def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array], w: Array):
+    m, v = s
+    m = hp.b1 * m + (1 - hp.b1) * g
+    v = hp.b2 * v + (1 - hp.b2) * g**2
+    m_hat = m / (1 - hp.b1**t)
+    v_hat = v / (1 - hp.b2**t)
+    return -hp.lr * m_hat / (jnp.sqrt(v_hat) + hp.eps), (m, v)
+
+
+def book_update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array], w: Array):
+    m, v = s
+    m = hp.b1 * m + (1 - hp.b1) * g
+    v = hp.b2 * v + (1 - hp.b2) * g**2
+    lr_t = hp.lr * jnp.sqrt(1 - hp.b2**t) / (1 - hp.b1**t)
+    return -lr_t * m / (jnp.sqrt(v) + hp.eps), (m, v)
+
+
+adam = leafwise(Hyper(), init, update)
+DIALECTS = {"book": leafwise(Hyper(eps=1e-7), init, book_update)}

@@ -1,0 +1,43 @@
+"""Nesterov's accelerated gradient, at the looked-ahead point. Nesterov 1983; Sutskever et al. 2013, eq. 3–4.
+
+    optax   v ← mu · v + g        w ← w − lr · (g + mu · v)     (also torch)
+    book    v ← mu · v − lr · g   w ← w + mu · v − lr · g
+
+The parameters kept are the looked-ahead ones, where the gradient is taken (Bengio et al. 2013, arXiv:1212.0901,
+eq. 7). Equal while lr stands still, as for momentum.
+
+When not to use it: with very noisy gradients, where looking ahead along noise gains nothing over momentum.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from fnn.rule import leafwise
+from fnn.types import Scalar
+
+
+class Hyper(NamedTuple):
+    """lr: step size; mu: what is kept of the velocity each step, in [0, 1)."""
+
+    lr: Scalar = 0.01
+    mu: Scalar = 0.9
+
+
+def init(hp: Hyper, w: Array):
+    return jnp.zeros_like(w)
+
+
+def update(hp: Hyper, t: Array, g: Array, v: Array, w: Array):
+    v = hp.mu * v + g
+    return -hp.lr * (g + hp.mu * v), v
+
+
+def book_update(hp: Hyper, t: Array, g: Array, v: Array, w: Array):
+    v = hp.mu * v - hp.lr * g
+    return hp.mu * v - hp.lr * g, v
+
+
+nesterov = leafwise(Hyper(), init, update)
+DIALECTS = {"book": leafwise(Hyper(), init, book_update)}

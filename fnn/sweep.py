@@ -1,0 +1,155 @@
+"""Sweeps: one run vmapped over hyperparameters × seeds, rules side by side, in chunks, over every device.
+
+What depends on the seed alone (initial weights, minibatches, masks) is computed once a seed and shared by all
+hyperparameters and all rules. So every comparison is *paired*: same start, same batches for each contender.
+"""
+
+import itertools
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from fnn.errors import require
+from fnn.train import Record, Run, advance
+from fnn.types import Hyper, Keys
+
+
+def grid(hyper: Hyper, **axes: Sequence[float]) -> Hyper:
+    """Every combination of the named hyperparameters, the rest as in `hyper`: each leaf `[G]`, last axis fastest.
+
+    `grid(adam.hyper, lr=[1e-3, 1e-2], b1=[0.0, 0.9])` has G = 4.
+    """
+    unknown = [name for name in axes if name not in hyper._fields]
+    require(not unknown, f"There is no hyperparameter {', '.join(unknown)}; there are {', '.join(hyper._fields)}.")
+    empty = [name for name, values in axes.items() if not len(values)]
+    require(not empty, f"The grid has no value for {', '.join(empty)}.")
+    points = [hyper._replace(**dict(zip(axes, point, strict=True))) for point in itertools.product(*axes.values())]
+    return jax.tree.map(lambda *values: jnp.asarray(values), *points)
+
+
+def seeds(n: int, first: int = 0) -> Keys:
+    """Keys of seeds first, first + 1, …: `[n]`. A seed's key does not depend on how many there are."""
+    require(n >= 1, f"A sweep needs at least 1 seed, not {n}.")
+    return jax.vmap(jax.random.key)(jnp.arange(first, first + n))
+
+
+def sweep(f: Callable[..., Any], hps: Hyper, keys: Keys, *rest: Any) -> Any:
+    """`f(hp, key, *rest)` over hps `[G]` × keys `[S]`: every result with leading axes `[G, S]`.
+
+    Seeds are the outer map, so what depends on the key alone is computed S times and not G · S times.
+    """
+    shared = (None,) * len(rest)
+    return jax.vmap(jax.vmap(f, (0, None, *shared)), (None, 0, *shared), 1)(hps, keys, *rest)
+
+
+def over_hypers(run: Run) -> Run:
+    """The run of many hyperparameter settings at once: every leaf of hp, state and record gains a leading axis G."""
+    return Run(
+        jax.vmap(run.start, (0, None, None)),
+        jax.vmap(run.step, (0, None, None, 0, None)),
+    )
+
+
+class Chunk(NamedTuple):
+    """A stretch of steps of all networks.
+
+    steps: the numbers of its steps.
+    record: for each run its record, NumPy arrays `[S, len(steps), …]` with the run's own axes (settings) last.
+    state: for each run its networks after it, leading axis S; good until the next chunk is asked for, which reuses
+        the memory.
+    seconds, compile_seconds: what the chunk took to run, and to compile beforehand.
+    """
+
+    steps: range
+    record: dict[str, Record]
+    state: dict[str, Any]
+    seconds: float
+    compile_seconds: float
+
+
+def stream(
+    runs: Mapping[str, Run],
+    hps: Mapping[str, Any],
+    keys: Keys,
+    data: Any,
+    steps: int,
+    *,
+    chunk: int = 100,
+    at_once: int | None = None,
+    devices: Sequence[Any] | None = None,
+) -> Iterator[Chunk]:
+    """Train every run at its `hps` for every key, `chunk` steps at a time, with the seeds spread over the devices.
+
+    Runs differ in what is compiled (their rules, say); settings that differ in numbers only belong into one run, by
+    `over_hypers`. All runs see the same keys, so they are paired: the same weights at the start, the same minibatches.
+    A run of a seed stays on one device and devices never talk, so the numbers do not depend on how many there are.
+    Where the seeds do not divide evenly, the last device repeats some and drops them again; where there are more
+    devices than seeds, the runs are dealt out to them too.
+    at_once: seeds that a device steps together. By default 1 on CPU, where a network then stays in the cache from step
+        to step while it trains, and all of them on other devices, which have the arithmetic to fill.
+    """
+    require(steps >= 1, f"A sweep needs at least 1 step, not {steps}.")
+    require(chunk >= 1, f"A chunk needs at least 1 step, not {chunk}.")
+    require(at_once is None or at_once >= 1, f"A device steps at least 1 seed at once, not {at_once}.")
+    devices = jax.local_devices() if devices is None else list(devices)
+    at_once = at_once or (1 if devices[0].platform == "cpu" else len(keys))
+    hands = min(len(runs), max(1, len(devices) // len(keys)))
+    dealt = [{name: runs[name] for name in list(runs)[hand::hands]} for hand in range(hands)]
+    lanes = [
+        _lane(mine, hps, keys, data, _ranges(steps, chunk), at_once, devices[hand::hands])
+        for hand, mine in enumerate(dealt)
+    ]
+    for numbers in _ranges(steps, chunk):
+        began = time.perf_counter()
+        parts = [next(lane) for lane in lanes]  # every lane is under way before the first is waited for
+        state = {name: after for states, _, _ in parts for name, after in states.items()}
+        found = {name: record for _, records, _ in parts for name, record in records.items()}
+        record = jax.tree.map(lambda a: np.asarray(a)[: len(keys)], {name: found[name] for name in runs})
+        compile_seconds = sum(seconds for _, _, seconds in parts)
+        yield Chunk(numbers, record, state, time.perf_counter() - began - compile_seconds, compile_seconds)
+
+
+def _ranges(steps, chunk):
+    return (range(first, min(first + chunk, steps)) for first in range(0, steps, chunk))
+
+
+def _lane(runs, hps, keys, data, chunks, at_once, devices):
+    """Some of the runs on some of the devices: after each chunk (state, record, compile seconds), not waited for."""
+    n, d = len(keys), min(len(keys), len(devices))
+    mesh = jax.make_mesh((d,), ("seed",), (AxisType.Auto,), devices=devices[:d])
+    one_a_seed, everywhere = NamedSharding(mesh, P("seed")), NamedSharding(mesh, P())
+    keys = jax.device_put(keys[jnp.arange(-(-n // d) * d) % n], one_a_seed)
+    hps, data = jax.device_put(({name: jax.tree.map(jnp.asarray, hps[name]) for name in runs}, data), everywhere)
+
+    def start(key, state, hps, data, numbers):
+        return {name: run.start(hps[name], key, data) for name, run in runs.items()}
+
+    def go_on(key, state, hps, data, numbers):
+        # One loop a run rather than one for all: see `at_once` in `stream`.
+        done = {name: advance(run, hps[name], key, data, state[name], numbers) for name, run in runs.items()}
+        return {name: s for name, (s, _) in done.items()}, {name: r for name, (_, r) in done.items()}
+
+    def program(f):
+        def share(keys, state, *everything):
+            each = lambda mine: f(*mine, *everything)
+            return jax.lax.map(each, (keys, state), batch_size=None if at_once == 1 else at_once)
+
+        specs = (P("seed"), P("seed"), P(), P(), P())
+        spread = jax.shard_map(share, mesh=mesh, in_specs=specs, out_specs=P("seed"), check_vma=False)
+        return jax.jit(spread, donate_argnums=1)
+
+    state, compiled = program(start)(keys, (), hps, data, ()), {}
+    for numbers in chunks:
+        arguments = (keys, state, hps, data, jax.device_put(np.arange(numbers.start, numbers.stop), everywhere))
+        began = time.perf_counter()
+        if len(numbers) not in compiled:
+            compiled[len(numbers)] = program(go_on).lower(*arguments).compile()
+        compile_seconds = time.perf_counter() - began
+        state, record = compiled[len(numbers)](*arguments)
+        yield state, record, compile_seconds

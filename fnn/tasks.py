@@ -1,0 +1,97 @@
+"""Tasks: what is learnt, as pure functions of a data set, a network and a loss."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, UInt8
+
+from fnn.errors import require
+from fnn.layers import Layer
+from fnn.losses import accuracy, l2_penalty, softmax_cross_entropy
+from fnn.types import Hyper, Key, Params, Scalar
+
+
+class Task(NamedTuple):
+    """What a run learns. `hp` are the task's own traced numbers (λ, a dropout ratio, a weight scale; may be empty).
+
+    init:    `(hp, key, data) -> (params, stats)`
+    batch:   `(key, data) -> batch`
+    loss:    `(hp, params, stats, batch, key, train) -> (loss, stats)`
+    metrics: `(hp, params, stats, data) -> {name: scalar}`, on whole splits
+    """
+
+    init: Callable[[Hyper, Key, Any], tuple[Params, Any]]
+    batch: Callable[[Key, Any], Any]
+    loss: Callable[[Hyper, Params, Any, Any, Key | None, bool], tuple[Scalar, Any]]
+    metrics: Callable[[Hyper, Params, Any, Any], Mapping[str, Scalar]]
+
+
+class Split(NamedTuple):
+    """Part of a data set: images `[n, height, width]` or rows `[n, features]` (uint8 0…255), labels `[n]`."""
+
+    x: UInt8[Array, "n ..."]
+    y: Int[Array, " n"]
+
+
+def rows(x: UInt8[Array, "n ..."]) -> Float[Array, "n features"]:
+    """Bytes 0…255 as rows of numbers 0…1."""
+    return x.reshape(len(x), -1).astype(jnp.float32) / 255
+
+
+def classification(
+    network: Callable[[Hyper], Layer],
+    batch_size: int,
+    *,
+    weight_decay: Callable[[Hyper], Scalar] | None = None,
+    block: int = 1000,
+) -> Task:
+    """Classify the examples of `data["train"]` (a `Split`) by softmax cross-entropy.
+
+    network: `hp -> Layer`; called while tracing, so its numbers may be swept.
+    batch_size: examples a step, drawn with replacement as in the notes.
+    weight_decay: `hp -> λ`, adding ½ λ ‖W‖² to the loss; None leaves the term out.
+    block: examples evaluated at once, which bounds the memory that `metrics` takes.
+    Its metrics are `SPLIT_loss` (without the penalty) and `SPLIT_accuracy` for every split in `data`.
+    """
+    require(batch_size >= 1, f"A minibatch needs at least 1 example, not {batch_size}.")
+    require(block >= 1, f"A block needs at least 1 example, not {block}.")
+
+    def init(hp, key, data):
+        n_in = data["train"].x[0].size
+        return network(hp).init(key, jax.ShapeDtypeStruct((batch_size, n_in), jnp.float32))
+
+    def batch(key, data):
+        split = data["train"]
+        picked = jax.random.randint(key, (batch_size,), 0, len(split.y))
+        return rows(split.x[picked]), split.y[picked]
+
+    def loss(hp, params, stats, batch, key, train):
+        x, y = batch
+        logits, stats = network(hp).apply(params, stats, x, key, train)
+        penalty = 0.0 if weight_decay is None else weight_decay(hp) * l2_penalty(params)
+        return softmax_cross_entropy(logits, y) + penalty, stats
+
+    def metrics(hp, params, stats, data):
+        def score(split):
+            logits, _ = network(hp).apply(params, stats, rows(split.x), None, False)
+            return jnp.stack([softmax_cross_entropy(logits, split.y), accuracy(logits, split.y)])
+
+        scores = {name: averaged(score, split, block) for name, split in data.items()}
+        return {f"{name}_{what}": s[i] for name, s in scores.items() for i, what in enumerate(("loss", "accuracy"))}
+
+    return Task(init, batch, loss, metrics)
+
+
+def averaged(score: Callable[[Split], Array], split: Split, block: int) -> Array:
+    """The mean of `score` over a split, taken `block` examples at a time."""
+    n = len(split.y)
+    whole = n - n % block
+    blocks = jax.tree.map(lambda a: a[:whole].reshape(whole // block, block, *a.shape[1:]), split)
+    total = jnp.float32(0)
+    if whole:
+        total += jax.lax.map(score, blocks).sum(0) * block
+    if whole < n:
+        total += score(jax.tree.map(lambda a: a[whole:], split)) * (n - whole)
+    return total / n

@@ -1,0 +1,17 @@
+"""Every annotation of fnn is checked while the tests run, in float64 where a test asks for it."""
+
+import jax
+import pytest
+from jaxtyping import install_import_hook
+
+# Before any test imports fnn: shapes and types of every call are checked from here on.
+install_import_hook("fnn", "beartype.beartype")
+
+jax.config.update("jax_numpy_rank_promotion", "allow")
+
+
+@pytest.fixture
+def x64():
+    """float64 for one test."""
+    with jax.enable_x64(True):
+        yield

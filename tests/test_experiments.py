@@ -1,0 +1,214 @@
+"""Every experiment at tiny size, from its command line: files, table, exit codes, one sentence for bad options."""
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments import __main__ as listing
+from experiments import _cli, optimizer_compare_mnist
+from fnn import results
+
+ROOT = Path(__file__).parents[1]
+EXPERIMENTS = listing.questions()
+
+
+def command(name, *options, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", f"experiments.{name}", *map(str, options)],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def race(tmp_path_factory):
+    """A tiny race with twins, from the command line."""
+    out = tmp_path_factory.mktemp("race")
+    names = "sgd,momentum,nesterov,adagrad,rmsprop,adam,adam:own"
+    done = command(
+        "optimizer_compare_mnist", "--seeds", 3, "--steps", 120, "--batch", 32, "--optimizers", names, "--twins",
+        "--dataset", "mnist_5k", "--out", out,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return out / "optimizer_compare_mnist", done.stdout
+
+
+def test_the_race_leaves_labelled_results(race):
+    folder, _ = race
+    ds = results.load(folder)
+    assert dict(ds.loss.sizes) == {"optimizer": 7, "seed": 3, "step": 120}
+    assert ds.test_accuracy.dims == ds.train_accuracy.dims == ("optimizer", "seed")
+    assert np.isfinite(ds.loss).all()
+    assert (ds.diverged_at == -1).all()
+    assert (ds.train_accuracy > ds.train_accuracy.min() - 1).all()
+    start, end = ds.loss[..., :10].mean("step"), ds.loss[..., -10:].mean("step")
+    assert (end < start).all()
+    names = {p.name for p in folder.iterdir()}
+    assert {"metrics.nc", "provenance.json", "verdicts.json", "06_loss.png", "06_loss.svg", "twins.png"} <= names
+    told = json.loads((folder / "provenance.json").read_text())
+    assert told["dataset"] == "mnist_5k"
+    assert told["checksum"] == ds.checksum
+    assert told["config"]["steps"] == 120
+
+
+def test_the_race_is_paired_and_agrees_with_optax(race):
+    ds = results.load(race[0])
+    # The first update differs between rules, the batch and weights before it do not: SGD and book Momentum coincide.
+    np.testing.assert_allclose(ds.loss.sel(optimizer="sgd")[:, 0], ds.loss.sel(optimizer="momentum")[:, 0], rtol=1e-6)
+    # In float32 training soon amplifies the last bit; the float64 trajectories are in test_parity.py.
+    np.testing.assert_allclose(ds.loss[..., :6], ds.twin_loss[..., :6], rtol=1e-4)
+
+
+def test_the_race_prints_the_notes_table(race):
+    out = race[1].splitlines()
+    assert out[0].startswith("mnist_5k: 4,000 training and 1,000 test images")
+    assert "42 networks" in out[1]
+    assert out[2].split()[:3] == ["iteration", "SGD", "Momentum"]
+    assert [line.split()[0] for line in out[3:5]] == ["0", "100"]
+    ds = results.load(race[0])
+    np.testing.assert_allclose(
+        float(out[4].split()[1]), float(ds.loss.sel(optimizer="sgd", step=100).mean()), atol=1e-4
+    )
+
+
+def test_figures_are_remade_from_the_saved_data_alone(race, monkeypatch):
+    folder, _ = race
+    before = (folder / "verdicts.json").read_bytes()
+    (folder / "06_loss.png").unlink()
+    monkeypatch.setattr(optimizer_compare_mnist, "run", None)
+    monkeypatch.setattr(_cli, "prepare", lambda: None)
+    assert _cli.main(optimizer_compare_mnist, ["--redraw", "--out", str(folder.parent)]) == 0
+    assert (folder / "06_loss.png").is_file()
+    assert (folder / "verdicts.json").read_bytes() == before
+
+
+BAD = {
+    "--seeds 0": "--seeds is at least 1, not 0",
+    "--steps -5": "--steps is at least 1, not -5",
+    "--batch 0": "--batch is at least 1, not 0",
+    "--batch 4001 --dataset mnist_5k": "--batch is at most the 4,000 training images of mnist_5k, not 4,001",
+    "--optimizers adma": "There is no optimizer 'adma'; there are adagrad",
+    "--optimizers adam:torhc": "adam has no dialect 'torhc'",
+    "--optimizers sgd,,sgd": "--optimizers names sgd more than once",
+    "--optimizers ,": "--optimizers names no optimizer",
+    "--dialect klingon": "--dialect is book or own, not 'klingon'",
+    "--dataset mnits": "data set 'mnits' is unknown",
+    "--data-dir /nowhere": "must be a folder that exists",
+    "--out /proc/there": "cannot be written",
+    "--redraw": "There are no results in",
+}
+
+
+@pytest.mark.parametrize("options", BAD)
+def test_bad_options_get_one_sentence(options, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(_cli, "prepare", lambda: None)
+    assert _cli.main(optimizer_compare_mnist, options.split()) == 2
+    said = capsys.readouterr()
+    assert BAD[options] in said.err
+    assert len(said.err.splitlines()) == 1
+    assert said.err.startswith("optimizer_compare_mnist: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bad_option_ends_the_process_with_2(tmp_path):
+    done = command("optimizer_compare_mnist", "--seeds", 0, "--out", tmp_path / "x")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "x").exists()
+    assert command("optimizer_compare_mnist", "--sedes", 3).returncode == 2
+
+
+def test_an_interrupt_keeps_what_is_done(tmp_path):
+    """Ctrl-C after the first row: the steps so far are saved beside, never over, a whole result."""
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "experiments.optimizer_compare_mnist", "--seeds", "2", "--steps", "100000",
+         "--batch", "32", "--optimizers", "sgd", "--dataset", "mnist_5k", "--out", str(tmp_path)],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.split()[:1] == ["100"]:
+            break
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "Interrupted: the steps done are kept" in out
+    ds = results.load(tmp_path / "optimizer_compare_mnist" / "interrupted")
+    assert 100 < ds.sizes["step"] < 100000
+    assert np.isfinite(ds.loss).all()
+    assert not (tmp_path / "optimizer_compare_mnist" / "metrics.nc").exists()
+
+
+def test_a_diverged_run_is_a_result():
+    """A learning rate that explodes is marked, and the figures and verdicts still come."""
+    import xarray as xr
+
+    loss = np.ones((2, 3, 300), np.float32)
+    loss[0, 1, 40:] = np.nan
+    loss[0, 2, 7] = np.inf
+    ds = xr.Dataset(
+        {"loss": (("optimizer", "seed", "step"), loss)},
+        {"optimizer": ["sgd", "adam"], "seed": range(3), "step": range(300)},
+        {"dataset": "mnist", "batch": 128},
+    )
+    ds["diverged_at"] = optimizer_compare_mnist.first_not_finite(ds.loss)
+    np.testing.assert_array_equal(ds.diverged_at, [[-1, 40, 7], [-1, -1, -1]])
+    for name in ("train_accuracy", "test_accuracy"):
+        ds[name] = ("optimizer", "seed"), np.full((2, 3), 0.5)
+    assert "2 of 3" in optimizer_compare_mnist.summary(ds)
+    assert optimizer_compare_mnist.verdicts(ds)[0].outcome == "depends"
+    for figure in optimizer_compare_mnist.figures(ds).values():
+        figure.canvas.draw()
+
+
+def test_the_benchmark_at_tiny_size(tmp_path):
+    done = command("bench_sweep", "--quick", "--networks", "4", "--lap", 8, "--laps", 2, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "bench_sweep" / "benchmark.json").read_text())
+    ours = [row for row in rows if row["contender"] == "fnn"]
+    assert [row["networks"] for row in ours] == [4]
+    for row in rows:
+        assert {"contender", "networks", "seconds", "fraction_of_peak", "compile_seconds", "peak_bytes"} <= set(row)
+        assert 0 < row["seconds"] < 10
+        assert 0 < row["fraction_of_peak"] < 1
+    assert all(row["compile_seconds"] > 0 for row in ours)
+    assert {"numpy", "fnn"} <= {row["contender"] for row in rows}
+
+
+@pytest.mark.parametrize("networks", ["0", "3", "-4", "x", ",", "1.5"])
+def test_the_benchmark_refuses_odd_numbers_of_networks(networks, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    module = importlib.import_module("experiments.bench_sweep")
+    assert _cli.main(module, [f"--networks={networks}"]) == 2
+    assert "--networks" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_keeps_the_contract(name):
+    module = importlib.import_module(f"experiments.{name}")
+    assert EXPERIMENTS[name].rstrip(")").count("?") >= 1, "the docstring's first line is the question"
+    assert "Takes" in (module.__doc__ or ""), "the docstring says how long it takes"
+    assert issubclass(module.Config, _cli.Options)
+    assert module.QUICK.quick
+    for function in ("run", "figures", "verdicts"):
+        assert callable(getattr(module, function))
+
+
+def test_the_list_names_every_experiment():
+    done = subprocess.run([sys.executable, "-m", "experiments"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for name in EXPERIMENTS:
+        assert name in done.stdout

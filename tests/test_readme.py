@@ -1,0 +1,52 @@
+"""The README is true: its example runs, its new optimizer works, its files and commands are there."""
+
+import re
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.__main__ import questions
+from fnn import optim
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.S)
+
+
+def test_the_ten_lines_run(capsys):
+    exec(compile(BLOCKS[0], "README.md", "exec"), {})
+    losses = np.array(capsys.readouterr().out.strip("[] \n").split(), float)
+    assert losses.shape == (3,)
+    assert losses[1] < losses[0], "ten times the step learns more in 200 steps"
+
+
+def test_the_optimizer_to_add_is_one():
+    names = {}
+    exec(compile(BLOCKS[1], "README.md", "exec"), names)
+    rule = names["sign_descent"]
+    update, _ = rule.update(rule.hyper, jnp.array([2.0, -3.0]), rule.init(rule.hyper, jnp.zeros(2)), jnp.zeros(2))
+    np.testing.assert_allclose(update, [-0.001, 0.001])
+
+
+def test_every_link_leads_somewhere():
+    links = re.findall(r"\]\(([^)]+)\)", README)
+    assert links
+    for link in links:
+        assert (ROOT / link).is_file(), link
+
+
+def test_every_rule_and_experiment_is_in_its_table():
+    for name in optim.names():
+        assert f"| `{name}` |" in README
+        for dialect in optim.dialects(name):
+            assert re.search(rf"\| `{name}` \|[^|]*\b{dialect}\b", README), (name, dialect)
+    for name in questions():
+        assert f"| `{name}` |" in README
+
+
+def test_the_two_commands_are_one_line_each():
+    commands = [line for line in README.splitlines() if line.startswith("python3 -m venv")]
+    assert len(commands) == 2
+    assert "experiments.optimizer_compare_mnist" in commands[0]
+    assert "pytest" in commands[1]

@@ -1,0 +1,197 @@
+"""Sweeps: vmapped runs are single runs, contenders are paired, one that diverges disturbs nobody."""
+
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnn import models, optim, sweep, tasks, train
+from fnn.errors import InputError
+
+STEPS, SEEDS = 12, 3
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 10, 300)
+    x = rng.integers(0, 60, (300, 4, 4))
+    x.reshape(300, 16)[np.arange(300), y] += 190
+    return {"train": tasks.Split(jnp.asarray(x, jnp.uint8), jnp.asarray(y, jnp.int32))}
+
+
+def watched_task():
+    """The usual task, recording a fingerprint of the minibatch in place of metrics."""
+    return tasks.classification(lambda hp: models.multilayer((12, 12), 10), 16)
+
+
+def race(rules, **options):
+    return {n: train.training(watched_task(), r, STEPS, **options) for n, r in rules.items()}
+
+
+def collect(runs, hps, data, *, seeds=SEEDS, chunk=5, at_once=None):
+    """All chunks of a stream, joined along the steps."""
+    chunks = list(sweep.stream(runs, hps, sweep.seeds(seeds), data, STEPS, chunk=chunk, at_once=at_once))
+    assert [i for c in chunks for i in c.steps] == list(range(STEPS))
+    return jax.tree.map(lambda *a: np.concatenate(a, axis=1), *(c.record for c in chunks))
+
+
+RULES = {n: optim.rule(n) for n in ("sgd", "momentum", "adagrad:book", "adam")}
+
+
+def test_grid_is_every_combination():
+    hps = sweep.grid(optim.rule("momentum").hyper, lr=[0.1, 0.2], mu=[0.0, 0.5, 0.9])
+    np.testing.assert_allclose(hps.lr, [0.1] * 3 + [0.2] * 3)
+    np.testing.assert_allclose(hps.mu, [0.0, 0.5, 0.9] * 2)
+    one = sweep.grid(optim.rule("adam").hyper, lr=[0.5])
+    assert one.b2.shape == (1,)
+
+
+@pytest.mark.parametrize(
+    ("axes", "message"), [({"rate": [1.0]}, "no hyperparameter rate"), ({"lr": []}, "no value for lr")]
+)
+def test_grid_names_what_is_wrong(axes, message):
+    with pytest.raises(InputError, match=message):
+        sweep.grid(optim.rule("sgd").hyper, **axes)
+
+
+def test_a_sweep_is_a_run_for_each_point():
+    f = lambda hp, key, a: hp["lr"] * jax.random.normal(key, (2,)) + a
+    hps, keys = {"lr": jnp.array([1.0, 2.0, 3.0])}, sweep.seeds(4)
+    out = sweep.sweep(f, hps, keys, 7.0)
+    assert out.shape == (3, 4, 2)
+    for g in range(3):
+        for s in range(4):
+            np.testing.assert_allclose(out[g, s], f({"lr": hps["lr"][g]}, keys[s], 7.0), rtol=1e-6)
+
+
+def test_what_depends_on_the_seed_alone_is_computed_once_a_seed():
+    """In the compiled program the draw has the seeds' axis and not the hyperparameters'."""
+    f = lambda hp, key: hp * jax.random.normal(key, (5,))
+    text = jax.jit(sweep.sweep, static_argnums=0).lower(f, jnp.ones(7), sweep.seeds(3)).as_text()
+    assert "tensor<3x5x" in text
+    assert "tensor<3x7x5xui32>" not in text
+    assert "tensor<7x3x5xui32>" not in text
+
+
+def test_seeds_do_not_depend_on_their_number():
+    as_data = jax.random.key_data
+    np.testing.assert_array_equal(as_data(sweep.seeds(5))[:3], as_data(sweep.seeds(3)))
+    np.testing.assert_array_equal(as_data(sweep.seeds(2, first=3)), as_data(sweep.seeds(5))[3:])
+
+
+def test_contenders_start_alike_and_see_the_same_minibatches(data):
+    """Pairing: weights at step 0 are identical across rules and settings; so are batches, seen through lr = 0."""
+    hps = {n: train.Hyper(sweep.grid(r.hyper, lr=[0.0, 0.1])) for n, r in RULES.items()}
+    runs = {n: sweep.over_hypers(train.training(watched_task(), r, STEPS)) for n, r in RULES.items()}
+    key = jax.random.key(0)
+    weights = [jax.tree.leaves(runs[n].start(hps[n], key, data).params) for n in RULES]
+    for others in weights:
+        for a, b in zip(weights[0], others, strict=True):
+            np.testing.assert_array_equal(a, b)
+            np.testing.assert_array_equal(a[0], a[1])
+
+    record = collect(runs, hps, data)
+    still = [record[n]["loss"][:, :, 0] for n in RULES]  # with lr = 0 only the minibatch moves the loss
+    for loss in still[1:]:
+        np.testing.assert_allclose(loss, still[0], rtol=1e-6)
+    assert np.all(np.ptp(still[0], axis=1) > 0), "minibatches change from step to step"
+    assert np.all(np.ptp(still[0], axis=0) > 0), "and from seed to seed"
+
+
+def test_vmapped_runs_are_single_runs(data):
+    hps = {n: train.Hyper(r.hyper) for n, r in RULES.items()}
+    record = collect(race(RULES, loss_after=True), hps, data)
+    for name, rule in RULES.items():
+        run = train.training(watched_task(), rule, STEPS, loss_after=True)
+        for s in range(SEEDS):
+            _, alone = train.train(run, STEPS, hps[name], sweep.seeds(SEEDS)[s], data)
+            np.testing.assert_allclose(record[name]["loss"][s], alone["loss"], rtol=1e-5)
+
+
+def test_chunks_and_seeds_at_once_do_not_show(data):
+    hps = {n: train.Hyper(r.hyper) for n, r in RULES.items()}
+    whole, parts, abreast = (
+        collect(race(RULES), hps, data, chunk=c, at_once=k) for c, k in ((STEPS, 1), (5, 1), (5, 2))
+    )
+    jax.tree.map(np.testing.assert_array_equal, whole, parts)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), whole, abreast)
+
+
+def test_a_diverged_network_disturbs_nobody(data):
+    rule = optim.rule("sgd")
+    run = sweep.over_hypers(train.training(watched_task(), rule, STEPS))
+
+    def losses(*lrs):
+        return collect({"sgd": run}, {"sgd": train.Hyper(sweep.grid(rule.hyper, lr=lrs))}, data)["sgd"]["loss"]
+
+    with_it, without = losses(0.1, 1e30, 0.01), losses(0.1, 0.02, 0.01)
+    assert not np.isfinite(with_it[:, -1, 1]).any()
+    np.testing.assert_array_equal(with_it[..., [0, 2]], without[..., [0, 2]])
+
+
+def test_new_values_do_not_recompile(data):
+    traces = []
+    run = train.training(watched_task(), optim.rule("sgd"), STEPS)
+
+    def step(*arguments):
+        traces.append(1)
+        return run.step(*arguments)
+
+    f = jax.jit(
+        lambda hps: sweep.sweep(
+            lambda hp, key: train.train(train.Run(run.start, step), STEPS, hp, key, data)[1]["loss"],
+            hps,
+            sweep.seeds(2),
+        )
+    )
+    first = f(train.Hyper(sweep.grid(optim.rule("sgd").hyper, lr=[0.1, 0.2])))
+    before = len(traces)
+    second = f(train.Hyper(sweep.grid(optim.rule("sgd").hyper, lr=[0.3, 0.4])))
+    assert len(traces) == before
+    assert np.any(first != second)
+
+
+@pytest.mark.parametrize(
+    ("steps", "chunk", "seeds", "message"),
+    [
+        (0, 5, 1, "at least 1 step"),
+        (5, 0, 1, "at least 1 step"),
+        (5, 5, 0, "at least 1 seed"),
+    ],
+)
+def test_sizes_are_checked(data, steps, chunk, seeds, message):
+    with pytest.raises(InputError, match=message):
+        next(sweep.stream(race(RULES), {}, sweep.seeds(seeds), data, steps, chunk=chunk))
+
+
+PROGRAM = """
+import sys
+sys.path.insert(0, {tests!r})
+import jax
+jax.config.update("jax_num_cpu_devices", {devices})
+import numpy as np
+import test_sweep as t
+from fnn import train
+hps = {{n: train.Hyper(r.hyper) for n, r in t.RULES.items()}}
+record = t.collect(t.race(t.RULES), hps, t.data.__wrapped__(), seeds=3)
+assert len(jax.local_devices()) == {devices}
+np.save({out!r}, np.stack([record[n]["loss"] for n in t.RULES]))
+"""
+
+
+def test_the_number_of_devices_does_not_show(tmp_path):
+    """3 seeds on 1, 2, 4 and 7 devices: uneven shares are padded, and on 7 the rules are dealt out as well."""
+    found = []
+    for devices in (1, 2, 4, 7):
+        out = str(tmp_path / f"{devices}.npy")
+        folder = str(__import__("pathlib").Path(__file__).parent)
+        program = PROGRAM.format(devices=devices, out=out, tests=folder)
+        subprocess.run([sys.executable, "-c", program], check=True, cwd=folder + "/..", timeout=300)
+        found.append(np.load(out))
+    assert found[0].shape == (len(RULES), 3, STEPS)
+    for other in found[1:]:
+        np.testing.assert_allclose(other, found[0], rtol=1e-5)

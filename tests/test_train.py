@@ -1,0 +1,129 @@
+"""A run: one scan that resumes anywhere, evaluates where asked, and schedules what it is told to."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnn import interop, models, optim, schedules, tasks, train
+from fnn.errors import InputError
+
+SGD = optim.rule("sgd")
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Small images whose class can be read off them."""
+    rng = np.random.default_rng(0)
+
+    def split(n):
+        y = rng.integers(0, 10, n)
+        x = rng.integers(0, 40, (n, 4, 4))
+        x.reshape(n, 16)[np.arange(n), y] += 200
+        return tasks.Split(jnp.asarray(x, jnp.uint8), jnp.asarray(y, jnp.int32))
+
+    return {"train": split(200), "test": split(70)}
+
+
+def task(**options):
+    return tasks.classification(lambda hp: models.multilayer((12,), 10, **options), 16)
+
+
+def whole(run, steps, data, hp=None, seed=0):
+    hp = train.Hyper(SGD.hyper) if hp is None else hp
+    return train.train(run, steps, hp, jax.random.key(seed), data)
+
+
+def test_training_learns(data):
+    run = train.training(task(), optim.rule("adam"), 300, evaluate_at=(300,))
+    state, record = whole(run, 300, data, train.Hyper(optim.rule("adam").hyper._replace(lr=0.01)))
+    assert record["loss"].shape == (300,)
+    assert record["loss"][-20:].mean() < record["loss"][:20].mean() / 5
+    assert record["test_accuracy"][-1] > 0.9
+    assert state.params[0].w.shape == (12, 16)
+
+
+def test_resuming_is_running_through(data):
+    """Steps are numbered and draw from their numbers, so where a run was cut does not show."""
+    run, hp, key = (
+        train.training(task(), optim.rule("momentum"), 20),
+        train.Hyper(optim.rule("momentum").hyper),
+        jax.random.key(3),
+    )
+    state, record = train.train(run, 20, hp, key, data)
+    half, first = train.advance(run, hp, key, data, run.start(hp, key, data), jnp.arange(8))
+    rest, second = train.advance(run, hp, key, data, half, jnp.arange(8, 20))
+    jax.tree.map(np.testing.assert_array_equal, state, rest)
+    np.testing.assert_array_equal(record["loss"], np.concatenate([first["loss"], second["loss"]]))
+
+
+def test_the_loss_is_on_the_minibatch_before_or_after_the_update(data):
+    t, hp, key = task(), train.Hyper(SGD.hyper), jax.random.key(5)
+    before, after = (train.training(t, SGD, 2, loss_after=flag) for flag in (False, True))
+    start = before.start(hp, key, data)
+    batch = t.batch(jax.random.fold_in(jax.random.split(key, 3)[1], 0), data)
+    state, record = before.step(hp, key, data, start, jnp.asarray(0))
+    _, record_after = after.step(hp, key, data, start, jnp.asarray(0))
+    np.testing.assert_allclose(record["loss"], t.loss((), start.params, start.stats, batch, None, True)[0], rtol=1e-6)
+    np.testing.assert_allclose(
+        record_after["loss"], t.loss((), state.params, state.stats, batch, None, False)[0], rtol=1e-6
+    )
+    assert record_after["loss"] < record["loss"]
+
+
+def test_evaluation_happens_where_asked_and_nowhere_else(data):
+    t = task(normalize="before")
+    state, record = whole(train.training(t, SGD, 12, evaluate_at=(1, 7, 12)), 12, data)
+    asked = np.zeros(12, bool)
+    asked[[0, 6, 11]] = True
+    for name in ("train_loss", "train_accuracy", "test_loss", "test_accuracy"):
+        np.testing.assert_array_equal(np.isfinite(record[name]), asked)
+        np.testing.assert_allclose(record[name][-1], t.metrics((), state.params, state.stats, data)[name], rtol=1e-6)
+
+
+def test_a_schedule_reaches_rule_and_task(data):
+    """A schedule on the whole `Hyper`: learning rate and weight decay, each its own way."""
+
+    class Decay(NamedTuple):
+        weight_decay: float = 1.0
+
+    t = tasks.classification(lambda hp: models.multilayer((12,), 10), 16, weight_decay=lambda hp: hp.weight_decay)
+    hp = train.Hyper(SGD.hyper, Decay())
+    frozen = schedules.on("rule.lr", schedules.steps(0.0, 0.5))
+    run = train.training(t, SGD, 10, schedule=frozen)
+    half, _ = train.advance(run, hp, jax.random.key(0), data, run.start(hp, jax.random.key(0), data), jnp.arange(5))
+    end, _ = train.train(run, 10, hp, jax.random.key(0), data)
+    jax.tree.map(np.testing.assert_array_equal, half.params, end.params)
+
+    lifted = train.training(t, SGD, 10, schedule=schedules.on("task.weight_decay", schedules.steps(0.0, 0.5)))
+    plain = train.training(t, SGD, 10)
+    a, b = (train.train(r, 10, hp, jax.random.key(0), data)[1]["loss"] for r in (lifted, plain))
+    np.testing.assert_array_equal(a[:5], b[:5])
+    assert np.all(a[5:] < b[5:] - 1)
+
+
+def test_an_optax_transformation_runs_wherever_a_rule_runs(data):
+    ours, theirs = optim.rule("adam"), interop.twin("adam")
+    losses = [whole(train.training(task(), r, 50), 50, data, train.Hyper(r.hyper))[1]["loss"] for r in (ours, theirs)]
+    np.testing.assert_allclose(*losses, rtol=1e-4)
+
+
+def test_noise_and_statistics_are_carried(data):
+    """Batch norm's running averages move, dropout draws a new mask each step, inference draws none."""
+    run = train.training(task(normalize="before", dropout_ratio=0.3), SGD, 30)
+    state, record = whole(run, 30, data)
+    running = state.stats[1]
+    assert np.all(running.mean != 0)
+    assert np.all(np.isfinite(record["loss"]))
+    again = whole(run, 30, data)[1]["loss"]
+    np.testing.assert_array_equal(record["loss"], again)
+    assert np.any(record["loss"] != whole(run, 30, data, seed=1)[1]["loss"])
+
+
+def test_steps_are_checked():
+    with pytest.raises(InputError, match="at least 1 step"):
+        train.training(task(), SGD, 0)
+    with pytest.raises(InputError, match=r"after 1 to 10 updates, not after \[0, 11\]"):
+        train.training(task(), SGD, 10, evaluate_at=(0, 5, 11))
