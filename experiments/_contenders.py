@@ -161,7 +161,7 @@ def numpy_laps(work: Work) -> Iterator[Lap]:
 
 def torch_laps(work: Work) -> Iterator[Lap]:
     """The usual eager PyTorch loop, a network at a time."""
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     makers: dict[str, Any] = {
         "sgd": lambda p: torch.optim.SGD(p, LR["sgd"]),
@@ -202,7 +202,7 @@ def flax_laps(work: Work) -> Iterator[Lap]:
     import jax
     import jax.numpy as jnp
     import optax
-    from flax import nnx
+    from flax import nnx  # pyright: ignore[reportMissingImports]
 
     makers = {
         "sgd": optax.sgd(LR["sgd"]),

@@ -94,7 +94,7 @@ def product_rates(present: list[str], n: int = 2048) -> list[float]:
     product(on_device, on_device).block_until_ready()
     doings = [lambda: ones @ ones, lambda: product(on_device, on_device).block_until_ready()]
     if "torch" in present:
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]
 
         tensor = torch.from_numpy(ones)
         doings.append(lambda: tensor @ tensor)
