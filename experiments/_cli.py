@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -76,6 +77,9 @@ def main(module: ModuleType, argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted before there was anything to keep.", file=sys.stderr)
+        return 130
 
 
 def _run(module: ModuleType, name: str, cfg: Any) -> int:
@@ -87,7 +91,8 @@ def _run(module: ModuleType, name: str, cfg: Any) -> int:
         # A part of a run never takes the place of a whole one.
         folder = folder if complete else folder / "interrupted"
         seconds = round(time.perf_counter() - began, 2)
-        written += results.save_data(folder, measured, results.provenance(cfg, seconds=seconds, **measured.attrs))
+        folder, saved = _keep(folder, measured, results.provenance(cfg, seconds=seconds, **measured.attrs))
+        written += saved
     saved = results.load(folder)
     verdicts = module.verdicts(saved)
     tables = module.tables(saved) if hasattr(module, "tables") else {}
@@ -101,6 +106,17 @@ def _run(module: ModuleType, name: str, cfg: Any) -> int:
     return 0
 
 
+def _keep(folder: Path, measured: Any, provenance: dict[str, Any]) -> tuple[Path, list[Path]]:
+    """Save the data in `folder`, or elsewhere if the disk has filled up while they were made."""
+    try:
+        return folder, results.save_data(folder, measured, provenance)
+    except InputError as error:
+        shelter = Path(tempfile.mkdtemp(prefix="fnn-")) / folder.name
+        saved = results.save_data(shelter, measured, provenance)
+        print(f"{error} The results are kept in {shelter} instead.", file=sys.stderr)
+        return shelter, saved
+
+
 def load_data(cfg: Options) -> data.DataSet:
     """The data set that the options name."""
     return data.load(cfg.dataset, cfg.data_dir)
@@ -109,6 +125,6 @@ def load_data(cfg: Options) -> data.DataSet:
 def headline(cfg: Options, images: data.DataSet, work: str) -> None:
     """The honest first lines: which data, how many networks, on what."""
     n, m = len(images.x_train), len(images.x_test)
-    missed = " (full MNIST was not to be had)" if cfg.dataset == "auto" and images.name != "mnist" else ""
+    missed = ", since full MNIST was not to be had" if cfg.dataset == "auto" and images.name != "mnist" else ""
     print(f"{images.name}: {n:,} training and {m:,} test images from {images.source}{missed}")
     print(f"{work} on {results.describe_devices(jax.local_devices())}", flush=True)

@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from experiments import __main__ as listing
 from experiments import _cli, optimizer_compare_mnist
@@ -153,10 +155,46 @@ def test_an_interrupt_keeps_what_is_done(tmp_path):
     assert not (tmp_path / "optimizer_compare_mnist" / "metrics.nc").exists()
 
 
+def stub(measured):
+    """An experiment that has measured this, or is interrupted."""
+
+    def run(cfg):
+        if measured is None:
+            raise KeyboardInterrupt
+        return measured
+
+    return types.SimpleNamespace(
+        __spec__=None,
+        __name__="stub",
+        __doc__="Is anything lost?",
+        Config=_cli.Options,
+        run=run,
+        verdicts=lambda ds: [],
+        figures=lambda ds: {},
+    )
+
+
+def test_a_disk_that_fills_up_meanwhile_costs_nothing(tmp_path, monkeypatch, capsys):
+    """The data go to the temporary folder when their own place refuses them after the work is done."""
+    monkeypatch.setattr(_cli, "prepare", lambda: None)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / "out" / "stub" / "metrics.nc").mkdir(parents=True)  # a place that no file can take
+    measured = xr.Dataset({"loss": ("step", np.arange(3.0))}, attrs={"complete": 1})
+    assert _cli.main(stub(measured), ["--out", str(tmp_path / "out")]) == 0
+    (shelter,) = tmp_path.glob("fnn-*/stub")
+    xr.testing.assert_identical(results.load(shelter), measured)
+    assert f"kept in {shelter}" in capsys.readouterr().err
+
+
+def test_an_early_interrupt_is_a_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(_cli, "prepare", lambda: None)
+    assert _cli.main(stub(None), ["--out", str(tmp_path)]) == 130
+    assert capsys.readouterr().err == "stub: interrupted before there was anything to keep.\n"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_diverged_run_is_a_result():
     """A learning rate that explodes is marked, and the figures and verdicts still come."""
-    import xarray as xr
-
     loss = np.ones((2, 3, 300), np.float32)
     loss[0, 1, 40:] = np.nan
     loss[0, 2, 7] = np.inf
