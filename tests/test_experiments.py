@@ -135,11 +135,19 @@ def test_a_bad_option_ends_the_process_with_2(tmp_path):
 
 def test_an_interrupt_keeps_what_is_done(tmp_path):
     """Ctrl-C after the first row: the steps so far are saved beside, never over, a whole result."""
+    # A shell starts background jobs with interrupts ignored, and Python would leave them so.
+    program = (
+        "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "runpy.run_module('experiments.optimizer_compare_mnist', run_name='__main__', alter_sys=True)"
+    )
+    options = f"--seeds 2 --steps 100000 --batch 32 --optimizers sgd --dataset mnist_5k --out {tmp_path}"
     process = subprocess.Popen(
-        [sys.executable, "-u", "-m", "experiments.optimizer_compare_mnist", "--seeds", "2", "--steps", "100000",
-         "--batch", "32", "--optimizers", "sgd", "--dataset", "mnist_5k", "--out", str(tmp_path)],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        [sys.executable, "-u", "-c", program, *options.split()],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdout is not None
     for line in process.stdout:
         if line.split()[:1] == ["100"]:
