@@ -95,10 +95,13 @@ def _run(module: ModuleType, name: str, cfg: Any) -> int:
         written += saved
     saved = results.load(folder)
     verdicts = module.verdicts(saved)
+    answers = module.answers(saved) if hasattr(module, "answers") else []
     tables = module.tables(saved) if hasattr(module, "tables") else {}
-    written += results.save_findings(folder, verdicts, module.figures(saved), tables)
+    written += results.save_findings(folder, verdicts, answers, module.figures(saved), tables)
     for verdict in verdicts:
         print(f"{verdict.outcome:>13}: {verdict.claim}. {verdict.sentence}")
+    for answer in answers:
+        print(f"{answer.question} {answer.answer} [{answer.figure}]")
     print(f"Written to {folder}: {', '.join(path.name for path in written)}")
     if not complete:
         print(f"Interrupted: the steps done are kept in {folder}; the same command starts again from the first.")

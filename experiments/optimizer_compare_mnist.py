@@ -10,30 +10,22 @@ Takes about a minute for 10 seeds of 2,000 steps on two cores.
 """
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
-from tqdm import tqdm
 
-from experiments import _cli
+from experiments import _cli, _lab
 from fnn import interop, models, optim, plotting, sweep, tasks, train
 from fnn.data import DataSet
 from fnn.errors import require
 from fnn.rule import Rule
+from fnn.train import Record
 from fnn.verdicts import Verdict, decide
 
 HIDDEN = (100, 100, 100, 100)
-TITLES = {
-    "sgd": "SGD",
-    "momentum": "Momentum",
-    "adagrad": "AdaGrad",
-    "adam": "Adam",
-    "rmsprop": "RMSProp",
-    "nesterov": "Nesterov",
-}
 ROW_EVERY = 100
 LAST = 200
 """The final loss is the mean over so many last steps: one minibatch's loss is too noisy."""
@@ -93,14 +85,6 @@ def contenders(cfg: Config) -> dict[str, Rule]:
     return ours | twins
 
 
-def splits(images: DataSet) -> dict[str, tasks.Split]:
-    """The data set as the task takes it."""
-    return {
-        "train": tasks.Split(jnp.asarray(images.x_train), jnp.asarray(images.y_train)),
-        "test": tasks.Split(jnp.asarray(images.x_test), jnp.asarray(images.y_test)),
-    }
-
-
 def run(cfg: Config) -> xr.Dataset:
     """Train all contenders over all seeds in one program; prints the notes' table as it goes."""
     images = _cli.load_data(cfg)
@@ -114,40 +98,30 @@ def run(cfg: Config) -> xr.Dataset:
         {n: train.training(task, r, cfg.steps, loss_after=True, evaluate_at=(cfg.steps,)) for n, r in rules.items()},
         {name: train.Hyper(rule.hyper) for name, rule in rules.items()},
         sweep.seeds(cfg.seeds),
-        splits(images),
+        _lab.splits(images),
         cfg.steps,
         chunk=min(ROW_EVERY, cfg.steps),
     )
     _cli.headline(cfg, images, f"{len(rules) * cfg.seeds} networks ({len(rules)} rules × {cfg.seeds} seeds)")
-    print("iteration" + "".join(f"{title(name):>18}" for name in cfg.names()))
-    records, seconds, compile_seconds, complete = [], 0.0, 0.0, True
-    with tqdm(total=cfg.steps, unit="step", disable=None, leave=False) as bar:
-        try:
-            for chunk in chunks:
-                records.append(chunk.record)
-                seconds += chunk.seconds
-                compile_seconds += chunk.compile_seconds
-                losses = (chunk.record[name]["loss"][:, 0].mean() for name in cfg.names())
-                bar.write(f"{chunk.steps.start:9d}" + "".join(f"{loss:18.4f}" for loss in losses))
-                bar.update(len(chunk.steps))
-        except KeyboardInterrupt:
-            complete = False
-            if not records:
-                raise
-    ds = label(cfg, images, records).assign_attrs(
-        complete=int(complete), train_seconds=round(seconds, 2), compile_seconds=round(compile_seconds, 2)
-    )
+    print("iteration" + "".join(f"{_lab.title(name):>18}" for name in cfg.names()))
+
+    def row(chunk):
+        losses = (chunk.record[name]["loss"][:, 0].mean() for name in cfg.names())
+        return f"{chunk.steps.start:9d}" + "".join(f"{loss:18.4f}" for loss in losses)
+
+    followed = _lab.follow(chunks, cfg.steps, row)
+    ds = label(cfg, images, followed.record).assign_attrs(followed.attrs)
     print(summary(ds))
     return ds
 
 
-def label(cfg: Config, images: DataSet, records: list[dict]) -> xr.Dataset:
-    """The chunks of the race as one labelled data set: dims optimizer, seed, step (the notes' iteration, from 0)."""
+def label(cfg: Config, images: DataSet, record: Mapping[str, Record]) -> xr.Dataset:
+    """The record of the race as one labelled data set: dims optimizer, seed, step (the notes' iteration, from 0)."""
     names = cfg.names()
 
     def over_steps(quantity, suffix=""):
         """[optimizer, seed, step]"""
-        return np.stack([np.concatenate([r[n + suffix][quantity] for r in records], axis=1) for n in names])
+        return np.stack([record[name + suffix][quantity] for name in names])
 
     loss = over_steps("loss")
     seeds_and_steps = {"seed": np.arange(cfg.seeds), "step": np.arange(loss.shape[-1])}
@@ -160,42 +134,27 @@ def label(cfg: Config, images: DataSet, records: list[dict]) -> xr.Dataset:
             )
         },
         {"optimizer": names, **seeds_and_steps},
-        {"dataset": images.name, "checksum": images.checksum, "source": images.source, "batch": cfg.batch},
+        {**_lab.origin(images), "batch": cfg.batch},
     )
     for split in ("train", "test"):
         for what, units in (("loss", "nats"), ("accuracy", "1")):
             ds[f"{split}_{what}"] = ("optimizer", "seed"), over_steps(f"{split}_{what}")[..., -1], {"units": units}
-    ds["diverged_at"] = first_not_finite(ds.loss)
+    ds["diverged_at"] = _lab.first_not_finite(ds.loss)
     if cfg.twins:
         ds["twin_loss"] = ("optimizer", "seed", "step"), over_steps("loss", " = optax"), ds.loss.attrs
     return ds
 
 
-def first_not_finite(loss: xr.DataArray) -> xr.DataArray:
-    """The first step whose loss is infinite or not a number; −1 where there is none."""
-    bad = ~xr.apply_ufunc(np.isfinite, loss)
-    return bad.argmax("step").where(bad.any("step"), -1).astype(np.int32)
-
-
-def title(name: str) -> str:
-    """A contender's name as people write it."""
-    head, _, rest = name.partition(":")
-    return TITLES.get(head, head) + (f" ({rest})" if rest else "")
-
-
 def look(ds: xr.Dataset, name: str) -> int:
     """A contender's number among the colours and markers: the notes' four keep theirs whoever races beside them."""
-    known = list(TITLES)
+    known = list(_lab.TITLES)
     rest = [str(other) for other in ds.optimizer.values if other not in known]
     return known.index(name) if name in known else len(known) + rest.index(name)
 
 
 def about(ds: xr.Dataset) -> str:
     """The caption that every figure of this experiment carries."""
-    seeds = f"{ds.sizes['seed']} seed{'s' * (ds.sizes['seed'] > 1)}"
-    diverged = int((ds.diverged_at >= 0).sum())
-    lost = f" · {diverged} diverged runs left out from there on" if diverged else ""
-    return f"{ds.dataset} · minibatch {ds.batch} · {seeds}, paired{lost}"
+    return _lab.about(ds, f"minibatch {ds.batch}")
 
 
 def figures(ds: xr.Dataset) -> dict[str, Figure]:
@@ -214,7 +173,7 @@ def figure_06(ds: xr.Dataset) -> Figure:
     ax = plotting.axes(fig, "Training loss of each update rule (notes, figure 06)", "iterations", "loss (nats)")
     for name in ds.optimizer.values:
         loss = plotting.smooth(ds.loss.sel(optimizer=name).values)
-        plotting.curve(ax, ds.step.values, loss, title(name), look(ds, name), markers=100)
+        plotting.curve(ax, ds.step.values, loss, _lab.title(name), look(ds, name), markers=100)
     ax.set(ylim=(0, 1), xlim=(0, ds.sizes["step"]))
     plotting.legend(fig)
     plotting.caption(fig, f"{about(ds)}; mean with its 95 % interval, smoothed over 11 iterations")
@@ -228,7 +187,7 @@ def log_losses(ds: xr.Dataset) -> Figure:
     window = 31
     for name in ds.optimizer.values:
         loss = plotting.smooth(ds.loss.sel(optimizer=name).values, window)
-        plotting.curve(ax, ds.step.values, loss, title(name), look(ds, name))
+        plotting.curve(ax, ds.step.values, loss, _lab.title(name), look(ds, name))
     ax.set(yscale="log", xlim=(0, ds.sizes["step"]))
     plotting.legend(fig)
     plotting.caption(fig, f"{about(ds)}; mean with its 95 % interval, smoothed over {window} iterations")
@@ -256,7 +215,7 @@ def accuracies(ds: xr.Dataset) -> Figure:
                 fontsize="small",
                 color="0.25",
             )
-    ax.set_yticks(range(ds.sizes["optimizer"]), [title(n) for n in ds.optimizer.values])
+    ax.set_yticks(range(ds.sizes["optimizer"]), [_lab.title(n) for n in ds.optimizer.values])
     ax.invert_yaxis()
     plotting.caption(
         fig, f"{about(ds)}; a dot a seed: open circles on the training set, filled diamonds on the test set"
@@ -275,7 +234,7 @@ def twin_differences(ds: xr.Dataset) -> Figure:
             ds.step,
             np.maximum(gap.sel(optimizer=name), 1e-9),
             color=plotting.colour(look(ds, name)),
-            label=title(name),
+            label=_lab.title(name),
             linewidth=0.9,
         )
     ax.set(yscale="log", xlim=(0, ds.sizes["step"]))
@@ -294,7 +253,7 @@ def summary(ds: xr.Dataset) -> str:
         one = ds.sel(optimizer=name)
         numbers = float(one.loss[:, -last:].mean()), float(one.train_accuracy.mean()), float(one.test_accuracy.mean())
         lines.append(
-            f"{title(name):>12}{numbers[0]:18.4f}{numbers[1]:18.2%}{numbers[2]:18.2%}"
+            f"{_lab.title(name):>12}{numbers[0]:18.4f}{numbers[1]:18.2%}{numbers[2]:18.2%}"
             f"{int((one.diverged_at >= 0).sum()):>9} of {one.sizes['seed']}"
         )
     if "twin_loss" in ds:
@@ -302,7 +261,7 @@ def summary(ds: xr.Dataset) -> str:
         for name in ds.optimizer.values:
             one = gap.sel(optimizer=name)
             lines.append(
-                f"{title(name)} and its optax twin differ by at most {float(one.max()):.1e} nats in any step's loss "
+                f"{_lab.title(name)} and its optax twin differ by at most {float(one.max()):.1e} nats at any step "
                 f"({float(one[:, :LAST].max()):.1e} in the first {min(LAST, one.sizes['step'])})."
             )
     return "\n".join(lines)
@@ -321,30 +280,33 @@ def verdicts(ds: xr.Dataset) -> list[Verdict]:
         for name in present:
             found.append(
                 decide(
-                    f"{title(name)} learns faster than SGD",
+                    f"{_lab.title(name)} learns faster than SGD",
                     of("sgd") - of(name),
                     "nats",
                     "Its mean loss over the run is {effect} {unit} better [{low}, {high}], {seeds} paired seeds.",
+                    "claim 2",
                 )
             )
             accuracy = 100 * (ds.test_accuracy.sel(optimizer=name) - ds.test_accuracy.sel(optimizer="sgd")).values
             if np.isfinite(accuracy).all():
                 found.append(
                     decide(
-                        f"{title(name)} ends with a higher test accuracy than SGD",
+                        f"{_lab.title(name)} ends with a higher test accuracy than SGD",
                         accuracy,
                         "points",
                         "The difference is {effect} {unit} [{low}, {high}], {seeds} paired seeds.",
+                        "claim 2",
                     )
                 )
     for name in ("momentum", "adam"):
         if {name, "adagrad"} <= set(present):
             found.append(
                 decide(
-                    f"AdaGrad learns slightly faster than {title(name)}",
+                    f"AdaGrad learns slightly faster than {_lab.title(name)}",
                     of(name) - of("adagrad"),
                     "nats",
                     "Its mean loss over the run is {effect} {unit} better [{low}, {high}], {seeds} paired seeds.",
+                    "claim 2",
                 )
             )
     return found

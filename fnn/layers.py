@@ -7,7 +7,7 @@
 source of a layer's noise (None where none is drawn) and `train` the static switch between training and inference.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -20,10 +20,11 @@ from fnn.types import Initializer, Key, Params, Scalar, Spec
 
 
 class Layer(NamedTuple):
-    """Two pure functions; see the module's docstring for their arguments."""
+    """Two pure functions, see the module's docstring for their arguments, and the layers they are made of, if any."""
 
     init: Callable[[Key, Spec], tuple[Params, Any]]
     apply: Callable[[Params, Any, Array, Key | None, bool], tuple[Array, Any]]
+    parts: tuple["Layer", ...] = ()
 
 
 class Affine(NamedTuple):
@@ -217,11 +218,20 @@ def serial(*layers: Layer) -> Layer:
         return tuple(params), tuple(stats)
 
     def apply(params, stats, x, key, train):
-        keys = [None] * len(layers) if key is None else jax.random.split(key, len(layers))
-        after = []
-        for layer, p, s, k in zip(layers, params, stats, keys, strict=True):
-            x, s = layer.apply(p, s, x, k, train)
-            after.append(s)
-        return x, tuple(after)
+        outputs, after = through(layers, params, stats, x, key, train)
+        return outputs[-1] if outputs else x, after
 
-    return Layer(init, apply)
+    return Layer(init, apply, layers)
+
+
+def through(
+    layers: Sequence[Layer], params: Params, stats: Any, x: Array, key: Key | None, train: bool
+) -> tuple[tuple[Array, ...], Any]:
+    """The output of every one of `layers` in series (`network.parts`, say), and their stats afterwards."""
+    keys = [None] * len(layers) if key is None else jax.random.split(key, len(layers))
+    outputs, after = [], []
+    for layer, p, s, k in zip(layers, params, stats, keys, strict=True):
+        x, s = layer.apply(p, s, x, k, train)
+        outputs.append(x)
+        after.append(s)
+    return tuple(outputs), tuple(after)

@@ -3,6 +3,7 @@
 metrics.nc         the `xarray.Dataset` of the run (netCDF 4)
 provenance.json    configuration, command, versions, revision, device, data set, times
 verdicts.json      the claims and what the numbers say of them
+answers.json       the questions and what the numbers say to them
 *.png, *.svg       the figures
 """
 
@@ -79,10 +80,15 @@ def save_data(folder: Path, dataset: xr.Dataset, provenance: Mapping[str, Any]) 
 
 
 def save_findings(
-    folder: Path, verdicts: Sequence[Any], figures: Mapping[str, Any], tables: Mapping[str, Any]
+    folder: Path,
+    verdicts: Sequence[Any],
+    answers: Sequence[Any],
+    figures: Mapping[str, Any],
+    tables: Mapping[str, Any],
 ) -> list[Path]:
-    """Write what was made of the data: verdicts, figures, and each table as NAME.json; gives the paths."""
+    """Write what was made of the data: verdicts, answers, figures, and each table as NAME.json; gives the paths."""
     written = [save_json(folder / "verdicts.json", [dataclasses.asdict(v) for v in verdicts])]
+    written += [save_json(folder / "answers.json", [dataclasses.asdict(a) for a in answers])] if answers else []
     written += [save_json(folder / f"{name}.json", rows) for name, rows in tables.items()]
     for name, figure in figures.items():
         for suffix in (".png", ".svg"):

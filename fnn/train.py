@@ -46,9 +46,33 @@ class Run(NamedTuple):
     step: Callable[[Any, Key, Any, Any, Int[Array, ""]], tuple[Any, Record]]
 
 
+class Moment(NamedTuple):
+    """What an instrument may look at: everything there is just after an update.
+
+    hp: the hyperparameters of the task.
+    start: the parameters the run began with.
+    before, after: the parameters around the update; their difference is `updates` (up to rounding).
+    stats: the layers' running statistics after it.
+    grads: the loss's gradient at `before`.
+    batch, data: the step's minibatch and the whole data set.
+    key: for an instrument's own noise.
+    """
+
+    hp: Any
+    start: Params
+    before: Params
+    after: Params
+    stats: Any
+    grads: Params
+    updates: Params
+    batch: Any
+    data: Any
+    key: Key
+
+
 def _keys(key):
-    k_init, k_batch, k_noise = jax.random.split(key, 3)
-    return k_init, k_batch, k_noise
+    k_init, k_batch, k_noise, k_look = jax.random.split(key, 4)
+    return k_init, k_batch, k_noise, k_look
 
 
 def training(
@@ -59,6 +83,8 @@ def training(
     schedule: Schedule = constant,
     loss_after: bool = False,
     evaluate_at: tuple[int, ...] = (),
+    observe: Callable[[Moment], Record] | None = None,
+    observe_at: tuple[int, ...] | None = None,
 ) -> Run:
     """The run that trains `task` by `rule`, with hyperparameters `Hyper(rule=…, task=…)`.
 
@@ -66,42 +92,51 @@ def training(
     loss_after: record the minibatch's loss at inference *after* the update, as the notes do, at the price of one more
         forward pass; otherwise the training loss before it, which costs nothing.
     evaluate_at: numbers of updates done (1…steps) after which `task.metrics` are taken; elsewhere they are NaN.
+    observe: what else to record of a step as floating-point arrays, by `fnn.instruments` say; None costs nothing.
+    observe_at: numbers of updates done after which `observe` is taken, as `evaluate_at`; None takes it at every step.
     """
     require(steps >= 1, f"A run needs at least 1 step, not {steps}.")
-    wrong = [at for at in evaluate_at if not 1 <= at <= steps]
+    wrong = [at for at in (*evaluate_at, *(observe_at or ())) if not 1 <= at <= steps]
     require(not wrong, f"Evaluation happens after 1 to {steps} updates, not after {wrong}.")
 
     def start(hp, key, data):
-        k_init, _, _ = _keys(key)
+        k_init, *_ = _keys(key)
         params, stats = task.init(hp.task, k_init, data)
         return State(params, stats, rule.init(hp.rule, params))
 
     def step(hp, key, data, state, i):
-        _, k_batch, k_noise = _keys(key)
+        k_init, *others = _keys(key)
+        k_batch, k_noise, k_look = (jax.random.fold_in(k, i) for k in others)
         hp = schedule(hp, progress(i, steps))
-        batch = task.batch(jax.random.fold_in(k_batch, i), data)
+        batch = task.batch(k_batch, data)
 
         def loss(params):
-            return task.loss(hp.task, params, state.stats, batch, jax.random.fold_in(k_noise, i), True)
+            return task.loss(hp.task, params, state.stats, batch, k_noise, True)
 
         (value, stats), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
         updates, opt = rule.update(hp.rule, grads, state.opt, state.params)
         params = apply_updates(state.params, updates)
         if loss_after:
             value, _ = task.loss(hp.task, params, stats, batch, None, False)
-        record = {"loss": value, **evaluate(hp.task, params, stats, data, i)}
+        record = {"loss": value}
+        if evaluate_at:
+            record |= _at(evaluate_at, i, lambda: task.metrics(hp.task, params, stats, data))
+        if observe is not None:
+
+            def look(observe=observe):
+                first, _ = task.init(hp.task, k_init, data)
+                return observe(Moment(hp.task, first, state.params, params, stats, grads, updates, batch, data, k_look))
+
+            record |= look() if observe_at is None else _at(observe_at, i, look)
         return State(params, stats, opt), record
 
-    def evaluate(hp, params, stats, data, i):
-        if not evaluate_at:
-            return {}
-        nothing = jax.tree.map(
-            lambda s: jnp.full(s.shape, jnp.nan, s.dtype), jax.eval_shape(task.metrics, hp, params, stats, data)
-        )
-        now = jnp.isin(i + 1, jnp.asarray(evaluate_at))
-        return jax.lax.cond(now, lambda: task.metrics(hp, params, stats, data), lambda: nothing)
-
     return Run(start, step)
+
+
+def _at(numbers, i, measure):
+    """What `measure` gives once i + 1 updates are done, where that is one of `numbers`; NaN elsewhere."""
+    nothing = jax.tree.map(lambda s: jnp.full(s.shape, jnp.nan, s.dtype), jax.eval_shape(measure))
+    return jax.lax.cond(jnp.isin(i + 1, jnp.asarray(numbers)), measure, lambda: nothing)
 
 
 def advance(run: Run, hp: Any, key: Key, data: Any, state: Any, steps: Int[Array, " n"]) -> tuple[Any, Record]:

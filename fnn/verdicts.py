@@ -21,6 +21,19 @@ class Verdict:
     seeds: int
     outcome: Outcome
     sentence: str
+    source: str = ""
+    """Where the claim comes from: "claim 7", "question §1.1", "slip §4.3"."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A question, what the numbers say to it in two or three plain sentences, and the figure that shows it."""
+
+    question: str
+    answer: str
+    figure: str
+    seeds: int
+    source: str = ""
 
 
 FEW = 10
@@ -49,14 +62,38 @@ def interval(values: np.ndarray) -> tuple[float, float, float]:
     return mean, float(found.low), float(found.high)
 
 
-def decide(claim: str, effect: np.ndarray, unit: str, sentence: str) -> Verdict:
+def decide(claim: str, effect: np.ndarray, unit: str, sentence: str, source: str = "") -> Verdict:
     """The verdict on a claim that says `effect`, one value a seed, is positive.
 
     It *holds* where the whole interval is above 0, *does not hold* where it is below, and *depends* (on the seed, as
     far as these many can tell) in between. Seeds whose effect is not a number (a diverged run) make it depend.
     `sentence` may use {effect}, {low}, {high}, {unit}, {seeds}.
     """
-    mean, low, high = interval(effect)
-    outcome: Outcome = "holds" if low > 0 else "does not hold" if high < 0 else "depends"
-    told = sentence.format(effect=f"{mean:+.3g}", low=f"{low:+.3g}", high=f"{high:+.3g}", unit=unit, seeds=len(effect))
-    return Verdict(claim, mean, low, high, unit, len(effect), outcome, told)
+    return _verdict(claim, interval(effect), 0.0, unit, len(effect), sentence, "+.3g", source)
+
+
+def share(hits: np.ndarray) -> tuple[float, float, float]:
+    """(share, low, high): how often `hits` `[S]` is true, with Clopper & Pearson's exact 95 % interval (1934)."""
+    from scipy.stats import binomtest
+
+    hits = np.asarray(hits, bool)
+    found = binomtest(int(hits.sum()), len(hits)).proportion_ci(0.95, "exact")
+    return float(hits.mean()), float(found.low), float(found.high)
+
+
+def decide_share(claim: str, hits: np.ndarray, above: float, sentence: str, source: str = "") -> Verdict:
+    """The verdict on a claim that says `hits`, one truth a seed, is true in more than the share `above` of all seeds.
+
+    Decided as `decide` does, by the exact interval of the share. `sentence` may use {effect}, {low}, {high} (percent),
+    {unit} and {seeds}.
+    """
+    percent = tuple(100 * x for x in share(hits))
+    return _verdict(claim, percent, 100 * above, "%", len(hits), sentence, ".3g", source)
+
+
+def _verdict(claim, found, bar, unit, seeds, sentence, style, source) -> Verdict:
+    mean, low, high = found
+    outcome: Outcome = "holds" if low > bar else "does not hold" if high < bar else "depends"
+    effect, lowest, highest = (format(x, style) for x in found)
+    told = sentence.format(effect=effect, low=lowest, high=highest, unit=unit, seeds=seeds)
+    return Verdict(claim, mean, low, high, unit, seeds, outcome, told, source)

@@ -15,7 +15,7 @@ import pytest
 import xarray as xr
 
 from experiments import __main__ as listing
-from experiments import _cli, optimizer_compare_mnist
+from experiments import _cli, _lab, optimizer_compare_mnist
 from fnn import results
 
 ROOT = Path(__file__).parents[1]
@@ -211,7 +211,7 @@ def test_a_diverged_run_is_a_result():
         {"optimizer": ["sgd", "adam"], "seed": range(3), "step": range(300)},
         {"dataset": "mnist", "batch": 128},
     )
-    ds["diverged_at"] = optimizer_compare_mnist.first_not_finite(ds.loss)
+    ds["diverged_at"] = _lab.first_not_finite(ds.loss)
     np.testing.assert_array_equal(ds.diverged_at, [[-1, 40, 7], [-1, -1, -1]])
     for name in ("train_accuracy", "test_accuracy"):
         ds[name] = ("optimizer", "seed"), np.full((2, 3), 0.5)

@@ -1,0 +1,111 @@
+"""What the experiments that train share: splits of a data set, following a sweep, captions."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from tqdm import tqdm
+
+from fnn.data import DataSet
+from fnn.sweep import Chunk
+from fnn.tasks import Split
+from fnn.train import Record
+
+TITLES = {
+    "sgd": "SGD",
+    "momentum": "Momentum",
+    "adagrad": "AdaGrad",
+    "adam": "Adam",
+    "rmsprop": "RMSProp",
+    "nesterov": "Nesterov",
+}
+
+
+def title(name: str) -> str:
+    """A rule's name as people write it; a dialect goes into brackets."""
+    head, _, rest = name.partition(":")
+    return TITLES.get(head, head) + (f" ({rest})" if rest else "")
+
+
+def splits(images: DataSet, train: int | None = None) -> dict[str, Split]:
+    """The data set as tasks take it, with only the first `train` training images if told so."""
+    return {
+        "train": Split(jnp.asarray(images.x_train[:train]), jnp.asarray(images.y_train[:train])),
+        "test": Split(jnp.asarray(images.x_test), jnp.asarray(images.y_test)),
+    }
+
+
+class Followed(NamedTuple):
+    """What a followed sweep left.
+
+    record: for each run its record, arrays `[S, steps done, …]`.
+    done: the number of steps done; fewer than asked for after an interrupt.
+    attrs: `complete` (0 or 1), `train_seconds`, `compile_seconds`: to be saved with the results.
+    """
+
+    record: Mapping[str, Record]
+    done: int
+    attrs: dict[str, Any]
+
+
+def follow(chunks: Iterable[Chunk], steps: int, row: Callable[[Chunk], str] | None = None) -> Followed:
+    """Go through a sweep under a progress bar, printing `row(chunk)` after each chunk.
+
+    An interrupt ends it and keeps the steps done; it is passed on where there are none yet.
+    """
+    records, done, seconds, compile_seconds, complete = [], 0, 0.0, 0.0, 1
+    with tqdm(total=steps, unit="step", disable=None, leave=False) as bar:
+        try:
+            for chunk in chunks:
+                records.append(chunk.record)
+                done += len(chunk.steps)
+                seconds += chunk.seconds
+                compile_seconds += chunk.compile_seconds
+                if row:
+                    bar.write(row(chunk))
+                bar.update(len(chunk.steps))
+        except KeyboardInterrupt:
+            complete = 0
+            if not records:
+                raise
+    record = {
+        name: {what: np.concatenate([r[name][what] for r in records], axis=1) for what in records[0][name]}
+        for name in records[0]
+    }
+    times = {"train_seconds": round(seconds, 2), "compile_seconds": round(compile_seconds, 2)}
+    return Followed(record, done, {"complete": complete, **times})
+
+
+def epochs(n: int, steps_each: int, every: int = 1) -> tuple[int, ...]:
+    """The numbers of updates after which every `every`-th of n epochs ends, the first and the last always included."""
+    chosen = sorted({1, *range(every, n + 1, every), n})
+    return tuple(epoch * steps_each for epoch in chosen)
+
+
+def at(record: np.ndarray, numbers: Sequence[int], axis: int = 1) -> np.ndarray:
+    """Of a record `[S, steps, …]` the entries after so many updates, without those that an interrupt kept away."""
+    reached = [number - 1 for number in numbers if number <= record.shape[axis]]
+    return np.take(record, reached, axis)
+
+
+def first_not_finite(loss: xr.DataArray) -> xr.DataArray:
+    """The first step whose loss is infinite or not a number; −1 where there is none."""
+    bad = ~xr.apply_ufunc(np.isfinite, loss)
+    return bad.argmax("step").where(bad.any("step"), -1).astype(np.int32)
+
+
+def origin(images: DataSet) -> Mapping[str, Any]:
+    """What every data set of results says of the images it came from."""
+    return {"dataset": images.name, "checksum": images.checksum, "source": images.source}
+
+
+def about(ds: xr.Dataset, *details: str, paired: bool = True) -> str:
+    """The caption that every figure carries: data set, details, how many seeds, how many runs diverged."""
+    n = ds.sizes["seed"]
+    parts = [ds.attrs["dataset"]] if "dataset" in ds.attrs else []
+    parts += [*details, f"{n} seed{'s' * (n > 1)}" + (", paired" if paired and n > 1 else "")]
+    diverged = int((ds.diverged_at >= 0).sum()) if "diverged_at" in ds else 0
+    parts += [f"{diverged} diverged runs left out from there on"] if diverged else []
+    return " · ".join(parts)
