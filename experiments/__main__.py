@@ -1,28 +1,102 @@
-"""`python -m experiments`: every experiment with its question."""
+"""`python -m experiments`: every experiment with its question; `all` runs them, `verdicts` shows what they found."""
 
 import ast
+import re
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import iter_modules
 
+import tyro
+
 import experiments
+from experiments import _all, _findings
+from fnn.errors import InputError
 
 
-def questions() -> dict[str, str]:
-    """The first line of every experiment's docstring, read without importing it."""
+def docstrings() -> dict[str, str]:
+    """Every experiment's docstring, read without importing it, in the order of the notes' sections."""
     folder = Path(experiments.__file__).parent
     names = [m.name for m in iter_modules(experiments.__path__) if not m.name.startswith("_")]
     docs = {name: ast.get_docstring(ast.parse((folder / f"{name}.py").read_text(encoding="utf-8"))) for name in names}
-    return {name: (doc or "").partition("\n")[0] for name, doc in docs.items()}
+
+    def section(name):
+        found = re.search(r"notes §([\d.]+)", docs[name] or "")
+        return [int(number) for number in found[1].strip(".").split(".")] if found else [99]
+
+    return {name: docs[name] or "" for name in sorted(names, key=lambda name: (section(name), name))}
 
 
-def main() -> None:
+def questions() -> dict[str, str]:
+    """The first line of every experiment's docstring."""
+    return {name: doc.partition("\n")[0] for name, doc in docstrings().items()}
+
+
+def durations() -> dict[str, str]:
+    """How long every experiment says that it takes."""
+    found = {name: re.search(r"^Takes (.+?)\.?$", doc, re.M) for name, doc in docstrings().items()}
+    return {name: match[1] if match else "" for name, match in found.items()}
+
+
+@dataclass(frozen=True)
+class List:
+    """List every experiment with its question and the time it takes."""
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """Print every verdict and answer in the results folder, and write them to verdicts.json there."""
+
+    out: Path = Path("results")
+    """The results folder."""
+
+
+def show_list() -> int:
     """Print the list."""
-    found = questions()
-    width = max(map(len, found))
-    for name, question in found.items():
-        print(f"{name:{width}}  {question}")
-    print("\nStart one with: python -m experiments.NAME [--help]")
+    takes = durations()
+    for name, question in questions().items():
+        print(f"{name}\n    {question}\n    takes {takes[name]}")
+    print("\nStart one with `python -m experiments.NAME [--help]`, all with `python -m experiments all [--quick]`;")
+    print("`python -m experiments verdicts` shows what they found.")
+    return 0
+
+
+def show_verdicts(out: Path) -> int:
+    """Print and save the table; 1 where a file of it cannot be read."""
+    found = _findings.gather(out, list(questions()))
+    print(_findings.table(found))
+    print(f"Written to {_findings.save(out, found)}")
+    return 1 if found.unreadable else 0
+
+
+def run_all(options: _all.Options) -> int:
+    """Run everything; 0 if all is there, 1 if something failed, 130 if interrupted."""
+    entries = _all.run(list(questions()), options)
+    print(f"\n{_all.table(entries)}")
+    outcomes = {entry.outcome for entry in entries}
+    if outcomes & {"made", "unchanged"}:
+        _findings.save(options.out, _findings.gather(options.out, list(questions())))
+        print(f"All verdicts: python -m experiments verdicts --out {options.out}")
+    if "interrupted" in outcomes:
+        print("Interrupted: what is finished is kept, and the same command goes on with the rest.")
+        return 130
+    return 1 if "failed" in outcomes else 0
+
+
+def main() -> int:
+    """Dispatch; gives the exit code."""
+    commands = {"list": List, "all": _all.Options, "verdicts": Verdicts}
+    chosen = tyro.extras.subcommand_cli_from_dict(
+        commands, prog="python -m experiments", description=__doc__, args=sys.argv[1:] or ["list"]
+    )
+    try:
+        if isinstance(chosen, _all.Options):
+            return run_all(chosen)
+        return show_verdicts(chosen.out) if isinstance(chosen, Verdicts) else show_list()
+    except InputError as error:
+        print(f"experiments: {error}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,5 +1,6 @@
 """What every experiment's command line shares: options, the order of work, sentences for errors, exit codes."""
 
+import hashlib
 import os
 import sys
 import tempfile
@@ -13,6 +14,7 @@ from typing import Any
 import jax
 import tyro
 
+import fnn
 from fnn import data, results
 from fnn.errors import InputError, require
 
@@ -53,71 +55,97 @@ def prepare() -> None:
         jax.config.update("jax_compilation_cache_dir", str(pooch.os_cache("fnn") / "compiled"))
 
 
+def configure(module: ModuleType, argv: Sequence[str]) -> Any:
+    """The `Config` that these command-line options mean for an experiment module."""
+    default = replace(module.QUICK, quick=False) if "--quick" in argv else module.Config()
+    return tyro.cli(
+        module.Config,
+        default=default,
+        args=list(argv),
+        prog=f"python -m experiments.{name_of(module)}",
+        description=module.__doc__,
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+
+
+def name_of(module: ModuleType) -> str:
+    """The experiment's name, also where the module runs as `__main__`."""
+    return (module.__spec__.name if module.__spec__ else module.__name__).rpartition(".")[2]
+
+
 def main(module: ModuleType, argv: Sequence[str] | None = None) -> int:
     """Run an experiment module from its command line; gives the exit code.
 
     0 done, 1 a failure of ours, 2 bad input (one sentence, nothing written), 130 interrupted (what was done is kept).
     """
-    argv = sys.argv[1:] if argv is None else argv
-    name = module.__spec__.name.rpartition(".")[2] if module.__spec__ else module.__name__
-    default = replace(module.QUICK, quick=False) if "--quick" in argv else module.Config()
-    cfg = tyro.cli(
-        module.Config,
-        default=default,
-        args=list(argv),
-        prog=f"python -m experiments.{name}",
-        description=module.__doc__,
-        config=(tyro.conf.FlagCreatePairsOff,),
-    )
+    name = name_of(module)
+    cfg = configure(module, sys.argv[1:] if argv is None else argv)
+    kept = None
     try:
         cfg.check()
         results.check_writable(cfg.out / name)
         prepare()
-        return _run(module, name, cfg)
+        kept, complete = (cfg.out / name, True) if cfg.redraw else _measure(module, name, cfg)
+        _tell(module, kept)
     except InputError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"{name}: interrupted before there was anything to keep.", file=sys.stderr)
+        what = f"the data are in {kept}, and --redraw makes the rest" if kept else "there was nothing yet to keep"
+        print(f"{name}: interrupted; {what}.", file=sys.stderr)
         return 130
-
-
-def _run(module: ModuleType, name: str, cfg: Any) -> int:
-    folder, complete, written = cfg.out / name, True, []
-    if not cfg.redraw:
-        began = time.perf_counter()
-        measured = module.run(cfg)
-        complete = bool(measured.attrs.get("complete", True))
-        # A part of a run never takes the place of a whole one.
-        folder = folder if complete else folder / "interrupted"
-        seconds = round(time.perf_counter() - began, 2)
-        folder, saved = _keep(folder, measured, results.provenance(cfg, seconds=seconds, **measured.attrs))
-        written += saved
-    saved = results.load(folder)
-    verdicts = module.verdicts(saved)
-    answers = module.answers(saved) if hasattr(module, "answers") else []
-    tables = module.tables(saved) if hasattr(module, "tables") else {}
-    written += results.save_findings(folder, verdicts, answers, module.figures(saved), tables)
-    for verdict in verdicts:
-        print(f"{verdict.outcome:>13}: {verdict.claim}. {verdict.sentence}")
-    for answer in answers:
-        print(f"{answer.question} {answer.answer} [{answer.figure}]")
-    print(f"Written to {folder}: {', '.join(path.name for path in written)}")
     if not complete:
-        print(f"Interrupted: the steps done are kept in {folder}; the same command starts again from the first.")
+        print(f"Interrupted: the steps done are kept in {kept}; the same command starts again from the first.")
         return 130
     return 0
 
 
-def _keep(folder: Path, measured: Any, provenance: dict[str, Any]) -> tuple[Path, list[Path]]:
-    """Save the data in `folder`, or elsewhere if the disk has filled up while they were made."""
+def _measure(module: ModuleType, name: str, cfg: Any) -> tuple[Path, bool]:
+    """Run the experiment and save its data; gives where they are and whether they are whole."""
+    began = time.perf_counter()
+    measured = module.run(cfg)
+    complete = bool(measured.attrs.get("complete", True))
+    # A part of a run never takes the place of a whole one.
+    folder = cfg.out / name if complete else cfg.out / name / "interrupted"
+    seconds = round(time.perf_counter() - began, 2)
+    provenance = results.provenance(cfg, seconds=seconds, sources=sources(name), **measured.attrs)
+    return _keep(folder, measured, provenance), complete
+
+
+def _tell(module: ModuleType, folder: Path) -> None:
+    """Make verdicts, answers and figures of the data saved in `folder`, save them and print them."""
+    saved = results.load(folder)
+    verdicts = module.verdicts(saved)
+    answers = module.answers(saved) if hasattr(module, "answers") else []
+    tables = module.tables(saved) if hasattr(module, "tables") else {}
+    written = results.save_findings(folder, verdicts, answers, module.figures(saved), tables)
+    for verdict in verdicts:
+        print(f"{verdict.outcome:>13}: {verdict.claim}. {verdict.sentence}")
+    for answer in answers:
+        print(f"{answer.question} {answer.answer} [{answer.figure}]")
+    print(f"Written to {folder}: metrics.nc, provenance.json, {', '.join(path.name for path in written)}")
+
+
+def _keep(folder: Path, measured: Any, provenance: dict[str, Any]) -> Path:
+    """Save the data in `folder`, or elsewhere if the disk has filled up while they were made; gives where."""
     try:
-        return folder, results.save_data(folder, measured, provenance)
+        results.save_data(folder, measured, provenance)
+        return folder
     except InputError as error:
         shelter = Path(tempfile.mkdtemp(prefix="fnn-")) / folder.name
-        saved = results.save_data(shelter, measured, provenance)
+        results.save_data(shelter, measured, provenance)
         print(f"{error} The results are kept in {shelter} instead.", file=sys.stderr)
-        return shelter, saved
+        return shelter
+
+
+def sources(name: str) -> str:
+    """SHA-256 over the code that an experiment's results depend on: its own, what experiments share, and fnn's."""
+    here = Path(__file__).parent
+    files = [here / f"{name}.py", *here.glob("_*.py"), *Path(fnn.__file__).parent.rglob("*.py")]
+    digest = hashlib.sha256()
+    for path in sorted(path for path in files if path.is_file()):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def load_data(cfg: Options) -> data.DataSet:

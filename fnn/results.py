@@ -86,16 +86,16 @@ def save_findings(
     figures: Mapping[str, Any],
     tables: Mapping[str, Any],
 ) -> list[Path]:
-    """Write what was made of the data: verdicts, answers, figures, and each table as NAME.json; gives the paths."""
-    written = [save_json(folder / "verdicts.json", [dataclasses.asdict(v) for v in verdicts])]
-    written += [save_json(folder / "answers.json", [dataclasses.asdict(a) for a in answers])] if answers else []
-    written += [save_json(folder / f"{name}.json", rows) for name, rows in tables.items()]
+    """Write what was made of the data, each table as NAME.json, the verdicts last; gives the paths."""
+    written = []
     for name, figure in figures.items():
         for suffix in (".png", ".svg"):
             written.append(folder / f"{name}{suffix}")
             with atomic(written[-1]) as path:
                 figure.savefig(path, dpi=160)
-    return written
+    written += [save_json(folder / f"{name}.json", rows) for name, rows in tables.items()]
+    written += [save_json(folder / "answers.json", [dataclasses.asdict(a) for a in answers])] if answers else []
+    return [*written, save_json(folder / "verdicts.json", [dataclasses.asdict(v) for v in verdicts])]
 
 
 def save_json(path: Path, content: Any) -> Path:

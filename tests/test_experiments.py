@@ -197,7 +197,7 @@ def test_a_disk_that_fills_up_meanwhile_costs_nothing(tmp_path, monkeypatch, cap
 def test_an_early_interrupt_is_a_sentence(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(_cli, "prepare", lambda: None)
     assert _cli.main(stub(None), ["--out", str(tmp_path)]) == 130
-    assert capsys.readouterr().err == "stub: interrupted before there was anything to keep.\n"
+    assert capsys.readouterr().err == "stub: interrupted; there was nothing yet to keep.\n"
     assert list(tmp_path.iterdir()) == []
 
 

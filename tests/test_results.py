@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 import xarray as xr
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 
-from fnn import plotting, results
+from fnn import results
 from fnn.errors import InputError
-from fnn.verdicts import Verdict, decide, interval
+from fnn.verdicts import Verdict, decide
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,77 +128,3 @@ def test_the_revision_is_gits(tmp_path, monkeypatch):
     clean = results._revision()
     assert clean is not None
     assert len(clean) == 40
-
-
-# -- verdicts --
-
-
-def test_intervals_cover_the_truth_95_times_in_100():
-    """Coverage over 400 samples, for few seeds (Student) and for many (bootstrap)."""
-    rng = np.random.default_rng(0)
-    for n in (5, 30):
-        inside = 0
-        for _ in range(400):
-            _, low, high = interval(rng.normal(1.0, 2.0, n))
-            inside += low <= 1.0 <= high
-        assert 0.91 <= inside / 400 <= 0.985, (n, inside)
-
-
-@pytest.mark.parametrize(
-    ("effect", "outcome"),
-    [
-        ([1.0, 1.1, 0.9, 1.05], "holds"),
-        ([-1.0, -1.1, -0.9, -1.05], "does not hold"),
-        ([1.0, -1.0, 0.5, -0.6], "depends"),
-        ([1.0], "depends"),
-        ([1.0, np.nan, 1.0], "depends"),
-        ([2.0, 2.0, 2.0], "holds"),
-        ([0.0, 0.0, 0.0], "depends"),
-    ],
-)
-def test_verdicts_follow_the_interval(effect, outcome):
-    verdict = decide("a claim", np.array(effect), "m", "{effect} {unit} [{low}, {high}] {seeds}")
-    assert verdict.outcome == outcome
-    assert verdict.seeds == len(effect)
-    assert verdict.sentence.endswith(f"] {len(effect)}")
-
-
-# -- plotting --
-
-
-def test_smoothing_keeps_length_constants_and_lines():
-    x = np.arange(40.0)
-    np.testing.assert_allclose(plotting.smooth(np.full((2, 40), 3.0)), 3.0)
-    smooth = plotting.smooth(x[None])
-    assert smooth.shape == (1, 40)
-    np.testing.assert_allclose(smooth[0, 5:-5], x[5:-5])
-    short = np.ones((2, 4))
-    assert plotting.smooth(short) is short
-
-
-def test_the_band_is_students_interval_of_the_mean():
-    values = np.array([[1.0, 4.0], [2.0, 4.0], [3.0, 4.0]])
-    mean, low, high = plotting.band(values)
-    np.testing.assert_allclose(mean, [2, 4])
-    np.testing.assert_allclose(high - mean, [4.302653 * 1 / np.sqrt(3), 0], rtol=1e-6)
-    np.testing.assert_allclose(mean - low, high - mean)
-    values[0, 0] = np.inf
-    np.testing.assert_allclose(plotting.band(values)[0], [2.5, 4], err_msg="diverged seeds are left out")
-    one = plotting.band(values[1:2])
-    np.testing.assert_array_equal(one[0], one[1])
-
-
-def test_figures_leave_matplotlib_as_it_was():
-    import matplotlib
-
-    before = dict(matplotlib.rcParams)
-    fig = plotting.figure()
-    ax = plotting.axes(fig, "t", "x", "y")
-    plotting.curve(ax, np.arange(30), np.random.default_rng(0).random((3, 30)), "a", 0, markers=10)
-    plotting.legend(fig, 2)
-    plotting.caption(fig, "words " * 60)
-    fig.canvas.draw()
-    assert dict(matplotlib.rcParams) == before
-    (small_print,) = fig.findobj(lambda artist: isinstance(artist, Text) and "words" in artist.get_text())
-    box = small_print.get_window_extent()
-    assert 0 <= box.x0 < box.x1 <= fig.bbox.width, "a long caption is wrapped, not cut off"

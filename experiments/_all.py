@@ -1,0 +1,137 @@
+"""Every experiment, one after the other, each in a process of its own: what fails or is killed stops no other."""
+
+import dataclasses
+import importlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tqdm import tqdm
+
+from experiments import _cli
+from fnn import data, results
+
+Outcome = Literal["made", "unchanged", "failed", "interrupted", "not reached"]
+
+ELSEWHERE = ("out", "data_dir", "redraw")
+"""Options that say where things are, and not what is measured."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Run every experiment; those that are there already, with the same options and the same code, are skipped."""
+
+    out: Path = Path("results")
+    """Folder for the results; each experiment's go into a folder of its own in it."""
+    dataset: str = "auto"
+    """mnist, fashion_mnist, mnist_5k, or auto: full MNIST where it can be had, else the 5,000 embedded digits."""
+    data_dir: Path | None = None
+    """Where to look for data-set files first (default: the environment's FNN_DATA)."""
+    quick: bool = False
+    """Tiny sizes, for a first look: minutes in all, on the embedded digits."""
+    force: bool = False
+    """Make again what is there and unchanged."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What became of one experiment."""
+
+    name: str
+    outcome: Outcome
+    seconds: float = 0.0
+    remark: str = ""
+
+
+def run(names: Sequence[str], options: Options) -> list[Entry]:
+    """Run these experiments under one progress line; gives what became of each."""
+    results.check_writable(options.out)
+    arguments = ["--out", str(options.out)]
+    if options.quick:
+        arguments.append("--quick")
+    if not options.quick or options.dataset != "auto":
+        # Found once, so that not every experiment searches again and all of them take the same.
+        arguments += ["--dataset", data.load(options.dataset, options.data_dir).name]
+    if options.data_dir is not None:
+        arguments += ["--data-dir", str(options.data_dir)]
+    entries: list[Entry] = []
+    bar_format = "{n_fmt}/{total_fmt} |{bar:24}| {elapsed} {desc}"
+    with tqdm(total=len(names), disable=None, leave=False, bar_format=bar_format) as bar:
+        for name in names:
+            bar.set_description_str(name)
+            if entries and entries[-1].outcome == "interrupted":
+                entries.append(Entry(name, "not reached"))
+                continue
+            if not options.force and unchanged(name, arguments):
+                entries.append(Entry(name, "unchanged"))
+            else:
+                entries.append(_run_one(name, arguments, options.out / f"{name}.log", bar))
+            bar.write(line(entries[-1]))
+            bar.update()
+    return entries
+
+
+def unchanged(name: str, arguments: Sequence[str]) -> bool:
+    """Whether the results of these options, made by the code as it is now, are there and whole."""
+    try:
+        cfg = _cli.configure(importlib.import_module(f"experiments.{name}"), arguments)
+    except Exception:
+        return False  # a broken module says what is wrong in its own process
+    folder = cfg.out / name
+    verdicts, provenance = folder / "verdicts.json", folder / "provenance.json"
+    try:
+        told = json.loads(provenance.read_text(encoding="utf-8"))
+        # Verdicts are written last: older ones belong to data that are gone.
+        whole = (folder / "metrics.nc").is_file() and verdicts.stat().st_mtime_ns >= provenance.stat().st_mtime_ns
+    except (OSError, ValueError):
+        return False
+    wanted = json.loads(json.dumps(dataclasses.asdict(cfg), default=str))
+    what = lambda config: {key: value for key, value in config.items() if key not in ELSEWHERE}
+    return whole and what(told.get("config", {})) == what(wanted) and told.get("sources") == _cli.sources(name)
+
+
+def _run_one(name: str, arguments: Sequence[str], log: Path, bar: tqdm) -> Entry:
+    """Run one experiment in a process of its own, its output in `log`."""
+    results.check_writable(log.parent)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    began = time.perf_counter()
+    with log.open("w", encoding="utf-8") as sink:
+        command = [sys.executable, "-m", f"experiments.{name}", *arguments]
+        # In a session of its own it is interrupted once, by us, and not by the terminal as well.
+        process = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT, start_new_session=True)
+        try:
+            while process.poll() is None:
+                try:
+                    process.wait(timeout=1)
+                except subprocess.TimeoutExpired:
+                    bar.refresh()
+        except KeyboardInterrupt:
+            process.send_signal(signal.SIGINT)
+            process.wait()  # it saves what it has done
+            return Entry(name, "interrupted", time.perf_counter() - began, f"see {log}")
+    seconds = time.perf_counter() - began
+    if process.returncode == 0:
+        return Entry(name, "made", seconds)
+    last = (log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["no output"])[-1]
+    outcome = "interrupted" if process.returncode == 130 else "failed"
+    return Entry(name, outcome, seconds, f"exit code {process.returncode}, {log}: {last}")
+
+
+def line(entry: Entry) -> str:
+    """One experiment's line of the table."""
+    seconds = f"{entry.seconds:.0f} s" if entry.seconds else ""
+    return f"{entry.name:34}{entry.outcome:>12}{seconds:>8}  {entry.remark}".rstrip()
+
+
+def table(entries: Sequence[Entry]) -> str:
+    """What was made, what failed, and how long each took."""
+    total = sum(entry.seconds for entry in entries)
+    count = lambda outcome: sum(entry.outcome == outcome for entry in entries)
+    ends = ", ".join(f"{count(o)} {o}" for o in Outcome.__args__ if count(o))
+    return "\n".join([*map(line, entries), f"{len(entries)} experiments: {ends}; {total:.0f} s in all"])
