@@ -44,7 +44,7 @@ def interval(values: np.ndarray) -> tuple[float, float, float]:
     """(mean, low, high): the mean over seeds `[S]` with its 95 % interval; differences paired by seed go in as such.
 
     From `FEW` seeds on by the bias-corrected and accelerated bootstrap (Efron 1987, J. Am. Stat. Assoc. 82, §§2-6),
-    below by Student's t. One seed has no interval: (mean, −∞, ∞). Equal values have no spread: (mean, mean, mean).
+    below by Student's t. One seed has no interval: (mean, −∞, ∞). Values equal up to rounding have no spread: (mean, mean, mean).
     """
     from scipy.stats import bootstrap, t
 
@@ -52,7 +52,7 @@ def interval(values: np.ndarray) -> tuple[float, float, float]:
     n, mean = len(values), float(values.mean())
     if not np.isfinite(mean) or n < 2:
         return mean, -math.inf, math.inf
-    if np.ptp(values) == 0:
+    if np.ptp(values) <= 1e-12 * np.abs(values).max():  # what differs by rounding only has nothing to resample
         return mean, mean, mean
     if n < FEW:
         reach = float(t.ppf(0.975, n - 1) * values.std(ddof=1) / math.sqrt(n))

@@ -32,6 +32,7 @@ def test_intervals_cover_the_truth_95_times_in_100():
         ([1.0], "depends"),
         ([1.0, np.nan, 1.0], "depends"),
         ([2.0, 2.0, 2.0], "holds"),
+        ([0.3, 0.1 + 0.2] * 10, "holds"),
         ([0.0, 0.0, 0.0], "depends"),
     ],
 )

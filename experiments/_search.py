@@ -1,0 +1,226 @@
+"""The notes' search for hyperparameters (§5.2): its space, its task, and trials × seeds trained in one program.
+
+A *setting* is a point of the space, a learning rate and a λ; a *trial* trains it. A seed has a shuffle of the images, a
+split, initial weights and minibatches of its own, and all its trials share them: what they differ by is the setting.
+"""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+from tqdm import tqdm
+
+from experiments import _lab
+from fnn import models, tasks, train
+from fnn.data import DataSet
+from fnn.optim.sgd import sgd
+from fnn.rule import Rule
+from fnn.tasks import Split
+from fnn.types import Key, Keys
+
+IMAGES = 500
+"""The notes take the first 500 training images, shuffle them …"""
+VALIDATION = 100
+"""… and set 20 % of them aside to validate on."""
+HIDDEN = (100,) * 6
+BATCH = 100
+STEPS_EACH = (IMAGES - VALIDATION) // BATCH
+"""Updates an epoch."""
+AT_ONCE = 20
+"""Trials that a CPU steps together: enough for large matrix products, few enough for their weights to stay in cache."""
+
+
+class Setting(NamedTuple):
+    """Hyperparameters, arrays of one shape: the learning rate, and λ of the penalty ½ λ ‖W‖²."""
+
+    lr: Any
+    l2: Any
+
+
+EXPONENTS = Setting(lr=(-6.0, -2.0), l2=(-8.0, -4.0))
+"""The notes' ranges: lr = 10^U(−6, −2), λ = 10^U(−8, −4)."""
+
+
+def setting(unit: Any) -> Setting:
+    """The settings at points `[…, 2]` of the unit square, which lies over the space on log scales."""
+    return Setting(*(10 ** (low + unit[..., i] * (high - low)) for i, (low, high) in enumerate(EXPONENTS)))
+
+
+def sample(key: Key, n: int) -> Setting:
+    """`n` settings drawn uniformly on log scales, as the notes do: each leaf `[n]`."""
+    return setting(jax.random.uniform(key, (n, 2)))
+
+
+def samples(keys: Keys, n: int) -> Setting:
+    """For every seed `n` settings of its own, each leaf `[S, n]`. They do not depend on how many seeds there are."""
+    return jax.vmap(lambda key: sample(_keys(key)[2], n))(keys)
+
+
+def _keys(key: Key) -> tuple[Key, Key, Key]:
+    k_split, k_run, k_sample = jax.random.split(key, 3)
+    return k_split, k_run, k_sample
+
+
+def split(key: Key, images: Split) -> dict[str, Split]:
+    """The images shuffled by `key`: the first `VALIDATION` of them to validate on, the others to train on."""
+    order = jax.random.permutation(key, len(images.y))
+    part = lambda picked: Split(images.x[picked], images.y[picked])
+    return {"validation": part(order[:VALIDATION]), "train": part(order[VALIDATION:])}
+
+
+Trainer = Callable[[Any, Keys], dict[str, np.ndarray]]
+"""`(settings, keys) -> record`.
+
+settings: a NamedTuple of arrays `[S, G]`: G trials for each of S seeds. keys: `[S]`.
+record: "SPLIT_accuracy" and "SPLIT_loss" `[S, G, times evaluated]`, and "diverged_at" `[S, G]`: the first update whose
+loss is not finite, −1 where there is none.
+"""
+
+
+def trainer(
+    images: DataSet,
+    epochs: int,
+    *,
+    evaluate_at: Sequence[int] = (),
+    on: Sequence[str] = ("validation",),
+    also: Mapping[str, Split] | None = None,
+    rule: Rule = sgd,
+) -> Trainer:
+    """What trains any settings for any seeds on the notes' task; compiled at its first call and when S or G change.
+
+    epochs: how long each trial trains. evaluate_at: after which of them to evaluate (by default, the last).
+    on: which splits to evaluate on: "validation", "train" (four times as dear), or a name in `also`.
+    also: further splits. The test set belongs here, and only for settings that are already chosen.
+    rule: takes those numbers of a setting that its own hyperparameters are named after (`lr`, `mu`); `l2` is the task's
+        own.
+    """
+    numbers = tuple(epoch * STEPS_EACH for epoch in evaluate_at or (epochs,))
+    run = train.training(_task(on), rule, epochs * STEPS_EACH, evaluate_at=numbers)
+    pool, also = _lab.splits(images, IMAGES)["train"], dict(also or {})
+
+    def one_trial(s, key, data, state):
+        _, record = train.advance(run, _hyper(rule, s), key, data, state, jnp.arange(epochs * STEPS_EACH))
+        bad = ~jnp.isfinite(record["loss"])
+        scores = {name: values[jnp.asarray(numbers) - 1] for name, values in record.items() if name != "loss"}
+        return scores | {"diverged_at": jnp.where(bad.any(), bad.argmax(), -1)}
+
+    def one_seed(mine, key, also):
+        settings, state, parts = mine
+        at_once = AT_ONCE if _on_cpu() else len(settings.lr)
+        return jax.lax.map(lambda s: one_trial(s, key, parts | also, state), settings, batch_size=at_once)
+
+    program = over_seeds(one_seed)
+
+    def train_settings(settings, keys):
+        settings = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), settings)
+        k_run, state, parts = _begin(keys, pool, rule)
+        return program((settings, state, parts), k_run, also)
+
+    return train_settings
+
+
+def _task(on: Sequence[str] = ()) -> tasks.Task:
+    """The notes' task, evaluated on some of the splits only."""
+    task = tasks.classification(lambda s: models.multilayer(HIDDEN, 10), BATCH, weight_decay=lambda s: s.l2)
+    these = lambda data: {name: data[name] for name in on}
+    return task._replace(metrics=lambda s, params, stats, data: task.metrics(s, params, stats, these(data)))
+
+
+def _hyper(rule: Rule, s: Any) -> train.Hyper:
+    """A setting as a run takes it: to the rule what its hyperparameters are named after, to the task all."""
+    mine = {name: value for name, value in s._asdict().items() if name in rule.hyper._fields}
+    return train.Hyper(rule.hyper._replace(**mine), s)
+
+
+@functools.partial(jax.jit, static_argnames="rule")
+def _begin(keys: Keys, images: Split, rule: Rule) -> tuple[Keys, train.State, dict[str, Split]]:
+    """What a seed's trials have in common: the key of its runs, the network they start from, the images it is dealt.
+
+    A program of its own, which trainings of any length share.
+    """
+
+    def begin(key):
+        k_split, k_run, _ = _keys(key)
+        parts = split(k_split, images)
+        nothing = _hyper(rule, Setting(0.0, 0.0))
+        return k_run, train.training(_task(), rule, 1).start(nothing, k_run, parts), parts
+
+    return jax.lax.map(begin, keys)
+
+
+def _on_cpu() -> bool:
+    return jax.local_devices()[0].platform == "cpu"
+
+
+def over_seeds(f: Callable[[Any, Key, Any], Any]) -> Callable[[Any, Keys, Any], dict[str, np.ndarray]]:
+    """`f(mine, key, shared)` for every seed, spread over the devices; a device does one seed at a time on CPU.
+
+    It gives a function of the same arguments, with a leading axis S on `mine` and the keys, and on every result.
+    """
+
+    def on_a_device(mine, keys, shared):
+        at_once = None if _on_cpu() else len(keys)
+        return jax.lax.map(lambda one: f(one[0], one[1], shared), (mine, keys), batch_size=at_once)
+
+    @functools.cache
+    def program(d):
+        mesh = jax.make_mesh((d,), ("seed",), (AxisType.Auto,), devices=jax.local_devices()[:d])
+        specs = (P("seed"), P("seed"), P())
+        return jax.jit(jax.shard_map(on_a_device, mesh=mesh, in_specs=specs, out_specs=P("seed"), check_vma=False))
+
+    def everywhere(mine, keys, shared):
+        n, d = len(keys), min(len(keys), len(jax.local_devices()))
+        # Where the seeds do not divide evenly, some are done twice and dropped again.
+        padded = np.arange(-(-n // d) * d) % n
+        record = program(d)(*jax.tree.map(lambda a: a[padded], (mine, keys)), shared)
+        return jax.tree.map(lambda a: np.asarray(a)[:n], record)
+
+    return everywhere
+
+
+_over_seeds = over_seeds
+
+
+def seed_by_seed(train_settings: Trainer, settings: Any, keys: Keys) -> tuple[dict[str, np.ndarray], int]:
+    """Long work under a progress bar, as many seeds at a time as there are devices: `(record, seeds done)`.
+
+    An interrupt ends it and keeps the seeds done; it is passed on where there are none yet.
+    """
+    done, records = 0, []
+    at_once = len(jax.local_devices()) if _on_cpu() else len(keys)
+    with tqdm(total=len(keys), unit="seed", disable=None, leave=False) as bar:
+        try:
+            while done < len(keys):
+                part = slice(done, done + at_once)
+                records.append(train_settings(jax.tree.map(lambda a, part=part: a[part], settings), keys[part]))
+                bar.update(len(keys[part]))
+                done += len(keys[part])
+        except KeyboardInterrupt:
+            if not done:
+                raise
+    return {what: np.concatenate([r[what] for r in records]) for what in records[0]}, done
+
+
+def ranked(values: np.ndarray) -> np.ndarray:
+    """The trials along the last axis from best to worst. Equals keep their order, which is random: a fair lot."""
+    return np.argsort(-np.nan_to_num(values, nan=-np.inf), axis=-1, kind="stable")
+
+
+def missed(n: int) -> np.ndarray:
+    """`[k, i]`, 0 … n each: the probability that k of n trials, drawn without replacement, hold none of the best i.
+
+    The hypergeometric ∏_{j<i} (n − k − j) / (n − j).
+    """
+    k, j = np.arange(n + 1)[:, None], np.arange(n)
+    return np.concatenate([np.ones((n + 1, 1)), np.cumprod(np.maximum(n - k - j, 0) / (n - j), axis=1)], axis=1)
+
+
+def expected_best(values: np.ndarray) -> np.ndarray:
+    """Of trials `[…, n]` the expected best of the first k = 1 … n, over all orders that they might have come in."""
+    gone = missed(values.shape[-1])[1:]
+    return np.sort(values, axis=-1)[..., ::-1] @ (gone[:, :-1] - gone[:, 1:]).T

@@ -1,0 +1,776 @@
+"""Do averaged networks see more than one, and is dropout such an average? (notes §4.3.1 and the question in §4.3)
+
+Ensembles: networks are trained each from its own weights and minibatches, on the first 300 training images (the notes'
+setting for overfitting, §4) and on all of them, and the outputs of the first 1, 2, … 10 are averaged: probabilities
+(the arithmetic mean) or logits (the geometric mean). Dropout: networks are trained with it on the same 300 images, and
+inference by scaling is compared with the mean of 100 masked networks, each of them one mask for all test images; then
+the factor that scales the hidden layers' outputs is swept from 0 to 1.2. Two exact results stand beside it. For one
+linear layer and softmax, scaling *is* the geometric mean of all masked networks (Hinton et al. 2012, arXiv:1207.0580,
+§2; Goodfellow et al. 2016, §7.12). Linear regression with dropped inputs *is* ridge regression (Srivastava et al. 2014,
+§9.1).
+
+The notes say: an ensemble of, say, 5 networks gains several percent of accuracy; dropout with scaled outputs imitates
+an ensemble by one network. A slip is corrected: the notes' text scales by the ratio that is *deleted*; the factor is
+the ratio that is *kept*, as in the notes' listing.
+
+Takes about a minute and a half on two cores.
+"""
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from jaxtyping import Array, Float
+from matplotlib.figure import Figure
+
+from experiments import _cli, _lab, _overfit, _search
+from fnn import instruments, layers, models, optim, plotting, schedules, sweep, tasks, train
+from fnn.errors import InputError, require
+from fnn.layers import Layer
+from fnn.tasks import Split
+from fnn.train import State
+from fnn.types import Key, Scalar
+from fnn.verdicts import Answer, Verdict, decide, interval
+
+HIDDEN = _overfit.HIDDEN
+CLASSES = 10
+FIVE = 5
+"""The notes' example of an ensemble."""
+SEVERAL = 2.0
+"""Points of accuracy from which on a gain is "several percent"."""
+ALIKE = 0.5
+"""Points of accuracy within which two ways of inference are "about" equal."""
+MEANS = {"arithmetic": "probabilities", "geometric": "logits"}
+"""The means of networks, and what each of them averages."""
+RIDGE_RATIO, RIDGE_STEPS = 0.5, 1000
+AT_ONCE = 5
+"""Networks that a core trains together."""
+
+
+@dataclass(frozen=True)
+class Config(_cli.Options):
+    """Settings of the ensembles and of dropout; Adam with lr 0.001 trains all of them."""
+
+    seeds: int = 30
+    """How many independent ensembles are trained on few images, and how many networks with each dropout ratio."""
+    members: int = 10
+    """Networks in an ensemble."""
+    images: int = 300
+    """The few training images: the first ones."""
+    steps: int = 120
+    """Updates of a network in an ensemble on few images."""
+    large_seeds: int = 10
+    """How many independent ensembles are trained on all images; 0 for none."""
+    large_steps: int = 400
+    """Updates of a network in an ensemble on all images."""
+    batch: int = 100
+    """Examples per update, drawn with replacement."""
+    ratios: str = "0.2,0.5"
+    """Dropout ratios (the share that is dropped), with commas between; the notes use 0.2 and name 0.5."""
+    dropout_steps: int = 500
+    """Updates of a network with dropout, which learns more slowly."""
+    masks: int = 100
+    """Masked networks that are averaged."""
+    probe: int = 1000
+    """Test images on which masked networks and factors are compared: the first ones."""
+
+    def check(self) -> None:
+        """Raise `InputError` for options that cannot be used."""
+        super().check()
+        _overfit.at_least("members", self.members, 2)
+        _overfit.at_least("large_seeds", self.large_seeds, 0)
+        for name in ("images", "steps", "large_steps", "batch", "dropout_steps", "masks", "probe"):
+            _overfit.at_least(name, getattr(self, name), 1)
+        wrong = [ratio for ratio in self.dropped() if not 0 < ratio < 1]
+        require(not wrong, f"--ratios lie between 0 and 1, unlike {', '.join(map(str, wrong))}.")
+
+    def dropped(self) -> list[float]:
+        """The dropout ratios."""
+        try:
+            return [float(part) for part in self.ratios.split(",")]
+        except ValueError as error:
+            raise InputError(f"--ratios are numbers with commas between, not {self.ratios!r}.") from error
+
+    def factors(self) -> np.ndarray:
+        """The factors tried at inference: a grid, and for every ratio itself and what it keeps."""
+        own = [factor for ratio in self.dropped() for factor in (ratio, 1 - ratio)]
+        return np.unique(np.round([*np.linspace(0, 1.2, 9 if self.quick else 25), 1.0, *own], 6))
+
+
+QUICK = Config(
+    seeds=2,
+    members=5,
+    steps=60,
+    large_seeds=0,
+    dropout_steps=100,
+    masks=20,
+    probe=500,
+    dataset="mnist_5k",
+    quick=True,
+)
+
+
+# The mathematics: averages of distributions, scores of them, and what can be computed exactly.
+
+
+def averages(log_p: Float[Array, "networks n classes"]) -> Float[Array, "2 networks n classes"]:
+    """Log-probabilities of the first 1, 2, … networks' mean: arithmetic, and geometric (made to sum to 1).
+
+    The geometric mean of softmax outputs is the softmax of the mean logits.
+    """
+    count = jnp.arange(1, len(log_p) + 1)[:, None, None]
+    arithmetic = jax.lax.cumlogsumexp(log_p, 0) - jnp.log(count)
+    return jnp.stack([arithmetic, jax.nn.log_softmax(jnp.cumsum(log_p, 0) / count)])
+
+
+def scores(log_p: Float[Array, "*networks n classes"], y: Array) -> dict[str, Float[Array, "*networks"]]:
+    """Accuracy, loss (nats) and Brier's squared error Σ_c (p_c − t_c)², means over the images; NaN for NaN outputs."""
+    spoilt = jnp.isnan(log_p).any((-2, -1))
+    target = jax.nn.one_hot(y, CLASSES)
+    chosen = jnp.where(target > 0, log_p, 0).sum(-1)
+    return {
+        "accuracy": jnp.where(spoilt, jnp.nan, (log_p.argmax(-1) == y).mean(-1)),
+        "loss": -chosen.mean(-1),
+        "brier": jnp.square(jnp.exp(log_p) - target).sum(-1).mean(-1),
+    }
+
+
+def variation(log_p: Array, log_q: Array) -> Array:
+    """The total variation ½ Σ |p − q| between outputs, mean over the images."""
+    return jnp.abs(jnp.exp(log_p) - jnp.exp(log_q)).sum(-1).mean(-1) / 2
+
+
+def divergence(log_p: Array, log_q: Array) -> Array:
+    """The Kullback-Leibler divergence Σ p log(p / q) in nats, mean over the images."""
+    return (jnp.exp(log_p) * (log_p - log_q)).sum(-1).mean(-1)
+
+
+def brier_law(single: Any, last: Any, members: np.ndarray) -> Any:
+    """Brier's error of N averaged networks from that of one and that of all, `members[-1]`.
+
+    B(N) = B(∞) + (B(1) − B(∞)) / N, exactly for the mean over all choices of N networks: squared error is bias plus
+    variance, and averaging divides the variance.
+    """
+    share = (1 / members - 1 / members[-1]) / (1 - 1 / members[-1])
+    return last + (single - last) * share
+
+
+def every_mask(n: int) -> np.ndarray:
+    """All 2ⁿ masks of n units: `[2ⁿ, n]`, 1 where a unit is kept."""
+    return (np.arange(2**n)[:, None] >> np.arange(n)) & 1
+
+
+def one_layer(w: np.ndarray, b: np.ndarray, x: np.ndarray, ratio: float) -> dict[str, np.ndarray]:
+    """Softmax of w x + b with inputs dropped: by scaling, and the means over all 2ⁿ masks, each as likely as it is.
+
+    w `[classes, n]`, b `[classes]`, x `[examples, n]`; every result `[examples, classes]`.
+    """
+    masks = every_mask(x.shape[1])
+    likely = np.prod(np.where(masks, 1 - ratio, ratio), 1)
+
+    def log_softmax(z):
+        return z - np.logaddexp.reduce(z, -1, keepdims=True)
+
+    masked = log_softmax((masks[:, None] * x) @ w.T + b)
+    return {
+        "scaled": np.exp(log_softmax((1 - ratio) * x @ w.T + b)),
+        "geometric": np.exp(log_softmax(np.tensordot(likely, masked, 1))),
+        "arithmetic": np.tensordot(likely, np.exp(masked), 1),
+    }
+
+
+def ridge_loss(w: Any, x: Any, y: Any, ratio: float) -> Any:
+    """‖y − (1 − p) X w‖² + p (1 − p) ‖Γ w‖², Γ² = diag(XᵀX): what dropping inputs with ratio p costs on average.
+
+    Srivastava et al. 2014, §9.1, where p is the ratio kept: the product is the same.
+    """
+    keep = 1 - ratio
+    return ((y - keep * x @ w) ** 2).sum() + ratio * keep * ((x**2).sum(0) * w**2).sum()
+
+
+def ridge(x: Any, y: Any, ratio: float) -> Any:
+    """Where `ridge_loss` is least."""
+    keep = 1 - ratio
+    gram = x.T @ x
+    penalty = jnp.diag(ratio * keep * jnp.diagonal(gram))
+    return jnp.linalg.solve(keep**2 * gram + penalty, keep * x.T @ y)
+
+
+# The networks: everything of a seed in one program.
+
+
+def scaled(factor: Scalar) -> Layer:
+    """The layer y = factor · x: what stands in dropout's place at inference."""
+    return layers.elementwise(lambda x: factor * x)
+
+
+def multilayer(ratio: Scalar | None = None, drop=layers.dropout) -> Layer:
+    """The network of the notes' §4: six hidden layers of 100, with dropout after each where a ratio is given."""
+    return models.multilayer(HIDDEN, CLASSES, dropout_ratio=ratio, drop=drop)
+
+
+def first(split: Split, n: int) -> Split:
+    """The first n examples."""
+    return Split(split.x[:n], split.y[:n])
+
+
+def trained(cfg: Config, ratio: Scalar | None, steps: int, key: Key, images: Split) -> State:
+    """A network after training."""
+    rule = optim.rule("adam")
+    run = train.training(tasks.classification(lambda ratio: multilayer(ratio), cfg.batch), rule, steps)
+    return train.train(run, steps, train.Hyper(rule.hyper, ratio), key, {"train": images})[0]
+
+
+def log_probabilities(network: Layer, state: State, x: Array) -> Float[Array, "n classes"]:
+    """The network's outputs at inference, a block of images at a time."""
+
+    def one(image):
+        logits, _ = network.apply(state.params, state.stats, tasks.rows(image[None]), None, False)
+        return jax.nn.log_softmax(logits[0])
+
+    return jax.lax.map(one, x, batch_size=1000)
+
+
+def ensemble(cfg: Config, steps: int, images: Split, test: Split, key: Key) -> dict[str, Array]:
+    """Members trained for so many steps: scores `[2, members]` of their averages, and the mean score of one."""
+
+    def member(key):
+        return log_probabilities(multilayer(), trained(cfg, None, steps, key, images), test.x)
+
+    log_p = jax.lax.map(member, jax.random.split(key, cfg.members), batch_size=AT_ONCE)
+    alone = {f"single_{name}": values.mean() for name, values in scores(log_p, test.y).items()}
+    return scores(averages(log_p), test.y) | alone
+
+
+def preactivations(outputs: tuple[Array, ...]) -> tuple[Array, ...]:
+    """Of all layers' outputs those of the affine layers that come after a dropout layer."""
+    return outputs[3::3]
+
+
+def masked(network: Layer, state: State, x: Array, key: Key) -> tuple[Array, ...]:
+    """All layers' outputs of one masked network: the same units are missing for every example."""
+
+    def one(row):
+        outputs = instruments.activations(network, state.params, state.stats, row[None], key, True)
+        return tuple(output[0] for output in outputs)
+
+    return jax.vmap(one)(x)
+
+
+def dropout(cfg: Config, ratio: Scalar, images: Split, test: Split, key: Key) -> dict[str, Array]:
+    """A network trained with dropout: scaled inference, the mean of masked networks, and a sweep of the factor."""
+    k_train, k_masks = jax.random.split(key)
+    state = trained(cfg, ratio, cfg.dropout_steps, k_train, images)
+    probe = first(test, cfg.probe)
+    x = tasks.rows(probe.x)
+
+    def add(total, key):
+        outputs = masked(multilayer(ratio), state, x, key)
+        return jax.tree.map(jnp.add, total, preactivations(outputs)), jax.nn.log_softmax(outputs[-1])
+
+    nothing = tuple(jnp.zeros((len(x), width)) for width in (*HIDDEN[1:], CLASSES))
+    total, log_masked = jax.lax.scan(add, nothing, jax.random.split(k_masks, cfg.masks))
+    mean_input = jax.tree.map(lambda z: z / cfg.masks, total)
+    log_mean = averages(log_masked)
+
+    def at(factor):
+        outputs = instruments.activations(multilayer(factor, scaled), state.params, state.stats, x)
+        log_q = jax.nn.log_softmax(outputs[-1])
+        off = [
+            jnp.linalg.norm(z - m) / jnp.linalg.norm(m)
+            for z, m in zip(preactivations(outputs), mean_input, strict=True)
+        ]
+        return log_q, {"error": jnp.stack(off), "variation": variation(log_q, log_mean[0, -1])} | scores(log_q, probe.y)
+
+    log_scaled, here = at(1 - ratio)
+    swept = jax.lax.map(lambda factor: at(factor)[1], jnp.asarray(cfg.factors(), jnp.float32))
+    whole = scores(log_probabilities(multilayer(ratio), state, test.x), test.y)
+    return {
+        "masked_accuracy": scores(log_mean, probe.y)["accuracy"],
+        "masked_variation": variation(log_scaled, log_mean),
+        "masked_divergence": divergence(log_scaled, log_mean),
+        "submodel_accuracy": scores(log_masked, probe.y)["accuracy"].mean(),
+        "scaled_accuracy": here["accuracy"],
+        "dropout_accuracy": whole["accuracy"],
+    } | {f"factor_{name}": values for name, values in swept.items()}
+
+
+def dropped_regression(key: Key) -> dict[str, Array]:
+    """Least squares with half of the inputs dropped: how far SGD is from ridge regression, and from no penalty."""
+    k_x, k_w, k_y, k_run = jax.random.split(key, 4)
+    x = jax.random.normal(k_x, (40, 10)) * jnp.linspace(0.5, 2, 10)  # columns of different size: Γ is not the identity
+    y = x @ jax.random.normal(k_w, (10,)) + jax.random.normal(k_y, (40,))
+    drop = layers.dropout(RIDGE_RATIO)
+    ends = {"ridge": ridge(x, y, RIDGE_RATIO), "no_penalty": ridge(x, y, 0.0) / (1 - RIDGE_RATIO)}
+
+    def loss(hp, w, stats, batch, key, train):
+        return jnp.square(y - drop.apply((), (), x, key, train)[0] @ w).mean(), stats
+
+    def distances(moment):
+        return {f"to_{name}": jnp.linalg.norm(moment.after - w) / jnp.linalg.norm(w) for name, w in ends.items()}
+
+    task = tasks.Task(lambda hp, key, data: (jnp.zeros(10), ()), lambda key, data: (), loss, lambda *everything: {})
+    rule = optim.rule("sgd")
+    decay = schedules.on("rule.lr", schedules.polynomial())
+    run = train.training(task, rule, RIDGE_STEPS, schedule=decay, observe=distances)
+    hyper = train.Hyper(rule.hyper._replace(lr=0.03))
+    record = train.train(run, RIDGE_STEPS, hyper, k_run, ())[1]
+    return {name: record[name] for name in ("to_ridge", "to_no_penalty")}
+
+
+# What is trained and measured for a seed, as one program.
+
+
+def few_images(cfg: Config, key: Key, data: Mapping[str, Split]) -> dict[str, Array]:
+    """An ensemble and networks with dropout on the same few images, and dropped regression."""
+    k_ensemble, k_dropout, k_regression = jax.random.split(key, 3)
+    images, test = first(data["train"], cfg.images), data["test"]
+    ratios = jnp.asarray(cfg.dropped(), jnp.float32)
+    return (
+        ensemble(cfg, cfg.steps, images, test, k_ensemble)
+        | jax.lax.map(lambda ratio: dropout(cfg, ratio, images, test, k_dropout), ratios)
+        | dropped_regression(k_regression)
+    )
+
+
+def all_images(cfg: Config, key: Key, data: Mapping[str, Split]) -> dict[str, Array]:
+    """An ensemble on all images, whose scores get names of their own."""
+    found = ensemble(cfg, cfg.large_steps, data["train"], data["test"], key)
+    return {f"large_{name}": values for name, values in found.items()}
+
+
+def seed_by_seed(
+    cfg: Config, seeds: int, program: Callable[..., dict[str, Array]], data: Mapping[str, Split]
+) -> tuple[dict[str, np.ndarray], int]:
+    """What a program measures for so many seeds, as many at a time as there are devices: `(record, seeds done)`."""
+    everyone = _search._over_seeds(lambda _, key, data: program(cfg, key, data))
+    return _search.seed_by_seed(lambda none, keys: everyone(none, keys, data), (), sweep.seeds(seeds))
+
+
+def run(cfg: Config) -> xr.Dataset:
+    """Train and measure first with few images, then with all; an interrupt keeps the seeds done."""
+    images = _cli.load_data(cfg)
+    for name, most in (("images", len(images.x_train)), ("probe", len(images.x_test))):
+        asked = getattr(cfg, name)
+        require(asked <= most, f"--{name} is at most {most:,} for {images.name}, not {asked:,}.")
+    ratios, data = len(cfg.dropped()), _lab.splits(images)
+    networks = cfg.seeds * (cfg.members + ratios) + cfg.large_seeds * cfg.members
+    ensembles = f"{cfg.seeds} + {cfg.large_seeds} ensembles of {cfg.members}"
+    _cli.headline(cfg, images, f"{networks:,} networks ({ensembles}, {cfg.seeds} × {ratios} with dropout)")
+    record, done = seed_by_seed(cfg, cfg.seeds, few_images, data)
+    ds = label(cfg, record).assign_attrs(_lab.origin(images), all_images=len(images.x_train))
+    complete = done == cfg.seeds
+    if complete and cfg.large_seeds:
+        try:
+            record, done = seed_by_seed(cfg, cfg.large_seeds, all_images, data)
+            ds, complete = ds.merge(label(cfg, record)), done == cfg.large_seeds
+        except KeyboardInterrupt:
+            complete = False
+    ds = ds.assign_attrs(complete=int(complete))
+    print(summary(ds))
+    return ds
+
+
+SCORES = ("accuracy", "loss", "brier")
+ALONE = tuple(f"single_{name}" for name in SCORES)
+DIMS = {
+    **dict.fromkeys(SCORES, ("seed", "average", "members")),
+    **dict.fromkeys(ALONE, ("seed",)),
+    **dict.fromkeys((f"large_{name}" for name in SCORES), ("large_seed", "average", "members")),
+    **dict.fromkeys((f"large_{name}" for name in ALONE), ("large_seed",)),
+    **dict.fromkeys(
+        ("masked_accuracy", "masked_variation", "masked_divergence"), ("seed", "ratio", "average", "masks")
+    ),
+    **dict.fromkeys(("submodel_accuracy", "scaled_accuracy", "dropout_accuracy"), ("seed", "ratio")),
+    **dict.fromkeys((f"factor_{name}" for name in (*SCORES, "variation")), ("seed", "ratio", "factor")),
+    "factor_error": ("seed", "ratio", "factor", "layer"),
+    **dict.fromkeys(("to_ridge", "to_no_penalty"), ("seed", "step")),
+}
+"""The dims of all that is measured."""
+
+
+def label(cfg: Config, record: Mapping[str, np.ndarray]) -> xr.Dataset:
+    """The record of all seeds done as one labelled data set."""
+    units = {"loss": "nats", "divergence": "nats"}
+    coordinates = {
+        "average": list(MEANS),
+        "members": np.arange(1, cfg.members + 1),
+        "ratio": cfg.dropped(),
+        "masks": np.arange(1, cfg.masks + 1),
+        "factor": cfg.factors(),
+        "layer": np.arange(2, len(HIDDEN) + 2),
+        "step": np.arange(1, RIDGE_STEPS + 1),
+    }
+    settings = ("images", "steps", "large_steps", "dropout_steps", "probe")
+    ds = xr.Dataset(
+        {
+            name: (DIMS[name], values, {"units": units.get(name.rpartition("_")[2], "1")})
+            for name, values in record.items()
+        },
+        attrs={name: getattr(cfg, name) for name in settings},
+    )
+    ds = ds.assign_coords({dim: np.arange(ds.sizes[dim]) for dim in ("seed", "large_seed") if dim in ds.dims})
+    return ds.assign_coords({dim: values for dim, values in coordinates.items() if dim in ds.dims})
+
+
+def committees(ds: xr.Dataset) -> dict[str, xr.Dataset]:
+    """The scores of the ensembles, dims seed, average and members: on few images, and on all where there are such."""
+    found = {f"{ds.images:,} training images": ds[[*SCORES, *ALONE]]}
+    if "large_accuracy" in ds:
+        large = {f"large_{name}": name for name in (*SCORES, *ALONE)}
+        found[f"{ds.all_images:,} training images"] = ds[list(large)].rename({**large, "large_seed": "seed"})
+    return found
+
+
+def about(ds: xr.Dataset, *details: str) -> str:
+    """The caption that every figure of networks carries."""
+    spoilt = int(np.isnan(ds.accuracy[..., -1]).any("average").sum())
+    more = [f"{spoilt} ensemble{'s' * (spoilt > 1)} with a diverged network left out"] if spoilt else []
+    return _lab.about(ds, *details, *more, paired=False)
+
+
+def about_ensembles(ds: xr.Dataset) -> str:
+    """The caption of the figures about ensembles."""
+    large = f" ({ds.sizes['large_seed']} with all images)" if "large_seed" in ds.sizes else ""
+    updates = f"{ds.steps} updates" + (f" ({ds.large_steps} with all images)" if large else "")
+    return f"{about(ds, updates)}{large}; mean with its 95 % interval over independent ensembles"
+
+
+def about_dropout(ds: xr.Dataset) -> str:
+    """The caption of the figures about dropout."""
+    learnt = f"{ds.images:,} training images, {ds.dropout_steps} updates"
+    return f"{about(ds, learnt, f'first {ds.probe:,} test images')}; mean with its 95 % interval"
+
+
+def figures(ds: xr.Dataset) -> dict[str, Figure]:
+    """Ensembles against their size, dropout against masked networks and against its factor, and the exact results."""
+    return {
+        "ensemble": ensembles(ds),
+        "ensemble_brier": brier(ds),
+        "masked_networks": masked_networks(ds),
+        "factor": factors(ds),
+        "exact": exact_results(ds),
+    }
+
+
+def ensembles(ds: xr.Dataset) -> Figure:
+    """Test accuracy against the number of averaged networks."""
+    found = committees(ds)
+    fig = plotting.figure(5.2 * len(found), 4.4)
+    drawn = _overfit.panels(fig, *((name, "networks averaged", "test accuracy (%)") for name in found))
+    for ax, one in zip(drawn, found.values(), strict=True):
+        named = ax is drawn[0]
+        for number, (average, what) in enumerate(MEANS.items()):
+            values = 100 * one.accuracy.sel(average=average).values
+            plotting.curve(ax, ds.members.values, values, f"mean of {what}" if named else "", number, markers=1)
+        alone = 100 * float(one.single_accuracy.mean())
+        ax.axhline(alone, color="0.4", linestyle="--", linewidth=1, label="one network" if named else "")
+        ax.set_xticks(ds.members.values)
+    plotting.legend(fig)
+    plotting.caption(fig, about_ensembles(ds))
+    return fig
+
+
+def brier(ds: xr.Dataset) -> Figure:
+    """Brier's error against the number of networks, beside the law that it follows exactly."""
+    fig = plotting.figure()
+    ax = plotting.axes(
+        fig, "Squared error of averaged probabilities", "networks averaged", "Brier error on the test set"
+    )
+    members = ds.members.values
+    for number, (name, one) in enumerate(committees(ds).items()):
+        values = one.brier.sel(average="arithmetic")
+        plotting.curve(ax, members, values.values, name, number, markers=1)
+        law = brier_law(float(one.single_brier.mean()), float(values[:, -1].mean()), members)
+        ax.plot(members, law, "--", color="0.25", linewidth=1, label="" if number else "B(∞) + (B(1) − B(∞)) / N")
+    ax.set(ylim=(0, None), xticks=members)
+    plotting.legend(fig, 3)
+    plotting.caption(fig, f"{about_ensembles(ds)}; the law is drawn through one network and {members[-1]}")
+    return fig
+
+
+def masked_networks(ds: xr.Dataset) -> Figure:
+    """Scaled inference beside the mean of more and more masked networks: accuracy and outputs."""
+    fig = plotting.figure(10.0, 4.8)
+    x = "masked networks averaged"
+    left, right = _overfit.panels(
+        fig,
+        ("Accuracy: their mean less scaled inference", x, "difference (points)"),
+        ("Outputs: their mean against scaled inference", x, "total variation"),
+    )
+    left.axhspan(-ALIKE, ALIKE, color="0.9", zorder=0)
+    for i, ratio in enumerate(ds.ratio.values):
+        for j, average in enumerate(MEANS):
+            one, number = ds.sel(ratio=ratio, average=average), 2 * i + j
+            ahead = 100 * (one.masked_accuracy - one.scaled_accuracy).values
+            plotting.curve(left, ds.masks.values, ahead, f"{average} mean, ratio {ratio:g}", number)
+            plotting.curve(right, ds.masks.values, one.masked_variation.values, "", number)
+    left.set(xscale="log")
+    right.set(xscale="log", yscale="log", ylim=(float(ds.masked_variation.mean("seed").min()) / 2, None))
+    plotting.legend(fig)
+    plotting.caption(fig, f"{about_dropout(ds)}; grey: within {ALIKE:g} points")
+    return fig
+
+
+def factors(ds: xr.Dataset) -> Figure:
+    """What the factor at inference does: to the next layers' inputs, to the outputs, to the loss."""
+    fig = plotting.figure(12.5, 4.8)
+    x = "factor at inference"
+    drawn = _overfit.panels(
+        fig,
+        ("Pre-activations off their mean over masks", x, "relative error"),
+        (f"Outputs off the mean of {ds.sizes['masks']} masked networks", x, "total variation"),
+        ("Test loss", x, "loss (nats)"),
+    )
+    near, far = int(ds.layer[0]), int(ds.layer[-1])
+    for i, ratio in enumerate(ds.ratio.values):
+        one, colour = ds.sel(ratio=ratio), plotting.colour(2 * i)
+        off = one.factor_error
+        name = f"ratio {ratio:g}"
+        plotting.curve(drawn[0], ds.factor.values, off.sel(layer=near).values, f"{name} (left: layer {near})", 2 * i)
+        plotting.curve(drawn[0], ds.factor.values, off.sel(layer=far).values, f"{name}, logits", 2 * i + 1)
+        plotting.curve(drawn[1], ds.factor.values, one.factor_variation.values, "", 2 * i)
+        plotting.curve(drawn[2], ds.factor.values, one.factor_loss.values, "", 2 * i)
+        for ax in drawn:
+            ax.axvline(1 - ratio, color=colour, linewidth=0.9)
+            if ratio != 1 - ratio:
+                ax.axvline(ratio, color=colour, linewidth=0.9, linestyle=":")
+    drawn[0].set(ylim=(0, 1.5))
+    drawn[1].set(ylim=(0, None))
+    drawn[2].set(yscale="log", ylim=(float(ds.factor_loss.mean("seed").min()) / 2, None))
+    plotting.legend(fig)
+    plotting.caption(fig, f"{about_dropout(ds)}; vertical lines: the ratio kept (solid) and the ratio deleted (dotted)")
+    return fig
+
+
+def example() -> dict[str, np.ndarray]:
+    """`one_layer` for random weights and inputs."""
+    rng = np.random.default_rng(0)
+    return one_layer(rng.normal(size=(CLASSES, 10)), rng.normal(size=CLASSES), rng.normal(size=(40, 10)), 0.5)
+
+
+def exact_results(ds: xr.Dataset) -> Figure:
+    """The two cases in which dropout can be computed: softmax of one layer, and linear regression."""
+    fig = plotting.figure(10.0, 4.8)
+    left, right = _overfit.panels(
+        fig,
+        ("One layer, 2¹⁰ masks: means against scaling", "probability by scaling", "probability by averaging"),
+        ("Linear regression with half of the inputs dropped", "updates", "relative distance of the weights"),
+    )
+    exact = example()
+    for number, average in enumerate(MEANS):
+        colour, label = plotting.colour(number), f"{average} mean"
+        left.scatter(exact["scaled"], exact[average], s=9, color=colour, label=label, linewidths=0)
+    left.axline((0, 0), slope=1, color="0.6", linewidth=0.8, zorder=0)
+    plotting.curve(right, ds.step.values, ds.to_ridge.values, "to ridge regression", 2)
+    plotting.curve(right, ds.step.values, ds.to_no_penalty.values, "to no penalty", 3)
+    right.set(yscale="log", ylim=(float(ds.to_ridge.mean("seed").min()) / 2, 1.5))
+    plotting.legend(fig)
+    plotting.caption(
+        fig,
+        "Left: random weights and inputs, all masks, float64. Right: SGD with lr falling to 0; "
+        f"{ds.sizes['seed']} seeds with data of their own, mean with its 95 % interval",
+    )
+    return fig
+
+
+# What the numbers say.
+
+BY = "{effect} {unit} [{low}, {high}]"
+
+
+def gain(one: xr.Dataset) -> xr.DataArray:
+    """Points of accuracy that the mean probabilities of five networks have over one network, a value a seed."""
+    members = min(FIVE, one.sizes["members"])
+    return 100 * (one.accuracy.sel(average="arithmetic", members=members) - one.single_accuracy)
+
+
+def verdicts(ds: xr.Dataset) -> list[Verdict]:
+    """The notes' claims about ensembles and about dropout as one, and the slip about its factor."""
+    off = float(ds.to_ridge[:, -1].mean())
+    return [
+        *(verdict for name, one in committees(ds).items() for verdict in ensembles_gain(name, one)),
+        *(verdict for ratio in ds.ratio.values for verdict in dropout_averages(ds, float(ratio))),
+        decide(
+            "Linear regression with dropped inputs leads to ridge regression",
+            (ds.to_no_penalty - ds.to_ridge)[:, -1].values,
+            "of their norm",
+            f"After {ds.sizes['step']} updates the weights are {off:.2g} of their norm off ridge regression, "
+            f"and {BY} more off the solution without a penalty, {{seeds}} seeds.",
+            "claim 15",
+        ),
+    ]
+
+
+def ensembles_gain(name: str, one: xr.Dataset) -> list[Verdict]:
+    """Claim 14 on so many training images: any gain, and several percent."""
+    n, gained = min(FIVE, one.sizes["members"]), gain(one)
+    errors = float(gained.mean() / (100 * (1 - one.single_accuracy)).mean())
+    return [
+        decide(
+            f"An ensemble of {n} networks is more accurate than one network ({name})",
+            gained.values,
+            "points",
+            f"It gains {BY}, {errors:.0%} of one network's errors, {{seeds}} ensembles.",
+            "claim 14",
+        ),
+        decide(
+            f"An ensemble of {n} networks gains several percent, at least {SEVERAL:g} points ({name})",
+            gained.values - SEVERAL,
+            "points",
+            f"It gains {float(gained.mean()):.2f} points, less {SEVERAL:g} that is {BY}, {{seeds}} ensembles.",
+            "claim 14",
+        ),
+    ]
+
+
+def dropout_averages(ds: xr.Dataset, ratio: float) -> list[Verdict]:
+    """Claim 15 and the slip with this ratio."""
+    one, masks = ds.sel(ratio=ratio), ds.sizes["masks"]
+    last = one.isel(masks=-1)
+    arithmetic, geometric = (last.masked_variation.sel(average=average) for average in MEANS)
+    apart = 100 * (last.masked_accuracy.sel(average="arithmetic") - one.scaled_accuracy)
+    n, ahead = min(FIVE, ds.sizes["members"]), 100 * (one.dropout_accuracy - ds.single_accuracy)
+    claims: dict[str, tuple[xr.DataArray, str, str, str]] = {
+        f"Scaled inference is as accurate as the mean of masked networks, within {ALIKE:g} points (ratio {ratio:g})": (
+            ALIKE - abs(apart),
+            "points",
+            f"{ALIKE:g} less the size of the difference is {BY}, {{seeds}} networks: the mean of {masks} is "
+            f"{float(apart.mean()):+.2f} points ahead, a total variation of {float(arithmetic.mean()):.3f} away.",
+            "claim 15",
+        ),
+        f"Scaled inference is closer to the geometric than to the arithmetic mean of them (ratio {ratio:g})": (
+            arithmetic - geometric,
+            "of total variation",
+            f"Closer by {BY}, {{seeds}} networks.",
+            "claim 15",
+        ),
+        f"One network trained with dropout is at least as accurate as an ensemble of {n} without (ratio {ratio:g})": (
+            ahead - gain(ds),
+            "points",
+            f"After {ds.dropout_steps} updates on {ds.images:,} images it is {BY} ahead of the ensemble, and "
+            f"{float(ahead.mean()):+.2f} ahead of one network without, {{seeds}} seeds.",
+            "claim 15",
+        ),
+    }
+    if ratio != 1 - ratio:
+        claims[f"The factor at inference is the ratio kept ({1 - ratio:g}), not the ratio deleted ({ratio:g})"] = (
+            at_factor(one.factor_loss, ratio) - at_factor(one.factor_loss, 1 - ratio),
+            "nats",
+            f"Its test loss is lower by {BY}, {{seeds}} networks.",
+            "slip §4.3",
+        )
+    return [decide(claim, effect.values, *told) for claim, (effect, *told) in claims.items()]
+
+
+def at_factor(values: xr.DataArray, factor: float) -> xr.DataArray:
+    """The values at a factor, which is one of those tried."""
+    return values.sel(factor=factor, method="nearest")
+
+
+def answers(ds: xr.Dataset) -> list[Answer]:
+    """Why scale by the ratio kept, and how one network can give the average of many."""
+    # Where half is kept, half is deleted, and the question cannot be asked.
+    ratio = next((float(ratio) for ratio in ds.ratio.values if ratio != 1 - ratio), float(ds.ratio[0]))
+    return [why_scale(ds, ratio), how_it_averages(ds, ratio)]
+
+
+def closest_at(distance: xr.DataArray) -> str:
+    """In words: the factor with the least distance, from the seeds where all are numbers."""
+    found = distance.dropna("seed")
+    best, low, high = interval(found.idxmin("factor").values) if found.sizes["seed"] else (np.nan, -np.inf, np.inf)
+    return f"at the factor {best:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def why_scale(ds: xr.Dataset, ratio: float) -> Answer:
+    """The question of §4.3, from the sweep of the factor."""
+    one, keep, near = ds.sel(ratio=ratio), 1 - ratio, int(ds.layer[0])
+    candidates = {"the ratio kept": keep, "no scaling": 1.0, "the ratio deleted": ratio}
+
+    def mean(values):
+        return {name: float(at_factor(values, factor).mean("seed")) for name, factor in candidates.items()}
+
+    inputs, outputs = mean(one.factor_error.isel(layer=0)), mean(one.factor_variation)
+    loss, accuracy = mean(one.factor_loss), mean(one.factor_accuracy)
+    off = ", ".join(f"{inputs[name]:.0%} with {name} ({factor:g})" for name, factor in candidates.items())
+    closest = min(outputs, key=outputs.__getitem__)
+    scores = ", ".join(f"{loss[name]:.2f} nats ({accuracy[name]:.1%} accuracy) with {name}" for name in candidates)
+    return Answer(
+        "Why is a unit's output scaled by the keep ratio at test time?",
+        f"In training a unit reaches the next layer in {keep:.0%} of the passes (ratio {ratio:g}), so that layer "
+        f"learns from {keep:.0%} of the full input on average. At inference layer {near}'s is off it by {off}. The logits "
+        f"are closest to their mean over {ds.sizes['masks']} masks {closest_at(one.factor_error.isel(layer=-1))}, the "
+        f"probabilities {closest_at(one.factor_variation)} and, of these three, with {closest}. The test loss is {scores}.",
+        "factor",
+        ds.sizes["seed"],
+        "question §4.3",
+    )
+
+
+def how_it_averages(ds: xr.Dataset, ratio: float) -> Answer:
+    """The "not understood" of §4.3.1, from the exact case and the measured one."""
+    exact, last = example(), ds.sel(ratio=ratio).isel(masks=-1)
+    off = {average: abs(exact[average] - exact["scaled"]).max() for average in MEANS}
+    apart = {average: float(last.masked_variation.sel(average=average).mean()) for average in MEANS}
+    ahead = 100 * float((last.masked_accuracy.sel(average="arithmetic") - last.scaled_accuracy).mean())
+    return Answer(
+        "How can one scaled network give the average of many masked ones?",
+        "For one linear layer and softmax it gives their geometric mean, as logits average linearly: over all 2¹⁰ "
+        f"masks the two differ by at most {off['geometric']:.0e}, the arithmetic mean by {off['arithmetic']:.2f}. "
+        f"Through {len(HIDDEN)} ReLU layers, with ratio {ratio:g}, scaling differs from the geometric mean of "
+        f"{ds.sizes['masks']} masked networks by a total variation of {apart['geometric']:.3f} and from the arithmetic "
+        f"mean by {apart['arithmetic']:.3f}; the latter is {ahead:+.2f} points ahead in accuracy.",
+        "masked_networks",
+        ds.sizes["seed"],
+        "question §4.3.1",
+    )
+
+
+def percent(values: xr.DataArray) -> float:
+    """The mean over the seeds in percent, as it is printed."""
+    return round(100 * float(values.mean()), 2)
+
+
+def tables(ds: xr.Dataset) -> dict[str, list[dict[str, Any]]]:
+    """Mean accuracies in percent: of the ensembles by their images, of dropout by its ratio."""
+
+    def ensemble_row(name, one):
+        sizes = sorted({min(FIVE, one.sizes["members"]), one.sizes["members"]})
+        averaged = {
+            f"{n} by {what}": percent(one.accuracy.sel(average=average, members=n))
+            for n in sizes
+            for average, what in MEANS.items()
+        }
+        return {"ensembles on": name, "one network": percent(one.single_accuracy), **averaged}
+
+    def dropout_row(ratio, one):
+        masked = {f"{average} mean": percent(one.masked_accuracy.sel(average=average)) for average in MEANS}
+        apart = float(one.masked_divergence.sel(average="arithmetic").mean())
+        return {
+            "dropout ratio": float(ratio),
+            "one masked network": percent(one.submodel_accuracy),
+            **masked,
+            "scaled inference": percent(one.scaled_accuracy),
+            "KL(scaled ‖ arithmetic mean) in nats": round(apart, 4),
+        }
+
+    last = ds.isel(masks=-1)
+    return {
+        "ensembles": [ensemble_row(name, one) for name, one in committees(ds).items()],
+        "dropout": [dropout_row(ratio, last.sel(ratio=ratio)) for ratio in ds.ratio.values],
+    }
+
+
+def summary(ds: xr.Dataset) -> str:
+    """The tables, a row a line."""
+    rows = [row for table in tables(ds).values() for row in table]
+    return "\n".join("; ".join(f"{name}: {value}" for name, value in row.items()) for row in rows)
+
+
+if __name__ == "__main__":
+    sys.exit(_cli.main(sys.modules[__name__]))

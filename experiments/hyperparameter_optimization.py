@@ -1,0 +1,712 @@
+"""Which search finds a learning rate and a weight decay soonest? (notes §5.2, figure of the 20 best curves)
+
+Draws 100 settings at random on log scales, lr = 10^U(−6, −2) and λ = 10^U(−8, −4), and trains them for 50 epochs on 400
+images, all in one program, over many seeds: each with its own split, weights and settings. Prints the ranking and draws
+the 20 best curves as the book does. The chosen setting of each seed then meets the test set, once.
+
+The notes say more than they do, and each saying is put to the numbers:
+- Narrowing the range again and again leads to a suitable one: automatic, to the range of each round's best 20 %.
+- Training for fewer epochs is a good way to abandon hopeless trials early: replayed on the complete curves.
+- Bayesian search is more efficient: Optuna's samplers (extra `search`), a study a seed, all studies in lockstep: a
+  round of trials is one call of one compiled program.
+Narrowing and Bayesian search train for fewer epochs and begin with the seed's first random trials, which pairs them
+with random search.
+
+Takes about two and a half minutes for 10 seeds on two cores.
+"""
+
+import importlib.util
+import itertools
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from experiments import _cli, _lab, _search
+from fnn import plotting, sweep
+from fnn.data import DataSet
+from fnn.errors import require
+from fnn.types import Keys
+from fnn.verdicts import Verdict, decide
+
+PANELS = 20
+"""The book draws so many of the best."""
+KEPT = 0.2
+"""The share of trials that narrowing and early abandonment keep."""
+TOP, DRAWN = 0.05, 60
+"""The rule of thumb: so many random trials hit so small a best part of the space."""
+ALIKE = 0.9
+"""A rank correlation above this counts as the same ranking; fixed before anything was measured."""
+AXES = ("lr", "l2")
+SYMBOLS = {"lr": "learning rate", "l2": "λ"}
+NARROWING = {"narrowing": False, "margin": True}
+"""The forms of narrowing, and whether they widen the range by a margin."""
+TITLES = {
+    "random": "random",
+    "narrowing": "narrowing",
+    "margin": "narrowing with a margin",
+    "tpe": "Bayesian (TPE)",
+    "gp": "Bayesian (GP)",
+}
+
+
+@dataclass(frozen=True)
+class Config(_cli.Options):
+    """Settings of the search; those of the random trials are the notes'."""
+
+    trials: int = 100
+    """Random settings a seed."""
+    epochs: int = 50
+    """Epochs that a random trial trains for."""
+    short: int = 20
+    """Epochs that a trial of the other searches trains for; random search is read off there to compare."""
+    rounds: int = 3
+    """Rounds of narrowing."""
+    each: int = 15
+    """Trials in a round of narrowing. Every search gets rounds × each trials."""
+    samplers: str = "tpe"
+    """Bayesian searches, with commas between: tpe, gp (needs torch and a second a trial), or "" for none."""
+    startup: int = 10
+    """Random trials that a Bayesian search begins with."""
+
+    def check(self) -> None:
+        """Raise `InputError` for options that cannot be used."""
+        super().check()
+        require(self.trials >= PANELS, f"--trials is at least {PANELS}, not {self.trials}.")
+        require(self.epochs >= 5, f"--epochs is at least 5, not {self.epochs}.")
+        require(1 <= self.short <= self.epochs, f"--short is 1 to --epochs {self.epochs}, not {self.short}.")
+        require(self.rounds >= 1, f"--rounds is at least 1, not {self.rounds}.")
+        require(self.each >= 10, f"--each is at least 10, not {self.each}.")
+        require(
+            self.budget <= self.trials,
+            f"--rounds × --each is at most --trials {self.trials}, not {self.budget}: random search gets as many.",
+        )
+        require(
+            1 <= self.startup < self.budget,
+            f"--startup is 1 to {self.budget - 1}, fewer than --rounds × --each, not {self.startup}.",
+        )
+        unknown = [name for name in self.names() if name not in ("tpe", "gp")]
+        require(not unknown, f"--samplers names tpe and gp, not {', '.join(unknown)}.")
+
+    @property
+    def budget(self) -> int:
+        """Trials of every search that is compared."""
+        return self.rounds * self.each
+
+    def names(self) -> list[str]:
+        """The Bayesian searches asked for."""
+        return list(dict.fromkeys(name.strip() for name in self.samplers.split(",") if name.strip()))
+
+
+QUICK = Config(seeds=2, trials=20, epochs=10, short=4, rounds=2, each=10, startup=5, dataset="mnist_5k", quick=True)
+
+
+class Search(Protocol):
+    """A search of one seed. Points `[n, 2]` are exponents (log₁₀ lr, log₁₀ λ), values `[n]` validation accuracies."""
+
+    def ask(self) -> np.ndarray:
+        """Where to try next."""
+        ...
+
+    def tell(self, points: np.ndarray, values: np.ndarray) -> None:
+        """What came of it, or of other trials made beforehand."""
+        ...
+
+
+class Narrowing:
+    """The notes' search: trials at random from a range of each exponent, which narrows to the range of the best.
+
+    margin: widen that range at both ends by its mean gap. The k best, were they uniform on a range, would stop short of
+    its ends by that much on average, so that without it what is best at an end is lost.
+    """
+
+    def __init__(self, n: int, rng: np.random.Generator, margin: bool):
+        self.n, self.rng, self.margin = n, rng, margin
+        self.ranges = [np.array(_search.EXPONENTS)]
+        """[axis, (low, high)] of each round."""
+
+    def ask(self) -> np.ndarray:
+        low, high = self.ranges[-1].T
+        return self.rng.uniform(low, high, (self.n, 2))
+
+    def tell(self, points: np.ndarray, values: np.ndarray) -> None:
+        best = points[_search.ranked(values)[: kept(len(values))]]
+        low, high = best.min(0), best.max(0)
+        gap = (high - low) / (len(best) - 1) if self.margin else 0.0
+        first, last = np.array(_search.EXPONENTS).T
+        self.ranges.append(np.stack([np.maximum(low - gap, first), np.minimum(high + gap, last)], axis=-1))
+
+
+class Bayesian:
+    """An Optuna study, one trial at a time."""
+
+    def __init__(self, name: str, seed: int):
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        samplers = {"tpe": optuna.samplers.TPESampler, "gp": optuna.samplers.GPSampler}
+        self.study = optuna.create_study(direction="maximize", sampler=samplers[name](seed=seed))
+        ranges = zip(AXES, _search.EXPONENTS, strict=True)
+        self.space: dict[str, Any] = {
+            axis: optuna.distributions.FloatDistribution(low, high) for axis, (low, high) in ranges
+        }
+
+    def ask(self) -> np.ndarray:
+        params = self.study.ask(self.space).params
+        return np.array([[params[axis] for axis in AXES]])
+
+    def tell(self, points: np.ndarray, values: np.ndarray) -> None:
+        from optuna.trial import TrialState, create_trial
+
+        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        if running:
+            self.study.tell(running[0].number, float(values[0]))
+            return
+        for point, value in zip(points.tolist(), values.tolist(), strict=True):
+            params: dict[str, Any] = dict(zip(AXES, point, strict=True))
+            self.study.add_trial(create_trial(params=params, distributions=self.space, value=value))
+
+
+def kept(n: int) -> int:
+    """How many of n trials are the best 20 %."""
+    return max(2, round(KEPT * n))
+
+
+def lockstep(
+    searches: Sequence[Search], begin: tuple[np.ndarray, np.ndarray], budget: int, short: _search.Trainer, keys: Keys
+) -> tuple[np.ndarray, np.ndarray]:
+    """A search of each seed, all side by side: every round is one call of one compiled program.
+
+    begin: the trials they start from. Gives all trials, those included: points `[S, budget, 2]`, values `[S, budget]`.
+    """
+    points, values = begin
+    for search, mine, found in zip(searches, points, values, strict=True):
+        search.tell(mine, found)
+    with tqdm(total=budget, initial=points.shape[1], unit="trial", disable=None, leave=False) as bar:
+        while points.shape[1] < budget:
+            asked = np.stack([search.ask() for search in searches])
+            found = short(_search.Setting(*np.moveaxis(10**asked, -1, 0)), keys)["validation_accuracy"][..., -1]
+            for search, mine, their in zip(searches, asked, found, strict=True):
+                search.tell(mine, their)
+            points, values = np.concatenate([points, asked], 1), np.concatenate([values, found], 1)
+            bar.update(asked.shape[1])
+    return points, values
+
+
+def run(cfg: Config) -> xr.Dataset:
+    """Random search on every seed, the book's ranking, the chosen settings' test, and then the other searches."""
+    images = _cli.load_data(cfg)
+    keys = sweep.seeds(cfg.seeds)
+    _cli.headline(cfg, images, f"{cfg.trials * cfg.seeds} networks ({cfg.trials} trials × {cfg.seeds} seeds)")
+    settings = _search.samples(keys, cfg.trials)
+    epochs = range(1, cfg.epochs + 1)
+    random = _search.trainer(images, cfg.epochs, evaluate_at=epochs)
+    record, done = _search.seed_by_seed(random, settings, keys)
+    ds = label(cfg, images, settings, record)
+    print("\n".join(ranking(ds, PANELS)))
+    complete = done == cfg.seeds
+    if complete:
+        try:
+            ds = ds.merge(again(cfg, images, ds, keys))
+            ds = ds.merge(compare(cfg, images, ds, keys))
+        except KeyboardInterrupt:
+            complete = False
+    ds.attrs["complete"] = int(complete)
+    print(summary(ds))
+    return ds
+
+
+def label(cfg: Config, images: DataSet, settings: _search.Setting, record: Mapping[str, np.ndarray]) -> xr.Dataset:
+    """The random trials of the seeds that are done: dims seed, trial, epoch."""
+    accuracy = record["validation_accuracy"]
+    done = len(accuracy)
+    trials = ("seed", "trial")
+    return xr.Dataset(
+        {
+            "lr": (trials, np.asarray(settings.lr)[:done], {"long_name": "learning rate", "units": "1"}),
+            "l2": (trials, np.asarray(settings.l2)[:done], {"long_name": "weight decay λ", "units": "1"}),
+            "validation_accuracy": ((*trials, "epoch"), accuracy, {"units": "1"}),
+            "diverged_at": (trials, record["diverged_at"], {"long_name": "first update with a loss not finite"}),
+        },
+        {"seed": np.arange(done), "trial": np.arange(cfg.trials), "epoch": np.arange(1, cfg.epochs + 1)},
+        {**_lab.origin(images), "short": cfg.short, "budget": cfg.budget, "startup": cfg.startup, "each": cfg.each},
+    )
+
+
+def chosen(ds: xr.Dataset, n: int = 1) -> _search.Setting:
+    """The n best settings of every seed by validation accuracy at the end, arrays `[S, n]`."""
+    best = _search.ranked(ds.validation_accuracy.values[..., -1])[:, :n]
+    return _search.Setting(*(np.take_along_axis(ds[axis].values, best, 1) for axis in AXES))
+
+
+def again(cfg: Config, images: DataSet, ds: xr.Dataset, keys: Keys) -> xr.Dataset:
+    """Settings that are chosen, trained again from the same start for what was not asked of all trials.
+
+    The first seed's 20 best for their training accuracy, which is dear; every seed's best for its test accuracy.
+    """
+    curves = _search.trainer(images, cfg.epochs, evaluate_at=ds.epoch.values.tolist(), on=("validation", "train"))
+    panels = curves(chosen(ds.isel(seed=slice(1)), PANELS), keys[:1])
+    test = _search.trainer(images, cfg.epochs, on=("test",), also={"test": _lab.splits(images)["test"]})
+    return xr.Dataset(
+        {
+            "panel_validation": (("place", "epoch"), panels["validation_accuracy"][0], {"units": "1"}),
+            "panel_train": (("place", "epoch"), panels["train_accuracy"][0], {"units": "1"}),
+            "test_accuracy": ("seed", test(chosen(ds), keys)["test_accuracy"][:, 0, 0], {"units": "1"}),
+        }
+    )
+
+
+def compare(cfg: Config, images: DataSet, ds: xr.Dataset, keys: Keys) -> xr.Dataset:
+    """Narrowing and the Bayesian searches, each beginning with the seed's first random trials."""
+    short = _search.trainer(images, cfg.short)
+    points = np.log10(np.stack([ds[axis].values for axis in AXES], axis=-1))
+    values = ds.validation_accuracy.sel(epoch=cfg.short).values
+    found, ranges = {}, []
+    for name, margin in NARROWING.items():
+        searches = [Narrowing(cfg.each, np.random.default_rng(seed), margin) for seed in range(cfg.seeds)]
+        begin = points[:, : cfg.each], values[:, : cfg.each]
+        found[name] = lockstep(searches, begin, cfg.budget, short, keys)
+        ranges.append([search.ranges for search in searches])
+    for name in available(cfg.names()):
+        searches = [Bayesian(name, seed) for seed in range(cfg.seeds)]
+        begin = points[:, : cfg.startup], values[:, : cfg.startup]
+        found[name] = lockstep(searches, begin, cfg.budget, short, keys)
+    dims = ("search", "seed", "asked")
+    return xr.Dataset(
+        {
+            "search_accuracy": (dims, np.stack([v for _, v in found.values()]), {"units": "1"}),
+            "search_exponent": ((*dims, "axis"), np.stack([p for p, _ in found.values()])),
+            "range": (("form", "seed", "round", "axis", "end"), np.array(ranges)),
+        },
+        {
+            "search": list(found),
+            "form": list(NARROWING),
+            "asked": np.arange(1, cfg.budget + 1),
+            "axis": list(AXES),
+            "end": ["low", "high"],
+        },
+    )
+
+
+def available(names: Sequence[str]) -> list[str]:
+    """Those Bayesian searches whose packages are there; says so of the others."""
+    needs = {"tpe": ("optuna",), "gp": ("optuna", "torch")}
+    there = []
+    for name in names:
+        missing = [package for package in needs[name] if importlib.util.find_spec(package) is None]
+        if missing:
+            print(f"{TITLES[name]} search is left out: it needs {' and '.join(missing)} (extra `search`).")
+        else:
+            there.append(name)
+    return there
+
+
+def ranking(ds: xr.Dataset, n: int) -> list[str]:
+    """The n best trials of the first seed, as the book prints them."""
+    accuracy = ds.validation_accuracy.isel(seed=0, epoch=-1).values
+    lines = ["=========== Hyper-Parameter Optimization Result ==========="]
+    for place, trial in enumerate(_search.ranked(accuracy)[:n], 1):
+        lr, l2 = (float(ds[axis][0, trial]) for axis in AXES)
+        lines.append(f"Best-{place}(val acc:{accuracy[trial]:.2f}) | lr:{lr:.3g}, weight decay:{l2:.3g}")
+    return lines
+
+
+def tables(ds: xr.Dataset) -> dict[str, list[dict[str, Any]]]:
+    """All trials of all seeds, best first, and the chosen one of each."""
+    rows = []
+    for seed in range(ds.sizes["seed"]):
+        accuracy = ds.validation_accuracy[seed, :, -1].values
+        for place, trial in enumerate(_search.ranked(accuracy), 1):
+            numbers = {axis: float(ds[axis][seed, trial]) for axis in AXES}
+            rows.append(
+                {
+                    "seed": seed,
+                    "place": place,
+                    "trial": int(trial),
+                    **numbers,
+                    "validation_accuracy": float(accuracy[trial]),
+                }
+            )
+    return {"ranking": rows}
+
+
+def rank_correlations(ds: xr.Dataset) -> dict[str, np.ndarray]:
+    """[S, epochs] each: how accuracy after so many epochs ranks a seed's trials, against that at the end.
+
+    Where all trials are equal there is no ranking, and its correlation is 0.
+    """
+    from scipy.stats import kendalltau
+
+    accuracy = ds.validation_accuracy.values
+    n = kept(ds.sizes["trial"])
+    best = np.take_along_axis(accuracy, _search.ranked(accuracy[..., -1])[:, :n, None], 1)
+    tau = [[kendalltau(now, curves[:, -1])[0] for now in curves.T] for curves in accuracy]
+    return {
+        "Spearman's ρ": spearman(accuracy),
+        "Kendall's τ": np.nan_to_num(np.array(tau)),
+        f"Spearman's ρ, the final best {n}": spearman(best),
+    }
+
+
+def spearman(curves: np.ndarray) -> np.ndarray:
+    """Of curves `[S, trials, epochs]` the rank correlation of every epoch with the last, `[S, epochs]`."""
+    from scipy.stats import rankdata
+
+    ranks = rankdata(curves, axis=1)
+    centred = ranks - ranks.mean(1, keepdims=True)
+    size = np.sqrt((centred**2).sum(1))
+    return np.einsum("ste,st->se", centred, centred[..., -1]) / np.maximum(size * size[:, -1:], 1e-12)
+
+
+def abandoned(ds: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """If after each epoch only the best 20 % went on, `[S, epochs]`: was the final best kept, and what was lost.
+
+    The loss is in validation accuracy at the end: that of the best trial less that of the best one kept.
+    """
+    accuracy = ds.validation_accuracy.values
+    final = accuracy[..., -1]
+    places = _search.ranked(np.moveaxis(accuracy, -1, 1))[..., : kept(ds.sizes["trial"])]
+    best_kept = np.take_along_axis(final[:, None], places, -1).max(-1)
+    return (places == _search.ranked(final)[:, None, :1]).any(-1), final.max(-1)[:, None] - best_kept
+
+
+def saved(ds: xr.Dataset) -> np.ndarray:
+    """[epochs]: the share of all updates that abandoning 80 % of the trials after so many epochs saves."""
+    return (1 - kept(ds.sizes["trial"]) / ds.sizes["trial"]) * (1 - ds.epoch.values / ds.sizes["epoch"])
+
+
+def random_values(ds: xr.Dataset) -> np.ndarray:
+    """What random search finds with the short training, `[S, trials]`."""
+    return ds.validation_accuracy.sel(epoch=ds.short).values
+
+
+def best_so_far(ds: xr.Dataset) -> dict[str, np.ndarray]:
+    """The best accuracy with the short training after each trial, `[S, budget]`; random search's is expected."""
+    found = {"random": _search.expected_best(random_values(ds))[:, : ds.budget]}
+    if "search" in ds.dims:
+        found |= {
+            str(name): np.maximum.accumulate(ds.search_accuracy.sel(search=name).values, -1)
+            for name in ds.search.values
+        }
+    return found
+
+
+def trials_needed(ds: xr.Dataset) -> dict[str, np.ndarray]:
+    """Trials until a seed's target is reached, `[S]`; not reached within the budget counts as budget + 1.
+
+    The target is what random search reaches within the budget with a probability of one half. Its own number is the
+    exact expectation over all orders of the seed's random trials.
+    """
+    values, n, budget = random_values(ds), ds.sizes["trial"], ds.budget
+    gone = _search.missed(n)
+    target = np.sort(values, -1)[:, ::-1][:, np.argmax(gone[budget] <= 0.5) - 1]
+    good = (values >= target[:, None]).sum(-1)
+    needed = {"random": gone[: budget + 1, good].sum(0)}
+    for name, best in best_so_far(ds).items():
+        if name != "random":
+            reached = best >= target[:, None]
+            needed[name] = np.where(reached.any(-1), reached.argmax(-1) + 1, budget + 1)
+    return needed
+
+
+def hits(ds: xr.Dataset, repeats: int = 10_000) -> np.ndarray:
+    """[S, trials]: how often k trials, drawn anew with replacement from a seed's, are at least as good as its best 5 %.
+
+    Accuracies come in steps of an image, and a tie with the best 5 % is as good as one of them.
+    """
+    final = ds.validation_accuracy.values[..., -1]
+    n = final.shape[-1]
+    threshold = np.sort(final, -1)[:, ::-1][:, best_part(n) - 1]
+    draws = np.random.default_rng(0).integers(n, size=(repeats, n))
+    good = final >= threshold[:, None]
+    return np.stack([np.logical_or.accumulate(mine[draws], axis=-1).mean(0) for mine in good])
+
+
+def best_part(n: int) -> int:
+    """How many of n trials are the best 5 %."""
+    return max(1, round(TOP * n))
+
+
+def about(ds: xr.Dataset, *details: str, paired: bool = True) -> str:
+    """The caption that every figure of this experiment carries."""
+    return _lab.about(ds, f"{_search.IMAGES - _search.VALIDATION} training images", *details, paired=paired)
+
+
+def figures(ds: xr.Dataset) -> dict[str, Figure]:
+    """The book's figure, what the random trials say over all seeds, and how the other searches fare."""
+    made = {"trials": scatter(ds), "best_so_far": best_of_random(ds), "short_training": short_training(ds)}
+    made |= {"sixty_trials": sixty_trials(ds), "20_best_curves_all_seeds": best_curves_of_all(ds)}
+    if "panel_train" in ds:
+        made["20_best_curves"] = best_curves(ds)
+    if "range" in ds:
+        made |= {"searches": compared(ds), "narrowing": ranges(ds)}
+    return made
+
+
+def best_curves(ds: xr.Dataset) -> Figure:
+    """The book's figure: the first seed's 20 best, validation solid and training dashed."""
+    fig = plotting.figure(9.0, 6.6)
+    settings = chosen(ds.isel(seed=slice(1)), PANELS)
+    for place, ax in enumerate(_panels(fig)):
+        lr, l2 = settings.lr[0, place], settings.l2[0, place]
+        ax.set_title(f"Best-{place + 1} (lr:{lr:.2g}, λ:{l2:.1g})", fontsize="x-small")
+        ax.plot(ds.epoch, ds.panel_validation[place], color=plotting.colour(0), label="" if place else "validation")
+        ax.plot(ds.epoch, ds.panel_train[place], "--", color=plotting.colour(1), label="" if place else "training")
+    plotting.legend(fig)
+    detail = f"the {PANELS} best of {ds.sizes['trial']} random trials"
+    plotting.caption(fig, about(ds.isel(seed=slice(1)), detail, f"over {ds.sizes['epoch']} epochs"))
+    return fig
+
+
+def best_curves_of_all(ds: xr.Dataset) -> Figure:
+    """The same panels over all seeds: the curve of each seed's best, second best, …"""
+    fig = plotting.figure(9.0, 6.6)
+    best = _search.ranked(ds.validation_accuracy.values[..., -1])[:, :PANELS, None]
+    curves = np.take_along_axis(ds.validation_accuracy.values, best, 1)
+    rates = chosen(ds, PANELS).lr
+    for place, ax in enumerate(_panels(fig)):
+        low, high = rates[:, place].min(), rates[:, place].max()
+        ax.set_title(f"Best-{place + 1} (lr:{low:.1g} to {high:.1g})", fontsize="x-small")
+        plotting.curve(ax, ds.epoch.values, curves[:, place], "", 0)
+    detail = f"each seed's {PANELS} best of {ds.sizes['trial']} random trials over {ds.sizes['epoch']} epochs"
+    plotting.caption(fig, about(ds, detail, "validation accuracy, mean with its 95 % interval", paired=False))
+    return fig
+
+
+def _panels(fig: Figure) -> list[Axes]:
+    """The book's 4 × 5 panels: accuracy from 0 to 1, no ticks along the epochs."""
+    panels = list(fig.subplots(4, 5, sharey=True).flat)
+    for place, ax in enumerate(panels):
+        ax.set(ylim=(0, 1), xticks=[])
+        ax.tick_params(left=place % 5 == 0)
+    fig.supylabel("accuracy", fontsize="medium")
+    return panels
+
+
+def scatter(ds: xr.Dataset) -> Figure:
+    """Every random trial of every seed where it lies in the space, its accuracy as its colour."""
+    fig = plotting.figure(7.0, 4.8)
+    ax = plotting.axes(fig, "Validation accuracy of the random trials", "learning rate", "weight decay λ")
+    accuracy = 100 * ds.validation_accuracy[..., -1].values
+    dots = ax.scatter(ds.lr, ds.l2, c=accuracy, s=12, cmap="viridis", linewidths=0)
+    ax.set(
+        xscale="log", yscale="log", xlim=10 ** np.array(_search.EXPONENTS.lr), ylim=10 ** np.array(_search.EXPONENTS.l2)
+    )
+    fig.colorbar(dots, ax=ax, label="validation accuracy (%)")
+    plotting.caption(fig, about(ds, f"after {ds.sizes['epoch']} epochs; a dot a trial", paired=False))
+    return fig
+
+
+def best_of_random(ds: xr.Dataset) -> Figure:
+    """Random search: the best accuracy against the number of trials, with the long and the short training."""
+    fig = plotting.figure()
+    ax = plotting.axes(fig, "Random search: best so far", "trials", "best validation accuracy (%)")
+    trials = np.arange(1, ds.sizes["trial"] + 1)
+    for number, epoch in enumerate(dict.fromkeys((ds.sizes["epoch"], int(ds.short)))):
+        values = 100 * _search.expected_best(ds.validation_accuracy.sel(epoch=epoch).values)
+        plotting.curve(ax, trials, values, f"{epoch} epochs a trial", number)
+    ax.set(xlim=(1, len(trials)))
+    plotting.legend(fig)
+    plotting.caption(fig, about(ds, "expected over all orders of a seed's trials; mean with its 95 % interval"))
+    return fig
+
+
+def short_training(ds: xr.Dataset) -> Figure:
+    """What short training says of long training: the ranking, the final best kept, what is lost and what is saved."""
+    fig = plotting.figure(7.0, 7.6)
+    upper, middle, lower = fig.subplots(3, 1, sharex=True)
+    for number, (name, values) in enumerate(rank_correlations(ds).items()):
+        plotting.curve(upper, ds.epoch.values, values, name, number)
+    upper.axhline(ALIKE, color="0.5", linewidth=0.8, linestyle=":")
+    _dress(upper, "What a ranking after fewer epochs is worth", "rank correlation\nwith the final ranking")
+    upper.legend(loc="lower right", frameon=False)
+    best_kept, lost = abandoned(ds)
+    plotting.curve(middle, ds.epoch.values, 100 * lost, "", 2)
+    middle.axhline(1, color="0.5", linewidth=0.8, linestyle=":")
+    middle.set_ylim(-1, None)
+    _dress(middle, "", "accuracy lost by keeping\nthe best 20 % (points)")
+    lower.plot(ds.epoch, 100 * best_kept.mean(0), color=plotting.colour(3), label="seeds whose final best is kept")
+    lower.plot(ds.epoch, 100 * saved(ds), "--", color=plotting.colour(6), label="updates saved")
+    _dress(lower, "", "share (%)")
+    lower.set(xlabel="epochs before the ranking", xlim=(1, ds.sizes["epoch"]), ylim=(0, 102))
+    lower.legend(loc="center right", frameon=False)
+    detail = f"{ds.sizes['trial']} random trials a seed; mean with its 95 % interval; dotted: the verdicts' bars"
+    plotting.caption(fig, about(ds, detail, paired=False))
+    return fig
+
+
+def _dress(ax: Axes, title: str, y: str) -> None:
+    ax.set(title=title, ylabel=y)
+    ax.grid(alpha=0.25, linewidth=0.6)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def sixty_trials(ds: xr.Dataset) -> Figure:
+    """How likely k random trials hit the best 5 %: two exact formulas and a count."""
+    fig = plotting.figure()
+    title = f"Probability that random search hits the best {TOP:.0%}"
+    ax = plotting.axes(fig, title, "trials", "probability (%)")
+    n = ds.sizes["trial"]
+    k = np.arange(1, n + 1)
+    ax.plot(k, 100 * (1 - (1 - TOP) ** k), color="black", label=f"1 − {1 - TOP:.2f}ᵏ")
+    without = 1 - _search.missed(n)[1:, best_part(n)]
+    ax.plot(k, 100 * without, "--", color=plotting.colour(4), label=f"of {n}, none drawn twice")
+    plotting.curve(ax, k, 100 * hits(ds), "counted, ties included", 0)
+    ax.set(xlim=(1, n), ylim=(0, 102))
+    plotting.legend(fig, 3)
+    detail = "10,000 searches a seed drawn from its trials with replacement; mean with its 95 % interval"
+    plotting.caption(fig, about(ds, detail, paired=False))
+    return fig
+
+
+def compared(ds: xr.Dataset) -> Figure:
+    """Every search at equal budget: the best accuracy with the short training, against the number of trials."""
+    fig = plotting.figure()
+    title = f"Best so far of each search, {ds.short} epochs a trial"
+    ax = plotting.axes(fig, title, "trials", "best validation accuracy (%)")
+    for number, (name, best) in enumerate(best_so_far(ds).items()):
+        plotting.curve(ax, np.arange(1, ds.budget + 1), 100 * best, TITLES[name], number)
+    ax.set(xlim=(1, ds.budget))
+    plotting.legend(fig)
+    detail = (
+        f"narrowing begins with a seed's first {ds.each} random trials, Bayesian search with its first {ds.startup}; "
+        "random search is expected over all orders; mean with its 95 % interval"
+    )
+    plotting.caption(fig, about(ds, detail))
+    return fig
+
+
+def ranges(ds: xr.Dataset) -> Figure:
+    """The shrinking ranges of narrowing, a bar a seed, and where the seed's best random trial lies."""
+    fig = plotting.figure(7.6, 6.6)
+    best, seeds, rounds = chosen(ds), ds.sizes["seed"], ds.sizes["round"]
+    for row, form in zip(fig.subplots(2, 2, sharex=True, sharey="col"), NARROWING, strict=True):
+        for ax, axis in zip(row, AXES, strict=True):
+            _dress(ax, TITLES[form], f"range of {SYMBOLS[axis]}")
+            for seed in range(seeds):
+                at = np.arange(1, rounds + 1) + 0.7 * ((seed + 0.5) / seeds - 0.5)
+                low, high = 10 ** ds.range.sel(form=form, axis=axis)[seed].values.T
+                ax.vlines(at, low, high, color=plotting.colour(0), linewidth=2.2, alpha=0.8)
+                ax.plot(at, np.full(rounds, getattr(best, axis)[seed, 0]), "_", color=plotting.colour(1), markersize=5)
+            ax.set(yscale="log", xticks=range(1, rounds + 1))
+            ax.set_xticklabels([*(f"round {i}" for i in range(1, rounds)), "result"])
+    detail = f"a bar a seed; each round's range is that of the best {KEPT:.0%} of the {ds.each} trials before"
+    dash = f"orange: the seed's best of {ds.sizes['trial']} random trials of {ds.sizes['epoch']} epochs"
+    plotting.caption(fig, about(ds, detail, dash, paired=False))
+    return fig
+
+
+def summary(ds: xr.Dataset) -> str:
+    """The chosen settings' accuracies, the rule of thumb, what narrowing and short training do."""
+    n = ds.sizes["trial"]
+    best = ds.validation_accuracy[..., -1].max("trial")
+    lines = [f"best validation accuracy of {n} random trials: {float(best.mean()):.2%}, mean of {len(best)} seeds"]
+    if "test_accuracy" in ds:
+        lines.append(f"test accuracy of the chosen setting, looked at once: {float(ds.test_accuracy.mean()):.2%}")
+    drawn = min(DRAWN, n)
+    lines.append(
+        f"{drawn} random trials hit the best {TOP:.0%}: {1 - (1 - TOP) ** drawn:.1%} predicted in an endless space, "
+        f"{1 - _search.missed(n)[drawn, best_part(n)]:.1%} among {n} trials without replacement, "
+        f"{hits(ds)[:, drawn - 1].mean():.1%} counted with replacement and with ties"
+    )
+    best_kept, lost = abandoned(ds)
+    for name, values in rank_correlations(ds).items():
+        told = ", ".join(f"{values[:, e - 1].mean():.3f} after {e} epochs" for e in early(ds))
+        lines.append(f"{name} with the ranking after {ds.sizes['epoch']} epochs: {told}")
+    for e in early(ds):
+        lines.append(
+            f"keeping the best {KEPT:.0%} after {e} epochs saves {saved(ds)[e - 1]:.0%} of the updates, keeps the "
+            f"final best in {best_kept[:, e - 1].mean():.0%} of the seeds and loses {lost[:, e - 1].mean():.2%}"
+        )
+    if "range" in ds:
+        width = (ds.range.sel(end="high") - ds.range.sel(end="low")).mean("seed")
+        for form, axis in itertools.product(NARROWING, AXES):
+            told = " → ".join(f"{w:.2f}" for w in width.sel(form=form, axis=axis).values)
+            lines.append(f"{TITLES[form]}: range of {SYMBOLS[axis]} {told} decades")
+        for name, needed in trials_needed(ds).items():
+            lines.append(f"{TITLES[name]}: {needed.mean():.1f} trials to random search's median best of {ds.budget}")
+    return "\n".join(lines)
+
+
+def early(ds: xr.Dataset) -> tuple[int, int]:
+    """A tenth and a fifth of the training, in epochs."""
+    return max(1, ds.sizes["epoch"] // 10), max(1, ds.sizes["epoch"] // 5)
+
+
+def verdicts(ds: xr.Dataset) -> list[Verdict]:
+    """What the notes say of short training, of narrowing and of Bayesian search."""
+    found = short_training_verdicts(ds)
+    if "range" not in ds:
+        return found
+    best, needed = best_so_far(ds), trials_needed(ds)
+    at_equal_budget = f"after {ds.budget} trials of {ds.short} epochs"
+    found += [
+        decide(
+            f"Repeated {TITLES[form]} finds a better setting than random search in as many trials",
+            100 * (best[form][:, -1] - best["random"][:, -1]),
+            "points",
+            f"Its best validation accuracy {at_equal_budget} is {{effect}} {{unit}} higher [{{low}}, {{high}}], "
+            "{seeds} paired seeds.",
+            "notes §5.2",
+        )
+        for form in NARROWING
+    ]
+    for name in (name for name in needed if name not in ("random", *NARROWING)):
+        found.append(
+            decide(
+                f"{TITLES[name]} search needs fewer trials than random search",
+                needed["random"] - needed[name],
+                "trials",
+                f"To random search's median best of {ds.budget} trials it needs {{effect}} {{unit}} fewer [{{low}}, "
+                f"{{high}}] of {needed['random'].mean():.3g} ({ds.short} epochs each; the first {ds.startup} are "
+                "random too), {seeds} paired seeds.",
+                "claim 18",
+            )
+        )
+        found.append(
+            decide(
+                f"{TITLES[name]} search is ahead of random search at equal numbers of trials",
+                100 * (best[name] - best["random"])[:, ds.startup :].mean(-1),
+                "points",
+                f"Its best validation accuracy is {{effect}} {{unit}} higher [{{low}}, {{high}}], averaged over trials "
+                f"{ds.startup + 1} to {ds.budget}, {{seeds}} paired seeds.",
+                "claim 18",
+            )
+        )
+    return found
+
+
+def short_training_verdicts(ds: xr.Dataset) -> list[Verdict]:
+    """Claim 17, as a ranking of all trials and as what abandoning the worst costs."""
+    epochs, (_, e) = ds.sizes["epoch"], early(ds)
+    best_kept, lost = abandoned(ds)
+    rho = rank_correlations(ds)["Spearman's ρ"][:, e - 1]
+    return [
+        decide(
+            f"Short training ranks trials as long training does: Spearman's ρ is above {ALIKE}",
+            rho - ALIKE,
+            "above the bar",
+            f"ρ between the rankings after {e} and {epochs} epochs is {rho.mean():.3f}, {{effect}} {{unit}} [{{low}}, "
+            "{high}], {seeds} seeds.",
+            "claim 17",
+        ),
+        decide(
+            f"Abandoning the worst 80 % of the trials after {e} of {epochs} epochs costs less than a point",
+            1 - 100 * lost[:, e - 1],
+            "points",
+            f"It costs {100 * lost[:, e - 1].mean():.2f} points of validation accuracy, which is {{effect}} {{unit}} "
+            f"better than the bar [{{low}}, {{high}}], keeps the final best in {best_kept[:, e - 1].mean():.0%} of the "
+            f"{{seeds}} seeds and saves {saved(ds)[e - 1]:.0%} of the updates.",
+            "claim 17",
+        ),
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(_cli.main(sys.modules[__name__]))

@@ -1,0 +1,627 @@
+"""Is every hand-written rule its optax twin, and what does each cost? (side by side, all of `fnn.interop.TWINS`)
+
+Finds every rule and dialect that has a twin and sets the two side by side: along streams of adversarial gradients,
+where the update of every step is compared to the last bit; in the training of the notes' network on MNIST from the
+same weights on the same minibatches; and in the time that compiling and doing an update takes.
+
+Equality is decided in float64, one operation at a time: 1e-12 of every coordinate of every update. Compiled, XLA
+rounds a·b + c once or twice as it likes, and differently in two programs; where a moving average passes through 0 so
+little of it is left that this shows (1e-11 and more), so the compiled updates are shown beside and not decided on.
+
+Takes about a minute on two cores.
+"""
+
+import itertools
+import math
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import jax
+import jax.flatten_util
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
+from tqdm import tqdm
+
+from experiments import _cli, _lab
+from fnn import interop, models, optim, plotting, results, sweep, tasks
+from fnn.data import DataSet
+from fnn.errors import require
+from fnn.rule import Rule, apply_updates
+from fnn.types import Hyper, Params
+from fnn.verdicts import Verdict, decide
+
+HIDDEN = (100, 100, 100, 100)
+TOLERANCE = 1e-12
+SHAPES = {"scalar": (), "layers": [{"w": (4, 3), "b": (4,)}]}
+"""The arrays that the streams update: a nested tree with one of every rank."""
+SIDES = ("ours", "twin")
+
+
+class Arithmetic(NamedTuple):
+    """How updates are computed."""
+
+    dtype: Any
+    compiled: bool
+
+
+DECIDING = "float64, op by op"
+ARITHMETICS = {
+    DECIDING: Arithmetic(np.float64, compiled=False),
+    "float64, compiled": Arithmetic(np.float64, compiled=True),
+    "float32, compiled": Arithmetic(np.float32, compiled=True),
+}
+
+
+@dataclass(frozen=True)
+class Config(_cli.Options):
+    """Settings of the comparison."""
+
+    seeds: int = 30
+    """Streams of gradients of each kind."""
+    rules: str = "all"
+    """Rules to compare, NAME or NAME:DIALECT with commas between, or all that have a twin."""
+    steps: int = 100
+    """Updates along every stream."""
+    networks: int = 3
+    """Networks that each rule and its twin train."""
+    train_steps: int = 100
+    """Updates per network."""
+    batch: int = 128
+    """Examples per update of a network, drawn with replacement."""
+    parameters: str = "10000,100000,1000000"
+    """Sizes of the models whose updates are timed, with commas between."""
+    laps: int = 15
+    """Timed laps of every update; the median counts."""
+
+    def check(self) -> None:
+        """Raise `InputError` for options that cannot be used."""
+        super().check()
+        for name in ("steps", "networks", "train_steps", "batch", "laps"):
+            option = name.replace("_", "-")
+            require(getattr(self, name) >= 1, f"--{option} is at least 1, not {getattr(self, name)}.")
+        self.sizes()
+        specs = self.specs()
+        require(bool(specs), "--rules names no rule.")
+        twice = sorted({spec for spec in specs if specs.count(spec) > 1})
+        require(not twice, f"--rules names {', '.join(twice)} more than once.")
+        for spec in specs:
+            interop.twin(spec)
+
+    def specs(self) -> list[str]:
+        """The rules and dialects to compare."""
+        asked = [part.strip() for part in self.rules.split(",") if part.strip()]
+        return [spec for spec in optim.rules() if spec in interop.TWINS] if asked == ["all"] else asked
+
+    def sizes(self) -> list[int]:
+        """The numbers of parameters to time: the nearest to those asked for that square matrices can have."""
+        asked = [part.strip() for part in self.parameters.split(",") if part.strip()]
+        require(bool(asked), "--parameters names no size.")
+        for part in asked:
+            good = part.isdecimal() and int(part) >= MATRICES
+            require(good, f"--parameters takes whole numbers from {MATRICES} on, not {part!r}.")
+        return sorted({MATRICES * round(math.sqrt(int(part) / MATRICES)) ** 2 for part in asked})
+
+
+MATRICES = 10
+"""A model that is timed is so many square matrices: as many arrays as the notes' network has."""
+
+QUICK = Config(
+    seeds=3,
+    rules="sgd,adam:book",
+    steps=20,
+    networks=2,
+    train_steps=20,
+    parameters="10000",
+    laps=3,
+    dataset="mnist_5k",
+    quick=True,
+)
+
+
+def run(cfg: Config) -> xr.Dataset:
+    """Compare rule after rule; an interrupt keeps the rules that are done."""
+    images = _cli.load_data(cfg)
+    specs = cfg.specs()
+    many = f"{2 * len(specs) * cfg.networks} networks ({len(specs)} rules and their twins × {cfg.networks} seeds)"
+    _cli.headline(cfg, images, f"{many}, {len(specs) * cfg.seeds * len(KINDS):,} streams of gradients")
+    losses, drawn = trainer(cfg, images), streams(cfg)
+    found, complete = [], 1
+    bar = tqdm(specs, unit="rule", disable=None, leave=False)
+    try:
+        for spec in bar:
+            bar.set_description(spec)
+            pair = optim.rule(spec), interop.twin(spec)
+            found.append(xr.merge([along_streams(cfg, drawn, *pair), in_training(losses, *pair), timed(cfg, *pair)]))
+    except KeyboardInterrupt:
+        complete = 0
+        if not found:
+            raise
+    finally:
+        bar.close()
+    ds = xr.concat(found, xr.DataArray(specs[: len(found)], dims="rule", name="rule")).assign_attrs(
+        **_lab.origin(images), batch=cfg.batch, device=results.describe_devices(jax.local_devices()), complete=complete
+    )
+    print(summary(ds))
+    return ds
+
+
+def _normal(key, shape):
+    return jax.random.normal(key, shape, jnp.float64)
+
+
+def _all_scales(key, shape):
+    k_size, k_scale = jax.random.split(key)
+    return _normal(k_size, shape) * 10 ** jax.random.uniform(k_scale, shape, jnp.float64, -8, 8)
+
+
+def _sign_flips(key, shape):
+    signs = (-1.0) ** jnp.arange(shape[0])
+    return jnp.tensordot(signs, _normal(key, shape[1:]), 0)
+
+
+def _sparse(key, shape):
+    k_size, k_there = jax.random.split(key)
+    return _normal(k_size, shape) * jax.random.bernoulli(k_there, 0.1, shape)
+
+
+KINDS: dict[str, Callable[..., jax.Array]] = {
+    "normal": _normal,
+    "tiny": lambda key, shape: 1e-8 * _normal(key, shape),
+    "huge": lambda key, shape: 1e8 * _normal(key, shape),
+    "all scales": _all_scales,
+    "sign flips": _sign_flips,
+    "sparse": _sparse,
+    "late": lambda key, shape: _normal(key, shape).at[: shape[0] // 2].set(0),
+}
+"""Streams of gradients on which mistakes show, `(key, (steps, …)) -> array`; late ones are 0 for half of the time."""
+
+
+def streams(cfg: Config) -> tuple[Params, Params]:
+    """Weights and gradients, kinds × seeds of them as one axis: each leaf `[streams, …]` and `[steps, streams, …]`."""
+    shapes, tree = jax.tree.flatten(SHAPES, is_leaf=lambda s: isinstance(s, tuple))
+
+    def of_a_kind(draw, number):
+        def one(key):
+            keys = jax.random.split(jax.random.fold_in(key, number), (2, len(shapes)))
+            w = [_normal(k, shape) for k, shape in zip(keys[0], shapes, strict=True)]
+            g = [draw(k, (cfg.steps, *shape)) for k, shape in zip(keys[1], shapes, strict=True)]
+            return tree.unflatten(w), tree.unflatten(g)
+
+        return jax.vmap(one, out_axes=(0, 1))(sweep.seeds(cfg.seeds))
+
+    def drawn():
+        w, g = zip(*(of_a_kind(draw, number) for number, draw in enumerate(KINDS.values())), strict=True)
+        together = lambda axis, trees: jax.tree.map(lambda *arrays: jnp.concatenate(arrays, axis), *trees)
+        return together(0, w), together(1, g)
+
+    with jax.enable_x64(True):
+        return jax.tree.map(np.asarray, jax.jit(drawn)())
+
+
+def traced(hyper: Hyper, dtype: Any) -> Hyper:
+    """The hyperparameters as arrays, so that both sides compute with the same numbers and XLA folds none of them."""
+    return jax.tree.map(lambda h: jnp.asarray(h, dtype), hyper)
+
+
+def updates(rule: Rule, drawn: tuple[Params, Params], arithmetic: Arithmetic) -> np.ndarray:
+    """All updates of a rule along all streams, `[steps, streams, coordinates]`."""
+    hp = traced(rule.hyper, arithmetic.dtype)
+    weights, gradients = jax.tree.map(lambda a: jnp.asarray(a, arithmetic.dtype), drawn)
+    flat = jax.vmap(lambda tree: jax.flatten_util.ravel_pytree(tree)[0])
+
+    def start(hp, weights):
+        return jax.vmap(rule.init, (None, 0))(hp, weights), weights
+
+    def step(hp, carry, g):
+        state, w = carry
+        change, state = jax.vmap(rule.update, (None, 0, 0, 0))(hp, g, state, w)
+        return (state, apply_updates(w, change)), flat(change)
+
+    if arithmetic.compiled:
+        along = jax.jit(lambda hp, w, gs: jax.lax.scan(lambda carry, g: step(hp, carry, g), start(hp, w), gs)[1])
+        return np.asarray(along(hp, weights, gradients))
+    carry, changes = start(hp, weights), []
+    for t in range(len(jax.tree.leaves(gradients)[0])):
+        carry, change = step(hp, carry, jax.tree.map(lambda g, t=t: g[t], gradients))
+        changes.append(np.asarray(change))
+    return np.stack(changes)
+
+
+def differences(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(relative, in units in the last place), each of the larger of a and b; what only one side has counts as 2."""
+    size = np.maximum(np.abs(a), np.abs(b))
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        relative = np.where(same, 0, np.abs(a - b) / size)
+        ulp = np.where(same, 0, np.abs(a - b) / np.spacing(size))
+    far = 2 / np.finfo(a.dtype).eps
+    return np.nan_to_num(relative, nan=2, posinf=2), np.nan_to_num(ulp, nan=far, posinf=far)
+
+
+def along_streams(cfg: Config, drawn: tuple[Params, Params], ours: Rule, twin: Rule) -> xr.Dataset:
+    """The largest difference of an update from its twin's, over every stream and over all streams at every step."""
+    relative, ulp = [], []
+    for arithmetic in ARITHMETICS.values():
+        with jax.enable_x64(arithmetic.dtype == np.float64):
+            found = differences(*(updates(rule, drawn, arithmetic) for rule in (ours, twin)))
+        by_stream = [each.max(-1).reshape(cfg.steps, len(KINDS), cfg.seeds) for each in found]
+        relative.append(by_stream[0].max(0))
+        ulp.append(by_stream[1])
+    dims = ("arithmetic", "kind", "seed")
+    return xr.Dataset(
+        {
+            "relative": (dims, np.stack(relative), {"long_name": "largest relative difference", "units": "1"}),
+            "ulp": (dims, np.stack([u.max(0) for u in ulp]), {"long_name": "largest difference", "units": "ulp"}),
+            "ulp_at_step": (
+                ("arithmetic", "step"),
+                np.stack([u.max((1, 2)) for u in ulp]),
+                {"long_name": "largest difference over all streams", "units": "ulp"},
+            ),
+        },
+        {
+            "arithmetic": list(ARITHMETICS),
+            "kind": list(KINDS),
+            "seed": np.arange(cfg.seeds),
+            "step": np.arange(1, cfg.steps + 1),
+        },
+    )
+
+
+def trainer(cfg: Config, images: DataSet) -> Callable[[Rule], np.ndarray]:
+    """`losses(rule)`: the minibatch losses `[network, step]` of the notes' networks that the rule trains, in float32.
+
+    One compiled gradient serves all rules and their twins, so they differ in nothing but the update; compiling every
+    training whole would take longer than all of them run.
+    """
+    require(
+        cfg.batch <= len(images.x_train),
+        f"--batch is at most the {len(images.x_train):,} training images of {images.name}, not {cfg.batch:,}.",
+    )
+    task = tasks.classification(lambda hp: models.multilayer(HIDDEN, 10), cfg.batch)
+    data = {"train": _lab.splits(images)["train"]}
+    k_init, k_batch = jax.vmap(jax.random.split, out_axes=1)(sweep.seeds(cfg.networks))
+    weights, stats = jax.jit(jax.vmap(task.init, (None, 0, None)))((), k_init, data)
+
+    @jax.jit
+    def gradient(weights, stats, k_batch, data, i):
+        def one(w, stats, key):
+            batch = task.batch(jax.random.fold_in(key, i), data)
+            return jax.value_and_grad(lambda w: task.loss((), w, stats, batch, None, True)[0])(w)
+
+        return jax.vmap(one)(weights, stats, k_batch)
+
+    def losses(rule):
+        hp, update = traced(rule.hyper, np.float32), jax.jit(jax.vmap(step_of(rule), (None, 0, 0, 0)))
+        state, w, found = jax.vmap(rule.init, (None, 0))(hp, weights), weights, []
+        for i in range(cfg.train_steps):
+            loss, g = gradient(w, stats, k_batch, data, i)
+            state, w = update(hp, g, state, w)
+            found.append(loss)
+        return np.stack(found, 1)
+
+    return losses
+
+
+def step_of(rule: Rule) -> Callable[[Hyper, Params, Any, Params], tuple[Any, Params]]:
+    """What a training loop does with a gradient: `(hp, g, state, w) -> (state, w)`."""
+
+    def step(hp, g, state, w):
+        change, state = rule.update(hp, g, state, w)
+        return state, apply_updates(w, change)
+
+    return step
+
+
+def in_training(losses: Callable[[Rule], np.ndarray], ours: Rule, twin: Rule) -> xr.Dataset:
+    """How far the losses of our networks and of the twin's part, step by step."""
+    a, b = losses(ours), losses(twin)
+    dims = ("network", "iteration")
+    ds = xr.Dataset(
+        {"loss_gap": (dims, np.abs(a - b), {"long_name": "|loss − twin's loss|", "units": "nats"})},
+        {"network": np.arange(a.shape[0]), "iteration": np.arange(a.shape[1])},
+    )
+    ds["diverged_at"] = _lab.first_not_finite(xr.DataArray(a + b, dims=("network", "step")))
+    return ds
+
+
+def timed(cfg: Config, ours: Rule, twin: Rule) -> xr.Dataset:
+    """Seconds to compile an update and to do one, ours and the twin's in turns, at every size."""
+    sizes = cfg.sizes()
+    seconds = np.empty((len(SIDES), len(sizes), cfg.laps))
+    compiling = np.empty((len(SIDES), len(sizes)))
+    for s, size in enumerate(sizes):
+        turn = (-1) ** s  # who compiles first may find less in the caches
+        contenders = [Contender(rule, size) for rule in (ours, twin)[::turn]][::turn]
+        compiling[:, s] = [contender.compile_seconds for contender in contenders]
+        for lap, side in itertools.product(range(cfg.laps), range(len(SIDES))):
+            seconds[side, s, lap] = contenders[side].lap()
+    return xr.Dataset(
+        {
+            "seconds": (("side", "parameters", "lap"), seconds, {"long_name": "time per update", "units": "s"}),
+            "compile_seconds": (("side", "parameters"), compiling, {"long_name": "time to compile", "units": "s"}),
+        },
+        {"side": list(SIDES), "parameters": sizes, "lap": np.arange(cfg.laps)},
+    )
+
+
+class Contender:
+    """A compiled update of a model of so many parameters, with its state, to be timed lap by lap."""
+
+    def __init__(self, rule: Rule, size: int):
+        side = math.isqrt(size // MATRICES)
+        keys = jax.random.split(jax.random.key(0), (2, MATRICES))
+        weights, self.gradient = ([jax.random.normal(k, (side, side)) for k in ks] for ks in keys)
+        self.hyper = traced(rule.hyper, np.float32)
+        # Copied, since what is given away must not be shared: a twin may keep a hyperparameter in its state.
+        self.carry = jax.tree.map(jnp.copy, (rule.init(self.hyper, weights), weights))
+        self.updates = max(1, 200_000 // size)  # a lap of a small model is long enough for the clock
+        began = time.perf_counter()
+        lowered = jax.jit(step_of(rule), donate_argnums=(2, 3)).lower(self.hyper, self.gradient, *self.carry)
+        self.update = lowered.compile()
+        self.compile_seconds = time.perf_counter() - began
+        self.lap()  # the first one warms up
+
+    def lap(self) -> float:
+        """Seconds per update."""
+        began = time.perf_counter()
+        for _ in range(self.updates):
+            self.carry = self.update(self.hyper, self.gradient, *self.carry)
+        jax.block_until_ready(self.carry)
+        return (time.perf_counter() - began) / self.updates
+
+
+def seed_worst(ds: xr.Dataset) -> xr.DataArray:
+    """The largest relative difference of a seed's streams, op by op in float64: rule, seed."""
+    return ds.relative.sel(arithmetic=DECIDING).max("kind")
+
+
+def first_step(ds: xr.Dataset, spec: str) -> int | None:
+    """The first update that differs from the twin's at all, op by op in float64; None if none does."""
+    differs = ds.ulp_at_step.sel(rule=spec, arithmetic=DECIDING) > 0
+    return int(ds.step[int(differs.argmax("step"))]) if differs.any() else None
+
+
+def ratio(ds: xr.Dataset, what: str) -> xr.DataArray:
+    """Ours over the twin's."""
+    return ds[what].sel(side="ours") / ds[what].sel(side="twin")
+
+
+def rows(ds: xr.Dataset) -> list[dict]:
+    """The measurements, a row a rule and size."""
+    found = []
+    for spec, size in itertools.product(ds.rule.values, ds.parameters.values):
+        one = ds.sel(rule=spec, parameters=size)
+        name, _, dialect = str(spec).partition(":")
+        decided = one.sel(arithmetic=DECIDING)
+        found.append(
+            {
+                "contender": "fnn",
+                "rule": name,
+                "dialect": dialect or "own",
+                "twin": f"fnn.interop.TWINS[{str(spec)!r}]",
+                "max_relative_f64": float(decided.relative.max()),
+                "max_ulp_f64": float(decided.ulp.max()),
+                "first_step": first_step(ds, spec),
+                "max_ulp_f64_compiled": float(one.ulp.sel(arithmetic="float64, compiled").max()),
+                "max_ulp_f32_compiled": float(one.ulp.sel(arithmetic="float32, compiled").max()),
+                "max_loss_gap_f32": float(one.loss_gap.max()),
+                "parameters": int(size),
+                "seconds_ours": float(one.seconds.sel(side="ours").median()),
+                "seconds_twin": float(one.seconds.sel(side="twin").median()),
+                "compile_ours": float(one.compile_seconds.sel(side="ours")),
+                "compile_twin": float(one.compile_seconds.sel(side="twin")),
+            }
+        )
+    return found
+
+
+def tables(ds: xr.Dataset) -> dict[str, list[dict]]:
+    """The rows, as the file `parity.json`."""
+    return {"parity": rows(ds)}
+
+
+def summary(ds: xr.Dataset) -> str:
+    """The largest differences, and how long ours takes beside the twin, a line a rule."""
+    size = int(ds.parameters.max())
+    lines = [
+        f"{'largest difference of an update:':>54}",
+        f"{'':16}{'relative':>10}{'ulp':>9}{'from step':>11}{'compiled ulp':>14}{'float32 ulp':>13}{'loss gap':>10}"
+        f"{'time':>8}{'compile':>9}",
+    ]
+    for row in rows(ds):
+        if row["parameters"] == size:
+            spec = row["rule"] + ("" if row["dialect"] == "own" else f":{row['dialect']}")
+            lines.append(
+                f"{spec:16}{row['max_relative_f64']:10.1e}{row['max_ulp_f64']:9.3g}{row['first_step'] or '–':>11}"
+                f"{row['max_ulp_f64_compiled']:14.3g}{row['max_ulp_f32_compiled']:13.3g}{row['max_loss_gap_f32']:10.1e}"
+                f"{row['seconds_ours'] / row['seconds_twin']:7.2f}×{row['compile_ours'] / row['compile_twin']:8.2f}×"
+            )
+    lines.append(f"Times are ours over the twin's, of an update of {size:,} parameters.")
+    return "\n".join(lines)
+
+
+def about_streams(ds: xr.Dataset) -> str:
+    """The caption of a figure of the streams."""
+    return (
+        f"{ds.sizes['seed']} seeds × {ds.sizes['kind']} kinds of gradients, {ds.sizes['step']} updates of a nested tree"
+    )
+
+
+def figures(ds: xr.Dataset) -> dict[str, Figure]:
+    """How far the twins are apart, how that grows, and what each costs."""
+    return {
+        "largest_difference": largest_differences(ds),
+        "drift_of_updates": drift_of_updates(ds),
+        "drift_of_losses": drift_of_losses(ds),
+        "time": times(ds),
+    }
+
+
+def polish(ax: Axes) -> None:
+    """The look of a panel."""
+    ax.grid(alpha=0.25, linewidth=0.6)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def heading(fig: Figure, title: str, columns: int) -> None:
+    """The title of a figure of panels, and under it the legend of all of them."""
+    fig.legend(loc="outside upper center", ncols=columns, frameon=False, title=title, title_fontsize="large")
+
+
+def ladder(ds: xr.Dataset, *labels: str) -> tuple[Figure, Sequence[Axes]]:
+    """Two panels, on log axes of these labels, with a rung a rule."""
+    n = ds.sizes["rule"]
+    fig = plotting.figure(9.0, 2.0 + 0.3 * n)
+    grid = fig.subplots(1, 2, sharey=True)
+    for ax, label in zip(grid, labels, strict=True):
+        polish(ax)
+        ax.set(xlabel=label, xscale="log")
+        ax.xaxis.set_minor_formatter(NullFormatter())
+    grid[0].set_yticks(range(n), [_lab.title(str(spec)) for spec in ds.rule.values])
+    grid[0].set_ylim(n - 0.5, -0.5)
+    return fig, grid
+
+
+def rungs(
+    ax: Axes, values: xr.DataArray, across: str, mark: Callable[[np.ndarray], float], number: int, of: int, **look
+):
+    """On every rung a mark, and a bar from the least to the greatest of `values`; `of` such sets share a rung."""
+    lift = 0.5 * (number / max(of - 1, 1) - 0.5)
+    for rung, one in enumerate(values.transpose("rule", across).values):
+        at = mark(one)
+        reach = [[at - one.min()], [one.max() - at]]
+        style = {"color": plotting.colour(number), "marker": plotting.MARKERS[number], "markersize": 4, "linewidth": 1}
+        ax.errorbar(at, rung + lift, xerr=reach, linestyle="none", **style, **(look if rung == 0 else {}))
+
+
+def largest_differences(ds: xr.Dataset) -> Figure:
+    """The largest difference of an update from its twin's: in units in the last place, and relative."""
+    fig, (left, right) = ladder(ds, "largest difference (ulp)", "largest relative difference")
+    n = ds.sizes["arithmetic"]
+    for number, arithmetic in enumerate(ds.arithmetic.values):
+        one = ds.sel(arithmetic=arithmetic)
+        # Equal updates have no place on a log axis; they are drawn on its floor.
+        rungs(left, np.maximum(one.ulp.max("kind"), 0.2), "seed", np.max, number, n, label=arithmetic)
+        rungs(right, np.maximum(one.relative.max("kind"), 1e-17), "seed", np.max, number, n)
+    right.axvline(TOLERANCE, color="0.4", linestyle="--", linewidth=1, label=f"{TOLERANCE:g}, the bar for {DECIDING}")
+    heading(fig, "Updates of our rules beside their optax twins'", 2)
+    plotting.caption(
+        fig,
+        f"{about_streams(ds)} · mark: the largest of all, bar: down to the least seed's · equal updates stand at the "
+        "left end",
+    )
+    return fig
+
+
+def by_rule(ds: xr.Dataset, x: str, y: str) -> tuple[Figure, dict[str, tuple[Axes, int, str]]]:
+    """A panel a rule for all its dialects: for every spec its panel, its number among the dialects and their name."""
+    split = {str(spec): (str(spec).partition(":")[0], str(spec).partition(":")[2] or "own") for spec in ds.rule.values}
+    names, dialects = (list(dict.fromkeys(part)) for part in zip(*split.values(), strict=True))
+    columns = min(3, len(names))
+    lines = -(-len(names) // columns)
+    fig = plotting.figure(9.0, 1.6 + 2.2 * lines)
+    grid = fig.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
+    for ax in grid.flat[len(names) :]:
+        ax.set_axis_off()
+    panel = dict(zip(names, grid.flat, strict=False))
+    for name, ax in panel.items():
+        polish(ax)
+        ax.set_title(_lab.title(name), fontsize="medium")
+        ax.set(yscale="log")
+    for ax in grid[-1]:
+        ax.set_xlabel(x)
+    for ax in grid[:, 0]:
+        ax.set_ylabel(y)
+    return fig, {spec: (panel[name], dialects.index(dialect), dialect) for spec, (name, dialect) in split.items()}
+
+
+def drift_of_updates(ds: xr.Dataset) -> Figure:
+    """How the largest difference of an update grows along the streams, in float64."""
+    fig, panels = by_rule(ds, "updates", "difference (ulp)")
+    labelled = set()
+    for spec, (ax, number, dialect) in panels.items():
+        for arithmetic, line in ((DECIDING, "-"), ("float64, compiled", ":")):
+            label = f"{dialect}, {arithmetic}"
+            gap = np.maximum(ds.ulp_at_step.sel(rule=spec, arithmetic=arithmetic), 0.2)
+            style = {"color": plotting.colour(number), "linestyle": line, "linewidth": 1.1}
+            ax.plot(ds.step, gap, label=None if label in labelled else label, **style)
+            labelled.add(label)
+    heading(fig, "How far updates are from their optax twins'", 3)
+    plotting.caption(fig, f"{about_streams(ds)} · the largest of all streams · equal updates stand at the lower end")
+    return fig
+
+
+def drift_of_losses(ds: xr.Dataset) -> Figure:
+    """How far the losses in training drift apart, in float32."""
+    fig, panels = by_rule(ds, "updates", "|loss − twin's| (nats)")
+    labelled = set()
+    for spec, (ax, number, dialect) in panels.items():
+        gap = np.maximum(ds.loss_gap.sel(rule=spec), 1e-8)
+        label = None if dialect in labelled else dialect
+        ax.plot(ds.iteration, gap.max("network"), color=plotting.colour(number), label=label, linewidth=1.1)
+        ax.fill_between(
+            ds.iteration, gap.min("network"), gap.max("network"), color=plotting.colour(number), alpha=0.2, linewidth=0
+        )
+        labelled.add(dialect)
+    heading(fig, "How far training losses drift from the optax twins'", 3)
+    diverged = int((ds.diverged_at >= 0).sum())
+    plotting.caption(
+        fig,
+        f"{ds.attrs['dataset']} · minibatch {ds.batch} · float32, where training amplifies the last bit · line: the "
+        f"largest of {ds.sizes['network']} paired seeds, band: down to the least · equal losses stand at the lower end"
+        + (f" · {diverged} diverged runs left out from there on" if diverged else ""),
+    )
+    return fig
+
+
+def times(ds: xr.Dataset) -> Figure:
+    """Time of an update and of its compilation, ours over the twin's."""
+    fig, (left, right) = ladder(ds, "time per update, ours / twin's", "time to compile, ours / twin's")
+    n = ds.sizes["parameters"]
+    quarters = ratio(ds, "seconds").quantile([0.25, 0.5, 0.75], "lap")
+    for number, size in enumerate(ds.parameters.values):
+        one = quarters.sel(parameters=size)
+        rungs(left, one, "quantile", np.median, number, n, label=f"{size:,} parameters")
+        compiling = ratio(ds, "compile_seconds").sel(parameters=size).expand_dims("once")
+        rungs(right, compiling, "once", np.median, number, n)
+    for ax in (left, right):
+        ax.axvline(1, color="0.4", linestyle="--", linewidth=1)
+        ax.set_xscale("log", base=2)
+        ax.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
+    heading(fig, "What a hand-written update costs beside optax's", 4)
+    plotting.caption(
+        fig,
+        f"{ds.device} · {ds.sizes['lap']} laps in turns, median and quartiles of the ratio; compiled once · {MATRICES} "
+        "square float32 matrices · left of 1 ours is faster",
+    )
+    return fig
+
+
+def verdicts(ds: xr.Dataset) -> list[Verdict]:
+    """Whether each rule is its twin, to 1e-12 in float64, one operation at a time."""
+    found = []
+    for spec in ds.rule.values:
+        relative = seed_worst(ds).sel(rule=spec).values
+        verdict = decide(
+            f"{_lab.title(str(spec))} equals its optax twin to {TOLERANCE:g} in float64",
+            # The least difference that two float64 numbers can have stands for none.
+            math.log10(TOLERANCE) - np.log10(np.maximum(relative, np.finfo(np.float64).eps / 2)),
+            "decades",
+            f"Its largest relative difference is {relative.max():.2g}; a seed's is within the bar by {{effect}} "
+            f"{{unit}} [{{low}}, {{high}}], {{seeds}} seeds × {ds.sizes['kind']} kinds of gradients.",
+        )
+        # An equality that one seed breaks is none, whatever the mean over them.
+        broken = verdict.outcome == "holds" and relative.max() > TOLERANCE
+        found.append(replace(verdict, outcome="does not hold") if broken else verdict)
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(_cli.main(sys.modules[__name__]))

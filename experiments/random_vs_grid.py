@@ -1,0 +1,425 @@
+"""Does random search beat grid search, and why? (notes §5.2.2; figure 1 of Bergstra & Bengio 2012, JMLR 13)
+
+Measures the response surface of the notes' task, held-out accuracy over learning rate, weight decay and momentum on log
+scales, as a lattice of settings for every seed, and interpolates it. On each seed's surface it then computes how likely
+searches of equal budget come within ε of the best: random points, and k × k grids laid at a random place, in the middle
+of their cells, and from edge to edge. The probabilities are exact on a fine mesh: what endlessly many repeated searches
+would give.
+
+The notes say that random search does better, since hyperparameters differ in how much they matter: where one decides
+alone, k × k trials of a grid try only k values of it. How much they matter is measured by functional ANOVA on the
+lattice. In the control two hyperparameters matter equally: both act as the learning rate does, and as large a part of
+the space is good enough, so that only its shape differs. And since a grid with more axes has fewer levels on each,
+momentum comes in as a third.
+
+Takes about a minute for 10 seeds of 144 settings on two cores.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments import _cli, _lab, _search
+from fnn import optim, plotting, sweep
+from fnn.data import DataSet
+from fnn.errors import require
+from fnn.tasks import Split
+from fnn.verdicts import Verdict, decide
+
+HELD_OUT = 1000
+"""Further training images to measure accuracy on: on the notes' 100 it would come in steps of a point."""
+EPSILONS = (1.0, 2.0, 5.0)
+"""Points of accuracy below the best that still count as reaching it."""
+LEVELS = {2: (3, 4, 5, 8), 3: (2, 3, 4)}
+"""A grid's levels on each of two or of three axes; their power is the budget."""
+MESH = {2: 240, 3: 60}
+"""Cells on each axis that a surface is cut into: a multiple of all levels."""
+KINDS = {
+    "random": "random",
+    "laid": "grid, laid at random",
+    "centred": "grid, in its cells' middle",
+    "edges": "grid, edge to edge",
+}
+SPACES = {"two": "learning rate, λ", "equal": "control: both matter equally", "three": "learning rate, λ, momentum"}
+NAMES = {"lr": "learning rate", "l2": "weight decay λ", "mu": "momentum"}
+
+
+@dataclass(frozen=True)
+class Config(_cli.Options):
+    """Settings of the lattice; the ranges of the learning rate and of λ are the notes'."""
+
+    lr_points: int = 16
+    """Learning rates of the lattice, 10^−6 to 10^−2."""
+    l2_points: int = 3
+    """Weight decays of the lattice, 10^−8 to 10^−4."""
+    mu_points: int = 3
+    """Momenta of the lattice, 0 to 0.9, evenly spaced in log(1 − momentum)."""
+    epochs: int = 20
+    """Epochs that a setting is trained for."""
+
+    def check(self) -> None:
+        """Raise `InputError` for options that cannot be used."""
+        super().check()
+        for name in ("lr_points", "l2_points", "mu_points"):
+            n = getattr(self, name)
+            require(n >= 2, f"--{name.replace('_', '-')} is at least 2, not {n}.")
+        require(self.epochs >= 1, f"--epochs is at least 1, not {self.epochs}.")
+
+
+QUICK = Config(seeds=2, lr_points=6, l2_points=2, mu_points=2, epochs=10, dataset="mnist_5k", quick=True)
+
+
+class Setting(NamedTuple):
+    """A point of the space: the notes' two hyperparameters, and momentum."""
+
+    lr: Any
+    l2: Any
+    mu: Any
+
+
+def setting(unit: np.ndarray) -> Setting:
+    """The settings at points `[…, 3]` of the unit cube, which lies over the space on log scales."""
+    return Setting(*_search.setting(unit[..., :2]), mu=1 - 10 ** -unit[..., 2])
+
+
+def points(*axes: np.ndarray) -> np.ndarray:
+    """The grid that these coordinates span, `[n₁, n₂, …, axes]`."""
+    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+
+
+def edge_to_edge(shape: Sequence[int]) -> list[np.ndarray]:
+    """The coordinates of a lattice over the unit cube."""
+    return [np.linspace(0, 1, n) for n in shape]
+
+
+def run(cfg: Config) -> xr.Dataset:
+    """Train every setting of the lattice for every seed, and compute what searches would find there."""
+    images = _cli.load_data(cfg)
+    needed = _search.IMAGES + HELD_OUT
+    require(
+        len(images.x_train) >= needed,
+        f"This takes {needed:,} training images, and {images.name} has {len(images.x_train):,}.",
+    )
+    lattice = setting(points(*edge_to_edge((cfg.lr_points, cfg.l2_points, cfg.mu_points))))
+    networks = f"{lattice.lr.size * cfg.seeds} networks ({lattice.lr.size} settings × {cfg.seeds} seeds)"
+    _cli.headline(cfg, images, networks)
+    held_out = Split(*(jnp.asarray(a[_search.IMAGES : needed]) for a in (images.x_train, images.y_train)))
+    train_settings = _search.trainer(
+        images, cfg.epochs, on=("held_out",), also={"held_out": held_out}, rule=optim.rule("momentum:book")
+    )
+    for_every_seed = Setting(*(np.tile(a.ravel(), (cfg.seeds, 1)) for a in lattice))
+    record, done = _search.seed_by_seed(train_settings, for_every_seed, sweep.seeds(cfg.seeds))
+    ds = label(cfg, images, lattice, record).assign_attrs(complete=int(done == cfg.seeds))
+    print(summary(ds))
+    return ds
+
+
+def label(cfg: Config, images: DataSet, lattice: Setting, record: dict[str, np.ndarray]) -> xr.Dataset:
+    """The lattice of every seed that is done, dims seed, lr, l2, mu; with the probabilities that follow from it."""
+    shape = -1, *lattice.lr.shape
+    dims = "seed", *Setting._fields
+    ds = xr.Dataset(
+        {
+            "accuracy": (dims, record["held_out_accuracy"].reshape(shape), {"units": "1"}),
+            "diverged_at": (dims, record["diverged_at"].reshape(shape)),
+        },
+        {"lr": lattice.lr[:, 0, 0], "l2": lattice.l2[0, :, 0], "mu": lattice.mu[0, 0, :]},
+        {**_lab.origin(images), "epochs": cfg.epochs},
+    )
+    ds = ds.assign_coords(seed=np.arange(ds.sizes["seed"]), kind=list(KINDS), epsilon=list(EPSILONS))
+    surfaces = spaces(ds)
+    goals = {space: [s.max() - np.array(EPSILONS) for s in mine] for space, mine in surfaces.items()}
+    goals["equal"] = [as_rare(*each) for each in zip(surfaces["equal"], surfaces["two"], goals["two"], strict=True)]
+    for space, mine in surfaces.items():
+        d = mine.ndim - 1
+        found = np.stack([reach(*each) for each in zip(mine, goals[space], strict=True)])
+        ds[f"reach_{space}"] = ("seed", "kind", "epsilon", f"budget_{d}"), found
+        ds.coords[f"budget_{d}"] = [k**d for k in LEVELS[d]]
+    return ds
+
+
+def spaces(ds: xr.Dataset) -> dict[str, np.ndarray]:
+    """For every space that is searched the seeds' surfaces, in points of accuracy."""
+    everything = 100 * ds.accuracy.values
+    notes = everything[..., 0]
+    along_lr = notes.mean(-1)
+    return {"two": notes, "equal": (along_lr[:, :, None] + along_lr[:, None]) / 2, "three": everything}
+
+
+def importance(surfaces: np.ndarray) -> np.ndarray:
+    """[S, axes + 1]: each axis's share of a surface's variance over the lattice, and what only interactions explain.
+
+    Functional ANOVA, whose main effects are the variances of the means over all other axes: Hooker 2007, J. Comput.
+    Graph. Stat. 16, §2; for hyperparameters Hutter, Hoos & Leyton-Brown 2014, ICML.
+    """
+    axes = range(1, surfaces.ndim)
+    total = surfaces.var(axis=tuple(axes))
+    mains = [surfaces.mean(axis=tuple(a for a in axes if a != axis)).var(-1) for axis in axes]
+    shares = np.stack(mains, axis=-1) / np.maximum(total, 1e-12)[:, None]
+    return np.concatenate([shares, 1 - shares.sum(-1, keepdims=True)], axis=-1)
+
+
+def on_grid(surface: np.ndarray, coordinates: np.ndarray) -> np.ndarray:
+    """A surface, given as a lattice, at every point of the grid that has these coordinates on every axis."""
+    from scipy.interpolate import RegularGridInterpolator
+
+    return RegularGridInterpolator(edge_to_edge(surface.shape), surface)(points(*[coordinates] * surface.ndim))
+
+
+def cells(surface: np.ndarray) -> np.ndarray:
+    """A surface in the middle of every cell of the fine mesh."""
+    m = MESH[surface.ndim]
+    return on_grid(surface, (np.arange(m) + 0.5) / m)
+
+
+def as_rare(surface: np.ndarray, other: np.ndarray, goals: np.ndarray) -> np.ndarray:
+    """The heights that as many cells of `surface` reach as cells of `other` reach `goals`."""
+    counts = (cells(other)[..., None] >= goals).reshape(-1, len(goals)).sum(0)
+    falling = np.sort(cells(surface), axis=None)[::-1]
+    return np.where(counts > 0, falling[counts - 1], np.inf)
+
+
+def reach(surface: np.ndarray, goals: np.ndarray) -> np.ndarray:
+    """`[kind, goal, level]`: how likely each kind of search finds a point of a surface at least as high as each goal.
+
+    A random point is one with a probability p, the share of cells that are high enough, and one of n points with
+    1 − (1 − p)ⁿ. A grid laid at random is as likely to begin at one cell of its period as at any other.
+    """
+    d, m = surface.ndim, MESH[surface.ndim]
+    height = cells(surface)
+
+    def good(values):
+        return (values[..., None] >= goals).reshape(-1, len(goals)).mean(0)
+
+    found = []
+    for k in LEVELS[d]:
+        # Axes in pairs: which level of the grid, and where in its period it begins.
+        laid = height.reshape((k, m // k) * d).max(axis=tuple(range(0, 2 * d, 2)))
+        centred = on_grid(surface, (np.arange(k) + 0.5) / k).max()
+        edges = on_grid(surface, np.linspace(0, 1, k)).max()
+        found.append([1 - (1 - good(height)) ** k**d, good(laid), good(centred), good(edges)])
+    return np.moveaxis(np.array(found), 0, -1)
+
+
+def about(ds: xr.Dataset, *details: str) -> str:
+    """The caption that every figure of this experiment carries."""
+    return _lab.about(ds, f"{ds.epochs} epochs", f"accuracy on {HELD_OUT:,} held-out training images", *details)
+
+
+def figures(ds: xr.Dataset) -> dict[str, Figure]:
+    """The surface, what matters on it, why a grid wastes trials, and how likely each search is to reach the best."""
+    return {
+        "response_surface": response_surface(ds),
+        "importance": importances(ds),
+        "projection": projection(ds),
+        "reach": reaches(ds),
+    }
+
+
+def _contours(fig: Figure, ax: Axes, ds: xr.Dataset, values: np.ndarray, other: str, bar: bool = True) -> None:
+    """Accuracy `[lr, other]` as filled contours over log scales; momentum goes by 1 − momentum."""
+    heights = ax.contourf(ds.lr, 1 - ds.mu if other == "mu" else ds[other], values.T, 12, cmap="viridis")
+    if bar:
+        fig.colorbar(heights, ax=ax, label="accuracy (%)")
+    ax.set(xscale="log", yscale="log", xlabel=NAMES["lr"], ylabel=NAMES[other])
+    if other == "mu":
+        ax.set_yticks(1 - ds.mu.values, [f"{mu:.2f}" for mu in ds.mu.values])
+        ax.minorticks_off()
+        ax.invert_yaxis()
+
+
+def response_surface(ds: xr.Dataset) -> Figure:
+    """Mean accuracy over the notes' two hyperparameters, and over learning rate and momentum."""
+    fig = plotting.figure(9.0, 4.2)
+    mean = 100 * ds.accuracy.mean("seed")
+    left, right = fig.subplots(1, 2)
+    _contours(fig, left, ds, mean[..., 0].values, "l2")
+    left.set_title("The notes' two hyperparameters")
+    _contours(fig, right, ds, mean.mean("l2").values, "mu")
+    right.set_title("Learning rate and momentum")
+    detail = (
+        f"mean over seeds; a lattice of {' × '.join(str(ds.sizes[a]) for a in Setting._fields)} settings, interpolated"
+    )
+    plotting.caption(fig, about(ds, detail))
+    return fig
+
+
+def importances(ds: xr.Dataset) -> Figure:
+    """How much of the variance of accuracy each hyperparameter explains."""
+    fig = plotting.figure(9.0, 3.4)
+    for ax, (space, surfaces) in zip(fig.subplots(1, 3, sharey=True), spaces(ds).items(), strict=True):
+        mean, low, high = 100 * np.array(plotting.band(importance(surfaces)))
+        names = ["first", "second"] if space == "equal" else [NAMES[a] for a in Setting._fields[: surfaces.ndim - 1]]
+        ax.bar(range(len(mean)), mean, yerr=[mean - low, high - mean], color=plotting.colour(0), capsize=3, width=0.6)
+        ax.set_xticks(range(len(mean)), [*(n.replace(" ", "\n") for n in names), "inter-\nactions"], fontsize="small")
+        ax.set(title=SPACES[space], ylim=(0, 100))
+        ax.grid(axis="y", alpha=0.25, linewidth=0.6)
+        ax.spines[["top", "right"]].set_visible(False)
+    fig.supylabel("share of variance (%)", fontsize="medium")
+    plotting.caption(fig, about(ds, "functional ANOVA over the lattice; mean with its 95 % interval"))
+    return fig
+
+
+def projection(ds: xr.Dataset) -> Figure:
+    """Nine trials as a grid and at random, and what they see of each hyperparameter: Bergstra & Bengio's figure 1."""
+    fig = plotting.figure(9.0, 4.9)
+    mean = 100 * ds.accuracy.mean("seed")[..., 0].values
+    k = 3
+    trials = {
+        "grid": points(*[(np.arange(k) + 0.5) / k] * 2).reshape(-1, 2),
+        "random": np.random.default_rng(0).uniform(size=(k * k, 2)),
+    }
+    grid = fig.add_gridspec(2, 4, width_ratios=(4, 1, 4, 1), height_ratios=(1, 3.2))
+    for i, (kind, unit) in enumerate(trials.items()):
+        ax = fig.add_subplot(grid[1, 2 * i])
+        top, side = fig.add_subplot(grid[0, 2 * i], sharex=ax), fig.add_subplot(grid[1, 2 * i + 1], sharey=ax)
+        at = _search.setting(unit)
+        _contours(fig, ax, ds, mean, "l2", bar=False)
+        ax.plot(at.lr, at.l2, "o", color="white", markeredgecolor="black", markersize=6, clip_on=False)
+        top.plot(ds.lr, mean.mean(1), color=plotting.colour(0))
+        top.plot(at.lr, np.interp(np.log(at.lr), np.log(ds.lr), mean.mean(1)), "o", color="black", markersize=4)
+        side.plot(mean.mean(0), ds.l2, color=plotting.colour(0))
+        side.plot(np.interp(np.log(at.l2), np.log(ds.l2), mean.mean(0)), at.l2, "o", color="black", markersize=4)
+        for extra in (top, side):
+            extra.spines[["top", "right"]].set_visible(False)
+        levels = len(np.unique(at.lr.round(12)))
+        top.set_title(f"{kind}: {k * k} trials, {levels} learning rates")
+        top.set(ylabel="mean\naccuracy (%)", ylim=(0, 1.1 * mean.max()))
+        side.set(xlabel="mean (%)", xlim=(0, 1.1 * mean.max()))
+        top.tick_params(labelbottom=False)
+        side.tick_params(labelleft=False)
+    plotting.caption(
+        fig, about(ds, "colour: mean accuracy over seeds; margins: its mean over the other hyperparameter")
+    )
+    return fig
+
+
+def reaches(ds: xr.Dataset) -> Figure:
+    """The probability of coming within ε of the best against the budget, for each space and each ε."""
+    fig = plotting.figure(9.0, 8.2)
+    axes = fig.subplots(3, len(EPSILONS), sharex=True, sharey=True)
+    for row, (space, name) in zip(axes, SPACES.items(), strict=True):
+        probability = 100 * ds[f"reach_{space}"]
+        budgets = probability[probability.dims[-1]].values
+        for ax, epsilon in zip(row, EPSILONS, strict=True):
+            for number, (kind, label) in enumerate(KINDS.items()):
+                values = probability.sel(kind=kind, epsilon=epsilon).values
+                plotting.curve(ax, budgets, values, label if ax is axes[0, 0] else "", number, markers=1)
+            ax.set(xscale="log", ylim=(-3, 103))
+            ax.set_xticks([8, 16, 32, 64], ["8", "16", "32", "64"])
+            ax.minorticks_off()
+            ax.grid(alpha=0.25, linewidth=0.6)
+            ax.spines[["top", "right"]].set_visible(False)
+            goal = (
+                "as large a good part"
+                if space == "equal"
+                else f"within {epsilon:g} point{'s' * (epsilon != 1)} of the best"
+            )
+            ax.set_title(f"{name}\n{goal}", fontsize="small")
+    fig.supylabel("probability of reaching the best (%)", fontsize="medium")
+    for ax in axes[-1]:
+        ax.set_xlabel("trials")
+    plotting.legend(fig)
+    plotting.caption(fig, about(ds, "exact on each seed's surface; mean with its 95 % interval"))
+    return fig
+
+
+def tables(ds: xr.Dataset) -> dict[str, list[dict[str, Any]]]:
+    """Every probability, mean over seeds with its interval."""
+    rows = []
+    for space in SPACES:
+        probability = ds[f"reach_{space}"]
+        mean, low, high = plotting.band(probability.values)
+        for index in np.ndindex(*mean.shape):
+            where = {dim: probability[dim].values[i].item() for dim, i in zip(probability.dims[1:], index, strict=True)}
+            kind, epsilon, budget = where.values()
+            found = {"probability": mean[index].item(), "low": low[index].item(), "high": high[index].item()}
+            rows.append({"space": space, "search": kind, "epsilon": epsilon, "trials": budget, **found})
+    return {"reach": rows}
+
+
+def summary(ds: xr.Dataset) -> str:
+    """What matters how much, and each search's probability of coming within a point."""
+    lines = []
+    for space, surfaces in spaces(ds).items():
+        shares = importance(surfaces).mean(0)
+        names = [*Setting._fields[: len(shares) - 1], "interactions"]
+        if space != "equal":
+            told = ", ".join(f"{name} {share:.1%}" for name, share in zip(names, shares, strict=True))
+            lines.append(f"share of the variance of accuracy ({SPACES[space]}): {told}")
+    for space, name in SPACES.items():
+        probability = ds[f"reach_{space}"].isel(epsilon=0).mean("seed")
+        budgets = probability[probability.dims[-1]].values
+        lines.append(
+            f"{name + f', within {EPSILONS[0]:g} point of the best':<50}"
+            + "".join(f"{f'{n} trials':>11}" for n in budgets)
+        )
+        for kind, label in KINDS.items():
+            lines.append(f"{label:<50}" + "".join(f"{p:11.1%}" for p in probability.sel(kind=kind).values))
+    return "\n".join(lines)
+
+
+def advantage(ds: xr.Dataset, space: str, kind: str) -> np.ndarray:
+    """[S]: random search's probability less the grid's, in points, mean over all ε and budgets."""
+    probability = ds[f"reach_{space}"]
+    return 100 * (probability.sel(kind="random") - probability.sel(kind=kind)).values.mean((-2, -1))
+
+
+def on_the_edge(ds: xr.Dataset) -> float:
+    """The share of seeds whose best learning rate is the largest there is, where an edge-to-edge grid looks."""
+    return float((spaces(ds)["two"].mean(-1).argmax(-1) == ds.sizes["lr"] - 1).mean())
+
+
+def verdicts(ds: xr.Dataset) -> list[Verdict]:
+    """Whether random search beats a grid, wherever that is laid, and whether the notes' reason is the reason."""
+    budgets = {d: ", ".join(str(k**d) for k in levels) for d, levels in LEVELS.items()}
+    epsilons = ", ".join(f"{e:g}" for e in EPSILONS)
+    found, where = [], f"; the best lies at the largest learning rate in {on_the_edge(ds):.0%} of the seeds"
+    for space, kind, claim in (
+        ("two", "laid", "Random search beats grid search"),
+        ("two", "centred", "Random search beats a grid laid in the middle of its cells"),
+        ("two", "edges", "Random search beats a grid laid from edge to edge"),
+        ("three", "laid", "Random search beats grid search over three hyperparameters"),
+    ):
+        found.append(
+            decide(
+                claim,
+                advantage(ds, space, kind),
+                "points",
+                f"Its probability of coming within ε of the best is {{effect}} {{unit}} higher [{{low}}, {{high}}], "
+                f"mean over ε = {epsilons} points and {budgets[3 if space == 'three' else 2]} trials, {{seeds}} seeds"
+                f"{where if kind == 'edges' else ''}.",
+                "claim 16",
+            )
+        )
+    shares, equal = 100 * importance(spaces(ds)["two"]), advantage(ds, "equal", "laid")
+    found += [
+        decide(
+            "The learning rate matters more than the weight decay",
+            shares[:, 0] - shares[:, 1],
+            "points",
+            f"It explains {shares[:, 0].mean():.3g} % of the variance of accuracy and λ {shares[:, 1].mean():.2g} %, "
+            "{effect} {unit} more [{low}, {high}], {seeds} seeds.",
+            "notes §5.2",
+        ),
+        decide(
+            "Random search beats grid search because hyperparameters differ in how much they matter",
+            advantage(ds, "two", "laid") - equal,
+            "points",
+            f"Where both matter equally and as large a part is good, its advantage is {equal.mean():+.3g} points of "
+            "probability, {effect} {unit} less [{low}, {high}], {seeds} paired seeds.",
+            "notes §5.2",
+        ),
+    ]
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(_cli.main(sys.modules[__name__]))

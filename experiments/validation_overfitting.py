@@ -1,0 +1,494 @@
+"""Do hyperparameters overfit the validation data? (notes §5.1)
+
+Trains random trials of the notes' search (§5.2: 400 training images, six hidden layers of 100, lr = 10^U(−6, −2),
+λ = 10^U(−8, −4)) and asks of the trial with the highest validation accuracy how accurate it is on fresh images. The
+difference is its *optimism*. It is followed from 1 trial to all of them, for several sizes of the validation set; the
+expectation over all choices of K trials is exact. Beside the search stand equal trials: of one setting, they differ in
+nothing but weights and minibatches. For them theory says how large the optimism is. With noise of variance σ² in the
+validation accuracies and a variance τ² of the true ones, it is σ² / √(σ² + τ²) · E[largest of K standard normals].
+
+Every seed is an independent repetition: its own training, validation and test images, drawn from all images of the data
+set (MNIST's test set was written by other people, and a gap to it would not be optimism), and its own trials, each with
+its own hyperparameters, weights and minibatches. Two departures from the notes' search: Momentum instead of SGD, which
+learns in 10 epochs about what SGD learns in the notes' 50, and larger validation sets beside their 100 images. Where a
+validation set is smaller than the images set aside, the mean over as many disjoint sets as they hold is taken.
+
+The notes ask whether using validation data does not fit the hyperparameters to the validation data alone.
+
+Takes about a minute and a half on two cores.
+"""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from jaxtyping import Array, Float
+from matplotlib.figure import Figure
+
+from experiments import _cli, _lab, _overfit, _search
+from fnn import models, optim, plotting, sweep, tasks, train
+from fnn.data import DataSet
+from fnn.errors import InputError, require
+from fnn.tasks import Split
+from fnn.types import Key
+from fnn.verdicts import Answer, Verdict, decide, interval
+
+TRAINING = _search.IMAGES - _search.VALIDATION
+NETWORK = models.multilayer(_search.HIDDEN, 10)
+EQUAL = _search.Setting(lr=1e-2, l2=1e-6)
+"""The setting of the equal trials, among the best of the space."""
+BLOCK = 50
+"""Accuracies are recorded for so many validation images at a time: validation sets of any multiple are made of them."""
+FAR = 1000
+"""Theory is drawn up to so many trials."""
+
+
+@dataclass(frozen=True)
+class Config(_cli.Options):
+    """Settings of the search."""
+
+    seeds: int = 30
+    """How many independent repetitions: each with its own images and its own trials."""
+    trials: int = 80
+    """Random trials a seed; 1000 show the whole range and take ten times as long."""
+    equals: int = 40
+    """Trials a seed that differ in nothing but weights and minibatches."""
+    epochs: int = 10
+    """Epochs that a trial trains for, of 4 updates each."""
+    optimizer: str = "momentum"
+    """The rule that trains; the notes take sgd, and 50 epochs."""
+    sizes: str = "50,100,400,1000"
+    """Sizes of the validation set, with commas between: multiples of 50."""
+    test: int = 1000
+    """Fresh images a seed on which the trials are tested; an even number."""
+
+    def check(self) -> None:
+        """Raise `InputError` for options that cannot be used."""
+        super().check()
+        for name, least in (("trials", 2), ("equals", 2), ("epochs", 1), ("test", 2)):
+            _overfit.at_least(name, getattr(self, name), least)
+        require(self.test % 2 == 0, f"--test is an even number, not {self.test}.")
+        require("lr" in optim.rule(self.optimizer).hyper._fields, f"--optimizer {self.optimizer} has no lr to search.")
+        self.validation_sizes()
+
+    def validation_sizes(self) -> list[int]:
+        """The sizes of the validation set, smallest first."""
+        try:
+            sizes = sorted({int(part) for part in self.sizes.split(",")})
+        except ValueError as error:
+            raise InputError(f"--sizes are whole numbers with commas between, not {self.sizes!r}.") from error
+        wrong = [size for size in sizes if size < BLOCK or size % BLOCK]
+        require(not wrong, f"--sizes are multiples of {BLOCK}, not {', '.join(map(str, wrong))}.")
+        return sizes
+
+
+QUICK = Config(seeds=2, trials=12, equals=8, epochs=5, sizes="50,100,200", test=200, dataset="mnist_5k", quick=True)
+
+
+# The mathematics: the best of K, exactly and in theory.
+
+
+def chances(trials: int, k: int) -> np.ndarray:
+    """How likely the r-th of T trials, in rising order, is the best of k drawn from them: C(r − 1, k − 1) / C(T, k)."""
+    from scipy.special import gammaln
+
+    def log_choose(n, k):
+        return gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
+
+    below = np.arange(trials)
+    enough = below >= k - 1
+    return np.where(enough, np.exp(log_choose(np.maximum(below, k - 1), k - 1) - log_choose(trials, k)), 0)
+
+
+def selected(validation: np.ndarray, test: np.ndarray, ks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(validation, test) accuracy `[K]` of the best on validation of k out of the `[T]` trials; ties are drawn by lot.
+
+    Exactly the expectation over all choices of k trials.
+    """
+    _, level, alike = np.unique(validation, return_inverse=True, return_counts=True)
+    fair = (np.bincount(level, test) / alike)[level]
+    order, weights = np.argsort(validation), np.stack([chances(len(test), k) for k in ks])
+    return weights @ validation[order], weights @ fair[order]
+
+
+def largest_of(ks: np.ndarray) -> np.ndarray:
+    """E[largest of k standard normals] = ∫₀^∞ 1 − Φ(x)^k − Φ(−x)^k dx for every k."""
+    from scipy.integrate import quad
+    from scipy.special import ndtr
+
+    return np.array([quad(lambda x, k=k: 1 - ndtr(x) ** k - ndtr(-x) ** k, 0, np.inf, epsabs=1e-12)[0] for k in ks])
+
+
+def spreads(halves: np.ndarray, images: int) -> tuple[float, float]:
+    """(variance of the noise for one image, variance τ² of the true accuracies), from test accuracies `[S, T, 2]`.
+
+    Two halves of the test images, `images` each, share the true accuracy and not the noise. What is easy or hard for
+    all trials alike favours none and counts as neither.
+    """
+    off = halves - halves.mean(1, keepdims=True)
+    freedom = halves.shape[0] * (halves.shape[1] - 1)
+    noise = images * ((off[..., 0] - off[..., 1]) ** 2).sum() / freedom / 2
+    return float(noise), max(float((off[..., 0] * off[..., 1]).sum() / freedom), 0.0)
+
+
+def optimism_of_equals(ks: np.ndarray, size: int, noise: float, true: float) -> np.ndarray:
+    """E[validation − true accuracy] of the best of k trials whose accuracies vary normally, as the docstring says."""
+    variance = noise / size
+    return variance / np.sqrt(variance + true) * largest_of(ks)
+
+
+# The trials: everything of a seed in one program.
+
+
+def draw(key: Key, everything: Split, validation: int, test: int) -> dict[str, Split]:
+    """A seed's own training, validation and test images."""
+    order = jax.random.choice(key, len(everything.y), (TRAINING + validation + test,), replace=False)
+    parts = jnp.split(order, (TRAINING, TRAINING + validation))
+    return {
+        name: Split(everything.x[part], everything.y[part])
+        for name, part in zip(("train", "validation", "test"), parts, strict=True)
+    }
+
+
+def accuracies(state: train.State, split: Split, block: int) -> Float[Array, " blocks"]:
+    """The accuracy on every `block` of the images."""
+    logits, _ = NETWORK.apply(state.params, state.stats, tasks.rows(split.x), None, False)
+    return (logits.argmax(-1) == split.y).reshape(-1, block).mean(-1)
+
+
+def program(cfg: Config):
+    """What trains all trials of one seed: `(settings, key, everything) -> record`, a row a trial."""
+    rule, steps = optim.rule(cfg.optimizer), cfg.epochs * TRAINING // _search.BATCH
+    task = tasks.classification(lambda s: NETWORK, _search.BATCH, weight_decay=lambda s: s.l2)
+    run = train.training(task, rule, steps)
+
+    def trial(s, key, parts):
+        hyper = train.Hyper(rule.hyper._replace(lr=s.lr), s)
+        state, record = train.train(run, steps, hyper, key, {"train": parts["train"]})
+        return {
+            "validation": accuracies(state, parts["validation"], BLOCK),
+            "test": accuracies(state, parts["test"], cfg.test // 2),
+            "diverged": ~jnp.isfinite(record["loss"][-1]),
+        }
+
+    def one_seed(settings, key, everything):
+        k_images, k_trials = jax.random.split(key)
+        parts = draw(k_images, everything, max(cfg.validation_sizes()), cfg.test)
+        keys = jax.random.split(k_trials, len(settings.lr))
+        return jax.lax.map(lambda mine: trial(mine[0], mine[1], parts), (settings, keys), batch_size=_search.AT_ONCE)
+
+    return one_seed
+
+
+def pooled(images: DataSet) -> Split:
+    """All images of the data set, training and test together."""
+    parts = _lab.splits(images).values()
+    return Split(jnp.concatenate([part.x for part in parts]), jnp.concatenate([part.y for part in parts]))
+
+
+def run(cfg: Config) -> xr.Dataset:
+    """Train all trials seed by seed, as many seeds at a time as there are devices."""
+    images = _cli.load_data(cfg)
+    everything = pooled(images)
+    needed = TRAINING + max(cfg.validation_sizes()) + cfg.test
+    require(
+        needed <= len(everything.y),
+        f"--sizes and --test need {needed:,} images a seed, and {images.name} has {len(everything.y):,}.",
+    )
+    each = f"{cfg.trials} random trials and {cfg.equals} equal ones"
+    _cli.headline(cfg, images, f"{cfg.seeds * (cfg.trials + cfg.equals):,} networks ({cfg.seeds} seeds × {each})")
+    keys = sweep.seeds(cfg.seeds)
+    equals = jax.tree.map(lambda value: jnp.full((cfg.seeds, cfg.equals), value), EQUAL)
+    settings = jax.tree.map(lambda *pools: jnp.concatenate(pools, 1), _search.samples(keys, cfg.trials), equals)
+    everyone = _search._over_seeds(program(cfg))
+    record, done = _search.seed_by_seed(lambda mine, keys: everyone(mine, keys, everything), settings, keys)
+    ds = label(cfg, settings, record).assign_attrs(_lab.origin(images), complete=int(done == cfg.seeds))
+    print(summary(ds))
+    return ds
+
+
+def label(cfg: Config, settings: _search.Setting, record: Mapping[str, np.ndarray]) -> xr.Dataset:
+    """The record of all seeds done as one labelled data set; the equal trials have names of their own."""
+    done = len(record["test"])
+    quantities = {
+        **{name: np.asarray(values)[:done] for name, values in settings._asdict().items()},
+        **record,
+        "diverged": record["diverged"].astype(np.int8),
+    }
+    more = {"validation": ("block",), "test": ("half",)}
+    random = {name: (("seed", "trial", *more.get(name, ())), a[:, : cfg.trials]) for name, a in quantities.items()}
+    equal = {
+        f"equal_{name}": (("seed", "equal", *more.get(name, ())), quantities[name][:, cfg.trials :])
+        for name in ("validation", "test", "diverged")
+    }
+    return xr.Dataset(
+        random | equal,
+        {"seed": np.arange(done), "trial": np.arange(cfg.trials), "equal": np.arange(cfg.equals)},
+        {
+            "validation_sizes": cfg.validation_sizes(),
+            "block_images": BLOCK,
+            "half_images": cfg.test // 2,
+            "epochs": cfg.epochs,
+            "optimizer": cfg.optimizer,
+        },
+    )
+
+
+def sizes(ds: xr.Dataset) -> list[int]:
+    """The sizes of the validation set, smallest first."""
+    return [int(size) for size in np.atleast_1d(ds.validation_sizes)]
+
+
+def notes_size(ds: xr.Dataset) -> int:
+    """The notes' number of validation images, or the smallest here."""
+    return _search.VALIDATION if _search.VALIDATION in sizes(ds) else sizes(ds)[0]
+
+
+class Pool(NamedTuple):
+    """A kind of trials.
+
+    validation: accuracies `[S, T, blocks]`. test: accuracies `[S, T, 2]`.
+    """
+
+    validation: np.ndarray
+    test: np.ndarray
+
+    @property
+    def ks(self) -> np.ndarray:
+        """Numbers of trials, from 1 to all there are, at equal distances on a log axis."""
+        trials = self.test.shape[1]
+        return np.unique(np.geomspace(1, trials, 25).round().astype(int))
+
+
+def random_trials(ds: xr.Dataset) -> Pool:
+    """The search."""
+    return Pool(ds.validation.values, ds.test.values)
+
+
+def equal_trials(ds: xr.Dataset) -> Pool:
+    """Trials of one setting."""
+    return Pool(ds.equal_validation.values, ds.equal_test.values)
+
+
+class Best(NamedTuple):
+    """Of the best of k trials the validation and test accuracy, in percent, `[S, K]`, for every k of `ks`."""
+
+    ks: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+
+    @property
+    def optimism(self) -> np.ndarray:
+        """By how many points validation promises too much."""
+        return self.validation - self.test
+
+    def at(self, k: int) -> int:
+        """Where in `ks` the largest is that does not exceed k."""
+        return int(np.searchsorted(self.ks, k, "right")) - 1
+
+
+def best(pool: Pool, size: int) -> Best:
+    """Of the best by `size` validation images; a mean over as many disjoint validation sets as there are."""
+    each = size // BLOCK
+    seeds, trials, blocks = pool.validation.shape
+    sets = blocks // each
+    validation = pool.validation[..., : sets * each].reshape(seeds, trials, sets, each).mean(-1)
+    test = pool.test.mean(-1)
+    found = np.array(
+        [np.mean([selected(validation[s, :, i], test[s], pool.ks) for i in range(sets)], 0) for s in range(seeds)]
+    )
+    return Best(pool.ks, 100 * found[:, 0], 100 * found[:, 1])
+
+
+def theory(ds: xr.Dataset) -> tuple[float, float]:
+    """(noise variance for one image, variance of the true accuracies) among the equal trials."""
+    return spreads(ds.equal_test.values, ds.half_images)
+
+
+def about(ds: xr.Dataset, *details: str) -> str:
+    """The caption that every figure carries."""
+    bad = int(ds.diverged.sum() + ds.equal_diverged.sum())
+    more = [f"{bad} diverged trial{'s' * (bad > 1)}, accurate by chance only"] if bad else []
+    how = f"{TRAINING} training images, {ds.epochs} epochs of {_lab.title(ds.optimizer)}"
+    return _lab.about(ds, how, *details, *more, paired=False)
+
+
+def figures(ds: xr.Dataset) -> dict[str, Figure]:
+    """The selected trial against the number of trials, its optimism beside theory, and all trials of one seed."""
+    return {"selected": selected_trial(ds), "optimism": optimism(ds), "trials": all_trials(ds)}
+
+
+def selected_trial(ds: xr.Dataset) -> Figure:
+    """Validation and test accuracy of the best on validation against the number of trials."""
+    fig = plotting.figure(10.5, 4.8)
+    size, labels = notes_size(ds), ("trials", "accuracy (%)")
+    titles = ("The notes' search", *labels), ("Equal trials: only seeds differ", *labels)
+    for ax, pool in zip(_overfit.panels(fig, *titles), (random_trials(ds), equal_trials(ds)), strict=True):
+        found, named = best(pool, size), ax is fig.axes[0]
+        plotting.curve(ax, found.ks, found.validation, f"on {size:,} validation images" if named else "", 0)
+        plotting.curve(ax, found.ks, found.test, f"on {2 * ds.half_images:,} test images" if named else "", 1)
+        ax.set(xscale="log")
+    plotting.legend(fig)
+    plotting.caption(
+        fig,
+        f"{about(ds)}; the trial with the highest validation accuracy: mean with its 95 % interval over seeds, each "
+        "with images and trials of its own",
+    )
+    return fig
+
+
+def optimism(ds: xr.Dataset) -> Figure:
+    """Validation less test accuracy of the selected trial, for several validation sizes, and what theory says."""
+    fig = plotting.figure(10.5, 5.0)
+    labels = "trials", "validation less test accuracy (points)"
+    left, right = _overfit.panels(fig, ("Equal trials: only seeds differ", *labels), ("The notes' search", *labels))
+    noise, true = theory(ds)
+    far = np.unique(np.geomspace(1, FAR, 40).round().astype(int))
+    for number, size in enumerate(sizes(ds)):
+        name = f"{size:,} validation images"
+        for ax, pool in ((left, equal_trials(ds)), (right, random_trials(ds))):
+            found = best(pool, size)
+            plotting.curve(ax, found.ks, found.optimism, name if ax is left else "", number)
+        colour = plotting.colour(number)
+        left.plot(far, 100 * optimism_of_equals(far, size, noise, true), "--", color=colour, linewidth=1)
+        right.plot(far, 100 * optimism_of_equals(far, size, noise, 0.0), ":", color=colour, linewidth=1)
+    for ax in (left, right):
+        ax.axhline(0, color="0.5", linewidth=0.8)
+        ax.set(xscale="log")
+    right.sharey(left)
+    plotting.legend(fig)
+    plotting.caption(
+        fig,
+        f"{about(ds)}; mean with its 95 % interval. Dashed: theory for equal trials, its two variances measured on the "
+        "test images; dotted: its upper limit, all true accuracies the same",
+    )
+    return fig
+
+
+def all_trials(ds: xr.Dataset) -> Figure:
+    """Every trial of one seed, its validation against its test accuracy."""
+    fig = plotting.figure(6.4, 5.4)
+    ax = plotting.axes(fig, "All trials of the first seed", "test accuracy (%)", "validation accuracy (%)")
+    blocks = notes_size(ds) // BLOCK
+    for number, (pool, name) in enumerate(((random_trials(ds), "random trials"), (equal_trials(ds), "equal trials"))):
+        test, validation = 100 * pool.test[0].mean(-1), 100 * pool.validation[0, :, :blocks].mean(-1)
+        colour, top = plotting.colour(number), validation.argmax()
+        ax.scatter(test, validation, s=14, marker=plotting.MARKERS[number], color=colour, linewidths=0.9, label=name)
+        ax.scatter(test[top], validation[top], s=130, facecolors="none", edgecolors=colour, linewidths=1.2)
+    ax.axline((0, 0), slope=1, color="0.6", linewidth=0.8, zorder=0)
+    plotting.legend(fig)
+    plotting.caption(
+        fig,
+        f"{about(ds)}; {notes_size(ds)} validation images; a ring around the highest validation accuracy of each kind",
+    )
+    return fig
+
+
+# What the numbers say.
+
+BY = "by {effect} {unit} [{low}, {high}]"
+
+
+def verdicts(ds: xr.Dataset) -> list[Verdict]:
+    """Is the selected trial worse than validation promises, and does selecting help all the same?"""
+    few, smallest, largest = notes_size(ds), sizes(ds)[0], sizes(ds)[-1]
+    found, equal = best(random_trials(ds), few), best(equal_trials(ds), few)
+    then, trials = found.at(found.ks[-1] // 10), found.ks[-1]
+    later = f"from {found.ks[then]} to {trials} trials"
+    in_all = (found.test[:, -1] - found.test[:, 0]).mean()
+    claims = {
+        "The selected trial's validation accuracy exceeds its test accuracy": (
+            found.optimism[:, -1],
+            f"The best of {trials} trials on {few} validation images does {BY}, {{seeds}} seeds.",
+        ),
+        "This optimism grows with the number of trials": (
+            found.optimism[:, -1] - found.optimism[:, then],
+            f"It grows {later} {BY}, {{seeds}} paired seeds.",
+        ),
+        "Among trials that differ by their seeds only, the selected one looks better than it is": (
+            equal.optimism[:, -1],
+            f"The best of {equal.ks[-1]} on {few} validation images does {BY}, {{seeds}} seeds; theory says "
+            f"{predicted(ds, few):+.2f}.",
+        ),
+        "The selected trial's test accuracy still rises with the number of trials": (
+            found.test[:, -1] - found.test[:, then],
+            f"It rises {later} {BY}, {{seeds}} paired seeds, and from 1 trial on by {in_all:+.1f}.",
+        ),
+    }
+    if smallest < largest:
+        small, large = (best(random_trials(ds), size).optimism[:, -1] for size in (smallest, largest))
+        claims["A larger validation set shrinks the optimism"] = (
+            small - large,
+            f"From {smallest:,} to {largest:,} images it shrinks {BY}, {{seeds}} paired seeds.",
+        )
+    return [decide(claim, effect, "points", said, "question §5.1") for claim, (effect, said) in claims.items()]
+
+
+def predicted(ds: xr.Dataset, size: int) -> float:
+    """The optimism in points that theory gives the best of all equal trials."""
+    return 100 * float(optimism_of_equals(np.array([ds.sizes["equal"]]), size, *theory(ds))[0])
+
+
+def answers(ds: xr.Dataset) -> list[Answer]:
+    """The question of §5.1, from the selected trial's validation and test accuracy."""
+    few, largest = notes_size(ds), sizes(ds)[-1]
+    found, wide, equal = best(random_trials(ds), few), best(random_trials(ds), largest), best(equal_trials(ds), few)
+    trials, promised, kept = found.ks[-1], found.validation[:, -1].mean(), found.test[:, -1].mean()
+    mean, low, high = interval(found.optimism[:, -1])
+    chance, least, _ = interval(equal.optimism[:, -1])
+    _, rises, _ = interval(found.test[:, -1] - found.test[:, 0])
+    head = "Yes" if low > 0 else "Not here" if high < 0 else "These seeds cannot tell"
+    luck = ": to be the best takes luck" if least > 0 else ""
+    tail = ": the search is not in vain, only its best score is no estimate" if low > 0 and rises > 0 else ""
+    said = [
+        f"{head}: the best of {trials} trials on {few} validation images scores {promised:.1f} % on them and "
+        f"{kept:.1f} % on fresh images, a difference of {mean:+.1f} points [{low:+.1f}, {high:+.1f}]; with {largest:,} "
+        f"validation images it is {wide.optimism[:, -1].mean():+.1f}.",
+        f"{equal.ks[-1]} trials of one setting, where there is nothing to tune, give {chance:+.1f} (theory: "
+        f"{predicted(ds, few):+.1f}){luck}.",
+        f"On fresh images the selected trial goes from {found.test[:, 0].mean():.1f} % with 1 trial to {kept:.1f} % "
+        f"with {trials}{tail}.",
+    ]
+    return [
+        Answer(
+            "Do hyperparameters overfit the validation data?",
+            " ".join(said),
+            "optimism",
+            ds.sizes["seed"],
+            "question §5.1",
+        )
+    ]
+
+
+def tables(ds: xr.Dataset) -> dict[str, list[dict[str, Any]]]:
+    """The selected trial by validation size, means over the seeds."""
+    rows = []
+    for size in sizes(ds):
+        for name, pool in (("random", random_trials(ds)), ("equal", equal_trials(ds))):
+            found = best(pool, size)
+            rows.append(
+                {
+                    "validation images": size,
+                    "trials": f"{found.ks[-1]} {name}",
+                    "validation (%)": round(float(found.validation[:, -1].mean()), 2),
+                    "test (%)": round(float(found.test[:, -1].mean()), 2),
+                    "optimism (points)": round(float(found.optimism[:, -1].mean()), 2),
+                }
+            )
+    return {"selected": rows}
+
+
+def summary(ds: xr.Dataset) -> str:
+    """The table as text."""
+    rows = tables(ds)["selected"]
+    lines = ["".join(f"{name:>20}" for name in rows[0])]
+    return "\n".join(lines + ["".join(f"{value:>20}" for value in row.values()) for row in rows])
+
+
+if __name__ == "__main__":
+    sys.exit(_cli.main(sys.modules[__name__]))

@@ -1,0 +1,232 @@
+"""Symmetric activations at tiny size: the mean's eigenvalue exactly, and findings that can go either way."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import _lab
+from experiments import activation_symmetry as module
+from fnn import data, losses, optim, sweep, tasks, train
+from fnn.errors import InputError
+
+TINY = module.Config(seeds=3, steps=12, batch=16, lrs="0.3,0.01", dataset="mnist_5k")
+
+
+@pytest.fixture(scope="module")
+def ds():
+    return module.run(TINY)
+
+
+def outcome(ds, beginning):
+    (found,) = [v.outcome for v in module.verdicts(ds) if v.claim.startswith(beginning)]
+    return found
+
+
+def with_loss(ds, **levels):
+    """A copy in which contenders have such losses at every rate, a little different for each seed."""
+    changed = ds.copy(deep=True)
+    for name, level in levels.items():
+        changed.loss.loc[{"activation": name}] = level + 0.001 * ds.seed
+    return changed
+
+
+# -- the networks --
+
+
+def begun(name, gain=4.0):
+    network = module.network(module.CONTENDERS[name], gain)
+    x = jax.random.uniform(jax.random.key(1), (20, 30), jnp.float64)
+    return network, network.init(jax.random.key(0), x), x
+
+
+def test_balanced_starts_as_the_shifted_sigmoid(x64):
+    """The same outputs and the same activations but for 1/2; and with sigmoid the same weights."""
+    (shifted, (p, s), x), (balanced, (q, t), _) = begun("shifted"), begun("balanced")
+    np.testing.assert_allclose(
+        balanced.apply(q, t, x, None, False)[0], shifted.apply(p, s, x, None, False)[0], rtol=1e-12, atol=1e-12
+    )
+    one, other = (
+        module.hidden(module.CONTENDERS[name], 4.0, params, stats, x)
+        for name, params, stats in (("shifted", p, s), ("balanced", q, t))
+    )
+    assert one.shape == (4, 20, 100)
+    np.testing.assert_allclose(other, one + 0.5, rtol=1e-12)
+    for name in module.CONTENDERS:
+        for w, expected in zip(losses.weights(begun(name)[1][0]), losses.weights(p), strict=True):
+            np.testing.assert_array_equal(w, expected)
+
+
+def test_contenders_are_what_they_are_called(x64):
+    x = jnp.linspace(-4, 4, 33)
+    f = {name: one.f(x) for name, one in module.CONTENDERS.items()}
+    np.testing.assert_allclose(f["shifted"], f["sigmoid"] - 0.5, rtol=1e-12)
+    np.testing.assert_allclose(f["scaled"], 2 * f["sigmoid"] - 1, atol=1e-14)
+    np.testing.assert_array_equal(f["balanced"], f["sigmoid"])
+    for name in ("shifted", "scaled", "tanh"):
+        np.testing.assert_allclose(f[name], -f[name][::-1], atol=1e-14)
+
+
+# -- what is measured --
+
+
+def test_results_are_labelled(ds):
+    assert dict(ds.loss.sizes) == {"activation": 5, "lr": 2, "seed": 3, "step": 12}
+    np.testing.assert_array_equal(ds.lr, [0.01, 0.3])
+    assert ds.attrs["dataset"] == "mnist_5k"
+    assert ds.attrs["complete"] == 1
+    assert np.isfinite(ds.loss).all()
+    # Nothing has been learnt before the first update, at any rate.
+    np.testing.assert_allclose(ds.loss[:, 0, :, 0], ds.loss[:, 1, :, 0], rtol=1e-5)
+    same = ds.loss.sel(activation=["shifted", "balanced"])[..., 0]
+    np.testing.assert_allclose(same[0], same[1], rtol=1e-4)
+
+
+def test_the_gram_matrices_are_those_of_the_networks_that_train(ds):
+    """The spectrum of the first hidden layer, from the weights that seed 1 begins with."""
+    one = module.CONTENDERS["tanh"]
+    images = data.load("mnist_5k", None)
+    split = {"train": tasks.Split(jnp.asarray(images.x_train), jnp.asarray(images.y_train))}
+    hp = train.Hyper(optim.rule("sgd").hyper, jnp.float32(4.0))
+    first = module.racing(one, TINY).start(hp, sweep.seeds(2)[1], split).params[0]
+    x = images.x_train[: module.PROBE].reshape(module.PROBE, -1) / 255.0
+    h = np.tanh(x @ np.asarray(first.w, np.float64).T)
+    expected = np.linalg.svd(h, compute_uv=False) ** 2 / module.PROBE
+    found = ds.sel(activation="tanh", seed=1, layer=1)
+    np.testing.assert_allclose(found.eigenvalue, expected, rtol=1e-3)
+    assert float(found["mean"]) == pytest.approx(h.mean(), abs=1e-5)
+    assert float(found.squared_means) == pytest.approx((h.mean(0) ** 2).sum(), rel=1e-4)
+
+
+def test_the_mean_is_worth_its_eigenvalue(ds):
+    """Jensen: λ₁ ≥ n m², and ‖E h‖² lies between; balanced and shifted differ by the eigenvalue of 1/2."""
+    top = ds.eigenvalue.isel(number=0)
+    assert (ds.squared_means >= 100 * ds["mean"] ** 2 - 1e-9).all()
+    assert (top >= ds.squared_means - 1e-9).all()
+    balanced, shifted = (ds.sel(activation=name) for name in ("balanced", "shifted"))
+    np.testing.assert_allclose(balanced["mean"], shifted["mean"] + 0.5, atol=1e-5)
+    trace = balanced.eigenvalue.sum("number") - shifted.eigenvalue.sum("number")
+    np.testing.assert_allclose(trace, 100 * (0.25 + shifted["mean"]), rtol=1e-4)
+
+
+def test_the_condition_number_survives_a_singular_matrix(ds):
+    changed = ds.copy(deep=True)
+    changed.eigenvalue[..., -1] = -1e-20
+    assert np.isfinite(module.decades(changed)).all()
+    np.testing.assert_allclose(module.decades(changed), -np.log10(np.finfo(np.float64).eps))
+
+
+# -- what is read off --
+
+
+def test_each_contender_is_compared_at_its_best(ds):
+    changed = with_loss(ds, **dict.fromkeys(module.CONTENDERS, 1.0))
+    changed.loss.loc[{"activation": "tanh", "lr": 0.01}] = 0.5
+    changed.loss.loc[{"activation": "shifted", "lr": 0.3, "seed": 2, "step": 5}] = np.nan
+    changed.loss.loc[{"activation": "shifted", "lr": 0.01}] = 7.0
+    changed.loss.loc[{"activation": "sigmoid", "lr": 0.01}] = 2.0
+    rates = module.best_rates(changed)
+    assert (rates["tanh"], rates["shifted"], rates["sigmoid"]) == (0.01, 0.01, 0.3)
+    assert module.lead(changed, "tanh", "sigmoid", rates) == pytest.approx([0.5, 0.501, 0.502])
+
+
+def test_the_gram_claims_hold_and_fail_as_the_numbers_do(ds):
+    claims = "The sigmoid's Gram matrices", "The mean alone", "A mean m that n units", "With every activation"
+    assert [outcome(ds, claim) for claim in claims[:2]] == ["holds", "holds"]
+    assert outcome(ds, claims[3]) == "holds"
+    changed = ds.copy(deep=True)
+    for name in ("sigmoid", "balanced"):
+        changed.eigenvalue.loc[{"activation": name}] = 1 + 0.01 * ds.seed
+    assert {outcome(changed, claim) for claim in claims} == {"does not hold"}
+
+
+PAIRS = {
+    "The shifted sigmoid learns faster than the sigmoid": ("shifted", "sigmoid"),
+    "The shifted sigmoid learns faster than one that": ("shifted", "balanced"),
+    "tanh(x/2)": ("scaled", "sigmoid"),
+    "tanh learns": ("tanh", "sigmoid"),
+}
+
+
+@pytest.mark.parametrize("claim", PAIRS)
+def test_the_learning_claims_hold_and_fail_as_the_numbers_do(ds, claim):
+    name, other = PAIRS[claim]
+    for level, expected in ((0.5, "holds"), (2.0, "does not hold")):
+        found = module.verdicts(with_loss(ds, **{name: level, other: 1.0}))
+        assert {v.outcome for v in found if v.claim.startswith(claim)} == {expected}
+        assert len([v for v in found if v.claim.startswith(claim)]) == 2
+
+
+def test_the_answer_follows_the_numbers(ds):
+    def told(changed):
+        (answer,) = module.answers(changed)
+        assert answer.source == "question §2.2.3"
+        return answer.answer
+
+    assert "So the mean itself slows learning." in told(with_loss(ds, shifted=0.5, balanced=1.0))
+    assert "not seen to slow learning" in told(with_loss(ds, shifted=1.0, balanced=0.5))
+    mixed = with_loss(ds, shifted=0.5, balanced=1.0)
+    mixed.loss.loc[{"activation": "shifted", "lr": 0.01}] = 1.5
+    assert "not at a small one" in told(mixed)
+    assert "One seed cannot say" in told(ds.isel(seed=slice(0, 1)))
+
+
+def parts():
+    whole = lambda ds: ds
+    one_seed = lambda ds: ds.isel(seed=slice(0, 1))
+    without_the_notes_rate = lambda ds: ds.isel(lr=slice(1, 2))
+
+    def interrupted(ds):
+        return ds.isel(step=slice(0, 1))
+
+    def diverged(ds):
+        changed = ds.copy(deep=True)
+        changed.loss.loc[{"activation": "tanh", "lr": 0.3}][0, 4:] = np.nan
+        changed.loss.loc[{"activation": "sigmoid"}] = np.nan
+        changed["diverged_at"] = _lab.first_not_finite(changed.loss)
+        return changed
+
+    return [whole, one_seed, without_the_notes_rate, interrupted, diverged]
+
+
+@pytest.mark.parametrize("part", parts(), ids=lambda part: part.__name__)
+def test_figures_and_findings_come_from_parts_too(ds, part):
+    some = part(ds)
+    figures = module.figures(some)
+    for figure in figures.values():
+        figure.canvas.draw()
+    assert len(module.summary(some).splitlines()) == 6
+    (answer,) = module.answers(some)
+    assert answer.figure in figures
+    found = module.verdicts(some)
+    assert len(found) == 4 + 4 * min(2, some.sizes["lr"])
+    if some.sizes["seed"] == 1:
+        assert {v.outcome for v in found} == {"depends"}
+    if (some.diverged_at >= 0).any():
+        assert {v.outcome for v in found if "tanh" in v.claim and "learns" in v.claim} == {"depends"}
+
+
+@pytest.mark.parametrize(
+    ("cfg", "sentence"),
+    [
+        (module.Config(seeds=0), "--seeds is at least 1, not 0"),
+        (module.Config(steps=0), "--steps is at least 1, not 0"),
+        (module.Config(batch=0), "--batch is at least 1, not 0"),
+        (module.Config(gain=-1.0), "--gain is above 0, not -1.0"),
+        (module.Config(gain=float("nan")), "--gain is above 0, not nan"),
+        (module.Config(lrs=" ,"), "--lrs names no learning rate"),
+        (module.Config(lrs="0.1,fast"), "--lrs is numbers above 0 with commas between, not '0.1,fast'"),
+        (module.Config(lrs="0.1,-1"), "--lrs is numbers above 0"),
+        (module.Config(lrs="0.1,inf"), "--lrs is numbers above 0"),
+        (module.Config(lrs="0.1,1e-1"), "--lrs names a learning rate more than once"),
+    ],
+)
+def test_bad_options_get_one_sentence(cfg, sentence):
+    with pytest.raises(InputError, match=sentence):
+        cfg.check()
+    module.QUICK.check()
+
+
+def test_a_batch_larger_than_the_data_is_refused():
+    with pytest.raises(InputError, match="--batch is at most the 4,000 training images of mnist_5k, not 4,001"):
+        module.run(module.Config(batch=4001, dataset="mnist_5k"))

@@ -1,0 +1,126 @@
+"""The notes' search task: its space, its exact combinatorics, and trials × seeds against runs trained alone."""
+
+import itertools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import _lab, _search
+from fnn import data, models, optim, sweep, tasks, train
+from fnn.optim.sgd import Hyper as Sgd
+from fnn.optim.sgd import sgd
+
+
+class WithMomentum(NamedTuple):
+    lr: Any
+    l2: Any
+    mu: Any
+
+
+@pytest.fixture(scope="module")
+def images():
+    return data.load("mnist_5k")
+
+
+def test_the_unit_square_lies_over_the_notes_ranges():
+    corners = _search.setting(np.array([[0.0, 0.0], [1.0, 1.0], [0.5, 0.25]]))
+    np.testing.assert_allclose(corners.lr, [1e-6, 1e-2, 1e-4], rtol=1e-12)
+    np.testing.assert_allclose(corners.l2, [1e-8, 1e-4, 1e-7], rtol=1e-12)
+
+
+def test_samples_are_uniform_in_the_exponent_and_each_seeds_own():
+    many = _search.samples(sweep.seeds(3), 2000)
+    for values, (low, high) in zip(many, _search.EXPONENTS, strict=True):
+        unit = (np.log10(values) - low) / (high - low)
+        assert unit.min() >= -1e-6
+        assert unit.max() <= 1 + 1e-6
+        np.testing.assert_allclose(np.quantile(unit, [0.25, 0.5, 0.75]), [0.25, 0.5, 0.75], atol=0.03)
+    assert (many.lr[0] != many.lr[1]).all()
+    np.testing.assert_array_equal(_search.samples(sweep.seeds(1), 2000).lr[0], many.lr[0])
+
+
+def test_a_split_deals_every_image_once(images):
+    pool = _lab.splits(images, _search.IMAGES)["train"]
+    parts = _search.split(jax.random.key(3), pool)
+    assert {name: len(part.y) for name, part in parts.items()} == {"validation": 100, "train": 400}
+    dealt = np.concatenate([part.x.reshape(-1, 784) for part in parts.values()])
+    np.testing.assert_array_equal(np.unique(dealt, axis=0), np.unique(pool.x.reshape(-1, 784), axis=0))
+    assert (np.asarray(parts["train"].y) != np.asarray(_search.split(jax.random.key(4), pool)["train"].y)).any()
+
+
+@pytest.fixture(scope="module")
+def trained(images):
+    """2 seeds × 3 trials of 2 epochs, the last of which diverges: keys, settings, record."""
+    keys = sweep.seeds(2)
+    settings = _search.Setting(np.array([[1e-2, 2e-2, 0.1], [5e-2, 1e-2, 3e38]]), np.array([[0.0, 0.1, 1.0]] * 2))
+    return keys, settings, _search.trainer(images, 2, evaluate_at=(1, 2), on=("validation", "train"))(settings, keys)
+
+
+def test_trials_and_seeds_side_by_side_are_runs_trained_alone(images, trained):
+    """The whole program against one `train.train` a network."""
+    keys, settings, record = trained
+    assert record["validation_accuracy"].shape == record["train_loss"].shape == (2, 3, 2)
+    task = tasks.classification(lambda s: models.multilayer(_search.HIDDEN, 10), 100, weight_decay=lambda s: s.l2)
+    run = train.training(task, sgd, 8, evaluate_at=(4, 8))
+    alone = jax.jit(lambda hp, key, parts: train.train(run, 8, hp, key, parts)[1])
+    for seed, trial in itertools.product(range(2), range(3)):
+        s = _search.Setting(*(jnp.float32(a[seed, trial]) for a in settings))
+        k_split, k_run, _ = _search._keys(keys[seed])
+        parts = _search.split(k_split, _lab.splits(images, 500)["train"])
+        expected = alone(train.Hyper(Sgd(s.lr), s), k_run, parts)
+        for what in ("validation_loss", "train_loss"):
+            np.testing.assert_allclose(record[what][seed, trial], expected[what][jnp.array([3, 7])], rtol=1e-4)
+    np.testing.assert_array_equal(record["diverged_at"][:, :2], -1)
+    assert 0 <= record["diverged_at"][1, 2] < 8
+
+
+def test_short_training_is_the_beginning_of_long_training_and_takes_other_rules(images, trained):
+    keys, settings, long = trained
+    extra = {"first": _lab.splits(images, 50)["train"]}
+    short = _search.trainer(images, 1, on=("validation", "first"), also=extra, rule=optim.rule("momentum:book"))
+    point = WithMomentum(settings.lr[:, [1, 1]], settings.l2[:, [1, 1]], np.array([[0.0, 0.9]] * 2))
+    record = short(point, keys)
+    np.testing.assert_allclose(record["validation_loss"][:, 0, 0], long["validation_loss"][:, 1, 0], rtol=1e-5)
+    assert (record["validation_loss"][:, 1, 0] < record["validation_loss"][:, 0, 0]).all()
+    assert record["first_accuracy"].shape == (2, 2, 1)
+
+
+def test_missed_is_the_hypergeometric_distribution():
+    from scipy.stats import hypergeom
+
+    n = 12
+    k, i = np.meshgrid(np.arange(n + 1), np.arange(n + 1), indexing="ij")
+    np.testing.assert_allclose(_search.missed(n), hypergeom.pmf(0, n, i, k), rtol=1e-12, atol=1e-14)
+    assert 1 - _search.missed(100)[60, 5] == pytest.approx(0.99126, abs=1e-5)
+
+
+def test_expected_best_is_the_mean_over_all_orders():
+    values = np.array([0.3, 0.9, 0.3, 0.1, 0.5])
+    orders = np.array(list(itertools.permutations(values)))
+    np.testing.assert_allclose(_search.expected_best(values), np.maximum.accumulate(orders, 1).mean(0), rtol=1e-12)
+    both = _search.expected_best(np.stack([values, values[::-1]]))
+    np.testing.assert_allclose(both[0], both[1], rtol=1e-12)
+
+
+def test_ranking_keeps_the_order_of_equals_and_puts_no_number_last():
+    np.testing.assert_array_equal(_search.ranked(np.array([0.5, np.nan, 0.7, 0.5])), [2, 0, 3, 1])
+
+
+def test_an_interrupt_keeps_the_seeds_done():
+    settings, keys, calls = _search.Setting(np.zeros((3, 1)), np.zeros((3, 1))), sweep.seeds(3), []
+
+    def interrupted(settings, keys):
+        calls.append(len(keys))
+        if len(calls) == allowed + 1:
+            raise KeyboardInterrupt
+        return {"x": np.full((len(keys), 1), len(calls))}
+
+    allowed = 1
+    record, done = _search.seed_by_seed(interrupted, settings, keys)
+    assert (len(record["x"]), done) == (calls[0], calls[0])
+    calls, allowed = [], 0
+    with pytest.raises(KeyboardInterrupt):
+        _search.seed_by_seed(interrupted, settings, keys)

@@ -1,0 +1,275 @@
+"""Activations of deep layers at tiny size: theory to the last digits, verdicts that can go either way."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.polynomial.hermite_e import hermegauss
+
+from experiments import weight_init_activation_histogram as module
+from fnn import layers, sweep, train
+from fnn.errors import InputError
+
+TINY = module.Config(seeds=12, layers=4, width=60, examples=200)
+
+
+@pytest.fixture(scope="module")
+def ds():
+    return module.run(TINY)
+
+
+def outcomes(ds):
+    return {verdict.claim: verdict.outcome for verdict in module.verdicts(ds)}
+
+
+def outcome(ds, beginning):
+    (found,) = [o for claim, o in outcomes(ds).items() if claim.startswith(beginning)]
+    return found
+
+
+def with_values(ds, name, setting, values):
+    """A copy in which one quantity of one setting has other values."""
+    changed = ds.copy(deep=True)
+    changed[name].loc[{"setting": setting}] = values
+    return changed
+
+
+# -- theory --
+
+
+@pytest.mark.parametrize("gain", [0.1, 1.0, 2**0.5, 10.0])
+def test_relu_and_linear_layers_have_a_closed_form(gain):
+    depth = np.arange(1, 6)
+    relu = module.wide_limit(module.ACTIVATIONS["ReLU"].exact, gain, 5)
+    np.testing.assert_allclose(relu, (gain**2 / 2) ** depth, rtol=1e-10)
+    np.testing.assert_allclose(module.wide_limit(lambda x: x, gain, 5), gain ** (2 * depth), rtol=1e-10)
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh"])
+def test_the_quadrature_agrees_with_gauss_and_hermite_where_that_converges(activation):
+    f = module.ACTIVATIONS[activation].exact
+    z, weight = hermegauss(180)
+    q, expected = 1.0, []
+    for _ in range(4):
+        q = weight @ f(0.5 * np.sqrt(q) * z) ** 2 / np.sqrt(2 * np.pi)
+        expected.append(q)
+    np.testing.assert_allclose(module.wide_limit(f, 0.5, 4), expected, rtol=1e-10)
+
+
+def test_a_steep_sigmoid_is_nearly_a_step():
+    """E[σ(s z)²] = 1/2 − E[σ(1 − σ)], which is 1 / (√(2π) s) for steep ones."""
+    first, second = module.wide_limit(module.ACTIVATIONS["sigmoid"].exact, 1e3, 2)
+    assert first == pytest.approx(0.5 - 1e-3 / np.sqrt(2 * np.pi), abs=1e-8)
+    assert second == pytest.approx(0.5 - 1e-3 / np.sqrt(2 * np.pi * first), abs=1e-8)
+
+
+@pytest.mark.parametrize(("activation", "gain"), [("sigmoid", 1.0), ("tanh", 1.0), ("ReLU", 0.2)])
+def test_predicted_shares_have_the_predicted_mean_square(activation, gain):
+    phi = module.ACTIVATIONS[activation]
+    edges = np.linspace(phi.low, phi.high, 3001)
+    share = module.shares_in_the_limit(phi, gain, 3, edges)
+    np.testing.assert_allclose(share.sum(1), 1, atol=1e-6)
+    middles = (edges[1:] + edges[:-1]) / 2
+    np.testing.assert_allclose(share @ middles**2, module.wide_limit(phi.exact, gain, 3), rtol=5e-3)
+
+
+def test_the_closed_form_is_exact_in_expectation_at_any_width():
+    """E[q] / q₀ = (gain²/2)^depth over networks of 8 units, where the wide limit is far away for a single one."""
+    run = module.deepening(layers.relu, module.sizes, module.Config(width=8, examples=2))
+    record = jax.jit(jax.vmap(lambda key: train.train(run, 3, jnp.float32(1.2), key, ())[1]))(sweep.seeds(6000))
+    ratio = np.asarray(record["mean_square"] / record["input_mean_square"][:, :1], np.float64)
+    error = ratio.std(0) / np.sqrt(len(ratio))
+    expected = (1.2**2 / 2) ** np.arange(1, 4)
+    assert (error < 0.05 * expected).all()
+    assert (abs(ratio.mean(0) - expected) < 4 * error).all()
+
+
+# -- measuring --
+
+
+def test_measured_agrees_with_predicted(ds):
+    """Within the seeds' own spread and what 60 units are from infinitely many."""
+    mean, error = ds.mean_square.mean("seed"), ds.mean_square.std("seed") / np.sqrt(TINY.seeds)
+    assert (abs(mean - ds.predicted_mean_square) < 4 * error + 0.05 * ds.predicted_mean_square).all()
+    shares = abs(ds.share.mean("seed") - ds.predicted_share).sum("bin") / 2
+    assert float(shares.max()) < 0.1
+
+
+def test_a_layer_is_the_notes_layer(x64):
+    """x ← φ(x W) with weights of std gain/√n, by hand."""
+    cfg = module.Config(width=50, examples=30)
+    run = module.deepening(layers.tanh, lambda *seen: dict(zip("xsy", seen, strict=True)), cfg)
+    key, gain = jax.random.key(3), jnp.float64(0.7)
+    x = run.start(gain, key, ())
+    _, seen = run.step(gain, key, (), x, jnp.asarray(0))
+    w = np.linalg.lstsq(seen["x"], seen["s"], rcond=None)[0]
+    assert seen["x"].dtype == np.float64
+    np.testing.assert_allclose(seen["y"], np.tanh(seen["s"]), rtol=1e-14)
+    np.testing.assert_allclose(seen["x"] @ w, seen["s"], rtol=1e-9)
+    assert module.GAIN["std 0.01"](100) == pytest.approx(0.1)
+    gains = {name: gain(64) / 8 for name, gain in module.GAIN.items()}
+    assert gains == pytest.approx(
+        {"std 1": 1, "std 0.01": 0.01, "Xavier": 1 / 8, "Xavier as printed": 8, "He": (2 / 64) ** 0.5}
+    )
+
+
+def test_weights_have_the_std_of_their_gain():
+    run = module.deepening(layers.identity, module.sizes, module.Config(width=200, examples=200))
+    x = jnp.eye(200)
+    _, seen = run.step(jnp.float32(1.7), jax.random.key(0), (), x, jnp.asarray(2))
+    assert float(seen["sum_mean_square"]) == pytest.approx(1.7**2 / 200, rel=0.05)
+
+
+def test_settings_of_a_seed_are_paired(ds):
+    """The same weights but for their scale, so that ReLU layers differ by exact powers of it."""
+    he, xavier, small = (ds.mean_square.sel(setting=f"ReLU, {w}") for w in ("He", "Xavier", "std 0.01"))
+    np.testing.assert_allclose(he / xavier, np.broadcast_to(2.0**ds.layer, he.shape), rtol=1e-4)
+    np.testing.assert_allclose(small / xavier, np.broadcast_to((1e-4 * 60.0) ** ds.layer, he.shape), rtol=1e-4)
+    relu_swept = ds.swept_mean_square.sel(swept="ReLU")
+    np.testing.assert_allclose(relu_swept.sel(gain2=2.0), he, rtol=1e-4)
+
+
+def test_what_is_recorded_fits_together(ds):
+    assert dict(ds.share.sizes) == {"setting": 8, "seed": 12, "layer": 4, "bin": 30}
+    np.testing.assert_allclose(ds["std"] ** 2 + ds["mean"] ** 2, ds.mean_square, rtol=1e-3, atol=1e-12)
+    bounded = ds.sel(setting=[s for s in ds.setting.values if not s.startswith("ReLU")])
+    np.testing.assert_allclose(bounded.share.sum("bin"), 1, atol=1e-5)
+    assert np.isfinite(bounded.saturated).all()
+    assert np.isnan(ds.saturated.sel(setting="ReLU, He")).all()
+    np.testing.assert_array_equal(ds.input_mean_square[..., 1:], ds.mean_square[..., :-1])
+
+
+# -- what is read off --
+
+
+def test_shapes_of_histograms():
+    flat, bell = np.full(30, 1 / 30), np.exp(-(np.linspace(-2, 2, 30) ** 2))
+    one_bin = np.eye(30)[4]
+    assert module.breadth(flat) == pytest.approx(30)
+    assert module.breadth(one_bin) == pytest.approx(1)
+    np.testing.assert_allclose(module.slant(np.stack([flat, bell])), 0, atol=1e-12)
+    assert module.slant(one_bin) == 1
+    assert module.hump(bell) > 0 > module.hump(1 - bell)
+    assert module.hump(flat) == pytest.approx(0)
+
+
+def test_factors_a_layer():
+    values = np.array([[1.0, 7.0, 0.25], [1.0, 0.0, 1.1**2 - 1e-6]])
+    np.testing.assert_allclose(module.factor(values), [0.5, 1.1], rtol=1e-5)
+    np.testing.assert_array_equal(module.room(values) > 0, [False, True])
+    assert np.isnan(module.factor(values[:, :1])).all()
+    assert np.isnan(module.factor(np.zeros((2, 3)))).all()
+
+
+def test_the_gain_that_keeps_is_found(ds):
+    np.testing.assert_allclose(
+        module.keeping_gain2(ds, "ReLU"), 2 / module.factor(ds.mean_square.sel(setting="ReLU, He").values), rtol=1e-3
+    )
+
+
+# -- findings --
+
+
+def test_verdicts_and_answers_come(ds):
+    found = outcomes(ds)
+    assert len(found) == 15
+    assert found["Weights of std 1 saturate the sigmoid"] == "holds"
+    assert found["With Xavier's weights tanh is bell-shaped in every layer"] == "does not hold"
+    assert found["With Xavier's weights tanh is bell-shaped from the second layer on"] == "holds"
+    assert outcome(ds, "As printed") == "holds"
+    assert outcome(ds, "ReLU with Xavier's") == "holds"
+    (answer,) = module.answers(ds)
+    assert answer.source == "question §2.3"
+    assert "So the 2 makes up" in answer.answer
+    assert {v.source for v in module.verdicts(ds)} == {"claim 4", "claim 5", "slip §2.2.3", "question §2.3"}
+
+
+FALSE = {
+    "Weights of std 1 saturate": ("saturated", "sigmoid, std 1", 0.0),
+    "Weights of std 0.01 collapse": ("std", "sigmoid, std 0.01", 0.2),
+    "With std 0.01 the units": ("unit_std", "sigmoid, std 0.01", 0.4),
+    "Xavier's weights give the sigmoid": ("share", "sigmoid, std 1", 1 / 30),
+    "As printed": ("saturated", "sigmoid, Xavier as printed", 0.1),
+    "With Xavier's weights tanh is less slanted": ("share", "tanh, Xavier", np.eye(30)[3]),
+    "With Xavier's weights tanh is bell-shaped from": ("share", "tanh, Xavier", np.eye(30)[0] + np.eye(30)[8]),
+    "ReLU with std 0.01 dies": ("mean_square", "ReLU, std 0.01", 10.0 ** np.arange(4)),
+    "What dies with std 0.01": ("dead", "ReLU, std 0.01", 0.5),
+    "ReLU with Xavier's weights drifts": ("mean_square", "ReLU, Xavier", 1.0),
+    "ReLU with He's weights holds": ("mean_square", "ReLU, He", 0.5 ** np.arange(4)),
+    "ReLU lets half": ("sum_mean_square", "ReLU, He", 10.0),
+}
+
+
+@pytest.mark.parametrize("claim", FALSE)
+def test_a_claim_that_the_numbers_refute_does_not_hold(ds, claim):
+    name, setting, values = FALSE[claim]
+    if name == "share" and np.ndim(values):
+        values = np.asarray(values) / np.sum(values)
+    assert outcome(with_values(ds, name, setting, values), claim) == "does not hold"
+
+
+TRUE = {
+    "With Xavier's weights the sigmoid's activations keep": ("std", "sigmoid, Xavier", 0.2),
+    "With Xavier's weights the sigmoid's units keep": ("example_std", "sigmoid, Xavier", 0.2),
+    "With Xavier's weights tanh is bell-shaped in every": ("share", "tanh, Xavier", np.eye(30)[14:16].sum(0) / 2),
+    "ReLU with He's weights holds": ("mean_square", "ReLU, He", 1.0),
+}
+
+
+@pytest.mark.parametrize("claim", TRUE)
+def test_a_claim_that_the_numbers_bear_out_holds(ds, claim):
+    assert outcome(with_values(ds, *TRUE[claim]), claim) == "holds"
+
+
+def test_the_answer_follows_the_numbers(ds):
+    changed = ds.copy(deep=True)
+    changed.swept_mean_square.loc[{"swept": "ReLU"}] = ds.swept_mean_square.sel(swept="linear").values
+    assert "not explained" in module.answers(changed)[0].answer
+
+
+@pytest.mark.parametrize("part", [{}, {"seed": slice(0, 1)}, {"layer": slice(0, 1)}])
+def test_figures_and_findings_come_from_parts_too(ds, part):
+    """One seed has no interval; an interrupt may leave one layer, of which nothing can be told from layer to layer."""
+    some = ds.isel(part)
+    figures = module.figures(some)
+    assert {"07_std_1", "08_std_0.01", "09_xavier", "10_relu", "07_09_spread", "10_relu_spread"} <= set(figures)
+    for figure in figures.values():
+        figure.canvas.draw()
+    assert module.summary(some).count("\n") == 8
+    assert len(module.tables(some)["mean_square"]) == 8 * some.sizes["layer"]
+    (answer,) = module.answers(some)
+    assert answer.figure in figures
+    verdicts = module.verdicts(some)
+    if "seed" in part:
+        assert {v.outcome for v in verdicts} == {"depends"}
+    if some.sizes["layer"] == 1:
+        assert outcome(some, "ReLU with He's weights holds") == "depends"
+        assert "cannot say" in answer.answer
+
+
+def test_the_notes_figures_have_their_panels(ds):
+    figures = module.figures(ds)
+    for name, rows in (("07_std_1", 1), ("10_relu", 3)):
+        axs = figures[name].axes
+        assert len(axs) == 4 * rows
+        assert [ax.get_title() for ax in axs[:4]] == ["1-layer", "2-layer", "3-layer", "4-layer"]
+        assert all(ax.get_xlim() == (0, 1) for ax in axs)
+    values = TINY.examples * TINY.width
+    assert figures["10_relu"].axes[0].get_ylim() == pytest.approx((0, 0.07 * values))
+    assert figures["tanh_xavier"].axes[0].get_xlim() == (-1, 1)
+
+
+@pytest.mark.parametrize(
+    ("cfg", "sentence"),
+    [
+        (module.Config(seeds=0), "--seeds is at least 1, not 0"),
+        (module.Config(layers=1), "--layers is 2 to 10, not 1"),
+        (module.Config(layers=11), "--layers is 2 to 10, not 11"),
+        (module.Config(width=1), "--width is at least 2, not 1"),
+        (module.Config(examples=1), "--examples is at least 2, not 1"),
+    ],
+)
+def test_bad_options_get_one_sentence(cfg, sentence):
+    with pytest.raises(InputError, match=sentence):
+        cfg.check()
+    module.QUICK.check()
