@@ -1,5 +1,6 @@
 """What every experiment's command line shares: options, the order of work, sentences for errors, exit codes."""
 
+import ast
 import hashlib
 import os
 import sys
@@ -139,13 +140,25 @@ def _keep(folder: Path, measured: Any, provenance: dict[str, Any]) -> Path:
 
 
 def sources(name: str) -> str:
-    """SHA-256 over the code that an experiment's results depend on: its own, what experiments share, and fnn's."""
-    here = Path(__file__).parent
-    files = [here / f"{name}.py", *here.glob("_*.py"), *Path(fnn.__file__).parent.rglob("*.py")]
+    """SHA-256 over the code that an experiment's results depend on: its own, what it imports of ours, and all of fnn."""
+    files = [*_imported(Path(__file__).parent / f"{name}.py"), *Path(fnn.__file__).parent.rglob("*.py")]
     digest = hashlib.sha256()
-    for path in sorted(path for path in files if path.is_file()):
+    for path in sorted(files):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
+
+
+def _imported(path: Path, seen: frozenset[Path] = frozenset()) -> frozenset[Path]:
+    """The file and the files of this folder that it imports, directly or not."""
+    if path in seen or not path.is_file():
+        return seen
+    seen |= {path}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            package, _, module = node.module.partition(".")
+            for name in [module] if module else [alias.name for alias in node.names]:
+                seen = _imported(path.with_name(f"{name}.py"), seen) if package == "experiments" else seen
+    return seen
 
 
 def load_data(cfg: Options) -> data.DataSet:

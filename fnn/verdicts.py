@@ -44,7 +44,8 @@ def interval(values: np.ndarray) -> tuple[float, float, float]:
     """(mean, low, high): the mean over seeds `[S]` with its 95 % interval; differences paired by seed go in as such.
 
     From `FEW` seeds on by the bias-corrected and accelerated bootstrap (Efron 1987, J. Am. Stat. Assoc. 82, §§2-6),
-    below by Student's t. One seed has no interval: (mean, −∞, ∞). Values equal up to rounding have no spread: (mean, mean, mean).
+    below by Student's t. One seed has no interval: (mean, −∞, ∞). Values that are equal up to rounding have no spread:
+    (mean, mean, mean).
     """
     from scipy.stats import bootstrap, t
 
