@@ -140,7 +140,7 @@ def _keep(folder: Path, measured: Any, provenance: dict[str, Any]) -> Path:
 
 
 def sources(name: str) -> str:
-    """SHA-256 over the code that an experiment's results depend on: its own, what it imports of ours, and all of fnn."""
+    """SHA-256 over the code that an experiment's results depend on: its own, what it imports here, and all of fnn."""
     files = [*_imported(Path(__file__).parent / f"{name}.py"), *Path(fnn.__file__).parent.rglob("*.py")]
     digest = hashlib.sha256()
     for path in sorted(files):

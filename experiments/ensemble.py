@@ -348,7 +348,7 @@ def seed_by_seed(
     cfg: Config, seeds: int, program: Callable[..., dict[str, Array]], data: Mapping[str, Split]
 ) -> tuple[dict[str, np.ndarray], int]:
     """What a program measures for so many seeds, as many at a time as there are devices: `(record, seeds done)`."""
-    everyone = _search._over_seeds(lambda _, key, data: program(cfg, key, data))
+    everyone = _search.over_seeds(lambda _, key, data: program(cfg, key, data))
     return _search.seed_by_seed(lambda none, keys: everyone(none, keys, data), (), sweep.seeds(seeds))
 
 
@@ -703,9 +703,10 @@ def why_scale(ds: xr.Dataset, ratio: float) -> Answer:
     return Answer(
         "Why is a unit's output scaled by the keep ratio at test time?",
         f"In training a unit reaches the next layer in {keep:.0%} of the passes (ratio {ratio:g}), so that layer "
-        f"learns from {keep:.0%} of the full input on average. At inference layer {near}'s is off it by {off}. The logits "
-        f"are closest to their mean over {ds.sizes['masks']} masks {closest_at(one.factor_error.isel(layer=-1))}, the "
-        f"probabilities {closest_at(one.factor_variation)} and, of these three, with {closest}. The test loss is {scores}.",
+        f"learns from {keep:.0%} of the full input on average. At inference layer {near}'s is off it by {off}. "
+        f"The logits are closest to their mean over {ds.sizes['masks']} masks "
+        f"{closest_at(one.factor_error.isel(layer=-1))}, the probabilities {closest_at(one.factor_variation)} and, of "
+        f"these three, with {closest}. The test loss is {scores}.",
         "factor",
         ds.sizes["seed"],
         "question §4.3",

@@ -305,16 +305,21 @@ def about(ds: xr.Dataset, *details: str) -> str:
 
 def about_initial(ds: xr.Dataset, *details: str) -> str:
     """The caption of a figure of the networks at initialisation."""
-    parts = [ds.attrs["dataset"], f"minibatch {ds.batch}", f"hidden layers of {WIDTH}", f"{ds.sizes['draw']} networks"]
+    parts = [
+        ds.attrs["dataset"],
+        f"minibatch {ds.batch}",
+        f"hidden layers of {WIDTH}",
+        f"{ds.sizes['draw']} of each kind",
+    ]
     return " · ".join([*parts, *details])
 
 
 def figures(ds: xr.Dataset) -> dict[str, Figure]:
     """What flows through the networks at initialisation and in training, and which of them learn."""
     return {
-        "gradient_initial": by_depth(ds, "gradient", "Weights' gradient before the first update", "‖∂L/∂W‖"),
-        "spread_initial": by_depth(ds, "spread", "Spread of the activations", "standard deviation"),
-        "received": received(ds),
+        "gradient_initial": by_depth(ds),
+        "spread_initial": by_scale(ds, "spread", "Spread of the activations", "standard deviation"),
+        "received": by_scale(ds, "received", "What comes back from the loss L of one example", "rms of ∂L/∂(output)"),
         "loss": loss_curves(ds),
         "steps_to_target": target_figure(ds),
         "gradient_in_training": by_layer(ds, "gradient", "Weights' gradient in training", "‖∂L/∂W‖"),
@@ -359,19 +364,19 @@ def geometric(ax: Axes, values: xr.DataArray, over: str, across: str, **style: A
     ax.fill_between(values[over], low, high, color=line.get_color(), alpha=0.25, linewidth=0)
 
 
-def by_depth(ds: xr.Dataset, what: str, title: str, y: str) -> Figure:
-    """A quantity at initialisation over the layers, a curve a depth."""
-    fig, grid = panels([", ".join(kind) for kind in kinds(ds)], ds.sizes["init"], 7.0, "layer", y)
+def by_depth(ds: xr.Dataset) -> Figure:
+    """The weights' gradient at initialisation over the layers, a curve a depth."""
+    fig, grid = panels([", ".join(kind) for kind in kinds(ds)], ds.sizes["init"], 7.0, "layer", "‖∂L/∂W‖")
     for ax, (activation, scale) in zip(grid, kinds(ds), strict=True):
         for depth, colour in zip(ds.depth.values, ordered_colours(ds.sizes["depth"]), strict=True):
-            values = ds[what].sel(activation=activation, init=scale, depth=depth)
+            values = ds.gradient.sel(activation=activation, init=scale, depth=depth)
             label = f"{depth} hidden layers" if ax is grid[0] else None
             geometric(ax, values, "layer", "draw", color=colour, marker="o", label=label)
         ax.set_yscale("log")
         ax.minorticks_off()
         ax.set_xticks(range(1, ds.sizes["layer"] + 1, 2))
-    heading(fig, title, ds.sizes["depth"])
-    plotting.caption(fig, about_initial(ds, "geometric mean with its 95 % interval; values of exactly 0 left out"))
+    heading(fig, "Weights' gradient before the first update", ds.sizes["depth"])
+    plotting.caption(fig, about_initial(ds, "geometric mean with its 95 % interval; gradients of exactly 0 left out"))
     return fig
 
 
@@ -384,24 +389,25 @@ def relu_factor(scale: Scale) -> float:
     return WIDTH * float(scale.c / WIDTH**scale.p) ** 2 / 2
 
 
-def received(ds: xr.Dataset) -> Figure:
-    """What a unit receives from the loss, in the deepest networks, and for ReLU what theory says of it."""
+def by_scale(ds: xr.Dataset, what: str, title: str, y: str) -> Figure:
+    """A quantity of the deepest networks at initialisation over the hidden layers, and theory where there is one."""
     depth = int(ds.depth.max())
-    fig, grid = panels(ds.activation.values, ds.sizes["activation"], 4.6, "hidden layer", "rms of ∂L/∂(output)")
+    fig, grid = panels(ds.activation.values, ds.sizes["activation"], 4.6, "hidden layer", y)
     for ax, activation in zip(grid, ds.activation.values, strict=True):
         for number, scale in enumerate(ds.init.values):
-            values = ds.received.sel(activation=activation, init=scale, depth=depth).isel(layer=slice(depth))
+            values = ds[what].sel(activation=activation, init=scale, depth=depth).isel(layer=slice(depth))
             look = {"color": plotting.colour(number), "marker": plotting.MARKERS[number]}
             geometric(ax, values, "layer", "draw", label=scale if ax is grid[0] else None, **look)
-            if activation == "ReLU":
+            if (what, activation) == ("received", "ReLU"):
                 at_the_end = float(10 ** decades(values.sel(layer=depth)).mean())
                 predicted = at_the_end * relu_factor(INITS[str(scale)]) ** ((depth - values.layer) / 2)
                 label = "theory for ReLU, √(nσ²/2) a layer" if number == 0 else None
                 ax.plot(values.layer, predicted, color="black", linestyle=":", linewidth=1.2, label=label, zorder=3)
         ax.set_yscale("log")
+        ax.minorticks_off()
         ax.set_xticks(range(1, depth + 1))
-    heading(fig, f"What comes back from the loss through {depth} hidden layers", 5)
-    plotting.caption(fig, about_initial(ds, "L: the loss of one example", "geometric mean with its 95 % interval"))
+    heading(fig, f"{title}, {depth} hidden layers", 5)
+    plotting.caption(fig, about_initial(ds, "geometric mean with its 95 % interval"))
     return fig
 
 
@@ -415,7 +421,8 @@ def loss_curves(ds: xr.Dataset) -> Figure:
             plotting.curve(ax, ds.step.values, loss, label, number, markers=max(1, ds.sizes["step"] // 10))
         ax.axhline(TARGET, color="0.4", linestyle="--", linewidth=1, label="target" if ax is grid[0] else None)
         ax.set(xlim=(0, ds.sizes["step"]), yscale="log", ylim=(0.2, 30))
-        ax.yaxis.set_major_formatter(lambda loss, _: f"{loss:g}")
+        ax.set_yticks((0.2, 0.5, 1, 2, 5, 10, 20), ("0.2", "0.5", "1", "2", "5", "10", "20"))
+        ax.minorticks_off()
     heading(fig, "Training loss by activation and initial weights", 5)
     plotting.caption(fig, about(ds, f"mean with its 95 % interval, smoothed over {WINDOW} minibatches"))
     return fig

@@ -269,7 +269,8 @@ def summary(ds: xr.Dataset) -> str:
 
 def verdicts(ds: xr.Dataset) -> list[Verdict]:
     """The notes' claims about figure 06, at the notes' settings."""
-    loss = ds.loss.mean("step")
+    # A diverged run has no mean: it is not judged by the steps before it diverged.
+    loss = ds.loss.mean("step", skipna=False)
     found = []
 
     def of(name):

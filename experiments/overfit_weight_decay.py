@@ -280,7 +280,7 @@ def explained(ds: xr.Dataset) -> dict[str, xr.DataArray]:
         "slope, ‖J(x)‖": ds.slope,
         "margin, m(x)": ds.margin,
         "normalized margin, m(x) / Π‖Wₗ‖": ds.margin / np.exp(ds.log_norms),
-        "distance to other classes, m(x) / ‖∇m(x)‖": ds.distance,
+        "distance, m(x) / ‖∇m(x)‖": ds.distance,
     }
 
 

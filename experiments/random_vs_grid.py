@@ -393,7 +393,7 @@ def verdicts(ds: xr.Dataset) -> list[Verdict]:
                 claim,
                 advantage(ds, space, kind),
                 "points",
-                f"Its probability of coming within ε of the best is {{effect}} {{unit}} higher [{{low}}, {{high}}], "
+                f"Its probability of coming within ε of the best differs by {{effect}} {{unit}} [{{low}}, {{high}}], "
                 f"mean over ε = {epsilons} points and {budgets[3 if space == 'three' else 2]} trials, {{seeds}} seeds"
                 f"{where if kind == 'edges' else ''}.",
                 "claim 16",

@@ -202,11 +202,11 @@ def run(cfg: Config) -> xr.Dataset:
     )
     each = f"{cfg.trials} random trials and {cfg.equals} equal ones"
     _cli.headline(cfg, images, f"{cfg.seeds * (cfg.trials + cfg.equals):,} networks ({cfg.seeds} seeds × {each})")
-    keys = sweep.seeds(cfg.seeds)
+    k_settings, k_trials = jax.vmap(jax.random.split, out_axes=1)(sweep.seeds(cfg.seeds))
     equals = jax.tree.map(lambda value: jnp.full((cfg.seeds, cfg.equals), value), EQUAL)
-    settings = jax.tree.map(lambda *pools: jnp.concatenate(pools, 1), _search.samples(keys, cfg.trials), equals)
-    everyone = _search._over_seeds(program(cfg))
-    record, done = _search.seed_by_seed(lambda mine, keys: everyone(mine, keys, everything), settings, keys)
+    settings = jax.tree.map(lambda *pools: jnp.concatenate(pools, 1), _search.samples(k_settings, cfg.trials), equals)
+    everyone = _search.over_seeds(program(cfg))
+    record, done = _search.seed_by_seed(lambda mine, keys: everyone(mine, keys, everything), settings, k_trials)
     ds = label(cfg, settings, record).assign_attrs(_lab.origin(images), complete=int(done == cfg.seeds))
     print(summary(ds))
     return ds

@@ -710,8 +710,8 @@ def answers(ds: xr.Dataset) -> list[Answer]:
         "A layer multiplies E[x²] by gain² = n · Var[w] and by the share its activation lets through: all in a linear "
         f"layer, {spelt(share)} in a ReLU layer (in expectation 1/2, as the sums are symmetric about 0). After layer "
         f"{last} gain² = 1 leaves {spelt(xavier)} of the inputs' E[x²] (in expectation {0.5**last:.3g}) and gain² = 2 "
-        f"leaves {spelt(he)} (in expectation 1); from layer to layer E[x²] is kept at {spelt(linear)} in linear "
-        f"networks and at {spelt(relu)} with ReLU. "
+        f"leaves {spelt(he)} (in expectation 1); what keeps it from layer to layer is gain² = {spelt(linear)} in "
+        f"linear networks and {spelt(relu)} with ReLU. "
     )
     if not np.isfinite(relu[0]):
         told += "A single layer cannot say what is kept."
