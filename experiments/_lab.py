@@ -87,7 +87,7 @@ def epochs(n: int, steps_each: int, every: int = 1) -> tuple[int, ...]:
 def at(record: np.ndarray, numbers: Sequence[int], axis: int = 1) -> np.ndarray:
     """Of a record `[S, steps, …]` the entries after so many updates, without those that an interrupt kept away."""
     reached = [number - 1 for number in numbers if number <= record.shape[axis]]
-    return np.take(record, reached, axis)
+    return np.take(record, np.asarray(reached, int), axis)
 
 
 def first_not_finite(loss: xr.DataArray) -> xr.DataArray:

@@ -191,9 +191,7 @@ def panels(figure: Figure, *labels: tuple[str, str, str], rows: int = 1) -> list
     """Axes in rows, each with its title and the labels of x and y."""
     drawn = list(np.ravel(figure.subplots(rows, len(labels) // rows)))
     for ax, (title, x, y) in zip(drawn, labels, strict=True):
-        ax.set(title=title, xlabel=x, ylabel=y)
-        ax.grid(alpha=0.25, linewidth=0.6)
-        ax.spines[["top", "right"]].set_visible(False)
+        plotting.dress(ax, title=title, xlabel=x, ylabel=y)
     return drawn
 
 

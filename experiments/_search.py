@@ -183,9 +183,6 @@ def over_seeds(f: Callable[[Any, Key, Any], Any]) -> Callable[[Any, Keys, Any], 
     return everywhere
 
 
-_over_seeds = over_seeds
-
-
 def seed_by_seed(train_settings: Trainer, settings: Any, keys: Keys) -> tuple[dict[str, np.ndarray], int]:
     """Long work under a progress bar, as many seeds at a time as there are devices: `(record, seeds done)`.
 

@@ -286,8 +286,7 @@ def panels(*titles: str, share_y: bool = False) -> tuple[Figure, list[Axes]]:
     axs = list(fig.subplots(1, len(titles), sharey=share_y, squeeze=False)[0])
     for ax, title in zip(axs, titles, strict=True):
         ax.set_title(title, fontsize="medium")
-        ax.grid(alpha=0.25, linewidth=0.6)
-        ax.spines[["top", "right"]].set_visible(False)
+        plotting.dress(ax)
     return fig, axs
 
 

@@ -372,9 +372,7 @@ def over_rates(ds: xr.Dataset) -> Figure:
 
 def _against(ax: Axes, x: xr.DataArray, accuracy: xr.DataArray, title: str, listed: bool) -> None:
     """Both kinds' accuracy in percent against a log axis; `listed` in the figure's legend or not."""
-    ax.set(title=title, xscale="log", xlabel=x.long_name)
-    ax.grid(alpha=0.25, linewidth=0.6)
-    ax.spines[["top", "right"]].set_visible(False)
+    plotting.dress(ax, title=title, xscale="log", xlabel=x.long_name)
     for number, (name, label) in enumerate(TITLES.items()):
         values = 100 * accuracy.sel(kind=name).transpose("seed", x.name).values
         plotting.curve(ax, x.values, values, label if listed else "", number, markers=1)

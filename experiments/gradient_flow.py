@@ -333,18 +333,12 @@ def panels(titles: Sequence[str], columns: int, height: float, x: str, y: str) -
     grid = fig.subplots(len(titles) // columns, columns, sharex=True, sharey=True, squeeze=False)
     for ax, title in zip(grid.flat, titles, strict=True):
         ax.set_title(title, fontsize="medium")
-        ax.grid(alpha=0.25, linewidth=0.6)
-        ax.spines[["top", "right"]].set_visible(False)
+        plotting.dress(ax)
     for ax in grid[-1]:
         ax.set_xlabel(x)
     for ax in grid[:, 0]:
         ax.set_ylabel(y)
     return fig, list(grid.flat)
-
-
-def heading(fig: Figure, title: str, columns: int) -> None:
-    """The title of a figure of panels, and under it the legend of all of them."""
-    fig.legend(loc="outside upper center", ncols=columns, frameon=False, title=title, title_fontsize="large")
 
 
 def kinds(ds: xr.Dataset) -> list[tuple[str, str]]:
@@ -375,7 +369,7 @@ def by_depth(ds: xr.Dataset) -> Figure:
         ax.set_yscale("log")
         ax.minorticks_off()
         ax.set_xticks(range(1, ds.sizes["layer"] + 1, 2))
-    heading(fig, "Weights' gradient before the first update", ds.sizes["depth"])
+    plotting.legend(fig, ds.sizes["depth"], "Weights' gradient before the first update")
     plotting.caption(fig, about_initial(ds, "geometric mean with its 95 % interval; gradients of exactly 0 left out"))
     return fig
 
@@ -406,7 +400,7 @@ def by_scale(ds: xr.Dataset, what: str, title: str, y: str) -> Figure:
         ax.set_yscale("log")
         ax.minorticks_off()
         ax.set_xticks(range(1, depth + 1))
-    heading(fig, f"{title}, {depth} hidden layers", 5)
+    plotting.legend(fig, 5, f"{title}, {depth} hidden layers")
     plotting.caption(fig, about_initial(ds, "geometric mean with its 95 % interval"))
     return fig
 
@@ -423,7 +417,7 @@ def loss_curves(ds: xr.Dataset) -> Figure:
         ax.set(xlim=(0, ds.sizes["step"]), yscale="log", ylim=(0.2, 30))
         ax.set_yticks((0.2, 0.5, 1, 2, 5, 10, 20), ("0.2", "0.5", "1", "2", "5", "10", "20"))
         ax.minorticks_off()
-    heading(fig, "Training loss by activation and initial weights", 5)
+    plotting.legend(fig, 5, "Training loss by activation and initial weights")
     plotting.caption(fig, about(ds, f"mean with its 95 % interval, smoothed over {WINDOW} minibatches"))
     return fig
 
@@ -468,7 +462,7 @@ def by_layer(ds: xr.Dataset, what: str, title: str, y: str) -> Figure:
         if diverged:
             told = f"{diverged} of {ds.sizes['seed']} diverged"
             ax.annotate(told, (0.5, 0.5), xycoords="axes fraction", ha="center", color="0.4")
-    heading(fig, title, values.sizes["layer"])
+    plotting.legend(fig, values.sizes["layer"], title)
     plotting.caption(fig, about(ds, "geometric mean with its 95 % interval", f"a look every {ds.every} updates"))
     return fig
 

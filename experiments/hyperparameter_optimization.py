@@ -12,7 +12,7 @@ The notes say more than they do, and each saying is put to the numbers:
 Narrowing and Bayesian search train for fewer epochs and begin with the seed's first random trials, which pairs them
 with random search.
 
-Takes about two and a half minutes for 10 seeds on two cores.
+Takes about three minutes for 10 seeds on two cores.
 """
 
 import importlib.util
@@ -543,9 +543,7 @@ def short_training(ds: xr.Dataset) -> Figure:
 
 
 def _dress(ax: Axes, title: str, y: str) -> None:
-    ax.set(title=title, ylabel=y)
-    ax.grid(alpha=0.25, linewidth=0.6)
-    ax.spines[["top", "right"]].set_visible(False)
+    plotting.dress(ax, title=title, ylabel=y)
 
 
 def sixty_trials(ds: xr.Dataset) -> Figure:

@@ -263,8 +263,7 @@ def compare(ax: Axes, bars: np.ndarray, exact: np.ndarray, values: np.ndarray) -
         capsize=2,
         label="random points",
     )
-    ax.grid(alpha=0.25, linewidth=0.6)
-    ax.spines[["top", "right"]].set_visible(False)
+    plotting.dress(ax)
 
 
 def claims(ds: xr.Dataset) -> list[tuple[str, np.ndarray, float]]:

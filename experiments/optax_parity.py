@@ -466,13 +466,7 @@ def figures(ds: xr.Dataset) -> dict[str, Figure]:
 
 def polish(ax: Axes) -> None:
     """The look of a panel."""
-    ax.grid(alpha=0.25, linewidth=0.6)
-    ax.spines[["top", "right"]].set_visible(False)
-
-
-def heading(fig: Figure, title: str, columns: int) -> None:
-    """The title of a figure of panels, and under it the legend of all of them."""
-    fig.legend(loc="outside upper center", ncols=columns, frameon=False, title=title, title_fontsize="large")
+    plotting.dress(ax)
 
 
 def ladder(ds: xr.Dataset, *labels: str) -> tuple[Figure, Sequence[Axes]]:
@@ -511,7 +505,7 @@ def largest_differences(ds: xr.Dataset) -> Figure:
         rungs(left, np.maximum(one.ulp.max("kind"), 0.2), "seed", np.max, number, n, label=arithmetic)
         rungs(right, np.maximum(one.relative.max("kind"), 1e-17), "seed", np.max, number, n)
     right.axvline(TOLERANCE, color="0.4", linestyle="--", linewidth=1, label=f"{TOLERANCE:g}, the bar for {DECIDING}")
-    heading(fig, "Updates of our rules beside their optax twins'", 2)
+    plotting.legend(fig, 2, "Updates of our rules beside their optax twins'")
     plotting.caption(
         fig,
         f"{about_streams(ds)} · mark: the largest of all, bar: down to the least seed's · equal updates stand at the "
@@ -553,7 +547,7 @@ def drift_of_updates(ds: xr.Dataset) -> Figure:
             style = {"color": plotting.colour(number), "linestyle": line, "linewidth": 1.1}
             ax.plot(ds.step, gap, label=None if label in labelled else label, **style)
             labelled.add(label)
-    heading(fig, "How far updates are from their optax twins'", 3)
+    plotting.legend(fig, 3, "How far updates are from their optax twins'")
     plotting.caption(fig, f"{about_streams(ds)} · the largest of all streams · equal updates stand at the lower end")
     return fig
 
@@ -570,7 +564,7 @@ def drift_of_losses(ds: xr.Dataset) -> Figure:
             ds.iteration, gap.min("network"), gap.max("network"), color=plotting.colour(number), alpha=0.2, linewidth=0
         )
         labelled.add(dialect)
-    heading(fig, "How far training losses drift from the optax twins'", 3)
+    plotting.legend(fig, 3, "How far training losses drift from the optax twins'")
     diverged = int((ds.diverged_at >= 0).sum())
     plotting.caption(
         fig,
@@ -595,7 +589,7 @@ def times(ds: xr.Dataset) -> Figure:
         ax.axvline(1, color="0.4", linestyle="--", linewidth=1)
         ax.set_xscale("log", base=2)
         ax.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
-    heading(fig, "What a hand-written update costs beside optax's", 4)
+    plotting.legend(fig, 4, "What a hand-written update costs beside optax's")
     plotting.caption(
         fig,
         f"{ds.device} · {ds.sizes['lap']} laps in turns, median and quartiles of the ratio; compiled once · {MATRICES} "

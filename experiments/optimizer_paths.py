@@ -532,18 +532,6 @@ def log_curve(ax: Axes, x: np.ndarray, values: np.ndarray, label: str, number: i
     ax.fill_between(x, low, high, color=plotting.colour(number), alpha=0.2, linewidth=0)
 
 
-def tidy(ax: Axes, **names: Any) -> None:
-    """Labels, a light grid, no frame."""
-    ax.set(**names)
-    ax.grid(alpha=0.25, linewidth=0.6)
-    ax.spines[["top", "right"]].set_visible(False)
-
-
-def shared_legend(fig: Figure, ax: Axes, columns: int = 4) -> None:
-    """One legend above all panels, from the entries of this one."""
-    fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=columns, frameon=False)
-
-
 def loss_figure(ds: xr.Dataset) -> Figure:
     """f along the six paths."""
     fig = plotting.figure()
@@ -567,8 +555,8 @@ def damping(ds: xr.Dataset) -> Figure:
         for number, name in enumerate(COMPARED):
             away = abs(ds.place.sel(contender=name, axis=axis)).values
             log_curve(ax, ds.step.values, away, called(ds, name), number // 2, "-" if "@" not in name else "--")
-        tidy(ax, yscale="log", xlabel="updates", ylabel=f"|{axis}|", title=f"along {axis}")
-    shared_legend(fig, axes[0])
+        plotting.dress(ax, yscale="log", xlabel="updates", ylabel=f"|{axis}|", title=f"along {axis}")
+    plotting.legend(fig, of=axes[0])
     plotting.caption(
         fig,
         f"{_lab.about(ds, settings(ds))}; geometric mean with its 95 % interval; "
@@ -585,9 +573,11 @@ def adagrad_steps(ds: xr.Dataset) -> Figure:
     for number, axis in enumerate("yx"):
         log_curve(left, ds.updates.values + 1, move.sel(axis=axis).values, f"along {axis}", number)
         log_curve(right, ds.updates.values + 1, effective_rate(ds, "adagrad", axis), f"along {axis}", number)
-    tidy(left, yscale="log", xlabel="update", ylabel="|Δw|", title="Length of the step", ylim=(1e-12, None))
-    tidy(right, yscale="log", xlabel="update", ylabel="|Δw| / |gradient|", title="Effective learning rate, lr/√h")
-    shared_legend(fig, left)
+    plotting.dress(left, yscale="log", xlabel="update", ylabel="|Δw|", title="Length of the step", ylim=(1e-12, None))
+    plotting.dress(
+        right, yscale="log", xlabel="update", ylabel="|Δw| / |gradient|", title="Effective learning rate, lr/√h"
+    )
+    plotting.legend(fig, of=left)
     plotting.caption(
         fig, f"{called(ds, 'adagrad')} · {_lab.about(ds, settings(ds))}; geometric mean with its 95 % interval"
     )
@@ -632,10 +622,10 @@ def momentum_figure(ds: xr.Dataset) -> Figure:
             log_curve(ax, updates, abs(measured) / start, name, number)
             marks = {"marker": plotting.MARKERS[number], "markersize": 4, "color": plotting.colour(number)}
             ax.plot(updates, abs(predicted), linestyle="none", fillstyle="none", label="the same, exact", **marks)
-        tidy(
+        plotting.dress(
             ax, yscale="log", xlabel="update", ylabel=f"part of the step / |{axis} of the start|", title=f"along {axis}"
         )
-    shared_legend(fig, axes[0])
+    plotting.legend(fig, of=axes[0])
     plotting.caption(
         fig,
         f"{called(ds, 'momentum')}, α {ds.alpha:g} · {_lab.about(ds, settings(ds))}; Momentum is linear here, so all "
@@ -661,12 +651,12 @@ def rate_figure(ds: xr.Dataset) -> Figure:
     limit, fewest = 2 / LARGEST, float(steps_at(factor_of_sgd(best_sgd(ds.condition), ds.condition), ds.goal))
     goal = f"f ≤ {ds.goal:g} · its start"
     logarithmic = {"xscale": "log", "yscale": "log", "xlabel": "learning rate"}
-    tidy(wide, **logarithmic, ylabel=f"steps until {goal}", title="all rates", ylim=(5, None))
-    tidy(near, xlabel="learning rate", ylabel=f"steps until {goal}", title="near the best rate")
+    plotting.dress(wide, **logarithmic, ylabel=f"steps until {goal}", title="all rates", ylim=(5, None))
+    plotting.dress(near, xlabel="learning rate", ylabel=f"steps until {goal}", title="near the best rate")
     near.set(xlim=(0.85 * limit, 1.02 * limit), ylim=(0, 2.5 * fewest))
     near.locator_params(axis="x", nbins=5)
-    tidy(way, **logarithmic, ylabel=f"way walked until {goal}", title="the way", ylim=(5, 500))
-    shared_legend(fig, wide)
+    plotting.dress(way, **logarithmic, ylabel=f"way walked until {goal}", title="the way", ylim=(5, 500))
+    plotting.legend(fig, of=wide)
     plotting.caption(
         fig,
         f"{_lab.about(ds, settings(ds))}; mean with its 95 % interval, where all starts arrive within "
@@ -740,8 +730,8 @@ def condition_figure(ds: xr.Dataset) -> Figure:
         marks(right, kappa, arrived(one.steps_by_kappa).values, name, number)
         left.plot(fine, 1 - exact, **line)
         right.plot(fine, steps_at(exact, ds.goal), **line)
-    tidy(left, xscale="log", yscale="log", xlabel="condition number κ", ylabel="1 − factor of √f a step")
-    tidy(
+    plotting.dress(left, xscale="log", yscale="log", xlabel="condition number κ", ylabel="1 − factor of √f a step")
+    plotting.dress(
         right,
         xscale="log",
         yscale="log",
@@ -749,7 +739,7 @@ def condition_figure(ds: xr.Dataset) -> Figure:
         ylabel=f"steps until f ≤ {ds.goal:g} · its start",
     )
     right.set_ylim(0.8, 1.2 * ds.horizon)
-    shared_legend(fig, left)
+    plotting.legend(fig, of=left)
     plotting.caption(
         fig,
         f"{_lab.about(ds, 'f = x²/κ + y²', 'every seed a random start on one level of f')}; marks: measured, with 95 % "

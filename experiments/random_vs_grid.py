@@ -315,8 +315,7 @@ def reaches(ds: xr.Dataset) -> Figure:
             ax.set(xscale="log", ylim=(-3, 103))
             ax.set_xticks([8, 16, 32, 64], ["8", "16", "32", "64"])
             ax.minorticks_off()
-            ax.grid(alpha=0.25, linewidth=0.6)
-            ax.spines[["top", "right"]].set_visible(False)
+            plotting.dress(ax)
             goal = (
                 "as large a good part"
                 if space == "equal"

@@ -351,13 +351,6 @@ def panels(ds: xr.Dataset, settings: Sequence[str]) -> tuple[Figure, np.ndarray]
     return fig, axs
 
 
-def head(fig: Figure, title: str, columns: int = 4) -> None:
-    """A title for the whole figure with the legend under it."""
-    plotting.legend(fig, columns)
-    fig.legends[0].set_title(title)
-    fig.legends[0].get_title().set_fontsize("large")
-
-
 def histograms(ds: xr.Dataset, settings: Sequence[str], title: str) -> Figure:
     """The notes' figure: the activations of one network, counted in 30 bins."""
     fig, axs = panels(ds, settings)
@@ -399,7 +392,7 @@ def spreads(ds: xr.Dataset, settings: Sequence[str], title: str) -> Figure:
                 ax.text(0.97, 0.95, first, transform=ax.transAxes, ha="right", va="top", fontsize="small")
         row[0].set_ylim(bottom=0)
         row[0].set_ylabel(f"{setting}\nshare (%)", fontsize="small")
-    head(fig, title)
+    plotting.legend(fig, title=title)
     plotting.caption(fig, about(ds, f"{BINS} bins"))
     return fig
 
@@ -421,12 +414,10 @@ def breadths(ds: xr.Dataset) -> Figure:
             shown = 100 * values if view == "saturated" else values
             plotting.curve(ax, ds.layer.values, shown, setting if ax is axs[0, 0] else "", number, markers=1)
         ax.set_title(title, fontsize="medium")
-        ax.set(ylabel=unit, yscale="log" if "std" in view else "linear", xticks=ds.layer.values)
-        ax.grid(alpha=0.25, linewidth=0.6)
-        ax.spines[["top", "right"]].set_visible(False)
+        plotting.dress(ax, ylabel=unit, yscale="log" if "std" in view else "linear", xticks=ds.layer.values)
     for ax in axs[1]:
         ax.set_xlabel("layer")
-    head(fig, "How broad are the activations?", 3)
+    plotting.legend(fig, 3, "How broad are the activations?")
     plotting.caption(fig, about(ds, "mean with its 95 % interval", "spreads of 1e-7 and less are float32's rounding"))
     return fig
 
@@ -450,10 +441,9 @@ def mean_squares(ds: xr.Dataset) -> Figure:
         ax.set_title(activation, fontsize="medium")
         ax.set(xlabel="layer", xticks=ds.layer.values)
         ax.set(yscale="log") if not ACTIVATIONS[activation].bounded else ax.set_ylim(bottom=0)
-        ax.grid(alpha=0.25, linewidth=0.6)
-        ax.spines[["top", "right"]].set_visible(False)
+        plotting.dress(ax)
     axs[0].set_ylabel("E[x²]")
-    head(fig, "Size of the activations, measured (points) and predicted (dashed)", 5)
+    plotting.legend(fig, 5, "Size of the activations, measured (points) and predicted (dashed)")
     plotting.caption(fig, about(ds, "mean with its 95 % interval", "predicted: infinitely wide layers, nothing fitted"))
     return fig
 
@@ -475,7 +465,7 @@ def why_2(ds: xr.Dataset) -> Figure:
     ax.minorticks_off()
     ax.set_xticks(ds.gain2.values, [f"{g:g}" for g in ds.gain2.values])
     ax.set_yticks([0.25, 0.5, 1, 2, 4], ["1/4", "1/2", "1", "2", "4"])
-    head(fig, "Which initial weights keep E[x²] from layer to layer?", 2)
+    plotting.legend(fig, 2, "Which initial weights keep E[x²] from layer to layer?")
     span = f"layer 1 to {ds.layer.values[-1]}"
     plotting.caption(fig, about(ds, f"{span}: the median network and the range of 95 % of them"))
     return fig

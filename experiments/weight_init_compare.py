@@ -254,9 +254,7 @@ def differences(ds: xr.Dataset) -> Figure:
         plotting.curve(ax, ds.step.values, plotting.smooth(ahead.values, window), "", look(ds, after))
         ax.axhline(0, color="0.35", linewidth=0.8)
         ax.set_title(f"loss of {title(before)} minus loss of {title(after)}", fontsize="medium")
-        ax.set(ylabel="nats", xlim=(0, ds.sizes["step"]))
-        ax.grid(alpha=0.25, linewidth=0.6)
-        ax.spines[["top", "right"]].set_visible(False)
+        plotting.dress(ax, ylabel="nats", xlim=(0, ds.sizes["step"]))
     axes[-1].set_xlabel("iterations")
     plotting.caption(
         fig,

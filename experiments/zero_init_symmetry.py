@@ -30,6 +30,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array
 from matplotlib.figure import Figure
+from threadpoolctl import threadpool_limits
 
 from experiments import _cli, _lab
 from fnn import init, instruments, models, optim, plotting, sweep, tasks, train
@@ -298,7 +299,9 @@ def run(cfg: Config) -> xr.Dataset:
     work = f"{settings * cfg.seeds} networks ({settings} starts, activations and widths × {cfg.seeds} seeds)"
     _cli.headline(cfg, images, work)
     chunks = sweep.stream(runs, hps, sweep.seeds(cfg.seeds), data, cfg.steps, chunk=min(100, cfg.steps))
-    followed = _lab.follow(chunks, cfg.steps)
+    # A core is a device here: singular values by all cores on every device would wait for each other.
+    with threadpool_limits(1, "blas"):
+        followed = _lab.follow(chunks, cfg.steps)
     ds = label(cfg, images, followed).assign_attrs(followed.attrs)
     print(summary(ds))
     return ds
@@ -396,8 +399,7 @@ def panels(ds: xr.Dataset, height: float, columns: int = 1):
     fig = plotting.figure(9.0, height)
     axes = fig.subplots(n, columns, squeeze=False) if columns > 1 else fig.subplots(1, n, squeeze=False).T
     for ax in axes.flat:
-        ax.grid(alpha=0.25, linewidth=0.6)
-        ax.spines[["top", "right"]].set_visible(False)
+        plotting.dress(ax)
     return fig, axes
 
 

@@ -5,6 +5,7 @@ again, in print.
 """
 
 import textwrap
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,23 +15,33 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = ("o", "x", "s", "D", "^", "v", "*", "P")
 
 
-def figure(width: float = 7.0, height: float = 4.6) -> Figure:
+def figure(width: float | int = 7.0, height: float | int = 4.6) -> Figure:
     """An empty figure of this size in inches, laid out so that nothing is cut off."""
     return Figure((width, height), layout="constrained")
 
 
 def axes(figure: Figure, title: str, x: str, y: str) -> Axes:
     """One set of axes with its labels."""
-    ax = figure.subplots()
-    ax.set(title=title, xlabel=x, ylabel=y)
+    return dress(figure.subplots(), title=title, xlabel=x, ylabel=y)
+
+
+def dress(ax: Axes, **names: Any) -> Axes:
+    """Labels, a light grid and no frame: how axes look here."""
+    ax.set(**names)
     ax.grid(alpha=0.25, linewidth=0.6)
     ax.spines[["top", "right"]].set_visible(False)
     return ax
 
 
-def legend(figure: Figure, columns: int = 4) -> None:
-    """One legend above the axes, where it covers no data."""
-    figure.legend(loc="outside upper center", ncols=columns, frameon=False)
+def legend(figure: Figure, columns: int = 4, title: str | None = None, of: Axes | None = None) -> None:
+    """One legend above all axes, where it covers no data, with the entries of all of them or of one.
+
+    A title for a whole figure of panels stands here, above the entries: a `suptitle` would fall onto them.
+    """
+    entries = of.get_legend_handles_labels() if of else ()
+    figure.legend(
+        *entries, loc="outside upper center", ncols=columns, frameon=False, title=title, title_fontsize="large"
+    )
 
 
 def caption(figure: Figure, text: str) -> None:

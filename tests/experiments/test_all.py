@@ -121,3 +121,20 @@ def test_verdicts_are_printed_and_kept(made, capsys):
     assert CHEAP in capsys.readouterr().out
     kept = json.loads((out / "verdicts.json").read_text())
     assert len(kept["verdicts"]) == len(_findings.gather(out, [CHEAP]).verdicts) > 0
+
+
+def test_a_fingerprint_follows_imports(tmp_path, monkeypatch):
+    """An experiment's own code and what it imports count, directly or not; what its neighbours import does not."""
+    for name, text in {
+        "one": "from experiments import _shared\n",
+        "_shared": "import os\nfrom experiments._deep import f\n",
+        "_deep": "f = 1\n",
+        "_other": "g = 1\n",
+    }.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    monkeypatch.setattr(_cli, "__file__", str(tmp_path / "_cli.py"))
+    before = _cli.sources("one")
+    (tmp_path / "_other.py").write_text("g = 2\n")
+    assert _cli.sources("one") == before
+    (tmp_path / "_deep.py").write_text("f = 2\n")
+    assert _cli.sources("one") != before
