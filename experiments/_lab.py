@@ -8,7 +8,9 @@ import numpy as np
 import xarray as xr
 from tqdm import tqdm
 
+from fnn import optim
 from fnn.data import DataSet
+from fnn.errors import require
 from fnn.sweep import Chunk
 from fnn.tasks import Split
 from fnn.train import Record
@@ -27,6 +29,28 @@ def title(name: str) -> str:
     """A rule's name as people write it; a dialect goes into brackets."""
     head, _, rest = name.partition(":")
     return TITLES.get(head, head) + (f" ({rest})" if rest else "")
+
+
+def listed(option: str, text: str, what: str) -> list[str]:
+    """The names in a comma-separated option. Raises `InputError` where there is none or one comes twice."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    require(bool(names), f"{option} names no {what}.")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    require(not twice, f"{option} names {', '.join(twice)} more than once.")
+    return names
+
+
+def in_dialect(name: str, dialect: str) -> str:
+    """The rule to look up for a contender: the notes' form where `dialect` is book, none is named and there is one."""
+    if dialect == "book" and ":" not in name and "book" in optim.dialects(name):
+        return f"{name}:book"
+    return name.removesuffix(":own")
+
+
+def look(name: str, names: Sequence[str]) -> int:
+    """A rule's number among the colours and markers: the notes' rules keep theirs whoever stands beside them."""
+    known = list(TITLES)
+    return known.index(name) if name in known else len(known) + [n for n in names if n not in known].index(name)
 
 
 def splits(images: DataSet, train: int | None = None) -> dict[str, Split]:

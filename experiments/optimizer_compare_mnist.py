@@ -52,10 +52,6 @@ class Config(_cli.Options):
         require(self.steps >= 1, f"--steps is at least 1, not {self.steps}.")
         require(self.batch >= 1, f"--batch is at least 1, not {self.batch}.")
         require(self.dialect in ("book", "own"), f"--dialect is book or own, not {self.dialect!r}.")
-        names = self.names()
-        require(bool(names), "--optimizers names no optimizer.")
-        twice = sorted({name for name in names if names.count(name) > 1})
-        require(not twice, f"--optimizers names {', '.join(twice)} more than once.")
         for spec in self.specs().values():
             optim.rule(spec)
             if self.twins:
@@ -63,16 +59,11 @@ class Config(_cli.Options):
 
     def names(self) -> list[str]:
         """The contenders as they were asked for."""
-        return [name.strip() for name in self.optimizers.split(",") if name.strip()]
+        return _lab.listed("--optimizers", self.optimizers, "optimizer")
 
     def specs(self) -> dict[str, str]:
         """For each contender the rule and dialect it stands for."""
-        return {
-            name: f"{name}:book"
-            if self.dialect == "book" and ":" not in name and "book" in optim.dialects(name)
-            else name.removesuffix(":own")
-            for name in self.names()
-        }
+        return {name: _lab.in_dialect(name, self.dialect) for name in self.names()}
 
 
 QUICK = Config(seeds=2, steps=200, dataset="mnist_5k", quick=True)
@@ -147,9 +138,7 @@ def label(cfg: Config, images: DataSet, record: Mapping[str, Record]) -> xr.Data
 
 def look(ds: xr.Dataset, name: str) -> int:
     """A contender's number among the colours and markers: the notes' four keep theirs whoever races beside them."""
-    known = list(_lab.TITLES)
-    rest = [str(other) for other in ds.optimizer.values if other not in known]
-    return known.index(name) if name in known else len(known) + rest.index(name)
+    return _lab.look(name, list(ds.optimizer.values))
 
 
 def about(ds: xr.Dataset) -> str:

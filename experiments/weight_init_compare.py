@@ -82,17 +82,13 @@ class Config(_cli.Options):
         require(self.steps >= 1, f"--steps is at least 1, not {self.steps}.")
         require(self.batch >= 1, f"--batch is at least 1, not {self.batch}.")
         require(0 < self.lr < math.inf, f"--lr is a number above 0, not {self.lr}.")
-        names = self.names()
-        require(bool(names), "--inits names no initial weights.")
-        twice = sorted({name for name in names if names.count(name) > 1})
-        require(not twice, f"--inits names {', '.join(twice)} more than once.")
-        for name in names:
+        for name in self.names():
             known = name in INITS or _positive(name)
             require(known, f"--inits takes a standard deviation above 0, {', '.join(INITS)}; not {name!r}.")
 
     def names(self) -> list[str]:
         """The contenders as they were asked for."""
-        return [name.strip() for name in self.inits.split(",") if name.strip()]
+        return _lab.listed("--inits", self.inits, "initial weights")
 
 
 QUICK = Config(seeds=2, steps=200, dataset="mnist_5k", quick=True)

@@ -1,0 +1,99 @@
+"""The tuned race: choosing by validation loss alone, extending grids, and verdicts in both directions."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from experiments import optimizer_compare_tuned as tuned
+from fnn.errors import InputError
+
+
+def dataset(validation, test=None, loss=None, lr=(0.01, 0.1, 1.0)):
+    """Two contenders at three rates: validation losses `[optimizer, rate]`, the same for every seed but for noise."""
+    validation = np.asarray(validation, float)
+    noise = 1e-3 * np.random.default_rng(0).random((*validation.shape, 6))
+    mean = validation if loss is None else np.asarray(loss, float)
+    accuracy = 0.9 - 0.1 * validation if test is None else np.asarray(test, float)
+    three, four = ("optimizer", "rate", "seed"), ("optimizer", "rate", "seed", "step")
+    return xr.Dataset(
+        {
+            "loss": (four, np.repeat((mean[..., None] + noise)[..., None], 40, -1)),
+            "validation_loss": (three, validation[..., None] + noise),
+            "validation_accuracy": (three, accuracy[..., None] + noise),
+            "test_loss": (three, validation[..., None] + noise),
+            "test_accuracy": (three, accuracy[..., None] + noise),
+        },
+        {"optimizer": ["sgd", "adam"], "lr": (("optimizer", "rate"), [lr, lr]), "seed": range(6), "step": range(40)},
+        {"dataset": "mnist", "batch": 128},
+    )
+
+
+def test_the_rate_is_chosen_by_validation_and_not_by_test():
+    ds = dataset([[3, 1, 2], [1.5, 0.5, 1]], test=[[0.1, 0.2, 0.9], [0.1, 0.3, 0.9]])
+    assert [float(tuned.at_best(ds, name).lr) for name in ("sgd", "adam")] == [0.1, 0.1]
+    assert not tuned.on_edge(ds, "sgd")
+
+
+def test_a_rate_that_diverges_for_some_seed_is_not_the_best():
+    ds = dataset([[3, 1, 2], [1.5, 0.5, 1]])
+    ds.validation_loss[0, 1, 4] = np.nan
+    assert float(tuned.at_best(ds, "sgd").lr) == 1.0
+    assert tuned.on_edge(ds, "sgd")
+    for figure in tuned.figures(ds).values():
+        figure.canvas.draw()
+    assert "on the edge" in tuned.summary(ds)
+    assert "SGD on the edge of the grid" in tuned.verdicts(ds)[0].sentence
+
+
+@pytest.mark.parametrize(("adam", "outcome"), [(0.5, "holds"), (2.0, "does not hold")])
+def test_verdicts_follow_the_numbers(adam, outcome):
+    ds = dataset([[3, 1, 2], [3, adam, 3]], loss=[[3, 1, 2], [3, adam, 3]])
+    faster, better = tuned.verdicts(ds)
+    assert faster.outcome == better.outcome == outcome
+    assert (faster.seeds, faster.source) == (6, "claim 2")
+    assert faster.effect == pytest.approx(1 - adam, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("losses", "wider"),
+    [([3, 2, 1], [10**0.5, 10]), ([1, 2, 3], [10**-2.5, 10**-3]), ([2, 1, 2], None), ([np.nan] * 3, None)],
+)
+def test_a_grid_is_extended_on_the_side_of_its_best(losses, wider):
+    found = {"sgd": {lr: {"validation_loss": np.full(4, x)} for lr, x in zip((0.01, 0.1, 1.0), losses, strict=True)}}
+    assert tuned.beyond(found) == ({"sgd": pytest.approx(wider)} if wider else {})
+
+
+def test_a_tiny_race_with_an_extension():
+    cfg = tuned.Config(seeds=2, steps=12, batch=16, optimizers="sgd,adam", rates=2, extensions=1, dataset="mnist_5k")
+    ds = tuned.run(cfg)
+    rates = ds.lr.sel(optimizer="sgd").values
+    assert np.isfinite(rates).sum() == 4, "two rates on a grid of two are both on an end"
+    assert np.all(np.diff(rates) > 0)
+    assert ds.loss.dims == ("optimizer", "rate", "seed", "step")
+    # Before the first update all rates are one network: after it the smallest rate has moved least.
+    first = ds.loss.sel(optimizer="sgd", step=0).mean("seed")
+    assert float(np.ptp(first.values)) < 0.5
+    assert len(tuned.verdicts(ds)) == 2
+    for figure in tuned.figures(ds).values():
+        figure.canvas.draw()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seeds": 0}, "--seeds is at least 1"),
+        ({"rates": 1}, "--rates is at least 2"),
+        ({"extensions": -1}, "--extensions is at least 0"),
+        ({"optimizers": "sgd,sgd"}, "names sgd more than once"),
+        ({"optimizers": "adma"}, "no optimizer 'adma'"),
+        ({"dialect": "x"}, "--dialect is book or own"),
+    ],
+)
+def test_bad_options_are_one_sentence(options, message):
+    with pytest.raises(InputError, match=message):
+        tuned.Config(**options).check()
+
+
+def test_too_large_a_batch_is_one_sentence():
+    with pytest.raises(InputError, match="at most the 3,334 images of mnist_5k"):
+        tuned.run(tuned.Config(batch=4000, dataset="mnist_5k"))
