@@ -3,6 +3,7 @@
 import ast
 import re
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import iter_modules
@@ -71,8 +72,9 @@ def show_verdicts(out: Path) -> int:
 
 def run_all(options: _all.Options) -> int:
     """Run everything; 0 if all is there, 1 if something failed, 130 if interrupted."""
+    began = time.perf_counter()
     entries = _all.run(list(questions()), options)
-    print(f"\n{_all.table(entries)}")
+    print(f"\n{_all.table(entries, time.perf_counter() - began)}")
     outcomes = {entry.outcome for entry in entries}
     if outcomes & {"made", "unchanged"}:
         _findings.save(options.out, _findings.gather(options.out, list(questions())))

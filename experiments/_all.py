@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from experiments import _cli
 from fnn import data, results
+from fnn.errors import require
 
 Outcome = Literal["made", "unchanged", "failed", "interrupted", "not reached"]
 
@@ -37,6 +38,8 @@ class Options:
     """Tiny sizes, for a first look: minutes in all, on the embedded digits."""
     force: bool = False
     """Make again what is there and unchanged."""
+    jobs: int = 0
+    """Experiments at the same time; 0 for one, which has all cores, and with --quick for one a core."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,19 @@ class Entry:
     remark: str = ""
 
 
+@dataclass(frozen=True)
+class Running:
+    """An experiment that is under way, its output in `log`."""
+
+    name: str
+    process: subprocess.Popen
+    log: Path
+    began: float
+
+
 def run(names: Sequence[str], options: Options) -> list[Entry]:
-    """Run these experiments under one progress line; gives what became of each."""
+    """Run these experiments under one progress line; gives what became of each, in their order."""
+    require(options.jobs >= 0, f"--jobs is at least 0, not {options.jobs}.")
     results.check_writable(options.out)
     arguments = ["--out", str(options.out)]
     if options.quick:
@@ -60,21 +74,39 @@ def run(names: Sequence[str], options: Options) -> list[Entry]:
         arguments += ["--dataset", data.load(options.dataset, options.data_dir).name]
     if options.data_dir is not None:
         arguments += ["--data-dir", str(options.data_dir)]
-    entries: list[Entry] = []
+    jobs = options.jobs or (_cli.cores() if options.quick else 1)
+    waiting, running, entries = list(names), [], {}
     bar_format = "{n_fmt}/{total_fmt} |{bar:24}| {elapsed} {desc}"
+
     with tqdm(total=len(names), disable=None, leave=False, bar_format=bar_format) as bar:
-        for name in names:
-            bar.set_description_str(name)
-            if entries and entries[-1].outcome == "interrupted":
-                entries.append(Entry(name, "not reached"))
-                continue
-            if not options.force and unchanged(name, arguments):
-                entries.append(Entry(name, "unchanged"))
-            else:
-                entries.append(_run_one(name, arguments, options.out / f"{name}.log", bar))
-            bar.write(line(entries[-1]))
+
+        def settle(entry):
+            entries[entry.name] = entry
+            bar.write(line(entry))
             bar.update()
-    return entries
+
+        try:
+            while waiting or running:
+                while waiting and len(running) < jobs:
+                    name = waiting.pop(0)
+                    if not options.force and unchanged(name, arguments):
+                        settle(Entry(name, "unchanged"))
+                    else:
+                        running.append(_start(name, arguments, options.out / f"{name}.log"))
+                bar.set_description_str(", ".join(one.name for one in running))
+                for one in [one for one in running if one.process.poll() is not None]:
+                    running.remove(one)
+                    settle(_ended(one))
+                time.sleep(0.1)
+        except KeyboardInterrupt:
+            for one in running:
+                one.process.send_signal(signal.SIGINT)
+            for one in running:
+                one.process.wait()  # it saves what it has done
+                settle(_ended(one, interrupted=True))
+            for name in waiting:
+                entries[name] = Entry(name, "not reached")
+    return [entries[name] for name in names]
 
 
 def unchanged(name: str, arguments: Sequence[str]) -> bool:
@@ -96,31 +128,24 @@ def unchanged(name: str, arguments: Sequence[str]) -> bool:
     return whole and what(told.get("config", {})) == what(wanted) and told.get("sources") == _cli.sources(name)
 
 
-def _run_one(name: str, arguments: Sequence[str], log: Path, bar: tqdm) -> Entry:
-    """Run one experiment in a process of its own, its output in `log`."""
-    results.check_writable(log.parent)
+def _start(name: str, arguments: Sequence[str], log: Path) -> Running:
+    """Start one experiment in a process of its own."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    began = time.perf_counter()
+    command = [sys.executable, "-m", f"experiments.{name}", *arguments]
     with log.open("w", encoding="utf-8") as sink:
-        command = [sys.executable, "-m", f"experiments.{name}", *arguments]
         # In a session of its own it is interrupted once, by us, and not by the terminal as well.
         process = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT, start_new_session=True)
-        try:
-            while process.poll() is None:
-                try:
-                    process.wait(timeout=1)
-                except subprocess.TimeoutExpired:
-                    bar.refresh()
-        except KeyboardInterrupt:
-            process.send_signal(signal.SIGINT)
-            process.wait()  # it saves what it has done
-            return Entry(name, "interrupted", time.perf_counter() - began, f"see {log}")
-    seconds = time.perf_counter() - began
-    if process.returncode == 0:
-        return Entry(name, "made", seconds)
-    last = (log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["no output"])[-1]
-    outcome = "interrupted" if process.returncode == 130 else "failed"
-    return Entry(name, outcome, seconds, f"exit code {process.returncode}, {log}: {last}")
+    return Running(name, process, log, time.perf_counter())
+
+
+def _ended(one: Running, interrupted: bool = False) -> Entry:
+    """What became of an experiment whose process has ended."""
+    seconds, code = time.perf_counter() - one.began, one.process.returncode
+    if code == 0:
+        return Entry(one.name, "made", seconds)
+    last = (one.log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["no output"])[-1]
+    outcome = "interrupted" if interrupted or code == 130 else "failed"
+    return Entry(one.name, outcome, seconds, f"exit code {code}, {one.log}: {last}")
 
 
 def line(entry: Entry) -> str:
@@ -129,9 +154,8 @@ def line(entry: Entry) -> str:
     return f"{entry.name:34}{entry.outcome:>12}{seconds:>8}  {entry.remark}".rstrip()
 
 
-def table(entries: Sequence[Entry]) -> str:
-    """What was made, what failed, and how long each took."""
-    total = sum(entry.seconds for entry in entries)
+def table(entries: Sequence[Entry], seconds: float) -> str:
+    """What was made, what failed, how long each took, and all of them together."""
     count = lambda outcome: sum(entry.outcome == outcome for entry in entries)
     ends = ", ".join(f"{count(o)} {o}" for o in Outcome.__args__ if count(o))
-    return "\n".join([*map(line, entries), f"{len(entries)} experiments: {ends}; {total:.0f} s in all"])
+    return "\n".join([*map(line, entries), f"{len(entries)} experiments: {ends}; {seconds:.0f} s in all"])

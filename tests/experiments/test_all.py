@@ -32,8 +32,8 @@ def test_a_failure_stops_nothing(made):
     assert "no_such_experiment" in entries[0].remark
     assert (out / CHEAP / "metrics.nc").is_file()
     assert "Written to" in (out / f"{CHEAP}.log").read_text()
-    told = _all.table(entries)
-    assert "2 experiments: 1 made, 1 failed; " in told
+    told = _all.table(entries, 12)
+    assert "2 experiments: 1 made, 1 failed; 12 s in all" in told
 
 
 def test_what_is_unchanged_is_skipped(made, monkeypatch):
@@ -77,6 +77,8 @@ def test_a_bad_folder_or_data_set_is_a_sentence(tmp_path):
         _all.run([CHEAP], _all.Options(out=tmp_path / "file" / "results"))
     with pytest.raises(InputError, match="data set 'mnits' is unknown"):
         _all.run([CHEAP], _all.Options(out=tmp_path / "results", dataset="mnits"))
+    with pytest.raises(InputError, match="--jobs is at least 0, not -1"):
+        _all.run([CHEAP], _all.Options(out=tmp_path / "results", jobs=-1))
     assert not (tmp_path / "results").exists()
 
 
