@@ -1,0 +1,151 @@
+"""What the experiments in the long valley share: starts on one level of f, descents in float64, exact theory.
+
+f(x, y) = x²/κ + y² is quadratic, so SGD and Momentum are linear here: a direction of curvature λ shrinks by |1 − ηλ| a
+step under SGD, and in the long run by the largest root of r² − (1 + α − ηλ) r + α under Momentum.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from jaxtyping import Array, Float
+
+from experiments import _cli, _lab
+from experiments.loss_surface import valley
+from fnn import optim, results
+from fnn.errors import require
+from fnn.rule import Rule, apply_updates
+from fnn.types import Hyper, Keys
+from fnn.verdicts import interval
+
+LARGEST = 2.0
+"""L, the curvature along y, the same in every valley x²/κ + y²; the curvature along x is L/κ."""
+
+
+@dataclass(frozen=True)
+class Config(_cli.Options):
+    """Settings of descents down the valley; the defaults are the notes'."""
+
+    seeds: int = 100
+    """Random starts on the level of the notes' start, each from a key of its own. No data set is used."""
+    x: float = -7.0
+    """Where the notes start along x."""
+    y: float = 2.0
+    """Where the notes start along y."""
+    condition: float = 20.0
+    """The valley is x²/condition + y²."""
+    sgd: float = 0.95
+    """Learning rate of SGD."""
+    momentum: float = 0.1
+    """Learning rate of Momentum."""
+    alpha: float = 0.9
+    """What is kept of a velocity each step, by the rules that have one."""
+
+    def check(self) -> None:
+        """Raise `InputError` for options that cannot be used."""
+        super().check()
+        self.check_learning_rates("sgd", "momentum")
+        require(1 <= self.condition < np.inf, f"--condition is at least 1, not {self.condition}.")
+        require(0 <= self.alpha < 1, f"--alpha is at least 0 and below 1, not {self.alpha}.")
+        start = np.array([self.x, self.y])
+        require(bool(np.isfinite(start).all() and start.any()), "--x and --y name a place other than the minimum.")
+
+    def check_at_least(self, **least: int) -> None:
+        """Refuse numbers below these."""
+        for name, bound in least.items():
+            value = getattr(self, name)
+            require(value >= bound, f"--{name} is at least {bound}, not {value}.")
+
+    def check_learning_rates(self, *names: str) -> None:
+        """Refuse what is no learning rate."""
+        for name in names:
+            value = getattr(self, name)
+            require(0 < value < np.inf, f"--{name} is a learning rate above 0, not {value}.")
+
+
+def headline(cfg: Config, settings: int) -> None:
+    """The honest first line: how many descents, on what."""
+    print(
+        f"{settings:,} settings × {cfg.seeds:,} starts in 2 dimensions, no network and no data set, "
+        f"on {results.describe_devices(jax.local_devices())}",
+        flush=True,
+    )
+
+
+def book(name: str) -> Rule:
+    """The rule as the notes write it."""
+    return optim.rule(f"{name}:book")
+
+
+def tuned(rule: Rule, lr: Any, alpha: Any) -> Hyper:
+    """The rule's hyperparameters at this learning rate and, where it has one, this momentum."""
+    given = {"lr": lr, "mu": alpha}
+    return rule.hyper._replace(**{name: given[name] for name in rule.hyper._fields if name in given})
+
+
+def on_level(angle: Any, level: Any, condition: Any) -> Float[Array, "2"]:
+    """The place at this angle of the ellipse on which the valley's value is `level`."""
+    return jnp.sqrt(level) * jnp.array([jnp.sqrt(condition) * jnp.cos(angle), jnp.sin(angle)])
+
+
+def random_starts(cfg: Config, keys: Keys, condition: Any) -> Float[Array, "n 2"]:
+    """A start for each key in the valley of this condition number, as high above the minimum as the notes' start."""
+    level = valley(jnp.array([cfg.x, cfg.y]), cfg.condition)
+    angles = jax.vmap(lambda key: jax.random.uniform(key, maxval=2 * jnp.pi))(keys)
+    return jax.vmap(lambda angle: on_level(angle, level, condition))(angles)
+
+
+class Path(NamedTuple):
+    """A descent: places and values of f `[steps + 1, …]` from the start on, gradients and updates `[steps, …]`."""
+
+    place: Array
+    value: Array
+    gradient: Array
+    update: Array
+
+
+def descend(rule: Rule, hp: Hyper, condition: Any, start: Float[Array, "2"], steps: int) -> Path:
+    """Follow a rule down the valley."""
+    loss = lambda w: valley(w, condition)
+
+    def step(carry, _):
+        w, state = carry
+        value, g = jax.value_and_grad(loss)(w)
+        dw, state = rule.update(hp, g, state, w)
+        return (apply_updates(w, dw), state), Path(w, value, g, dw)
+
+    (last, _), path = jax.lax.scan(step, (start, rule.init(hp, start)), length=steps)
+    return path._replace(place=jnp.concatenate([path.place, last[None]]), value=jnp.append(path.value, loss(last)))
+
+
+def curvatures(condition: Any) -> np.ndarray:
+    """The curvatures along x and along y, on a new first axis."""
+    return np.stack(np.broadcast_arrays(LARGEST / np.asarray(condition), LARGEST))
+
+
+def factor_of_sgd(lr: Any, condition: Any) -> np.ndarray:
+    """What a step of SGD leaves of the distance along the slower direction: the larger |1 − ηλ|."""
+    lr, condition = np.broadcast_arrays(lr, condition)
+    return abs(1 - lr * curvatures(condition)).max(0)
+
+
+def factor_of_momentum(lr: Any, alpha: Any, condition: Any) -> np.ndarray:
+    """The same of Momentum in the long run: along a direction, the larger root of r² − (1 + α − ηλ) r + α."""
+    lr, condition = np.broadcast_arrays(lr, condition)
+    half = (1 + alpha - lr * curvatures(condition)) / 2
+    root = np.sqrt(half**2 - alpha + 0j)
+    return np.maximum(abs(half + root), abs(half - root)).max(0)
+
+
+def about(ds: xr.Dataset) -> str:
+    """The caption of a figure of the valley: the function as people write it, the starts, how many of them."""
+    return _lab.about(ds, f"f = x²/{ds.condition:g} + y²; every seed a random start on the level of the notes' start")
+
+
+def told(gain: np.ndarray, words: tuple[str, str, str]) -> str:
+    """The first word where the interval of a gain is above 0, the second where it is below, else the third."""
+    _, low, high = interval(gain)
+    return words[0] if low > 0 else words[1] if high < 0 else words[2]
