@@ -13,7 +13,7 @@ The notes say: an ensemble of, say, 5 networks gains several percent of accuracy
 an ensemble by one network. A slip is corrected: the notes' text scales by the ratio that is *deleted*; the factor is
 the ratio that is *kept*, as in the notes' listing.
 
-Takes about a minute and a half on two cores.
+Takes about two minutes on two cores.
 """
 
 import sys

@@ -7,7 +7,7 @@ on an end of its grid the grid is extended there, and where it still does, the r
 
 The notes say that results depend on the learning rate, but that in general the other three rules learn faster than SGD.
 
-Takes about a minute and a half for 10 seeds of 500 steps on two cores.
+Takes about two minutes for 10 seeds of 500 steps on two cores.
 """
 
 import sys

@@ -15,7 +15,7 @@ validation set is smaller than the images set aside, the mean over as many disjo
 
 The notes ask whether using validation data does not fit the hyperparameters to the validation data alone.
 
-Takes about a minute and a half on two cores.
+Takes about a minute and three quarters on two cores.
 """
 
 import sys
