@@ -68,6 +68,12 @@ def test_rank_agrees_with_numpy(shape, r):
     assert float(instruments.rank(jnp.eye(4), 2.0)) == 0
 
 
+def test_ranks_under_vmap_are_those_one_by_one():
+    w = jax.random.normal(jax.random.key(0), (3, 5, 8))
+    np.testing.assert_array_equal(jax.vmap(instruments.rank)(w), [5, 5, 5])
+    np.testing.assert_allclose(jax.vmap(instruments.stable_rank)(w), [instruments.stable_rank(a) for a in w], rtol=1e-5)
+
+
 @pytest.fixture
 def network_loss(x64):
     """A small network's loss, its parameters, and the Hessian by brute force."""

@@ -10,7 +10,7 @@ import pytest
 from experiments import _lab
 from experiments import zero_init_symmetry as experiment
 from experiments.zero_init_symmetry import ACTIVATIONS, Config, collapse, copies, of_width_one
-from fnn import init, instruments, losses, models, optim
+from fnn import init, losses, models, optim
 from fnn.errors import InputError
 from fnn.layers import Affine
 from fnn.rule import apply_updates
@@ -188,13 +188,6 @@ def test_every_way_in_which_units_differ_is_seen():
     assert measured(w=jnp.full((4, 3), 0.5).at[2, 1].add(0.25)) == 0.25
     assert measured(b=jnp.zeros(4).at[1].add(0.25)) == 0.25
     assert measured(1, w=jnp.full((2, 4), 0.5).at[1, 3].add(0.25)) == 0.25
-
-
-def test_both_ranks_are_the_instruments_under_vmap():
-    w = jax.random.normal(jax.random.key(0), (3, 5, 8))
-    rank, stable = jax.vmap(experiment.both_ranks)(w).T
-    np.testing.assert_array_equal(rank, [5, 5, 5])
-    np.testing.assert_allclose(stable, [instruments.stable_rank(a) for a in w], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
