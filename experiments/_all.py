@@ -1,4 +1,4 @@
-"""Every experiment, one after the other, each in a process of its own: what fails or is killed stops no other."""
+"""Every experiment, each in a process of its own: what fails or is killed stops no other."""
 
 import dataclasses
 import importlib

@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import math
 import os
 import sys
 import tempfile
@@ -39,7 +40,17 @@ class Options:
 
     def check(self) -> None:
         """Raise `InputError` for values that no experiment can use."""
-        require(self.seeds >= 1, f"--seeds is at least 1, not {self.seeds}.")
+        self.check_at_least(seeds=1)
+
+    def check_at_least(self, **least: float) -> None:
+        """Raise `InputError` unless each of these options is a number and at least as large as told."""
+        for name, bound in least.items():
+            at_least(name, getattr(self, name), bound)
+
+
+def at_least(option: str, value: float, least: float) -> None:
+    """Raise `InputError` unless the option's value is a number and at least that."""
+    require(least <= value < math.inf, f"--{option.replace('_', '-')} is at least {least}, not {value}.")
 
 
 def prepare() -> None:
@@ -165,9 +176,16 @@ def _imported(path: Path, seen: frozenset[Path] = frozenset()) -> frozenset[Path
     return seen
 
 
-def load_data(cfg: Options) -> data.DataSet:
-    """The data set that the options name."""
-    return data.load(cfg.dataset, cfg.data_dir)
+def load_data(cfg: Options, fitting: str | None = None) -> data.DataSet:
+    """The data set that the options name.
+
+    fitting: an option that counts training images. Raises `InputError` where the data set has fewer.
+    """
+    images = data.load(cfg.dataset, cfg.data_dir)
+    if fitting:
+        n, asked = len(images.x_train), getattr(cfg, fitting)
+        require(asked <= n, f"--{fitting} is at most the {n:,} training images of {images.name}, not {asked:,}.")
+    return images
 
 
 def headline(cfg: Options, images: data.DataSet, work: str) -> None:

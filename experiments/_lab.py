@@ -1,19 +1,25 @@
 """What the experiments that train share: splits of a data set, following a sweep, captions."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
+from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from fnn import optim
+from experiments import _cli
+from fnn import optim, plotting
 from fnn.data import DataSet
 from fnn.errors import require
 from fnn.sweep import Chunk
 from fnn.tasks import Split
 from fnn.train import Record
+
+LAST = 200
+"""The final loss is the mean over so many last steps: one minibatch's loss is too noisy."""
 
 TITLES = {
     "sgd": "SGD",
@@ -40,13 +46,6 @@ def listed(option: str, text: str, what: str) -> list[str]:
     return names
 
 
-def in_dialect(name: str, dialect: str) -> str:
-    """The rule to look up for a contender: the notes' form where `dialect` is book, none is named and there is one."""
-    if dialect == "book" and ":" not in name and "book" in optim.dialects(name):
-        return f"{name}:book"
-    return name.removesuffix(":own")
-
-
 def look(name: str, names: Sequence[str]) -> int:
     """A rule's number among the colours and markers: the notes' rules keep theirs whoever stands beside them."""
     known = list(TITLES)
@@ -59,6 +58,36 @@ def splits(images: DataSet, train: int | None = None) -> dict[str, Split]:
         "train": Split(jnp.asarray(images.x_train[:train]), jnp.asarray(images.y_train[:train])),
         "test": Split(jnp.asarray(images.x_test), jnp.asarray(images.y_test)),
     }
+
+
+@dataclass(frozen=True)
+class Contest(_cli.Options):
+    """Options of a comparison of update rules."""
+
+    batch: int = 128
+    """Examples per update, drawn with replacement."""
+    optimizers: str = "sgd,momentum,adagrad,adam"
+    """Contenders, with commas between: NAME, or NAME:DIALECT for a form other than --dialect's."""
+    dialect: str = "book"
+    """Whose form of the rules: book (the notes' listings; a rule without one keeps its own) or own (optax's)."""
+
+    def check(self) -> None:
+        """Raise `InputError` for options that cannot be used."""
+        super().check()
+        self.check_at_least(batch=1)
+        require(self.dialect in ("book", "own"), f"--dialect is book or own, not {self.dialect!r}.")
+        for spec in self.specs().values():
+            optim.rule(spec)
+
+    def specs(self) -> dict[str, str]:
+        """For each contender, as it was asked for, the rule and dialect to look up."""
+        names = listed("--optimizers", self.optimizers, "optimizer")
+        return {name: self._spec(name) for name in names}
+
+    def _spec(self, name: str) -> str:
+        if self.dialect == "book" and ":" not in name and "book" in optim.dialects(name):
+            return f"{name}:book"
+        return name.removesuffix(":own")
 
 
 class Followed(NamedTuple):
@@ -133,3 +162,48 @@ def about(ds: xr.Dataset, *details: str, paired: bool = True) -> str:
     diverged = int((ds.diverged_at >= 0).sum()) if "diverged_at" in ds else 0
     parts += [f"{diverged} diverged runs left out from there on"] if diverged else []
     return " · ".join(parts)
+
+
+def loss_figure(
+    loss: xr.DataArray,
+    title: str,
+    called: Callable[[str], str],
+    look: Callable[[str], int],
+    about: str,
+    *,
+    window: int = 11,
+    markers: int = 0,
+    columns: int = 4,
+    guide: tuple[float, str] | None = None,
+    **axis: Any,
+) -> Figure:
+    """Smoothed training losses `[contender, seed, step]`, a curve a contender with its band over seeds.
+
+    called, look: a contender's name for people, and its number among the colours and markers.
+    guide: a level to draw across, with its name. axis: limits and scales.
+    """
+    fig = plotting.figure()
+    ax = plotting.axes(fig, title, "iterations", "loss (nats)")
+    for name, curve in zip(loss[loss.dims[0]].values, loss.values, strict=True):
+        smoothed = plotting.smooth(curve, window)
+        plotting.curve(ax, loss.step.values, smoothed, called(name), look(name), markers=markers)
+    if guide:
+        ax.axhline(guide[0], color="black", linestyle=":", linewidth=1.3, zorder=3, label=guide[1])
+    ax.set(xlim=(0, loss.sizes["step"]), **axis)
+    plotting.legend(fig, columns)
+    plotting.caption(fig, f"{about}; mean with its 95 % interval, smoothed over {window} iterations")
+    return fig
+
+
+def final_numbers(ds: xr.Dataset, over: str, called: Callable[[str], str]) -> list[str]:
+    """A table of how every contender along the dimension `over` ended, a line each."""
+    last = min(LAST, ds.sizes["step"])
+    lines = [f"{'':>12}{f'loss, last {last}':>18}{'train accuracy':>18}{'test accuracy':>18}{'diverged':>12}"]
+    for name in ds[over].values:
+        one = ds.sel({over: name})
+        numbers = float(one.loss[:, -last:].mean()), float(one.train_accuracy.mean()), float(one.test_accuracy.mean())
+        lines.append(
+            f"{called(name):>12}{numbers[0]:18.4f}{numbers[1]:18.2%}{numbers[2]:18.2%}"
+            f"{int((one.diverged_at >= 0).sum()):>9} of {one.sizes['seed']}"
+        )
+    return lines

@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 from experiments import _cli, _lab
 from fnn import plotting, sweep, train
 from fnn.data import DataSet
-from fnn.errors import require
 from fnn.rule import Rule
 from fnn.tasks import Task
 from fnn.train import Moment, Record
@@ -43,8 +42,7 @@ class Config(_cli.Options):
     def check(self) -> None:
         """Raise `InputError` for options that cannot be used."""
         super().check()
-        for name in ("images", "batch", "epochs", "evaluate_every"):
-            at_least(name, getattr(self, name), 1)
+        self.check_at_least(images=1, batch=1, epochs=1, evaluate_every=1)
 
     @property
     def steps_each(self) -> int:
@@ -58,19 +56,6 @@ class Config(_cli.Options):
     def curve_epochs(self, milestones: Sequence[int]) -> list[int]:
         """Where a curve to the last of `milestones` has its points: every so many epochs, and all milestones."""
         return sorted({1, *range(self.evaluate_every, milestones[-1], self.evaluate_every), *milestones})
-
-
-def at_least(option: str, value: float, least: float) -> None:
-    """Raise `InputError` unless the option's value is a number and at least that."""
-    require(least <= value < np.inf, f"--{option.replace('_', '-')} is at least {least}, not {value}.")
-
-
-def load(cfg: Config) -> DataSet:
-    """The data set, which must hold the training images asked for."""
-    images = _cli.load_data(cfg)
-    n = len(images.x_train)
-    require(cfg.images <= n, f"--images is at most the {n:,} training images of {images.name}, not {cfg.images:,}.")
-    return images
 
 
 class Contender(NamedTuple):

@@ -11,12 +11,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType
-from jax.sharding import PartitionSpec as P
 from tqdm import tqdm
 
 from experiments import _lab
-from fnn import models, tasks, train
+from fnn import models, sweep, tasks, train
 from fnn.data import DataSet
 from fnn.optim.sgd import sgd
 from fnn.rule import Rule
@@ -114,7 +112,7 @@ def trainer(
         at_once = AT_ONCE if _on_cpu() else len(settings.lr)
         return jax.lax.map(lambda s: one_trial(s, key, parts | also, state), settings, batch_size=at_once)
 
-    program = over_seeds(one_seed)
+    program = sweep.over_seeds(one_seed)
 
     def train_settings(settings, keys):
         settings = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), settings)
@@ -155,32 +153,6 @@ def _begin(keys: Keys, images: Split, rule: Rule) -> tuple[Keys, train.State, di
 
 def _on_cpu() -> bool:
     return jax.local_devices()[0].platform == "cpu"
-
-
-def over_seeds(f: Callable[[Any, Key, Any], Any]) -> Callable[[Any, Keys, Any], dict[str, np.ndarray]]:
-    """`f(mine, key, shared)` for every seed, spread over the devices; a device does one seed at a time on CPU.
-
-    It gives a function of the same arguments, with a leading axis S on `mine` and the keys, and on every result.
-    """
-
-    def on_a_device(mine, keys, shared):
-        at_once = None if _on_cpu() else len(keys)
-        return jax.lax.map(lambda one: f(one[0], one[1], shared), (mine, keys), batch_size=at_once)
-
-    @functools.cache
-    def program(d):
-        mesh = jax.make_mesh((d,), ("seed",), (AxisType.Auto,), devices=jax.local_devices()[:d])
-        specs = (P("seed"), P("seed"), P())
-        return jax.jit(jax.shard_map(on_a_device, mesh=mesh, in_specs=specs, out_specs=P("seed"), check_vma=False))
-
-    def everywhere(mine, keys, shared):
-        n, d = len(keys), min(len(keys), len(jax.local_devices()))
-        # Where the seeds do not divide evenly, some are done twice and dropped again.
-        padded = np.arange(-(-n // d) * d) % n
-        record = program(d)(*jax.tree.map(lambda a: a[padded], (mine, keys)), shared)
-        return jax.tree.map(lambda a: np.asarray(a)[:n], record)
-
-    return everywhere
 
 
 def seed_by_seed(train_settings: Trainer, settings: Any, keys: Keys) -> tuple[dict[str, np.ndarray], int]:

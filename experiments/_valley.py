@@ -48,16 +48,10 @@ class Config(_cli.Options):
         """Raise `InputError` for options that cannot be used."""
         super().check()
         self.check_learning_rates("sgd", "momentum")
-        require(1 <= self.condition < np.inf, f"--condition is at least 1, not {self.condition}.")
+        self.check_at_least(condition=1)
         require(0 <= self.alpha < 1, f"--alpha is at least 0 and below 1, not {self.alpha}.")
         start = np.array([self.x, self.y])
         require(bool(np.isfinite(start).all() and start.any()), "--x and --y name a place other than the minimum.")
-
-    def check_at_least(self, **least: int) -> None:
-        """Refuse numbers below these."""
-        for name, bound in least.items():
-            value = getattr(self, name)
-            require(value >= bound, f"--{name} is at least {bound}, not {value}.")
 
     def check_learning_rates(self, *names: str) -> None:
         """Refuse what is no learning rate."""

@@ -80,8 +80,7 @@ class Config(_cli.Options):
     def check(self) -> None:
         """Raise `InputError` for options that cannot be used."""
         super().check()
-        require(self.steps >= 1, f"--steps is at least 1, not {self.steps}.")
-        require(self.batch >= 1, f"--batch is at least 1, not {self.batch}.")
+        self.check_at_least(steps=1, batch=1)
         require(0 < self.gain < float("inf"), f"--gain is above 0, not {self.gain}.")
         rates = self.rates()
         require(bool(rates), "--lrs names no learning rate.")
@@ -157,11 +156,7 @@ def at_the_start(cfg: Config, keys: Keys, data: Mapping[str, tasks.Split]) -> di
 
 def run(cfg: Config) -> xr.Dataset:
     """Look at the networks before training, then train all of them at every learning rate in one program."""
-    images = _cli.load_data(cfg)
-    require(
-        cfg.batch <= len(images.x_train),
-        f"--batch is at most the {len(images.x_train):,} training images of {images.name}, not {cfg.batch:,}.",
-    )
+    images = _cli.load_data(cfg, fitting="batch")
     rates, keys, data = cfg.rates(), sweep.seeds(cfg.seeds), {"train": _lab.splits(images)["train"]}
     hp = train.Hyper(sweep.grid(optim.rule("sgd").hyper, lr=rates), jnp.full(len(rates), cfg.gain, jnp.float32))
     _cli.headline(

@@ -75,9 +75,8 @@ class Config(_cli.Options):
     def check(self) -> None:
         """Raise `InputError` for options that cannot be used."""
         super().check()
-        require(self.images >= 1, f"--images is at least 1, not {self.images}.")
+        self.check_at_least(images=1, epochs=1)
         require(1 <= self.batch <= self.images, f"--batch is 1 to the {self.images} --images, not {self.batch}.")
-        require(self.epochs >= 1, f"--epochs is at least 1, not {self.epochs}.")
         require(0 < self.lr < math.inf, f"--lr is a number above 0, not {self.lr}.")
         require(self.placement in ("before", "after"), f"--placement is before or after, not {self.placement!r}.")
         require(

@@ -50,8 +50,7 @@ class Config(_cli.Options):
     def check(self) -> None:
         """Raise `InputError` for options that cannot be used."""
         super().check()
-        require(self.laps >= 1, f"--laps is at least 1, not {self.laps}.")
-        require(self.lap >= 1, f"--lap is at least 1, not {self.lap}.")
+        self.check_at_least(laps=1, lap=1)
         require(bool(self.sizes()), "--networks names no number of networks.")
 
     def sizes(self) -> list[int]:

@@ -82,10 +82,8 @@ class Config(_cli.Options):
     def check(self) -> None:
         """Raise `InputError` for options that cannot be used."""
         super().check()
-        _overfit.at_least("members", self.members, 2)
-        _overfit.at_least("large_seeds", self.large_seeds, 0)
-        for name in ("images", "steps", "large_steps", "batch", "dropout_steps", "masks", "probe"):
-            _overfit.at_least(name, getattr(self, name), 1)
+        self.check_at_least(members=2, large_seeds=0, images=1, steps=1, large_steps=1, batch=1)
+        self.check_at_least(dropout_steps=1, masks=1, probe=1)
         wrong = [ratio for ratio in self.dropped() if not 0 < ratio < 1]
         require(not wrong, f"--ratios lie between 0 and 1, unlike {', '.join(map(str, wrong))}.")
 
@@ -348,7 +346,7 @@ def seed_by_seed(
     cfg: Config, seeds: int, program: Callable[..., dict[str, Array]], data: Mapping[str, Split]
 ) -> tuple[dict[str, np.ndarray], int]:
     """What a program measures for so many seeds, as many at a time as there are devices: `(record, seeds done)`."""
-    everyone = _search.over_seeds(lambda _, key, data: program(cfg, key, data))
+    everyone = sweep.over_seeds(lambda _, key, data: program(cfg, key, data))
     return _search.seed_by_seed(lambda none, keys: everyone(none, keys, data), (), sweep.seeds(seeds))
 
 

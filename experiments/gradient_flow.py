@@ -86,8 +86,7 @@ class Config(_cli.Options):
     def check(self) -> None:
         """Raise `InputError` for options that cannot be used."""
         super().check()
-        for name in ("steps", "batch", "draws", "every"):
-            require(getattr(self, name) >= 1, f"--{name} is at least 1, not {getattr(self, name)}.")
+        self.check_at_least(steps=1, batch=1, draws=1, every=1)
         require(0 < self.lr < math.inf, f"--lr is a positive number, not {self.lr}.")
         depths = self.hidden()
         require(bool(depths), "--depths names no depth.")

@@ -80,11 +80,8 @@ class Config(_cli.Options):
     def check(self) -> None:
         """Raise `InputError` for options that cannot be used."""
         super().check()
-        require(self.trials >= PANELS, f"--trials is at least {PANELS}, not {self.trials}.")
-        require(self.epochs >= 5, f"--epochs is at least 5, not {self.epochs}.")
+        self.check_at_least(trials=PANELS, epochs=5, rounds=1, each=10)
         require(1 <= self.short <= self.epochs, f"--short is 1 to --epochs {self.epochs}, not {self.short}.")
-        require(self.rounds >= 1, f"--rounds is at least 1, not {self.rounds}.")
-        require(self.each >= 10, f"--each is at least 10, not {self.each}.")
         require(
             self.budget <= self.trials,
             f"--rounds × --each is at most --trials {self.trials}, not {self.budget}: random search gets as many.",

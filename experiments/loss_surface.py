@@ -54,7 +54,7 @@ class Config(_cli.Options):
     def check(self) -> None:
         """Raise `InputError` for options that cannot be used."""
         super().check()
-        require(1 <= self.condition < np.inf, f"--condition is at least 1, not {self.condition}.")
+        self.check_at_least(condition=1)
         for name in ("width", "height"):
             value = getattr(self, name)
             require(0 < value < np.inf, f"--{name} is a length above 0, not {value}.")

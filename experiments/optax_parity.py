@@ -83,20 +83,14 @@ class Config(_cli.Options):
     def check(self) -> None:
         """Raise `InputError` for options that cannot be used."""
         super().check()
-        for name in ("steps", "networks", "train_steps", "batch", "laps"):
-            option = name.replace("_", "-")
-            require(getattr(self, name) >= 1, f"--{option} is at least 1, not {getattr(self, name)}.")
+        self.check_at_least(steps=1, networks=1, train_steps=1, batch=1, laps=1)
         self.sizes()
-        specs = self.specs()
-        require(bool(specs), "--rules names no rule.")
-        twice = sorted({spec for spec in specs if specs.count(spec) > 1})
-        require(not twice, f"--rules names {', '.join(twice)} more than once.")
-        for spec in specs:
+        for spec in self.specs():
             interop.twin(spec)
 
     def specs(self) -> list[str]:
         """The rules and dialects to compare."""
-        asked = [part.strip() for part in self.rules.split(",") if part.strip()]
+        asked = _lab.listed("--rules", self.rules, "rule")
         return [spec for spec in optim.rules() if spec in interop.TWINS] if asked == ["all"] else asked
 
     def sizes(self) -> list[int]:
@@ -127,7 +121,7 @@ QUICK = Config(
 
 def run(cfg: Config) -> xr.Dataset:
     """Compare rule after rule; an interrupt keeps the rules that are done."""
-    images = _cli.load_data(cfg)
+    images = _cli.load_data(cfg, fitting="batch")
     specs = cfg.specs()
     many = f"{2 * len(specs) * cfg.networks} networks ({len(specs)} rules and their twins × {cfg.networks} seeds)"
     _cli.headline(cfg, images, f"{many}, {len(specs) * cfg.seeds * len(KINDS):,} streams of gradients")
@@ -280,10 +274,6 @@ def trainer(cfg: Config, images: DataSet) -> Callable[[Rule], np.ndarray]:
     One compiled gradient serves all rules and their twins, so they differ in nothing but the update; compiling every
     training whole would take longer than all of them run.
     """
-    require(
-        cfg.batch <= len(images.x_train),
-        f"--batch is at most the {len(images.x_train):,} training images of {images.name}, not {cfg.batch:,}.",
-    )
     task = tasks.classification(lambda hp: models.multilayer(HIDDEN, 10), cfg.batch)
     data = {"train": _lab.splits(images)["train"]}
     k_init, k_batch = jax.vmap(jax.random.split, out_axes=1)(sweep.seeds(cfg.networks))

@@ -12,6 +12,7 @@ Takes about a minute for 10 seeds of 2,000 steps on two cores.
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -20,50 +21,29 @@ from matplotlib.figure import Figure
 from experiments import _cli, _lab
 from fnn import interop, models, optim, plotting, sweep, tasks, train
 from fnn.data import DataSet
-from fnn.errors import require
 from fnn.rule import Rule
 from fnn.train import Record
 from fnn.verdicts import Verdict, decide
 
 HIDDEN = (100, 100, 100, 100)
 ROW_EVERY = 100
-LAST = 200
-"""The final loss is the mean over so many last steps: one minibatch's loss is too noisy."""
 
 
 @dataclass(frozen=True)
-class Config(_cli.Options):
+class Config(_lab.Contest):
     """Settings of the comparison; the defaults are the notes'."""
 
     steps: int = 2000
     """Updates per network."""
-    batch: int = 128
-    """Examples per update, drawn with replacement."""
-    optimizers: str = "sgd,momentum,adagrad,adam"
-    """Contenders, with commas between: NAME, or NAME:DIALECT for a form other than --dialect's."""
-    dialect: str = "book"
-    """Whose form of the rules: book (the notes' listings; a rule without one keeps its own) or own (optax's)."""
     twins: bool = False
     """Train each rule's optax twin beside it and report the largest difference."""
 
     def check(self) -> None:
         """Raise `InputError` for options that cannot be used."""
         super().check()
-        require(self.steps >= 1, f"--steps is at least 1, not {self.steps}.")
-        require(self.batch >= 1, f"--batch is at least 1, not {self.batch}.")
-        require(self.dialect in ("book", "own"), f"--dialect is book or own, not {self.dialect!r}.")
-        for spec in self.specs().values():
-            optim.rule(spec)
-            if self.twins:
-                interop.twin(spec)
-
-    def names(self) -> list[str]:
-        """The contenders as they were asked for."""
-        return _lab.listed("--optimizers", self.optimizers, "optimizer")
-
-    def specs(self) -> dict[str, str]:
-        """For each contender the rule and dialect it stands for."""
-        return {name: _lab.in_dialect(name, self.dialect) for name in self.names()}
+        self.check_at_least(steps=1)
+        for spec in self.specs().values() if self.twins else ():
+            interop.twin(spec)
 
 
 QUICK = Config(seeds=2, steps=200, dataset="mnist_5k", quick=True)
@@ -78,11 +58,7 @@ def contenders(cfg: Config) -> dict[str, Rule]:
 
 def run(cfg: Config) -> xr.Dataset:
     """Train all contenders over all seeds in one program; prints the notes' table as it goes."""
-    images = _cli.load_data(cfg)
-    require(
-        cfg.batch <= len(images.x_train),
-        f"--batch is at most the {len(images.x_train):,} training images of {images.name}, not {cfg.batch:,}.",
-    )
+    images = _cli.load_data(cfg, fitting="batch")
     rules = contenders(cfg)
     task = tasks.classification(lambda hp: models.multilayer(HIDDEN, 10), cfg.batch)
     chunks = sweep.stream(
@@ -94,10 +70,10 @@ def run(cfg: Config) -> xr.Dataset:
         chunk=min(ROW_EVERY, cfg.steps),
     )
     _cli.headline(cfg, images, f"{len(rules) * cfg.seeds} networks ({len(rules)} rules × {cfg.seeds} seeds)")
-    print("iteration" + "".join(f"{_lab.title(name):>18}" for name in cfg.names()))
+    print("iteration" + "".join(f"{_lab.title(name):>18}" for name in cfg.specs()))
 
     def row(chunk):
-        losses = (chunk.record[name]["loss"][:, 0].mean() for name in cfg.names())
+        losses = (chunk.record[name]["loss"][:, 0].mean() for name in cfg.specs())
         return f"{chunk.steps.start:9d}" + "".join(f"{loss:18.4f}" for loss in losses)
 
     followed = _lab.follow(chunks, cfg.steps, row)
@@ -108,7 +84,7 @@ def run(cfg: Config) -> xr.Dataset:
 
 def label(cfg: Config, images: DataSet, record: Mapping[str, Record]) -> xr.Dataset:
     """The record of the race as one labelled data set: dims optimizer, seed, step (the notes' iteration, from 0)."""
-    names = cfg.names()
+    names = list(cfg.specs())
 
     def over_steps(quantity, suffix=""):
         """[optimizer, seed, step]"""
@@ -158,29 +134,18 @@ def figures(ds: xr.Dataset) -> dict[str, Figure]:
 
 def figure_06(ds: xr.Dataset) -> Figure:
     """The notes' figure: smoothed loss, linear from 0 to 1, a marker every 100 iterations."""
-    fig = plotting.figure()
-    ax = plotting.axes(fig, "Training loss of each update rule (notes, figure 06)", "iterations", "loss (nats)")
-    for name in ds.optimizer.values:
-        loss = plotting.smooth(ds.loss.sel(optimizer=name).values)
-        plotting.curve(ax, ds.step.values, loss, _lab.title(name), look(ds, name), markers=100)
-    ax.set(ylim=(0, 1), xlim=(0, ds.sizes["step"]))
-    plotting.legend(fig)
-    plotting.caption(fig, f"{about(ds)}; mean with its 95 % interval, smoothed over 11 iterations")
-    return fig
+    title = "Training loss of each update rule (notes, figure 06)"
+    return losses(ds, title, markers=100, ylim=(0, 1))
 
 
 def log_losses(ds: xr.Dataset) -> Figure:
     """The same losses on a log axis, smoothed more, where the late differences show."""
-    fig = plotting.figure()
-    ax = plotting.axes(fig, "Training loss of each update rule, log scale", "iterations", "loss (nats)")
-    window = 31
-    for name in ds.optimizer.values:
-        loss = plotting.smooth(ds.loss.sel(optimizer=name).values, window)
-        plotting.curve(ax, ds.step.values, loss, _lab.title(name), look(ds, name))
-    ax.set(yscale="log", xlim=(0, ds.sizes["step"]))
-    plotting.legend(fig)
-    plotting.caption(fig, f"{about(ds)}; mean with its 95 % interval, smoothed over {window} iterations")
-    return fig
+    return losses(ds, "Training loss of each update rule, log scale", window=31, yscale="log")
+
+
+def losses(ds: xr.Dataset, title: str, **style: Any) -> Figure:
+    """The training losses of all rules."""
+    return _lab.loss_figure(ds.loss, title, _lab.title, lambda name: look(ds, name), about(ds), **style)
 
 
 def accuracies(ds: xr.Dataset) -> Figure:
@@ -236,22 +201,14 @@ def twin_differences(ds: xr.Dataset) -> Figure:
 
 def summary(ds: xr.Dataset) -> str:
     """The final numbers, a line a contender."""
-    last = min(LAST, ds.sizes["step"])
-    lines = [f"{'':>12}{f'loss, last {last}':>18}{'train accuracy':>18}{'test accuracy':>18}{'diverged':>12}"]
-    for name in ds.optimizer.values:
-        one = ds.sel(optimizer=name)
-        numbers = float(one.loss[:, -last:].mean()), float(one.train_accuracy.mean()), float(one.test_accuracy.mean())
-        lines.append(
-            f"{_lab.title(name):>12}{numbers[0]:18.4f}{numbers[1]:18.2%}{numbers[2]:18.2%}"
-            f"{int((one.diverged_at >= 0).sum()):>9} of {one.sizes['seed']}"
-        )
+    lines = _lab.final_numbers(ds, "optimizer", _lab.title)
     if "twin_loss" in ds:
         gap = abs(ds.loss - ds.twin_loss)
         for name in ds.optimizer.values:
             one = gap.sel(optimizer=name)
             lines.append(
                 f"{_lab.title(name)} and its optax twin differ by at most {float(one.max()):.1e} nats at any step "
-                f"({float(one[:, :LAST].max()):.1e} in the first {min(LAST, one.sizes['step'])})."
+                f"({float(one[:, : _lab.LAST].max()):.1e} in the first {min(_lab.LAST, one.sizes['step'])})."
             )
     return "\n".join(lines)
 

@@ -33,17 +33,11 @@ SMOOTH = 31
 
 
 @dataclass(frozen=True)
-class Config(_cli.Options):
+class Config(_lab.Contest):
     """Settings of the comparison; the network and the minibatches are the notes'."""
 
     steps: int = 500
     """Updates per network."""
-    batch: int = 128
-    """Examples per update, drawn with replacement."""
-    optimizers: str = "sgd,momentum,adagrad,adam"
-    """Contenders, with commas between: NAME, or NAME:DIALECT for a form other than --dialect's."""
-    dialect: str = "book"
-    """Whose form of the rules: book (the notes' listings; a rule without one keeps its own) or own (optax's)."""
     rates: int = 7
     """Learning rates per rule, half a decade apart, from a tenth of the default upwards."""
     extensions: int = 2
@@ -52,17 +46,10 @@ class Config(_cli.Options):
     def check(self) -> None:
         """Raise `InputError` for options that cannot be used."""
         super().check()
-        for name, least in (("steps", 1), ("batch", 1), ("rates", 2), ("extensions", 0)):
-            require(getattr(self, name) >= least, f"--{name} is at least {least}, not {getattr(self, name)}.")
-        require(self.dialect in ("book", "own"), f"--dialect is book or own, not {self.dialect!r}.")
+        self.check_at_least(steps=1, rates=2, extensions=0)
         for name, spec in self.specs().items():
             has_rate = hasattr(optim.rule(spec).hyper, "lr")
             require(has_rate, f"--optimizers takes rules with a learning rate, which {name} has not.")
-
-    def specs(self) -> dict[str, str]:
-        """For each contender the rule and dialect it stands for."""
-        names = _lab.listed("--optimizers", self.optimizers, "optimizer")
-        return {name: _lab.in_dialect(name, self.dialect) for name in names}
 
 
 QUICK = Config(seeds=2, steps=60, rates=3, extensions=0, dataset="mnist_5k", quick=True)
@@ -217,15 +204,13 @@ def figures(ds: xr.Dataset) -> dict[str, Figure]:
 
 def losses(ds: xr.Dataset) -> Figure:
     """Training losses, every contender at its best learning rate."""
-    fig = plotting.figure()
-    ax = plotting.axes(fig, "Training loss at each rule's best learning rate", "iterations", "loss (nats)")
-    for name in ds.optimizer.values:
-        loss = plotting.smooth(at_best(ds, name).loss.values, SMOOTH)
-        plotting.curve(ax, ds.step.values, loss, called(ds, name), _lab.look(name, list(ds.optimizer.values)))
-    ax.set(yscale="log", xlim=(0, ds.sizes["step"]))
-    plotting.legend(fig, 2)
-    plotting.caption(fig, f"{about(ds)}; mean with its 95 % interval, smoothed over {SMOOTH} iterations")
-    return fig
+    names = list(ds.optimizer.values)
+    rates = xr.DataArray([chosen(ds, name) for name in names], {"optimizer": names}, "optimizer")
+    best = ds.loss.sel(optimizer=rates.optimizer).isel(rate=rates)
+    called_so = lambda name: called(ds, name)
+    look = lambda name: _lab.look(name, names)
+    title = "Training loss at each rule's best learning rate"
+    return _lab.loss_figure(best, title, called_so, look, about(ds), window=SMOOTH, columns=2, yscale="log")
 
 
 def sensitivity(ds: xr.Dataset) -> Figure:

@@ -67,8 +67,7 @@ class Config(_overfit.Config):
     def check(self) -> None:
         """Raise `InputError` for options that cannot be used."""
         super().check()
-        for option in ("long_epochs", "long_seeds", "inverted_seeds"):
-            _overfit.at_least(option, getattr(self, option), 1)
+        self.check_at_least(long_epochs=1, long_seeds=1, inverted_seeds=1)
         require(0 < self.ratio < 1, f"--ratio is above 0 and below 1, not {self.ratio}.")
         for option in ("ratios", "long_ratios"):
             wrong = [ratio for ratio in getattr(self, option) if not 0 <= ratio < 1]
@@ -122,7 +121,7 @@ def look(moment: Moment) -> dict[str, Any]:
 
 def run(cfg: Config) -> xr.Dataset:
     """Train at every ratio, then a few seeds much longer, then some by the inverted form."""
-    images = _overfit.load(cfg)
+    images = _cli.load_data(cfg, fitting="images")
     n, longer = (2 + len(cfg.others())) * cfg.seeds, len({0.0, *cfg.long_ratios}) * cfg.few(cfg.long_seeds)
     other = cfg.few(cfg.inverted_seeds)
     _cli.headline(cfg, images, f"{n} networks, {longer} trained longer and {other} by inverted dropout")

@@ -70,11 +70,10 @@ class Config(_overfit.Config):
     def check(self) -> None:
         """Raise `InputError` for options that cannot be used."""
         super().check()
-        for option in ("form_seeds", "form_epochs"):
-            _overfit.at_least(option, getattr(self, option), 1)
+        self.check_at_least(form_seeds=1, form_epochs=1)
         for option in ("decays", "form_decays"):
             for value in getattr(self, option):
-                _overfit.at_least(option, value, 0)
+                _cli.at_least(option, value, 0)
         require(0 < self.decay < np.inf, f"--decay is above 0, not {self.decay}.")
         require(bool(self.others()), "--decays names no λ besides 0 and --decay.")
         require(max(self.form_decays, default=0.0) > 0, "--form-decays names no λ above 0.")
@@ -166,7 +165,7 @@ def look_at_blanks(moment: Moment) -> dict[str, Any]:
 
 def run(cfg: Config) -> xr.Dataset:
     """Train without decay and with every λ, then L2 beside decoupled decay under SGD and Adam."""
-    images = _overfit.load(cfg)
+    images = _cli.load_data(cfg, fitting="images")
     n = (2 + len(cfg.others())) * cfg.seeds
     m = len(RULES) * len(KINDS) * len({*cfg.form_decays}) * cfg.few(cfg.form_seeds)
     _cli.headline(cfg, images, f"{n} networks for the curves and {m} for L2 beside decoupled decay")

@@ -67,10 +67,7 @@ class Config(_cli.Options):
     def check(self) -> None:
         """Raise `InputError` for options that cannot be used."""
         super().check()
-        for name in ("lr_points", "l2_points", "mu_points"):
-            n = getattr(self, name)
-            require(n >= 2, f"--{name.replace('_', '-')} is at least 2, not {n}.")
-        require(self.epochs >= 1, f"--epochs is at least 1, not {self.epochs}.")
+        self.check_at_least(lr_points=2, l2_points=2, mu_points=2, epochs=1)
 
 
 QUICK = Config(seeds=2, lr_points=6, l2_points=2, mu_points=2, epochs=10, dataset="mnist_5k", quick=True)

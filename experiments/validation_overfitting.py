@@ -70,8 +70,7 @@ class Config(_cli.Options):
     def check(self) -> None:
         """Raise `InputError` for options that cannot be used."""
         super().check()
-        for name, least in (("trials", 2), ("equals", 2), ("epochs", 1), ("test", 2)):
-            _overfit.at_least(name, getattr(self, name), least)
+        self.check_at_least(trials=2, equals=2, epochs=1, test=2)
         require(self.test % 2 == 0, f"--test is an even number, not {self.test}.")
         require("lr" in optim.rule(self.optimizer).hyper._fields, f"--optimizer {self.optimizer} has no lr to search.")
         self.validation_sizes()
@@ -205,7 +204,7 @@ def run(cfg: Config) -> xr.Dataset:
     k_settings, k_trials = jax.vmap(jax.random.split, out_axes=1)(sweep.seeds(cfg.seeds))
     equals = jax.tree.map(lambda value: jnp.full((cfg.seeds, cfg.equals), value), EQUAL)
     settings = jax.tree.map(lambda *pools: jnp.concatenate(pools, 1), _search.samples(k_settings, cfg.trials), equals)
-    everyone = _search.over_seeds(program(cfg))
+    everyone = sweep.over_seeds(program(cfg))
     record, done = _search.seed_by_seed(lambda mine, keys: everyone(mine, keys, everything), settings, k_trials)
     ds = label(cfg, settings, record).assign_attrs(_lab.origin(images), complete=int(done == cfg.seeds))
     print(summary(ds))

@@ -97,8 +97,7 @@ class Config(_cli.Options):
         """Raise `InputError` for options that cannot be used."""
         super().check()
         require(2 <= self.layers <= 10, f"--layers is 2 to 10, not {self.layers}.")
-        require(self.width >= 2, f"--width is at least 2, not {self.width}.")
-        require(self.examples >= 2, f"--examples is at least 2, not {self.examples}.")
+        self.check_at_least(width=2, examples=2)
 
 
 QUICK = Config(seeds=10, dataset="mnist_5k", quick=True)

@@ -16,7 +16,7 @@ import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,8 +35,6 @@ from fnn.verdicts import Verdict, decide
 HIDDEN = (100, 100, 100, 100)
 CLASSES = 10
 ROW_EVERY = 100
-LAST = 200
-"""The final loss is the mean over so many last steps: one minibatch's loss is too noisy."""
 PROGRESS = 0.1
 """Learning "makes almost no progress" where it takes less than this share off the loss of guessing, ln 10."""
 POINTS = 1.0
@@ -79,8 +77,7 @@ class Config(_cli.Options):
     def check(self) -> None:
         """Raise `InputError` for options that cannot be used."""
         super().check()
-        require(self.steps >= 1, f"--steps is at least 1, not {self.steps}.")
-        require(self.batch >= 1, f"--batch is at least 1, not {self.batch}.")
+        self.check_at_least(steps=1, batch=1)
         require(0 < self.lr < math.inf, f"--lr is a number above 0, not {self.lr}.")
         for name in self.names():
             known = name in INITS or _positive(name)
@@ -125,11 +122,7 @@ def contenders(cfg: Config) -> tuple[dict[str, Scaled], dict[str, Initializer]]:
 
 def run(cfg: Config) -> xr.Dataset:
     """Train from all initial weights over all seeds in one program; prints the losses as it goes."""
-    images = _cli.load_data(cfg)
-    require(
-        cfg.batch <= len(images.x_train),
-        f"--batch is at most the {len(images.x_train):,} training images of {images.name}, not {cfg.batch:,}.",
-    )
+    images = _cli.load_data(cfg, fitting="batch")
     sgd, names = optim.rule("sgd"), cfg.names()
     scaled, others = contenders(cfg)
 
@@ -212,32 +205,22 @@ def figures(ds: xr.Dataset) -> Mapping[str, Figure]:
 
 def figure_11(ds: xr.Dataset) -> Figure:
     """The notes' figure: smoothed loss, linear from 0 to 2.5, a marker every 100 iterations."""
-    fig = plotting.figure()
-    ax = plotting.axes(fig, "Training loss from each initial weights (notes, figure 11)", "iterations", "loss (nats)")
-    for name in ds.init.values:
-        loss = plotting.smooth(ds.loss.sel(init=name).values)
-        plotting.curve(ax, ds.step.values, loss, title(name), look(ds, name), markers=100)
-    ax.set(ylim=(0, 2.5), xlim=(0, ds.sizes["step"]))
-    plotting.legend(fig)
-    plotting.caption(fig, f"{about(ds)}; mean with its 95 % interval, smoothed over 11 iterations")
-    return fig
+    heading = "Training loss from each initial weights (notes, figure 11)"
+    return losses(ds, heading, markers=100, ylim=(0, 2.5))
 
 
 def log_losses(ds: xr.Dataset) -> Figure:
     """The same losses on a log axis, smoothed more, beside the loss of guessing."""
-    fig = plotting.figure()
-    ax = plotting.axes(fig, "Training loss from each initial weights, log scale", "iterations", "loss (nats)")
-    window = 31
-    for name in ds.init.values:
-        loss = plotting.smooth(ds.loss.sel(init=name).values, window)
-        plotting.curve(ax, ds.step.values, loss, title(name), look(ds, name))
-    ax.axhline(math.log(CLASSES), color="black", linestyle=":", linewidth=1.3, zorder=3, label="guessing, ln 10")
-    ax.set(yscale="log", xlim=(0, ds.sizes["step"]))
-    ax.yaxis.set_major_formatter("{x:g}")
-    ax.yaxis.set_minor_formatter("{x:g}")
-    plotting.legend(fig)
-    plotting.caption(fig, f"{about(ds)}; mean with its 95 % interval, smoothed over {window} iterations")
+    guide = math.log(CLASSES), "guessing, ln 10"
+    fig = losses(ds, "Training loss from each initial weights, log scale", window=31, guide=guide, yscale="log")
+    fig.axes[0].yaxis.set_major_formatter("{x:g}")
+    fig.axes[0].yaxis.set_minor_formatter("{x:g}")
     return fig
+
+
+def losses(ds: xr.Dataset, heading: str, **style: Any) -> Figure:
+    """The training losses from all initial weights."""
+    return _lab.loss_figure(ds.loss, heading, title, lambda name: look(ds, name), about(ds), **style)
 
 
 def differences(ds: xr.Dataset) -> Figure:
@@ -289,16 +272,7 @@ def accuracies(ds: xr.Dataset) -> Figure:
 
 def summary(ds: xr.Dataset) -> str:
     """The final numbers, a line a contender."""
-    last = min(LAST, ds.sizes["step"])
-    lines = [f"{'':>12}{f'loss, last {last}':>18}{'train accuracy':>18}{'test accuracy':>18}{'diverged':>12}"]
-    for name in ds.init.values:
-        one = ds.sel(init=name)
-        numbers = float(one.loss[:, -last:].mean()), float(one.train_accuracy.mean()), float(one.test_accuracy.mean())
-        lines.append(
-            f"{title(name):>12}{numbers[0]:18.4f}{numbers[1]:18.2%}{numbers[2]:18.2%}"
-            f"{int((one.diverged_at >= 0).sum()):>9} of {one.sizes['seed']}"
-        )
-    return "\n".join(lines)
+    return "\n".join(_lab.final_numbers(ds, "init", title))
 
 
 def verdicts(ds: xr.Dataset) -> list[Verdict]:
@@ -343,7 +317,7 @@ def ahead(ds: xr.Dataset, better: str, worse: str) -> list[Verdict]:
 
 def standstill(ds: xr.Dataset, name: str) -> list[Verdict]:
     """Does `name` make almost no progress, in the loss and in the test accuracy?"""
-    last, start = min(LAST, ds.sizes["step"]), math.log(CLASSES)
+    last, start = min(_lab.LAST, ds.sizes["step"]), math.log(CLASSES)
     final = ds.loss.sel(init=name)[:, -last:].mean("step", skipna=False).values
     found = [
         decide(

@@ -87,8 +87,7 @@ class Config(_cli.Options):
     def check(self) -> None:
         """Raise `InputError` for options that cannot be used."""
         super().check()
-        require(self.steps >= 1, f"--steps is at least 1, not {self.steps}.")
-        require(self.batch >= 1, f"--batch is at least 1, not {self.batch}.")
+        self.check_at_least(steps=1, batch=1)
         require(self.width >= 2, f"--width is at least 2 (one unit has no other to differ from), not {self.width}.")
         require(0 < self.lr < math.inf, f"--lr is a number above 0, not {self.lr}.")
         require(math.isfinite(self.base), f"--base is a finite number, not {self.base}.")
@@ -288,11 +287,7 @@ def contenders(cfg: Config, data: Mapping[str, tasks.Split]) -> tuple[dict[str, 
 
 def run(cfg: Config) -> xr.Dataset:
     """Train from all starts, with both activations, over all seeds in one program."""
-    images = _cli.load_data(cfg)
-    require(
-        cfg.batch <= len(images.x_train),
-        f"--batch is at most the {len(images.x_train):,} training images of {images.name}, not {cfg.batch:,}.",
-    )
+    images = _cli.load_data(cfg, fitting="batch")
     data = _lab.splits(images)
     runs, hps = contenders(cfg, data)
     settings = sum(len(hp.task.constant) for hp in hps.values())

@@ -4,6 +4,7 @@ What depends on the seed alone (initial weights, minibatches, masks) is computed
 hyperparameters and all rules. So every comparison is *paired*: same start, same batches for each contender.
 """
 
+import functools
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from jax.sharding import PartitionSpec as P
 
 from fnn.errors import require
 from fnn.train import Record, Run, advance
-from fnn.types import Hyper, Keys
+from fnn.types import Hyper, Key, Keys
 
 
 def grid(hyper: Hyper, **axes: Sequence[float]) -> Hyper:
@@ -54,6 +55,48 @@ def over_hypers(run: Run) -> Run:
         jax.vmap(run.start, (0, None, None)),
         jax.vmap(run.step, (0, None, None, 0, None)),
     )
+
+
+def over_seeds(f: Callable[[Any, Key, Any], Any]) -> Callable[[Any, Keys, Any], Any]:
+    """`f(mine, key, shared)` for every seed, spread over the devices; a device does one seed at a time on CPU.
+
+    It gives a function of the same arguments, with a leading axis S on `mine` and the keys, and on every result, a
+    NumPy array.
+    """
+
+    @functools.cache
+    def program(n):
+        devices = jax.local_devices()
+        mesh, padded = _mesh(n, devices)
+        each = _each_seed(lambda one, shared: f(one[0], one[1], shared), mesh, _at_once(devices, n))
+        return jax.jit(each), padded
+
+    def everywhere(mine, keys, shared):
+        each, padded = program(len(keys))
+        found = each(jax.tree.map(lambda a: a[padded], (mine, keys)), shared)
+        return jax.tree.map(lambda a: np.asarray(a)[: len(keys)], found)
+
+    return everywhere
+
+
+def _at_once(devices, n):
+    """How many of n seeds a device steps together: see `stream`."""
+    return 1 if devices[0].platform == "cpu" else n
+
+
+def _mesh(n, devices):
+    """A mesh for n seeds, and their numbers with some repeated, so that they divide evenly over it."""
+    d = min(n, len(devices))
+    return jax.make_mesh((d,), ("seed",), (AxisType.Auto,), devices=devices[:d]), np.arange(-(-n // d) * d) % n
+
+
+def _each_seed(f, mesh, at_once):
+    """`f(mine, shared)` for every seed of the mesh: `mine` has an axis of seeds in front, `shared` is everywhere."""
+
+    def share(mine, shared):
+        return jax.lax.map(lambda one: f(one, shared), mine, batch_size=None if at_once == 1 else at_once)
+
+    return jax.shard_map(share, mesh=mesh, in_specs=(P("seed"), P()), out_specs=P("seed"), check_vma=False)
 
 
 class Chunk(NamedTuple):
@@ -98,7 +141,7 @@ def stream(
     require(chunk >= 1, f"A chunk needs at least 1 step, not {chunk}.")
     require(at_once is None or at_once >= 1, f"A device steps at least 1 seed at once, not {at_once}.")
     devices = jax.local_devices() if devices is None else list(devices)
-    at_once = at_once or (1 if devices[0].platform == "cpu" else len(keys))
+    at_once = at_once or _at_once(devices, len(keys))
     hands = min(len(runs), max(1, len(devices) // len(keys)))
     dealt = [{name: runs[name] for name in list(runs)[hand::hands]} for hand in range(hands)]
     lanes = [
@@ -121,32 +164,29 @@ def _ranges(steps, chunk):
 
 def _lane(runs, hps, keys, data, chunks, at_once, devices):
     """Some of the runs on some of the devices: after each chunk (state, record, compile seconds), not waited for."""
-    n, d = len(keys), min(len(keys), len(devices))
-    mesh = jax.make_mesh((d,), ("seed",), (AxisType.Auto,), devices=devices[:d])
+    mesh, padded = _mesh(len(keys), devices)
     one_a_seed, everywhere = NamedSharding(mesh, P("seed")), NamedSharding(mesh, P())
-    keys = jax.device_put(keys[jnp.arange(-(-n // d) * d) % n], one_a_seed)
+    keys = jax.device_put(keys[padded], one_a_seed)
     hps, data = jax.device_put(({name: jax.tree.map(jnp.asarray, hps[name]) for name in runs}, data), everywhere)
 
-    def start(key, state, hps, data, numbers):
+    def start(mine, shared):
+        (key, _), (hps, data, _) = mine, shared
         return {name: run.start(hps[name], key, data) for name, run in runs.items()}
 
-    def go_on(key, state, hps, data, numbers):
+    def go_on(mine, shared):
+        (key, state), (hps, data, numbers) = mine, shared
         # One loop a run rather than one for all: see `at_once` in `stream`.
         done = {name: advance(run, hps[name], key, data, state[name], numbers) for name, run in runs.items()}
         return {name: s for name, (s, _) in done.items()}, {name: r for name, (_, r) in done.items()}
 
     def program(f):
-        def share(keys, state, *everything):
-            each = lambda mine: f(*mine, *everything)
-            return jax.lax.map(each, (keys, state), batch_size=None if at_once == 1 else at_once)
+        each = _each_seed(f, mesh, at_once)
+        return jax.jit(lambda keys, state, shared: each((keys, state), shared), donate_argnums=1)
 
-        specs = (P("seed"), P("seed"), P(), P(), P())
-        spread = jax.shard_map(share, mesh=mesh, in_specs=specs, out_specs=P("seed"), check_vma=False)
-        return jax.jit(spread, donate_argnums=1)
-
-    state, compiled = program(start)(keys, (), hps, data, ()), {}
+    state, compiled = program(start)(keys, (), (hps, data, ())), {}
     for numbers in chunks:
-        arguments = (keys, state, hps, data, jax.device_put(np.arange(numbers.start, numbers.stop), everywhere))
+        steps = jax.device_put(np.arange(numbers.start, numbers.stop), everywhere)
+        arguments = (keys, state, (hps, data, steps))
         began = time.perf_counter()
         if len(numbers) not in compiled:
             compiled[len(numbers)] = program(go_on).lower(*arguments).compile()

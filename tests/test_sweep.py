@@ -195,3 +195,16 @@ def test_the_number_of_devices_does_not_show(tmp_path):
     assert found[0].shape == (len(RULES), 3, STEPS)
     for other in found[1:]:
         np.testing.assert_allclose(other, found[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("n", [1, 3, 4])
+def test_any_function_over_seeds_is_that_function_seed_by_seed(n):
+    def f(mine, key, shared):
+        return {"drawn": mine + jax.random.normal(key, (2,)), "shared": 2 * shared}
+
+    mine, keys, shared = jnp.arange(float(n)), sweep.seeds(n), jnp.arange(3.0)
+    found = sweep.over_seeds(f)(mine, keys, shared)
+    one_by_one = [f(mine[i], keys[i], shared) for i in range(n)]
+    assert isinstance(found["drawn"], np.ndarray)
+    np.testing.assert_allclose(found["drawn"], [one["drawn"] for one in one_by_one], rtol=1e-6)
+    np.testing.assert_array_equal(found["shared"], [one["shared"] for one in one_by_one])

@@ -16,6 +16,8 @@ from fnn.layers import Affine
 from fnn.tasks import Split
 from fnn.train import Moment
 
+pytestmark = pytest.mark.usefixtures("small")
+
 TINY = Config(
     seeds=3,
     images=60,
@@ -28,14 +30,6 @@ TINY = Config(
     inverted_seeds=9,
     dataset="mnist_5k",
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small():
-    """Two hidden layers of 20 compile sooner than six of 100."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_overfit, "HIDDEN", (20, 20))
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,8 @@ from fnn.rule import apply_updates
 from fnn.tasks import Split
 from fnn.train import Moment
 
+pytestmark = pytest.mark.usefixtures("small")
+
 TINY = Config(
     seeds=3,
     images=60,
@@ -27,14 +29,6 @@ TINY = Config(
     form_decays=(0.0, 0.1, 1.0),
     dataset="mnist_5k",
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small():
-    """Two hidden layers of 20 compile sooner than six of 100."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_overfit, "HIDDEN", (20, 20))
-        yield
 
 
 @pytest.fixture(scope="module")
