@@ -179,12 +179,17 @@ from fnn import train
 hps = {{n: train.Hyper(r.hyper) for n, r in t.RULES.items()}}
 record = t.collect(t.race(t.RULES), hps, t.data.__wrapped__(), seeds=3)
 assert len(jax.local_devices()) == {devices}
+for n in (1, 3, 4):
+    t.test_any_function_over_seeds_is_that_function_seed_by_seed(n)
 np.save({out!r}, np.stack([record[n]["loss"] for n in t.RULES]))
 """
 
 
 def test_the_number_of_devices_does_not_show(tmp_path):
-    """3 seeds on 1, 2, 4 and 7 devices: uneven shares are padded, and on 7 the rules are dealt out as well."""
+    """3 seeds on 1, 2, 4 and 7 devices: uneven shares are padded, and on 7 the rules are dealt out as well.
+
+    Any function over seeds is held to itself on as many.
+    """
     found = []
     for devices in (1, 2, 4, 7):
         out = str(tmp_path / f"{devices}.npy")
