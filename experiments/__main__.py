@@ -79,7 +79,7 @@ def run_all(options: _all.Options) -> int:
     if outcomes & {"made", "unchanged"}:
         _findings.save(options.out, _findings.gather(options.out, list(questions())))
         print(f"All verdicts: python -m experiments verdicts --out {options.out}")
-    if "interrupted" in outcomes:
+    if outcomes & {"interrupted", "not reached"}:  # the experiment under way may still have come to its end
         print("Interrupted: what is finished is kept, and the same command goes on with the rest.")
         return 130
     return 1 if "failed" in outcomes else 0

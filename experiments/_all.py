@@ -104,9 +104,7 @@ def run(names: Sequence[str], options: Options) -> list[Entry]:
             for one in running:
                 one.process.wait()  # it saves what it has done
                 settle(_ended(one, interrupted=True))
-            for name in waiting:
-                entries[name] = Entry(name, "not reached")
-    return [entries[name] for name in names]
+    return [entries.get(name, Entry(name, "not reached")) for name in names]
 
 
 def unchanged(name: str, arguments: Sequence[str]) -> bool:

@@ -107,6 +107,14 @@ def test_an_interrupt_names_what_is_left(tmp_path):
     assert f"{len(command.questions()) - 1} not reached" in out
 
 
+def test_an_interrupt_is_one_even_where_the_running_experiment_still_ends_well(tmp_path, monkeypatch, capsys):
+    """It may be saving its last file when it is told: then it is made, and what comes after it is not reached."""
+    entries = [_all.Entry(CHEAP, "made", 3.0), _all.Entry("batch_norm_test", "not reached")]
+    monkeypatch.setattr(_all, "run", lambda names, options: entries)
+    assert command.run_all(_all.Options(out=tmp_path)) == 130
+    assert "goes on with the rest" in capsys.readouterr().out
+
+
 def test_the_list_gives_question_and_time_in_the_notes_order(capsys):
     assert command.show_list() == 0
     told = capsys.readouterr().out
