@@ -579,6 +579,9 @@ def times(ds: xr.Dataset) -> Figure:
         ax.axvline(1, color="0.4", linestyle="--", linewidth=1)
         ax.set_xscale("log", base=2)
         ax.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
+        # Ticks stand at powers of 2: with one on either side of 1 the scale can be read.
+        low, high = ax.get_xlim()
+        ax.set_xlim(min(low, 0.48), max(high, 2.1))
     plotting.legend(fig, 4, "What a hand-written update costs beside optax's")
     plotting.caption(
         fig,
