@@ -85,8 +85,9 @@ def save_findings(
     answers: Sequence[Any],
     figures: Mapping[str, Any],
     tables: Mapping[str, Any],
+    pages: Mapping[str, str],
 ) -> list[Path]:
-    """Write what was made of the data, each table as NAME.json, the verdicts last; gives the paths."""
+    """Write what was made of the data, tables as NAME.json, pages as NAME.md, the verdicts last; gives the paths."""
     written = []
     for name, figure in figures.items():
         for suffix in (".png", ".svg"):
@@ -94,6 +95,10 @@ def save_findings(
             with atomic(written[-1]) as path:
                 figure.savefig(path, dpi=160)
     written += [save_json(folder / f"{name}.json", rows) for name, rows in tables.items()]
+    for name, page in pages.items():
+        written.append(folder / f"{name}.md")
+        with atomic(written[-1]) as path:
+            path.write_text(page, encoding="utf-8")
     written += [save_json(folder / "answers.json", [dataclasses.asdict(a) for a in answers])] if answers else []
     return [*written, save_json(folder / "verdicts.json", [dataclasses.asdict(v) for v in verdicts])]
 

@@ -7,7 +7,29 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fnn.types import Hyper, Params
+from fnn.checks import check_gradients, check_hyper, check_params
+from fnn.errors import require
+from fnn.trees import widen
+from fnn.types import Hyper, Key, Params, Scalar
+
+
+class Extra(NamedTuple):
+    """What some rules ask for beyond the gradient; training gives all of it.
+
+    value: the loss at the parameters.
+    at: `params -> loss` on the same minibatch, for rules that look around.
+    each: `() -> gradients`, one for each example of the minibatch, which is their leading axis.
+    key: for the noise of this update.
+    """
+
+    value: Scalar | None = None
+    at: Callable[[Params], Scalar] | None = None
+    each: Callable[[], Params] | None = None
+    key: Key | None = None
+
+
+NOTHING = Extra()
+"""What a caller who only has gradients gives."""
 
 
 class Rule(NamedTuple):
@@ -15,56 +37,114 @@ class Rule(NamedTuple):
 
     hyper: its default hyperparameters, a `NamedTuple` of numbers; pass your own, they are traced.
     init: `(hp, params) -> state`.
-    update: `(hp, grads, state, params) -> (updates, state)`; updates are *added* to the parameters.
+    update: `(hp, grads, state, params, extra) -> (updates, state)`; updates are *added* to the parameters. Most rules
+        do without `extra`, and then so may their callers.
+    result: `(hp, params, state) -> params`, the parameters to be used, where those trained are others (an average).
     """
 
     hyper: Hyper
     init: Callable[[Hyper, Params], Any]
-    update: Callable[[Hyper, Params, Any, Params], tuple[Params, Any]]
+    update: Callable[..., tuple[Params, Any]]
+    result: Callable[[Hyper, Params, Any], Params] = lambda hp, params, state: params
 
 
-class Leafwise(NamedTuple):
-    """State of a lifted rule: the number of updates done, and one array's state at each leaf."""
+class Lifted(NamedTuple):
+    """State of a lifted rule: the number of updates done, and its own state: of every array, or of the whole tree."""
 
     t: Array
-    leaves: Any
-
-
-def widen(tree: Params) -> Params:
-    """Every array in at least float32: bfloat16 moments would forget small gradients."""
-    return jax.tree.map(lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32)), tree)
+    own: Any
 
 
 def leafwise(
     hyper: Hyper,
     init: Callable[[Hyper, Array], Any],
     update: Callable[[Hyper, Array, Array, Any, Array], tuple[Array, Any]],
+    result: Callable[[Hyper, Array, Any], Array] = lambda hp, w, s: w,
 ) -> Rule:
     """Lift a rule for one array to any pytree of arrays, in at least float32.
 
     init: `(hp, w) -> s`. update: `(hp, t, g, s, w) -> (Δw, s)` with t = 1, 2, … the number of this update.
-    Hyperparameters are brought to each array's own precision, so float64 ones do not widen a float32 state.
+    result: `(hp, w, s) -> w`, as a rule's. Hyperparameters are brought to each array's own precision, so float64 ones
+    do not widen a float32 state.
     """
 
-    def like(hp, w):
-        return jax.tree.map(lambda h: jnp.asarray(h, w.dtype), hp)
-
     def init_tree(hp, params):
-        params = widen(params)
-        return Leafwise(jnp.zeros((), jnp.int32), jax.tree.map(lambda w: init(like(hp, w), w), params))
+        return jax.tree.map(lambda w: init(_like(hp, w.dtype), w), params)
 
-    def update_tree(hp, grads, state, params):
-        t = state.t + 1
-        ws, tree = jax.tree.flatten(widen(params))
-        gs = tree.flatten_up_to(grads)
+    def update_tree(hp, t, grads, state, params, extra):
+        ws, tree = jax.tree.flatten(params)
         steps = [
-            update(like(hp, w), t, g.astype(w.dtype), s, w)
-            for g, s, w in zip(gs, tree.flatten_up_to(state.leaves), ws, strict=True)
+            update(_like(hp, w.dtype), t, g, s, w)
+            for g, s, w in zip(tree.flatten_up_to(grads), tree.flatten_up_to(state), ws, strict=True)
         ]
         updates, leaves = zip(*steps, strict=True) if steps else ((), ())
-        return tree.unflatten(updates), Leafwise(t, tree.unflatten(leaves))
+        return tree.unflatten(updates), tree.unflatten(leaves)
 
-    return Rule(hyper, init_tree, update_tree)
+    def result_tree(hp, params, state):
+        ws, tree = jax.tree.flatten(params)
+        found = [result(_like(hp, w.dtype), w, s) for w, s in zip(ws, tree.flatten_up_to(state), strict=True)]
+        return tree.unflatten(found)
+
+    return _lift(hyper, init_tree, update_tree, result_tree)
+
+
+def treewise(
+    hyper: Hyper,
+    init: Callable[[Hyper, Params], Any],
+    update: Callable[[Hyper, Array, Params, Any, Params, Extra], tuple[Params, Any]],
+    result: Callable[[Hyper, Params, Any], Params] = lambda hp, w, s: w,
+) -> Rule:
+    """A rule that must see the whole tree, in at least float32.
+
+    init: `(hp, w) -> s`. update: `(hp, t, g, s, w, extra) -> (Δw, s)`, where g, w and Δw are trees of arrays and
+    t = 1, 2, … is the number of this update. Hyperparameters and the loss come in the tree's widest precision.
+    """
+
+    def wide(params):
+        return jnp.result_type(jnp.float32, *jax.tree.leaves(params))
+
+    def asking(hp, t, g, s, w, extra):
+        value = None if extra.value is None else jnp.asarray(extra.value, wide(w))
+        return update(_like(hp, wide(w)), t, g, s, w, extra._replace(value=value))
+
+    return _lift(
+        hyper,
+        lambda hp, w: init(_like(hp, wide(w)), w),
+        asking,
+        lambda hp, w, s: result(_like(hp, wide(w)), w, s),
+    )
+
+
+def _like(hp, dtype):
+    return jax.tree.map(lambda h: jnp.asarray(h, dtype), hp)
+
+
+def _lift(hyper, init, update, result) -> Rule:
+    """A rule whose functions get wide arrays, are told t, and are spared what is wrong."""
+
+    def init_lifted(hp, params):
+        check_hyper(hp)
+        check_params(params)
+        return Lifted(jnp.zeros((), jnp.int32), init(hp, widen(params)))
+
+    def update_lifted(hp, grads, state, params, extra=NOTHING):
+        check_gradients(grads, params)
+        params, t = widen(params), state.t + 1
+        grads = jax.tree.map(lambda w, g: jnp.asarray(g, w.dtype), params, grads)
+        updates, own = update(hp, t, grads, state.own, params, extra)
+        return updates, Lifted(t, own)
+
+    def result_lifted(hp, params, state):
+        return jax.tree.map(lambda w, r: r.astype(w.dtype), params, result(hp, widen(params), state.own))
+
+    return Rule(hyper, init_lifted, update_lifted, result_lifted)
+
+
+def needed(extra: Extra, *names: str) -> list[Any]:
+    """These parts of `extra`. Raises `InputError` where one is missing."""
+    lacking = [name for name in names if getattr(extra, name) is None]
+    require(not lacking, f"This rule needs {' and '.join(lacking)}: update(hp, grads, state, params, Extra(…)).")
+    return [getattr(extra, name) for name in names]
 
 
 def apply_updates(params: Params, updates: Params) -> Params:

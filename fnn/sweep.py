@@ -16,7 +16,9 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from fnn.checks import check_hyper
 from fnn.errors import require
+from fnn.hyper import get, put
 from fnn.train import Record, Run, advance
 from fnn.types import Hyper, Key, Keys
 
@@ -24,13 +26,17 @@ from fnn.types import Hyper, Key, Keys
 def grid(hyper: Hyper, **axes: Sequence[float]) -> Hyper:
     """Every combination of the named hyperparameters, the rest as in `hyper`: each leaf `[G]`, last axis fastest.
 
-    `grid(adam.hyper, lr=[1e-3, 1e-2], b1=[0.0, 0.9])` has G = 4.
+    `grid(adam.hyper, lr=[1e-3, 1e-2], b1=[0.0, 0.9])` has G = 4; `**{"inner.lr": [...]}` reaches deeper.
     """
-    unknown = [name for name in axes if name not in hyper._fields]
-    require(not unknown, f"There is no hyperparameter {', '.join(unknown)}; there are {', '.join(hyper._fields)}.")
-    empty = [name for name, values in axes.items() if not len(values)]
-    require(not empty, f"The grid has no value for {', '.join(empty)}.")
-    points = [hyper._replace(**dict(zip(axes, point, strict=True))) for point in itertools.product(*axes.values())]
+    for name, values in axes.items():
+        get(hyper, name)
+        require(len(values) > 0, f"The grid has no value for {name}.")
+    points = []
+    for values in itertools.product(*axes.values()):
+        point = hyper
+        for name, value in zip(axes, values, strict=True):
+            point = put(point, name, value)
+        points.append(point)
     return jax.tree.map(lambda *values: jnp.asarray(values), *points)
 
 
@@ -140,6 +146,8 @@ def stream(
     require(steps >= 1, f"A sweep needs at least 1 step, not {steps}.")
     require(chunk >= 1, f"A chunk needs at least 1 step, not {chunk}.")
     require(at_once is None or at_once >= 1, f"A device steps at least 1 seed at once, not {at_once}.")
+    for hp in hps.values():
+        check_hyper(hp)
     devices = jax.local_devices() if devices is None else list(devices)
     at_once = at_once or _at_once(devices, len(keys))
     hands = min(len(runs), max(1, len(devices) // len(keys)))

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from fnn.errors import require
-from fnn.rule import Rule, apply_updates
+from fnn.rule import Extra, Rule, apply_updates
 from fnn.schedules import Schedule, constant, progress
 from fnn.tasks import Task
 from fnn.types import Key, Params
@@ -71,8 +71,8 @@ class Moment(NamedTuple):
 
 
 def _keys(key):
-    k_init, k_batch, k_noise, k_look = jax.random.split(key, 4)
-    return k_init, k_batch, k_noise, k_look
+    k_init, k_batch, k_noise, k_look, k_rule = jax.random.split(key, 5)
+    return k_init, k_batch, k_noise, k_look, k_rule
 
 
 def training(
@@ -89,6 +89,7 @@ def training(
     """The run that trains `task` by `rule`, with hyperparameters `Hyper(rule=…, task=…)`.
 
     steps: updates in all, which is what `schedule` (on the whole `Hyper`) measures progress by.
+    Losses after updates and metrics are those of the rule's `result`, which is the parameters for all but averages.
     loss_after: record the minibatch's loss at inference *after* the update, as the notes do, at the price of one more
         forward pass; otherwise the training loss before it, which costs nothing.
     evaluate_at: numbers of updates done (1…steps) after which `task.metrics` are taken; elsewhere they are NaN.
@@ -106,21 +107,27 @@ def training(
 
     def step(hp, key, data, state, i):
         k_init, *others = _keys(key)
-        k_batch, k_noise, k_look = (jax.random.fold_in(k, i) for k in others)
+        k_batch, k_noise, k_look, k_rule = (jax.random.fold_in(k, i) for k in others)
         hp = schedule(hp, progress(i, steps))
         batch = task.batch(k_batch, data)
 
-        def loss(params):
+        def loss(params, batch=batch):
             return task.loss(hp.task, params, state.stats, batch, k_noise, True)
 
+        def each():
+            alone = jax.tree.map(lambda a: a[:, None], batch)
+            return jax.vmap(jax.grad(lambda w, one: loss(w, one)[0]), (None, 0))(state.params, alone)
+
         (value, stats), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
-        updates, opt = rule.update(hp.rule, grads, state.opt, state.params)
+        extra = Extra(value, lambda w: loss(w)[0], each, k_rule)
+        updates, opt = rule.update(hp.rule, grads, state.opt, state.params, extra)
         params = apply_updates(state.params, updates)
+        result = rule.result(hp.rule, params, opt)
         if loss_after:
-            value, _ = task.loss(hp.task, params, stats, batch, None, False)
+            value, _ = task.loss(hp.task, result, stats, batch, None, False)
         record = {"loss": value}
         if evaluate_at:
-            record |= _at(evaluate_at, i, lambda: task.metrics(hp.task, params, stats, data))
+            record |= _at(evaluate_at, i, lambda: task.metrics(hp.task, result, stats, data))
         if observe is not None:
 
             def look(observe=observe):

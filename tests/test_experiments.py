@@ -101,7 +101,7 @@ BAD = {
     "--steps -5": "--steps is at least 1, not -5",
     "--batch 0": "--batch is at least 1, not 0",
     "--batch 4001 --dataset mnist_5k": "--batch is at most the 4,000 training images of mnist_5k, not 4,001",
-    "--optimizers adma": "There is no optimizer 'adma'; there are adagrad",
+    "--optimizers adma": "There is no optimizer 'adma'; there are acprop",
     "--optimizers adam:torhc": "adam has no dialect 'torhc'",
     "--optimizers sgd,,sgd": "--optimizers names sgd more than once",
     "--optimizers ,": "--optimizers names no optimizer",

@@ -41,8 +41,10 @@ def test_data_come_back_as_they_went(tmp_path, dataset):
 
 def test_findings_are_files(tmp_path):
     verdict = decide("it works", np.array([1.0, 2.0, 3.0]), "m", "{effect} {unit}")
-    results.save_findings(tmp_path, [verdict], [], {"drawing": Figure()}, {"rows": [{"x": 1}]})
-    assert {p.name for p in tmp_path.iterdir()} == {"verdicts.json", "drawing.png", "drawing.svg", "rows.json"}
+    results.save_findings(tmp_path, [verdict], [], {"drawing": Figure()}, {"rows": [{"x": 1}]}, {"page": "# Page"})
+    files = {"verdicts.json", "drawing.png", "drawing.svg", "rows.json", "page.md"}
+    assert {p.name for p in tmp_path.iterdir()} == files
+    assert (tmp_path / "page.md").read_text() == "# Page"
     assert Verdict(**json.loads((tmp_path / "verdicts.json").read_text())[0]) == verdict
     assert (tmp_path / "drawing.png").read_bytes()[:4] == b"\x89PNG"
 

@@ -51,7 +51,7 @@ def test_grid_is_every_combination():
 
 
 @pytest.mark.parametrize(
-    ("axes", "message"), [({"rate": [1.0]}, "no hyperparameter rate"), ({"lr": []}, "no value for lr")]
+    ("axes", "message"), [({"rate": [1.0]}, "no hyperparameter 'rate'"), ({"lr": []}, "no value for lr")]
 )
 def test_grid_names_what_is_wrong(axes, message):
     with pytest.raises(InputError, match=message):

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnn import interop, models, optim, schedules, tasks, train
+from fnn import interop, models, optim, schedules, tasks, train, wrappers
 from fnn.errors import InputError
+from fnn.rule import Rule
 
 SGD = optim.rule("sgd")
 
@@ -127,3 +128,52 @@ def test_steps_are_checked():
         train.training(task(), SGD, 0)
     with pytest.raises(InputError, match=r"after 1 to 10 updates, not after \[0, 11\]"):
         train.training(task(), SGD, 10, evaluate_at=(0, 5, 11))
+
+
+def test_a_rule_may_ask_about_the_loss(data):
+    """Its value, the function itself, every example's gradient, and a key of its own a step and a seed."""
+    seen = []
+
+    def update(hp, grads, state, params, extra):
+        mean = jax.tree.map(lambda g: g.mean(0), extra.each())
+        gap = sum(jnp.abs(a - b).max() for a, b in zip(*map(jax.tree.leaves, (mean, grads)), strict=True))
+        slope = sum(
+            jnp.abs(a - b).max()
+            for a, b in zip(*map(jax.tree.leaves, (jax.grad(extra.at)(params), grads)), strict=True)
+        )
+        facts = extra.value - extra.at(params), gap, slope, jax.random.uniform(extra.key)
+        jax.debug.callback(lambda *facts: seen.append(facts), *facts)
+        return jax.tree.map(lambda g: -0.1 * g, grads), state
+
+    asking = Rule(SGD.hyper, lambda hp, params: (), update)
+    for seed in (0, 1):
+        whole(train.training(task(), asking, 3), 3, data, seed=seed)
+    jax.effects_barrier()
+    values = np.asarray(seen)
+    assert values.shape == (6, 4)
+    np.testing.assert_allclose(values[:, :3], 0, atol=1e-6)
+    assert len(set(values[:, 3])) == 6
+
+
+def test_metrics_are_those_of_the_result(data):
+    """An averaging rule is judged by its average, and trains on as if nobody averaged."""
+    steps = 12
+    plain = train.training(task(), SGD, steps, evaluate_at=(steps,))
+    averaging = wrappers.polyak(SGD)
+    state, record = whole(
+        train.training(task(), averaging, steps, evaluate_at=(steps,)), steps, data, train.Hyper(averaging.hyper)
+    )
+    other, alone = whole(plain, steps, data)
+    jax.tree.map(np.testing.assert_array_equal, state.params, other.params)
+    mean = averaging.result(averaging.hyper, state.params, state.opt)
+    assert record["test_loss"][-1] != alone["test_loss"][-1]
+    expected = task().metrics((), mean, state.stats, data)
+    np.testing.assert_allclose(record["test_loss"][-1], expected["test_loss"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("spec", ["lbfgs", "sophia", "sam", "dpsgd", "noisy_sgd", "polyak_sgd", "momo_adam"])
+def test_rules_that_ask_train(data, spec):
+    rule = optim.rule(spec)
+    _, record = whole(train.training(task(), rule, 60), 60, data, train.Hyper(rule.hyper))
+    assert np.isfinite(record["loss"]).all()
+    assert record["loss"][-10:].mean() < record["loss"][:5].mean()

@@ -65,8 +65,8 @@ def test_shares_decide(hits, outcome):
 def test_the_table_gathers_what_is_there(tmp_path):
     verdict = decide("it works", np.array([1.0, 2.0, 3.0]), "m", "by {effect}", "claim 1")
     answer = Answer("Why?", "Because.", "because", 3, "question §1")
-    results.save_findings(tmp_path / "first", [verdict], [answer], {}, {})
-    results.save_findings(tmp_path / "third", [verdict], [], {}, {})
+    results.save_findings(tmp_path / "first", [verdict], [answer], {}, {}, {})
+    results.save_findings(tmp_path / "third", [verdict], [], {}, {}, {})
     results.save_json(tmp_path / "second" / "verdicts.json", [{"claim": "half a verdict"}])
     found = _findings.gather(tmp_path, ["third", "second", "first", "absent"])
     assert found.verdicts == [("third", verdict), ("first", verdict)]

@@ -3,7 +3,7 @@
     h ← h + g²
     optax   w ← w − lr · g / √(h + eps)     h starts at 0.1; no step where h = 0
     book    w ← w − lr · g / (√h + eps)     h starts at 0, eps 1e-7
-    torch   the book's, with eps 1e-10
+    torch   the book's, with eps 1e-10, h from h0, g with an L2 term, and lr / (1 + (t − 1) · lr_decay)
 
 No setting of `optax.adagrad` gives the book's form: eps stands inside its root.
 
@@ -52,8 +52,28 @@ def book_update(hp: BookHyper, t: Array, g: Array, h: Array, w: Array):
     return -hp.lr * g / (jnp.sqrt(h) + hp.eps), h
 
 
+class TorchHyper(NamedTuple):
+    """lr: step size; h0: where the sum of squares starts; eps: keeps the divisor from 0; lr_decay: how fast lr falls;
+    weight_decay: L2."""
+
+    lr: Scalar = 0.01
+    h0: Scalar = 0.0
+    eps: Scalar = 1e-10
+    lr_decay: Scalar = 0.0
+    weight_decay: Scalar = 0.0
+
+
+def torch_init(hp: TorchHyper, w: Array):
+    return jnp.full_like(w, hp.h0)
+
+
+def torch_update(hp: TorchHyper, t: Array, g: Array, h: Array, w: Array):
+    lr = hp.lr / (1 + (t - 1) * hp.lr_decay)
+    return book_update(BookHyper(lr, hp.eps), t, g + hp.weight_decay * w, h, w)
+
+
 adagrad = leafwise(Hyper(), init, update)
 DIALECTS = {
     "book": leafwise(BookHyper(), book_init, book_update),
-    "torch": leafwise(BookHyper(eps=1e-10), book_init, book_update),
+    "torch": leafwise(TorchHyper(), torch_init, torch_update),
 }

@@ -1,8 +1,9 @@
 """Adam. Kingma & Ba 2015, arXiv:1412.6980, Algorithm 1; the notes leave its section (§1.4) empty.
 
     m ← b1 · m + (1 − b1) · g       v ← b2 · v + (1 − b2) · g²
-    paper   w ← w − lr · m̂ / (√v̂ + eps),   m̂ = m / (1 − b1ᵗ),   v̂ = v / (1 − b2ᵗ)     (also optax, torch)
+    paper   w ← w − lr · m̂ / (√v̂ + eps),   m̂ = m / (1 − b1ᵗ),   v̂ = v / (1 − b2ᵗ)     (also optax)
     book    w ← w − lr_t · m / (√v + eps),  lr_t = lr · √(1 − b2ᵗ) / (1 − b1ᵗ),   eps 1e-7
+    torch   the paper's, g with an L2 term
 
 The book's is the paper's faster form (end of §2), whose eps stands beside the uncorrected √v: the paper's with
 eps_t = eps / √(1 − b2ᵗ), so the first steps of tiny gradients are shorter.
@@ -10,7 +11,7 @@ eps_t = eps / √(1 − b2ᵗ), so the first steps of tiny gradients are shorter
 When not to use it: where weight decay matters, since an L2 term is rescaled with the gradient.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array
@@ -28,7 +29,7 @@ class Hyper(NamedTuple):
     eps: Scalar = 1e-8
 
 
-def init(hp: Hyper, w: Array):
+def init(hp: Any, w: Array):
     return jnp.zeros_like(w), jnp.zeros_like(w)
 
 
@@ -49,5 +50,19 @@ def book_update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array], w: Array)
     return -lr_t * m / (jnp.sqrt(v) + hp.eps), (m, v)
 
 
+class TorchHyper(NamedTuple):
+    """As `Hyper`; weight_decay: L2, scaled by the moments as the gradient is."""
+
+    lr: Scalar = 1e-3
+    b1: Scalar = 0.9
+    b2: Scalar = 0.999
+    eps: Scalar = 1e-8
+    weight_decay: Scalar = 0.0
+
+
+def torch_update(hp: TorchHyper, t: Array, g: Array, s: tuple[Array, Array], w: Array):
+    return update(Hyper(*hp[:4]), t, g + hp.weight_decay * w, s, w)
+
+
 adam = leafwise(Hyper(), init, update)
-DIALECTS = {"book": leafwise(Hyper(eps=1e-7), init, book_update)}
+DIALECTS = {"book": leafwise(Hyper(eps=1e-7), init, book_update), "torch": leafwise(TorchHyper(), init, torch_update)}

@@ -1,14 +1,16 @@
 """Momentum, the heavy ball. Polyak 1964, eq. 9; the notes' §1.2.
 
-    optax   v ← mu · v + g        w ← w − lr · v        (also torch)
-    book    v ← mu · v − lr · g   w ← w + v             (also Polyak's)
+    optax   v ← mu · v + g                      w ← w − lr · v
+    book    v ← mu · v − lr · g                 w ← w + v             (also Polyak's)
+    torch   v ← mu · v + (1 − dampening) · g    w ← w − lr · v        v = g at first; g with an L2 term; lr 1e-3
 
-Equal while lr stands still. Under a schedule they differ: the book's buffer remembers old steps at their old lr.
+Equal while lr stands still and torch's dampening is 0. Under a schedule the book's differs: its buffer remembers old
+steps at their old lr. torch's first gradient is not dampened.
 
 When not to use it: with mu near 1 on few steps, where the ball is still rolling when the run ends.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array
@@ -24,7 +26,7 @@ class Hyper(NamedTuple):
     mu: Scalar = 0.9
 
 
-def init(hp: Hyper, w: Array):
+def init(hp: Any, w: Array):
     return jnp.zeros_like(w)
 
 
@@ -38,5 +40,21 @@ def book_update(hp: Hyper, t: Array, g: Array, v: Array, w: Array):
     return v, v
 
 
+class TorchHyper(NamedTuple):
+    """lr: step size; mu: what is kept of the velocity each step, in [0, 1); dampening: the share of a gradient that is
+    left out of it; weight_decay: L2."""
+
+    lr: Scalar = 1e-3
+    mu: Scalar = 0.9
+    dampening: Scalar = 0.0
+    weight_decay: Scalar = 0.0
+
+
+def torch_update(hp: TorchHyper, t: Array, g: Array, v: Array, w: Array):
+    g = g + hp.weight_decay * w
+    v = hp.mu * v + jnp.where(t == 1, 1, 1 - hp.dampening) * g
+    return -hp.lr * v, v
+
+
 momentum = leafwise(Hyper(), init, update)
-DIALECTS = {"book": leafwise(Hyper(), init, book_update)}
+DIALECTS = {"book": leafwise(Hyper(), init, book_update), "torch": leafwise(TorchHyper(), init, torch_update)}

@@ -1,7 +1,8 @@
 """Nesterov's accelerated gradient, at the looked-ahead point. Nesterov 1983; Sutskever et al. 2013, eq. 3–4.
 
-    optax   v ← mu · v + g        w ← w − lr · (g + mu · v)     (also torch)
+    optax   v ← mu · v + g        w ← w − lr · (g + mu · v)
     book    v ← mu · v − lr · g   w ← w + mu · v − lr · g
+    torch   optax's, g with an L2 term; lr 1e-3
 
 The parameters kept are the looked-ahead ones, where the gradient is taken (Bengio et al. 2013, arXiv:1212.0901,
 eq. 7). Equal while lr stands still, as for momentum.
@@ -9,7 +10,7 @@ eq. 7). Equal while lr stands still, as for momentum.
 When not to use it: with very noisy gradients, where looking ahead along noise gains nothing over momentum.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array
@@ -25,7 +26,7 @@ class Hyper(NamedTuple):
     mu: Scalar = 0.9
 
 
-def init(hp: Hyper, w: Array):
+def init(hp: Any, w: Array):
     return jnp.zeros_like(w)
 
 
@@ -39,5 +40,17 @@ def book_update(hp: Hyper, t: Array, g: Array, v: Array, w: Array):
     return hp.mu * v - hp.lr * g, v
 
 
+class TorchHyper(NamedTuple):
+    """lr: step size; mu: what is kept of the velocity each step, in [0, 1); weight_decay: L2."""
+
+    lr: Scalar = 1e-3
+    mu: Scalar = 0.9
+    weight_decay: Scalar = 0.0
+
+
+def torch_update(hp: TorchHyper, t: Array, g: Array, v: Array, w: Array):
+    return update(Hyper(hp.lr, hp.mu), t, g + hp.weight_decay * w, v, w)
+
+
 nesterov = leafwise(Hyper(), init, update)
-DIALECTS = {"book": leafwise(Hyper(), init, book_update)}
+DIALECTS = {"book": leafwise(Hyper(), init, book_update), "torch": leafwise(TorchHyper(), init, torch_update)}

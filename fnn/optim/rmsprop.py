@@ -3,7 +3,11 @@
     h ← rho · h + (1 − rho) · g²            h starts at 0, uncorrected
     optax   w ← w − lr · g / √(h + eps)     rho 0.9,  eps 1e-8
     book    w ← w − lr · g / (√h + eps)     rho 0.99, eps 1e-7
-    torch   the book's, with eps 1e-8
+    torch   v ← mu · v + g / (√h + eps)     w ← w − lr · v      rho 0.99, eps 1e-8, mu 0; g with an L2 term
+    torch_centered   the same, with √(h − ḡ²) for √h,  ḡ ← rho · ḡ + (1 − rho) · g
+
+At mu = 0 torch's is the book's. Centered, what is left of h − ḡ² is rounding where the gradient stands still: torch
+adds eps to the root of it, or to NaN.
 
 When not to use it: for short runs with rho near 1, since the first steps are 1/√(1 − rho) times too long.
 """
@@ -39,8 +43,44 @@ def book_update(hp: Hyper, t: Array, g: Array, h: Array, w: Array):
     return -hp.lr * g / (jnp.sqrt(h) + hp.eps), h
 
 
+class TorchHyper(NamedTuple):
+    """As `Hyper`; mu: what is kept of the velocity each step, in [0, 1); weight_decay: L2."""
+
+    lr: Scalar = 0.01
+    rho: Scalar = 0.99
+    eps: Scalar = 1e-8
+    mu: Scalar = 0.0
+    weight_decay: Scalar = 0.0
+
+
+def torch_init(hp: TorchHyper, w: Array):
+    return jnp.zeros_like(w), jnp.zeros_like(w)
+
+
+def torch_update(hp: TorchHyper, t: Array, g: Array, s: tuple[Array, Array], w: Array):
+    h, v = s
+    g = g + hp.weight_decay * w
+    h = hp.rho * h + (1 - hp.rho) * g**2
+    v = hp.mu * v + 1 / (jnp.sqrt(h) + hp.eps) * g
+    return -hp.lr * v, (h, v)
+
+
+def centered_init(hp: TorchHyper, w: Array):
+    return jnp.zeros_like(w), jnp.zeros_like(w), jnp.zeros_like(w)
+
+
+def centered_update(hp: TorchHyper, t: Array, g: Array, s: tuple[Array, Array, Array], w: Array):
+    h, g_bar, v = s
+    g = g + hp.weight_decay * w
+    h = hp.rho * h + (1 - hp.rho) * g**2
+    g_bar = hp.rho * g_bar + (1 - hp.rho) * g
+    v = hp.mu * v + 1 / (jnp.sqrt(h - g_bar**2) + hp.eps) * g
+    return -hp.lr * v, (h, g_bar, v)
+
+
 rmsprop = leafwise(Hyper(), init, update)
 DIALECTS = {
     "book": leafwise(Hyper(rho=0.99, eps=1e-7), init, book_update),
-    "torch": leafwise(Hyper(rho=0.99), init, book_update),
+    "torch": leafwise(TorchHyper(), torch_init, torch_update),
+    "torch_centered": leafwise(TorchHyper(), centered_init, centered_update),
 }

@@ -1,12 +1,15 @@
-"""Stochastic gradient descent. Robbins & Monro 1951, eq. 6; the notes' §1.1. All dialects agree.
+"""Stochastic gradient descent. Robbins & Monro 1951, eq. 6; the notes' §1.1.
 
-    w ← w − lr · g
+    w ← w − lr · g                              (optax, book)
+    torch   w ← w − lr · (g + weight_decay · w)     lr 1e-3
+
+torch's L2 term is 0 unless asked for.
 
 When not to use it: on badly conditioned losses, where the one step size that the steepest direction allows
 (lr < 2/L) leaves the flat directions crawling.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxtyping import Array
 
@@ -20,7 +23,7 @@ class Hyper(NamedTuple):
     lr: Scalar = 0.01
 
 
-def init(hp: Hyper, w: Array):
+def init(hp: Any, w: Array):
     return ()
 
 
@@ -28,5 +31,16 @@ def update(hp: Hyper, t: Array, g: Array, s: tuple[()], w: Array):
     return -hp.lr * g, s
 
 
+class TorchHyper(NamedTuple):
+    """lr: step size; weight_decay: L2."""
+
+    lr: Scalar = 1e-3
+    weight_decay: Scalar = 0.0
+
+
+def torch_update(hp: TorchHyper, t: Array, g: Array, s: tuple[()], w: Array):
+    return -hp.lr * (g + hp.weight_decay * w), s
+
+
 sgd = leafwise(Hyper(), init, update)
-DIALECTS = {"book": sgd}
+DIALECTS = {"book": sgd, "torch": leafwise(TorchHyper(), init, torch_update)}

@@ -1,0 +1,44 @@
+"""Hyperparameters by name, however deep they lie: "lr", or "inner.lr" inside the tuple of a rule around a rule."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from fnn.errors import InputError
+from fnn.types import Hyper
+
+
+def names(hp: Hyper) -> tuple[str, ...]:
+    """The names of all numbers."""
+    return tuple(
+        ".".join(str(getattr(part, "name", getattr(part, "key", ""))) for part in path)
+        for path, _ in jax.tree_util.tree_leaves_with_path(hp)
+    )
+
+
+def get(hp: Hyper, name: str) -> Any:
+    """The value of this name. Raises `InputError` where there is none."""
+    head, _, rest = name.partition(".")
+    there = _fields(hp)
+    if head not in there:
+        raise InputError(f"There is no hyperparameter {head!r}; there are {', '.join(there) or 'none'}.")
+    return get(there[head], rest) if rest else there[head]
+
+
+def put(hp: Hyper, name: str, value: Any) -> Hyper:
+    """hp with another value of this name. Raises `InputError` where there is none."""
+    head, _, rest = name.partition(".")
+    inside = get(hp, head)
+    value = put(inside, rest, value) if rest else value
+    return {**hp, head: value} if isinstance(hp, Mapping) else hp._replace(**{head: value})
+
+
+def rate(hp: Hyper) -> str | None:
+    """The name of the learning rate, the outermost `lr`; None where there is none."""
+    found = [name for name in names(hp) if name.rpartition(".")[2] == "lr"]
+    return min(found, key=lambda name: name.count("."), default=None)
+
+
+def _fields(hp: Hyper) -> dict[str, Any]:
+    return dict(hp) if isinstance(hp, Mapping) else hp._asdict() if hasattr(hp, "_asdict") else {}

@@ -1,0 +1,46 @@
+"""ACProp: AdaBelief whose divisor is a step old. Zhuang et al. 2021, arXiv:2110.05454, Algorithm 1.
+
+    w ← w − lr · (g / (√v̂ + eps) + weight_decay · w)     v̂ = v / (1 − b2ᵗ⁻¹) of the step before; 1 at first
+    v ← b2 · v + (1 − b2) · (g − m)² + eps_root
+    m ← b1 · m + (1 − b1) · g
+
+Divisor and gradient are independent, and the step is along g itself, not along its mean. In the paper g is compared
+with the mean that has taken it up, here as in optax with the one before.
+
+When not to use it: where the batch is small enough for single gradients to point anywhere, since nothing averages them.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from fnn.rule import leafwise
+from fnn.types import Scalar
+
+
+class Hyper(NamedTuple):
+    """lr: step size; b1, b2: what the mean and the variance keep, in [0, 1); eps, eps_root: keep the divisor from 0;
+    weight_decay: decoupled."""
+
+    lr: Scalar = 1e-3
+    b1: Scalar = 0.9
+    b2: Scalar = 0.999
+    eps: Scalar = 1e-16
+    eps_root: Scalar = 1e-16
+    weight_decay: Scalar = 0.0
+
+
+def init(hp: Hyper, w: Array):
+    return jnp.zeros_like(w), jnp.zeros_like(w)
+
+
+def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array], w: Array):
+    m, v = s
+    v_hat = jnp.where(t == 1, 1, v / (1 - hp.b2 ** jnp.maximum(t - 1, 1)))
+    v = hp.b2 * v + (1 - hp.b2) * (g - m) ** 2 + hp.eps_root
+    m = hp.b1 * m + (1 - hp.b1) * g
+    return -hp.lr * (g / (jnp.sqrt(v_hat) + hp.eps) + hp.weight_decay * w), (m, v)
+
+
+acprop = leafwise(Hyper(), init, update)

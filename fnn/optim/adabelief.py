@@ -1,0 +1,45 @@
+"""AdaBelief: Adam divided by how far gradients stray from the mean. Zhuang et al. 2020, arXiv:2010.07468, Algorithm 2.
+
+    m ← b1 · m + (1 − b1) · g
+    v ← b2 · v + (1 − b2) · (g − m)² + eps_root         by the new m
+    w ← w − lr · m̂ / (√v̂ + eps)
+
+eps_root enters the stored v each step, as in the paper's algorithm (which has one eps for both places) and in optax.
+
+When not to use it: on noiseless problems, where g − m goes to 0 and the steps grow without bound but for eps.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from fnn.rule import leafwise
+from fnn.types import Scalar
+
+
+class Hyper(NamedTuple):
+    """lr: step size; b1, b2: what the mean and the mean square keep, in [0, 1); eps: keeps the divisor from 0;
+    eps_root: added to v each step."""
+
+    lr: Scalar = 1e-3
+    b1: Scalar = 0.9
+    b2: Scalar = 0.999
+    eps: Scalar = 1e-16
+    eps_root: Scalar = 1e-16
+
+
+def init(hp: Hyper, w: Array):
+    return jnp.zeros_like(w), jnp.zeros_like(w)
+
+
+def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array], w: Array):
+    m, v = s
+    m = hp.b1 * m + (1 - hp.b1) * g
+    v = hp.b2 * v + (1 - hp.b2) * (g - m) ** 2 + hp.eps_root
+    m_hat = m / (1 - hp.b1**t)
+    v_hat = v / (1 - hp.b2**t)
+    return -hp.lr * m_hat / (jnp.sqrt(v_hat) + hp.eps), (m, v)
+
+
+adabelief = leafwise(Hyper(), init, update)

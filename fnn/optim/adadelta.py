@@ -1,0 +1,46 @@
+"""AdaDelta. Zeiler 2012, arXiv:1212.5701, Algorithm 1.
+
+    g ← g + weight_decay · w
+    e ← rho · e + (1 − rho) · g²
+    u = √(d + eps) / √(e + eps) · g         d the mean square of the updates so far
+    d ← rho · d + (1 − rho) · u²
+    w ← w − lr · u
+
+The units of w cancel, so the paper has no learning rate: lr 1 is its form, optax's and torch's. (`optax.adadelta()`
+without a learning rate adds u and climbs.)
+
+When not to use it: where the first steps count, since d starts at 0 and they are about √eps long.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from fnn.rule import leafwise
+from fnn.types import Scalar
+
+
+class Hyper(NamedTuple):
+    """lr: 1 in the paper; rho: what the means keep, in [0, 1); eps: scale of the first step; weight_decay: L2."""
+
+    lr: Scalar = 1.0
+    rho: Scalar = 0.9
+    eps: Scalar = 1e-6
+    weight_decay: Scalar = 0.0
+
+
+def init(hp: Hyper, w: Array):
+    return jnp.zeros_like(w), jnp.zeros_like(w)
+
+
+def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array], w: Array):
+    e, d = s
+    g = g + hp.weight_decay * w
+    e = hp.rho * e + (1 - hp.rho) * g**2
+    u = jnp.sqrt(d + hp.eps) / jnp.sqrt(e + hp.eps) * g
+    d = hp.rho * d + (1 - hp.rho) * u**2
+    return -hp.lr * u, (e, d)
+
+
+adadelta = leafwise(Hyper(), init, update)

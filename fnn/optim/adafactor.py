@@ -1,0 +1,104 @@
+"""Adafactor: a mean square in the memory of a row and a column. Shazeer & Stern 2018, arXiv:1804.04235, Algorithm 4.
+
+    b = 1 − t^−decay                                    what the mean squares keep: 0 at first
+    matrices of at least 128 × 128, over their two largest axes:
+        r ← b · r + (1 − b) · rows' mean(g² + eps)      c ← b · c + (1 − b) · columns' mean(g² + eps)
+        u = g / √(r / mean(r)) / √c
+    smaller arrays:  v ← b · v + (1 − b) · (g² + eps),   u = g / √v
+    u ← u / max(1, rms(u) / clip)
+    w ← w − lr · max(rms(w), 1e-3) · u
+
+    torch   every array of two axes or more is factored, over its last two, and eps is no summand but a bound:
+        r, c, v as above without eps                    v = r c / max(mean(r), eps)  for matrices
+        u = g / √max(v, eps²)                           clipped as above
+        w ← w − max(rms(w), eps_w) · min(lr, 1/√t) · u − lr · weight_decay · w
+        with clip at least 1 and the eps of float32; torch takes that of the weights' type
+
+When not to use it: where memory is not short; it trades a little accuracy of the mean square for it.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from fnn.rule import leafwise
+from fnn.types import Scalar
+
+
+class Hyper(NamedTuple):
+    """lr: step size, relative to the root mean square of w; decay: how fast the means lengthen; clip: the largest root
+    mean square of a step before lr; eps: keeps the mean squares from 0."""
+
+    lr: Scalar = 0.01
+    decay: Scalar = 0.8
+    clip: Scalar = 1.0
+    eps: Scalar = 1e-30
+
+
+FACTORED_FROM = 128
+
+
+def init(hp: Hyper, w: Array):
+    axes = factored(w)
+    return (jnp.zeros_like(w),) if axes is None else tuple(jnp.zeros_like(w).mean(axis) for axis in axes)
+
+
+def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, ...], w: Array):
+    b = 1 - t.astype(g.dtype) ** -hp.decay
+    square, axes = g**2 + hp.eps, factored(w)
+    if axes is None:
+        (v,) = s = (b * s[0] + (1 - b) * square,)
+        u = g / jnp.sqrt(v)
+    else:
+        r, c = s = tuple(b * mean + (1 - b) * square.mean(axis) for mean, axis in zip(s, axes, strict=True))
+        large, small = axes
+        rows = r / r.mean(small - (small > large), keepdims=True)
+        u = g / jnp.sqrt(jnp.expand_dims(rows, large)) / jnp.sqrt(jnp.expand_dims(c, small))
+    u = u / jnp.maximum(1, rms(u) / hp.clip)
+    return -hp.lr * jnp.maximum(rms(w), 1e-3) * u, s
+
+
+def factored(w: Array) -> tuple[int, int] | None:
+    """The two largest axes of `w`, the largest first, where both are long enough to be worth it."""
+    axes = sorted(range(w.ndim), key=lambda axis: (w.shape[axis], axis))[-2:]
+    return (axes[1], axes[0]) if len(axes) == 2 and w.shape[axes[0]] >= FACTORED_FROM else None
+
+
+def rms(x: Array) -> Array:
+    """√ mean x²."""
+    return jnp.sqrt(jnp.square(x).mean())
+
+
+class TorchHyper(NamedTuple):
+    """As `Hyper`; eps: bounds the roots from below; eps_w: the least root mean square that w counts with; weight_decay:
+    the share of w, times lr, that is lost each step."""
+
+    lr: Scalar = 0.01
+    decay: Scalar = 0.8
+    clip: Scalar = 1.0
+    eps: Scalar = 2.0**-23
+    eps_w: Scalar = 1e-3
+    weight_decay: Scalar = 0.0
+
+
+def torch_init(hp: TorchHyper, w: Array):
+    return (jnp.zeros_like(w),) if w.ndim < 2 else tuple(jnp.zeros_like(w).mean(axis) for axis in (-1, -2))
+
+
+def torch_update(hp: TorchHyper, t: Array, g: Array, s: tuple[Array, ...], w: Array):
+    t = t.astype(g.dtype)
+    new = t**-hp.decay
+    if w.ndim < 2:
+        (v,) = s = ((1 - new) * s[0] + new * g**2,)
+    else:
+        r, c = s = tuple((1 - new) * mean + new * (g**2).mean(axis) for mean, axis in zip(s, (-1, -2), strict=True))
+        v = r[..., :, None] * c[..., None, :] / jnp.maximum(r.mean(-1), hp.eps)[..., None, None]
+    u = g / jnp.sqrt(jnp.maximum(v, hp.eps**2))
+    u = u / jnp.maximum(1, rms(u) / hp.clip)
+    alpha = jnp.maximum(rms(w), hp.eps_w) * jnp.minimum(hp.lr, 1 / jnp.sqrt(t))
+    return -alpha * u - hp.lr * hp.weight_decay * w, s
+
+
+adafactor = leafwise(Hyper(), init, update)
+DIALECTS = {"torch": leafwise(TorchHyper(), torch_init, torch_update)}

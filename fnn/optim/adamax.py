@@ -1,0 +1,57 @@
+"""AdaMax: Adam with the largest gradient in place of their mean square. Kingma & Ba 2015, arXiv:1412.6980, Algorithm 2.
+
+    m ← b1 · m + (1 − b1) · g
+    u ← max(b2 · u, |g| + eps)
+    w ← w − lr / (1 − b1ᵗ) · m / u
+
+eps inside the maximum is optax's and torch's; the paper has none, and divides 0 by 0 where gradients were always 0.
+torch's gradient has an L2 term, and its lr is 2e-3.
+
+When not to use it: with rare huge gradients, each of which shortens about 1 / (1 − b2) steps after it.
+"""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from fnn.rule import leafwise
+from fnn.types import Scalar
+
+
+class Hyper(NamedTuple):
+    """lr: step size; b1, b2: what the mean and the maximum keep, in [0, 1); eps: keeps the divisor from 0."""
+
+    lr: Scalar = 1e-3
+    b1: Scalar = 0.9
+    b2: Scalar = 0.999
+    eps: Scalar = 1e-8
+
+
+def init(hp: Any, w: Array):
+    return jnp.zeros_like(w), jnp.zeros_like(w)
+
+
+def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array], w: Array):
+    m, u = s
+    m = hp.b1 * m + (1 - hp.b1) * g
+    u = jnp.maximum(hp.b2 * u, jnp.abs(g) + hp.eps)
+    return -hp.lr * (m / (1 - hp.b1**t) / u), (m, u)
+
+
+class TorchHyper(NamedTuple):
+    """As `Hyper`; weight_decay: L2."""
+
+    lr: Scalar = 2e-3
+    b1: Scalar = 0.9
+    b2: Scalar = 0.999
+    eps: Scalar = 1e-8
+    weight_decay: Scalar = 0.0
+
+
+def torch_update(hp: TorchHyper, t: Array, g: Array, s: tuple[Array, Array], w: Array):
+    return update(Hyper(*hp[:4]), t, g + hp.weight_decay * w, s, w)
+
+
+adamax = leafwise(Hyper(), init, update)
+DIALECTS = {"torch": leafwise(TorchHyper(), init, torch_update)}

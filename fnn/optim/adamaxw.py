@@ -1,0 +1,39 @@
+"""AdaMaxW: AdaMax with decoupled weight decay, as Loshchilov & Hutter 2019, arXiv:1711.05101, do it to Adam.
+
+    w ← w − lr · (m / (1 − b1ᵗ) / u + weight_decay · w)      m, u as in AdaMax
+
+When not to use it: as AdaMax.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from fnn.rule import leafwise
+from fnn.types import Scalar
+
+
+class Hyper(NamedTuple):
+    """lr: step size; b1, b2: what the mean and the maximum keep, in [0, 1); eps: keeps the divisor from 0;
+    weight_decay: the share of w, times lr, that is lost each step."""
+
+    lr: Scalar = 1e-3
+    b1: Scalar = 0.9
+    b2: Scalar = 0.999
+    eps: Scalar = 1e-8
+    weight_decay: Scalar = 1e-4
+
+
+def init(hp: Hyper, w: Array):
+    return jnp.zeros_like(w), jnp.zeros_like(w)
+
+
+def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array], w: Array):
+    m, u = s
+    m = hp.b1 * m + (1 - hp.b1) * g
+    u = jnp.maximum(hp.b2 * u, jnp.abs(g) + hp.eps)
+    return -hp.lr * (m / (1 - hp.b1**t) / u + hp.weight_decay * w), (m, u)
+
+
+adamaxw = leafwise(Hyper(), init, update)

@@ -1,0 +1,45 @@
+"""AdamW: Adam with decoupled weight decay. Loshchilov & Hutter 2019, arXiv:1711.05101, Algorithm 2.
+
+    w ← w − lr · (m̂ / (√v̂ + eps) + weight_decay · w)        m̂, v̂ as in Adam
+
+The decay is not divided by √v̂, as an L2 term in the loss would be. As in optax and torch it is multiplied by lr; the
+paper keeps it apart from lr and scales both by the schedule. torch's default weight_decay is 0.01.
+
+When not to use it: where an L2 penalty is part of the objective that is meant.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from fnn.rule import leafwise
+from fnn.types import Scalar
+
+
+class Hyper(NamedTuple):
+    """lr: step size; b1, b2: what the mean and the mean square keep, in [0, 1); eps: keeps the divisor from 0;
+    weight_decay: the share of w, times lr, that is lost each step."""
+
+    lr: Scalar = 1e-3
+    b1: Scalar = 0.9
+    b2: Scalar = 0.999
+    eps: Scalar = 1e-8
+    weight_decay: Scalar = 1e-4
+
+
+def init(hp: Hyper, w: Array):
+    return jnp.zeros_like(w), jnp.zeros_like(w)
+
+
+def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array], w: Array):
+    m, v = s
+    m = hp.b1 * m + (1 - hp.b1) * g
+    v = hp.b2 * v + (1 - hp.b2) * g**2
+    m_hat = m / (1 - hp.b1**t)
+    v_hat = v / (1 - hp.b2**t)
+    return -hp.lr * (m_hat / (jnp.sqrt(v_hat) + hp.eps) + hp.weight_decay * w), (m, v)
+
+
+adamw = leafwise(Hyper(), init, update)
+DIALECTS = {"torch": leafwise(Hyper(weight_decay=1e-2), init, update)}

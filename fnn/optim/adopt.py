@@ -1,0 +1,45 @@
+"""ADOPT: Adam that divides before it averages, by the step before's root. Taniguchi et al. 2024, arXiv:2411.02853,
+Algorithm 2.
+
+    u = clip(g / max(√v, eps), −t′^¼, t′^¼)             t′ = t − 1, v of the step before
+    m ← b1 · m + (1 − b1) · u
+    v ← b2 · v + (1 − b2) · g²                          g² at first
+    w ← w − lr · m                                      no step at first
+
+Converges for any b2, which Adam does not.
+
+When not to use it: on sparse gradients, where the root of the step before may be nearly 0 and only the clip is left.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from fnn.rule import leafwise
+from fnn.types import Scalar
+
+
+class Hyper(NamedTuple):
+    """lr: step size; b1, b2: what the mean and the mean square keep, in [0, 1); eps: the least divisor."""
+
+    lr: Scalar = 1e-3
+    b1: Scalar = 0.9
+    b2: Scalar = 0.9999
+    eps: Scalar = 1e-6
+
+
+def init(hp: Hyper, w: Array):
+    return jnp.zeros_like(w), jnp.zeros_like(w)
+
+
+def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array], w: Array):
+    m, v = s
+    most = (t - 1).astype(w.dtype) ** 0.25
+    u = jnp.clip(g / jnp.maximum(jnp.sqrt(v), hp.eps), -most, most)
+    m = jnp.where(t == 1, m, hp.b1 * m + (1 - hp.b1) * u)
+    v = jnp.where(t == 1, g**2, hp.b2 * v + (1 - hp.b2) * g**2)
+    return -hp.lr * m, (m, v)
+
+
+adopt = leafwise(Hyper(), init, update)

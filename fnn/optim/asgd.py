@@ -1,0 +1,50 @@
+"""Averaged SGD. Polyak & Juditsky 1992, SIAM J. Control Optim. 30(4), 838–855; step sizes of Xu 2011, arXiv:1107.2490.
+
+    lr_t = lr / (1 + decay · lr · (t − 1))^alpha
+    w ← w − lr_t · (g + (decay + weight_decay) · w)
+    x ← x + (w − x) / max(1, t − 1 − t0)            the mean of w from update t0 + 2 on, until then w
+
+The parameters trained are w, those to be used x, the rule's `result`. The average forgets the start only like 1/t, so
+it may begin at a t0 when w has come close. torch, whose form this is, sets t0 to 10⁶: a shorter run uses the last w.
+It computes lr_t and the weights of the mean in its default type, float32, even where weights are float64.
+
+When not to use it: on losses with many valleys, where the mean of points in two of them lies in neither.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from fnn.rule import leafwise
+from fnn.types import Scalar
+
+
+class Hyper(NamedTuple):
+    """lr: the first step size; decay: how fast it falls, and L2; alpha: the power it falls with, in (½, 1); t0: updates
+    before those averaged; weight_decay: L2 that lr does not fall with."""
+
+    lr: Scalar = 0.01
+    decay: Scalar = 1e-4
+    alpha: Scalar = 0.75
+    t0: Scalar = 0.0
+    weight_decay: Scalar = 0.0
+
+
+def init(hp: Hyper, w: Array):
+    return w
+
+
+def update(hp: Hyper, t: Array, g: Array, x: Array, w: Array):
+    lr_t = hp.lr / (1 + hp.decay * hp.lr * (t - 1)) ** hp.alpha
+    step = -lr_t * (g + (hp.decay + hp.weight_decay) * w)
+    return step, x + (w + step - x) / jnp.maximum(1, t - 1 - hp.t0)
+
+
+def result(hp: Hyper, w: Array, x: Array):
+    """x, the parameters to be used."""
+    return x
+
+
+asgd = leafwise(Hyper(), init, update, result)
+DIALECTS = {"torch": leafwise(Hyper(t0=1e6), init, update, result)}

@@ -1,0 +1,70 @@
+"""D-Adaptation for AdamW. Defazio & Mishchenko 2023, arXiv:2301.07733, Algorithm 5, with corrected means.
+
+    γ = d · lr · √(1 − b2ᵗ) / (1 − b1ᵗ)
+    r ← √b2 · r + (1 − √b2) · γ · ⟨g, s / (√v + eps)⟩           s and v of the step before
+    m ← b1 · m + (1 − b1) · γ g        v ← b2 · v + (1 − b2) · g²        s ← √b2 · s + (1 − √b2) · γ g
+    w ← w − m / (√v + eps) − γ · weight_decay · w
+    d ← max(d, r / ((1 − √b2) · ‖s‖₁))
+
+Products and norms are of all weights together; lr is 1 and may follow a schedule.
+
+When not to use it: where Prodigy may be used, whose estimate is never worse (its paper).
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from fnn.rule import Extra, treewise
+from fnn.trees import dot, zeros_like
+from fnn.types import Params, Scalar
+
+
+class Hyper(NamedTuple):
+    """lr: a factor, 1; b1, b2: what the mean and the mean square keep, in [0, 1); eps: keeps the divisor from 0; d0:
+    the first estimate of the distance to go; weight_decay: decoupled."""
+
+    lr: Scalar = 1.0
+    b1: Scalar = 0.9
+    b2: Scalar = 0.999
+    eps: Scalar = 1e-8
+    d0: Scalar = 1e-6
+    weight_decay: Scalar = 0.0
+
+
+class State(NamedTuple):
+    """m, v: Adam's means; s, r: below and above the bar of the estimate; d: the estimate."""
+
+    m: Params
+    v: Params
+    s: Params
+    r: Array
+    d: Array
+
+
+def init(hp: Hyper, w: Params) -> State:
+    nothing = zeros_like(w)
+    return State(nothing, nothing, nothing, jnp.zeros_like(hp.d0), jnp.asarray(hp.d0))
+
+
+def update(hp: Hyper, t: Array, g: Params, state: State, w: Params, extra: Extra) -> tuple[Params, State]:
+    m, v, s, r, d = state
+    keep = jnp.sqrt(hp.b2)
+    gamma = d * hp.lr * (jnp.sqrt(1 - hp.b2**t) / (1 - hp.b1**t))
+    over = jax.tree.map(lambda s, v: s / (jnp.sqrt(v) + hp.eps), s, v)
+    r = keep * r + (1 - keep) * gamma * dot(g, over)
+    m = jax.tree.map(lambda m, g: hp.b1 * m + (1 - hp.b1) * gamma * g, m, g)
+    v = jax.tree.map(lambda v, g: hp.b2 * v + (1 - hp.b2) * g**2, v, g)
+    s = jax.tree.map(lambda s, g: keep * s + (1 - keep) * gamma * g, s, g)
+    size = sum(jnp.abs(leaf).sum() for leaf in jax.tree.leaves(s))
+    d = jnp.maximum(d, jnp.where(size > 0, r / ((1 - keep) * jnp.where(size > 0, size, 1)), 0))
+
+    def step(m, v, w):
+        return -m / (jnp.sqrt(v) + hp.eps) - hp.weight_decay * gamma * w
+
+    return jax.tree.map(step, m, v, w), State(m, v, s, r, d)
+
+
+dadapt_adamw = treewise(Hyper(), init, update)

@@ -1,0 +1,50 @@
+"""DoG: the step is the distance gone over the gradients met. Ivgi, Hinder & Carmon 2023, arXiv:2302.12022, eq. (DoG).
+
+    r ← max(r, ‖w − w₀‖)            r_eps · (1 + ‖w₀‖) at first
+    G ← G + ‖g‖²
+    w ← w − lr · r / √(G + eps) · g
+
+Norms are of all weights together; lr is 1 in the paper. The paper evaluates an average of w.
+
+When not to use it: on networks with normalization and without averaging, where the last w is noisy.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from fnn.rule import Extra, treewise
+from fnn.trees import dot, norm
+from fnn.types import Params, Scalar
+
+
+class Hyper(NamedTuple):
+    """lr: a factor, 1; r_eps: the first distance, relative to the weights; eps: keeps the divisor from 0."""
+
+    lr: Scalar = 1.0
+    r_eps: Scalar = 1e-6
+    eps: Scalar = 1e-8
+
+
+class State(NamedTuple):
+    """w_0: the weights at first; r: the longest distance from there; total: of the squared gradients."""
+
+    w_0: Params
+    r: Array
+    total: Array
+
+
+def init(hp: Hyper, w: Params) -> State:
+    return State(w, hp.r_eps * (1 + norm(w)), jnp.zeros_like(hp.eps))
+
+
+def update(hp: Hyper, t: Array, g: Params, s: State, w: Params, extra: Extra) -> tuple[Params, State]:
+    r = jnp.maximum(s.r, norm(jax.tree.map(jnp.subtract, w, s.w_0)))
+    total = s.total + dot(g, g)
+    rate = hp.lr * r / jnp.sqrt(total + hp.eps)
+    return jax.tree.map(lambda g: -rate * g, g), State(s.w_0, r, total)
+
+
+dog = treewise(Hyper(), init, update)

@@ -1,0 +1,51 @@
+"""DoWG: DoG with gradients weighted by the distance. Khaled, Mishchenko & Jin 2023, arXiv:2305.16284, Algorithm 1.
+
+    r² ← max(r², ‖w − w₀‖²)         r_eps² at first
+    V ← V + r² · ‖g‖²
+    w ← w − lr · r² / (√V + eps) · g
+
+Norms are of all weights together; lr is 1 in the paper. eps and its size are optax's, as is that r_eps² equals it.
+
+When not to use it: as DoG; its steps are longer and it diverges where DoG does not.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from fnn.rule import Extra, treewise
+from fnn.trees import dot
+from fnn.types import Params, Scalar
+
+
+class Hyper(NamedTuple):
+    """lr: a factor, 1; r_eps2: the first squared distance; eps: keeps the divisor from 0."""
+
+    lr: Scalar = 1.0
+    r_eps2: Scalar = 1e-4
+    eps: Scalar = 1e-4
+
+
+class State(NamedTuple):
+    """w_0: the weights at first; r2: the longest squared distance from there; v: the weighted squares."""
+
+    w_0: Params
+    r2: Array
+    v: Array
+
+
+def init(hp: Hyper, w: Params) -> State:
+    return State(w, jnp.asarray(hp.r_eps2), jnp.zeros_like(hp.eps))
+
+
+def update(hp: Hyper, t: Array, g: Params, s: State, w: Params, extra: Extra) -> tuple[Params, State]:
+    gone = jax.tree.map(jnp.subtract, w, s.w_0)
+    r2 = jnp.maximum(s.r2, dot(gone, gone))
+    v = s.v + r2 * dot(g, g)
+    rate = hp.lr * r2 / (jnp.sqrt(v) + hp.eps)
+    return jax.tree.map(lambda g: -rate * g, g), State(s.w_0, r2, v)
+
+
+dowg = treewise(Hyper(), init, update)

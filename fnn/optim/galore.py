@@ -1,0 +1,80 @@
+"""GaLore: Adam in the gradient's few strongest directions. Zhao et al. 2024, arXiv:2403.03507, Algorithm 2.
+
+    every so many steps   P = the first `rank` singular vectors of g, on its longer side
+    r = Pᵀ g              u = Adam's step for r
+    w ← w − lr · (scale · P u + weight_decay · w)
+
+For a matrix that is wide, g P and u Pᵀ. What is not a matrix is trained by Adam. Moments are kept in the small space,
+through changes of P. The singular vectors are found in float32.
+
+When not to use it: where memory is no concern; it saves that and nothing else.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from fnn.errors import require
+from fnn.optim import adam
+from fnn.rule import Rule, leafwise
+from fnn.types import Scalar
+
+
+class Hyper(NamedTuple):
+    """lr: step size; b1, b2, eps: Adam's; scale: of the steps of matrices; weight_decay: decoupled."""
+
+    lr: Scalar = 1e-3
+    b1: Scalar = 0.9
+    b2: Scalar = 0.999
+    eps: Scalar = 1e-8
+    scale: Scalar = 1.0
+    weight_decay: Scalar = 0.0
+
+
+def low_rank(rank: int, every: int) -> Rule:
+    """GaLore of this rank, with new singular vectors every so many steps."""
+    require(rank >= 1, f"GaLore's rank is at least 1, not {rank}.")
+    require(every >= 1, f"GaLore renews its directions every 1 or more steps, not {every}.")
+
+    def init(hp, w):
+        if w.ndim != 2:
+            return adam.init(moments(hp), w)
+        long, short = sorted(w.shape, reverse=True)
+        p = jnp.zeros((long, min(rank, short)), w.dtype)
+        return p, adam.init(moments(hp), p.T @ upright(w))
+
+    def update(hp, t, g, s, w):
+        if w.ndim != 2:
+            step, s = adam.update(moments(hp), t, g, s, w)
+            return hp.lr * (step - hp.weight_decay * w), s
+        p, inner = s
+        p = jax.lax.cond((t - 1) % every == 0, lambda: strongest(g, rank), lambda: p)
+        step, inner = adam.update(moments(hp), t, p.T @ upright(g), inner, w)
+        step = p @ step if tall(w) else (p @ step).T
+        return hp.lr * (hp.scale * step - hp.weight_decay * w), (p, inner)
+
+    return leafwise(Hyper(), init, update)
+
+
+def moments(hp: Hyper) -> adam.Hyper:
+    return adam.Hyper(jnp.ones_like(hp.lr), hp.b1, hp.b2, hp.eps)
+
+
+def tall(x: Array) -> bool:
+    rows, columns = x.shape
+    return rows >= columns
+
+
+def upright(x: Array) -> Array:
+    return x if tall(x) else x.T
+
+
+def strongest(g: Array, rank: int) -> Array:
+    """The first singular vectors of the longer side, `[longer side, rank]`."""
+    u, _, v = jnp.linalg.svd(g.astype(jnp.float32), full_matrices=False)
+    return (u if tall(g) else v.T)[:, :rank].astype(g.dtype)
+
+
+galore = low_rank(rank=128, every=200)

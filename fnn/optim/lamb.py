@@ -1,0 +1,49 @@
+"""LAMB: Adam's step, made as long as lr times the weights of its array. You et al. 2020, arXiv:1904.00962, Algorithm 2.
+
+    u = m̂ / (√v̂ + eps) + weight_decay · w              m̂, v̂ as in Adam
+    w ← w − lr · ‖w‖ / ‖u‖ · u                          the ratio 1 where either norm is 0
+
+When not to use it: with small batches, where Adam does as well; or for biases, which begin at 0 and have no size yet.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from fnn.rule import leafwise
+from fnn.types import Scalar
+
+
+class Hyper(NamedTuple):
+    """lr: step size, relative to ‖w‖; b1, b2: what the mean and the mean square keep, in [0, 1); eps: keeps the divisor
+    from 0; weight_decay: before the ratio."""
+
+    lr: Scalar = 1e-3
+    b1: Scalar = 0.9
+    b2: Scalar = 0.999
+    eps: Scalar = 1e-6
+    weight_decay: Scalar = 0.0
+
+
+def init(hp: Hyper, w: Array):
+    return jnp.zeros_like(w), jnp.zeros_like(w)
+
+
+def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array], w: Array):
+    m, v = s
+    m = hp.b1 * m + (1 - hp.b1) * g
+    v = hp.b2 * v + (1 - hp.b2) * g**2
+    m_hat = m / (1 - hp.b1**t)
+    v_hat = v / (1 - hp.b2**t)
+    u = m_hat / (jnp.sqrt(v_hat) + hp.eps) + hp.weight_decay * w
+    return -hp.lr * trust(w, u) * u, (m, v)
+
+
+def trust(w: Array, u: Array) -> Array:
+    """‖w‖ / ‖u‖, and 1 where either is 0."""
+    size, step = jnp.linalg.norm(jnp.ravel(w)), jnp.linalg.norm(jnp.ravel(u))
+    return jnp.where((size > 0) & (step > 0), size / jnp.where(step > 0, step, 1), 1)
+
+
+lamb = leafwise(Hyper(), init, update)

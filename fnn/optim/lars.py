@@ -1,0 +1,43 @@
+"""LARS: momentum with a step a layer, as long as a share of its weights. You, Gitman & Ginsburg 2017, arXiv:1708.03888.
+
+    u = g + weight_decay · w
+    v ← mu · v + lr · trust · ‖w‖ / ‖u‖ · u         the whole factor 1 where either norm is 0
+    w ← w − v
+
+Algorithm 1 of the paper, with lr inside the momentum as there. The paper adds weight_decay · ‖w‖ to ‖g‖; optax, which
+this equals, takes the norm of the sum.
+
+When not to use it: with small batches, for which plain momentum was made.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from fnn.rule import leafwise
+from fnn.types import Scalar
+
+
+class Hyper(NamedTuple):
+    """lr: step size, relative to ‖w‖; mu: what the velocity keeps; trust: the share of ‖w‖; weight_decay: L2."""
+
+    lr: Scalar = 1.0
+    mu: Scalar = 0.9
+    trust: Scalar = 1e-3
+    weight_decay: Scalar = 0.0
+
+
+def init(hp: Hyper, w: Array):
+    return jnp.zeros_like(w)
+
+
+def update(hp: Hyper, t: Array, g: Array, v: Array, w: Array):
+    u = g + hp.weight_decay * w
+    size, step = jnp.linalg.norm(jnp.ravel(w)), jnp.linalg.norm(jnp.ravel(u))
+    ratio = jnp.where((size > 0) & (step > 0), hp.trust * size / jnp.where(step > 0, step, 1), 1)
+    v = hp.mu * v + hp.lr * (u * ratio)
+    return -v, v
+
+
+lars = leafwise(Hyper(), init, update)

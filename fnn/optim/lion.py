@@ -1,0 +1,38 @@
+"""Lion: the sign of two blends of momentum and gradient. Chen et al. 2023, arXiv:2302.06675, Algorithm 2.
+
+    w ← w − lr · (sign(b1 · m + (1 − b1) · g) + weight_decay · w)
+    m ← b2 · m + (1 − b2) · g
+
+When not to use it: with small batches, where the sign of a noisy gradient is mostly noise; or at Adam's lr, which is
+three to ten times too large for it.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from fnn.rule import leafwise
+from fnn.types import Scalar
+
+
+class Hyper(NamedTuple):
+    """lr: step size; b1: the momentum's share in the step; b2: what the momentum keeps; weight_decay: decoupled."""
+
+    lr: Scalar = 1e-4
+    b1: Scalar = 0.9
+    b2: Scalar = 0.99
+    weight_decay: Scalar = 1e-3
+
+
+def init(hp: Hyper, w: Array):
+    return jnp.zeros_like(w)
+
+
+def update(hp: Hyper, t: Array, g: Array, m: Array, w: Array):
+    step = jnp.sign(hp.b1 * m + (1 - hp.b1) * g)
+    m = hp.b2 * m + (1 - hp.b2) * g
+    return -hp.lr * (step + hp.weight_decay * w), m
+
+
+lion = leafwise(Hyper(), init, update)

@@ -1,0 +1,46 @@
+"""MADGRAD: dual averaging with a cube root, and momentum. Defazio & Jelassi 2021, arXiv:2101.11075, Algorithm 1.
+
+    g ← g + weight_decay · w        λ = (lr + eps) · √t
+    s ← s + λ · g                   v ← v + λ · g²
+    z = w₀ − s / (∛v + eps)
+    w ← mu · w + (1 − mu) · z
+
+mu is what is kept (the paper's c is what is taken up). eps beside lr is the authors' code's and optax's, and so is
+√t in float32.
+
+When not to use it: with weight decay as one is used to; the weights stay tied to w₀, and less of it is needed.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from fnn.rule import leafwise
+from fnn.types import Scalar
+
+
+class Hyper(NamedTuple):
+    """lr: step size; mu: what w keeps of itself, in [0, 1); eps: keeps the divisor from 0; weight_decay: L2."""
+
+    lr: Scalar = 0.01
+    mu: Scalar = 0.9
+    eps: Scalar = 1e-6
+    weight_decay: Scalar = 0.0
+
+
+def init(hp: Hyper, w: Array):
+    return w, jnp.zeros_like(w), jnp.zeros_like(w)
+
+
+def update(hp: Hyper, t: Array, g: Array, state: tuple[Array, Array, Array], w: Array):
+    w_0, s, v = state
+    g = g + hp.weight_decay * w
+    rate = (hp.lr + hp.eps) * jnp.sqrt(t)
+    s = s + rate * g
+    v = v + rate * g**2
+    z = w_0 - s / (jnp.cbrt(v) + hp.eps)
+    return hp.mu * w + (1 - hp.mu) * z - w, (w_0, s, v)
+
+
+madgrad = leafwise(Hyper(), init, update)

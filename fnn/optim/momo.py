@@ -1,0 +1,64 @@
+"""MoMo: momentum as far as a model of the loss reaches. Schaipp et al. 2023, arXiv:2305.07583, Algorithm 1.
+
+    m ← b · m + (1 − b) · g         f̄ ← b · f̄ + (1 − b) · f         γ ← b · γ + (1 − b) · ⟨g, w⟩      (b 0 at first)
+    λ = 1 + lr · weight_decay
+    τ = min(lr, max(λ · (f̄ − f_min − γ) + ⟨m, w⟩, 0) / ‖m‖²)        and 0 where m is 0
+    w ← w / λ − τ · m
+
+f is the loss at w. lr bounds the step; 1 is the paper's. f_min is a lower bound of the loss.
+
+When not to use it: where the loss carries a term whose least value is unknown, so that no good f_min is at hand.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from fnn.rule import Extra, needed, treewise
+from fnn.trees import dot, zeros_like
+from fnn.types import Params, Scalar
+
+
+class Hyper(NamedTuple):
+    """lr: the longest step; b: what the means keep, in [0, 1); f_min: a lower bound of the loss; weight_decay:
+    decoupled."""
+
+    lr: Scalar = 1.0
+    b: Scalar = 0.9
+    f_min: Scalar = 0.0
+    weight_decay: Scalar = 0.0
+
+
+class State(NamedTuple):
+    """m: the gradient's mean; f: the loss's; gamma: that of ⟨g, w⟩."""
+
+    m: Params
+    f: Array
+    gamma: Array
+
+
+def init(hp: Hyper, w: Params) -> State:
+    return State(zeros_like(w), jnp.zeros_like(hp.lr), jnp.zeros_like(hp.lr))
+
+
+def update(hp: Hyper, t: Array, g: Params, s: State, w: Params, extra: Extra) -> tuple[Params, State]:
+    [value] = needed(extra, "value")
+    b = jnp.where(t == 1, 0, hp.b)
+    f = b * s.f + (1 - b) * value
+    m = jax.tree.map(lambda m, g: b * m + (1 - b) * g, s.m, g)
+    gamma = b * s.gamma + (1 - b) * dot(g, w)
+    shrink = 1 + hp.lr * hp.weight_decay
+    reach = jnp.maximum(shrink * (f - hp.f_min - gamma) + dot(m, w), 0)
+    tau = jnp.minimum(hp.lr, over(reach, dot(m, m)))
+    step = jax.tree.map(lambda m, w: -(hp.lr * hp.weight_decay / shrink) * w - tau * m, m, w)
+    return step, State(m, f, gamma)
+
+
+def over(a: Array, b: Array) -> Array:
+    """a / b, and 0 where b is as good as 0."""
+    return jnp.where(b <= jnp.finfo(float).eps, 0, a / b)
+
+
+momo = treewise(Hyper(), init, update)

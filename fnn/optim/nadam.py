@@ -1,0 +1,73 @@
+"""NAdam: Adam with Nesterov's momentum. Dozat 2016, ICLR workshop, "Incorporating Nesterov Momentum into Adam".
+
+    m ← b1 · m + (1 − b1) · g       v ← b2 · v + (1 − b2) · g²       v̂ = v / (1 − b2ᵗ)
+    optax   m̄ = b1 · m / (1 − b1ᵗ⁺¹) + (1 − b1) · g / (1 − b1ᵗ)
+    torch   m̄ = μₜ₊₁ · m / (1 − ∏ᵗ⁺¹ μ) + (1 − μₜ) · g / (1 − ∏ᵗ μ),   μₜ = b1 · (1 − ½ · 0.96^(t · psi))
+    w ← w − lr · m̄ / (√v̂ + eps)
+
+torch's momentum μ rises from b1/2 to b1, and its gradient has an L2 term. torch keeps ∏ μ in its default type, float32,
+even where weights are float64; here it has the weights' type.
+
+When not to use it: as Adam.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from fnn.rule import leafwise
+from fnn.types import Scalar
+
+
+class Hyper(NamedTuple):
+    """lr: step size; b1, b2: what the mean and the mean square keep, in [0, 1); eps: keeps the divisor from 0."""
+
+    lr: Scalar = 1e-3
+    b1: Scalar = 0.9
+    b2: Scalar = 0.999
+    eps: Scalar = 1e-8
+
+
+def init(hp: Hyper, w: Array):
+    return jnp.zeros_like(w), jnp.zeros_like(w)
+
+
+def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array], w: Array):
+    m, v = s
+    m = hp.b1 * m + (1 - hp.b1) * g
+    v = hp.b2 * v + (1 - hp.b2) * g**2
+    m_bar = hp.b1 * (m / (1 - hp.b1 ** (t + 1))) + (1 - hp.b1) * (g / (1 - hp.b1**t))
+    v_hat = v / (1 - hp.b2**t)
+    return -hp.lr * m_bar / (jnp.sqrt(v_hat) + hp.eps), (m, v)
+
+
+class TorchHyper(NamedTuple):
+    """As `Hyper`; psi: how fast the momentum rises from b1/2 to b1; weight_decay: L2."""
+
+    lr: Scalar = 2e-3
+    b1: Scalar = 0.9
+    b2: Scalar = 0.999
+    eps: Scalar = 1e-8
+    psi: Scalar = 4e-3
+    weight_decay: Scalar = 0.0
+
+
+def torch_init(hp: TorchHyper, w: Array):
+    return jnp.zeros_like(w), jnp.zeros_like(w), jnp.ones((), w.dtype)
+
+
+def torch_update(hp: TorchHyper, t: Array, g: Array, s: tuple[Array, Array, Array], w: Array):
+    m, v, product = s
+    mu, mu_next = (hp.b1 * (1 - 0.96 ** (k * hp.psi) / 2) for k in (t, t + 1))
+    product = product * mu
+    g = g + hp.weight_decay * w
+    m = hp.b1 * m + (1 - hp.b1) * g
+    v = hp.b2 * v + (1 - hp.b2) * g**2
+    m_bar = mu_next * m / (1 - product * mu_next) + (1 - mu) * g / (1 - product)
+    v_hat = v / (1 - hp.b2**t)
+    return -hp.lr * m_bar / (jnp.sqrt(v_hat) + hp.eps), (m, v, product)
+
+
+nadam = leafwise(Hyper(), init, update)
+DIALECTS = {"torch": leafwise(TorchHyper(), torch_init, torch_update)}

@@ -1,0 +1,50 @@
+"""NAdamW: NAdam with decoupled weight decay, as Loshchilov & Hutter 2019, arXiv:1711.05101, do it to Adam.
+
+    w ← w − lr · (m̄ / (√v̂ + eps) + weight_decay · w)        m̄, v̂ as in NAdam, optax's or torch's
+
+torch's is `NAdam(decoupled_weight_decay=True)`; its weight_decay is 0 unless asked for, and its lr 2e-3.
+
+When not to use it: as AdamW.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from fnn.optim import nadam
+from fnn.rule import leafwise
+from fnn.types import Scalar
+
+
+class Hyper(NamedTuple):
+    """lr: step size; b1, b2: what the mean and the mean square keep, in [0, 1); eps: keeps the divisor from 0;
+    weight_decay: the share of w, times lr, that is lost each step."""
+
+    lr: Scalar = 1e-3
+    b1: Scalar = 0.9
+    b2: Scalar = 0.999
+    eps: Scalar = 1e-8
+    weight_decay: Scalar = 1e-4
+
+
+def init(hp: Hyper, w: Array):
+    return jnp.zeros_like(w), jnp.zeros_like(w)
+
+
+def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array], w: Array):
+    m, v = s
+    m = hp.b1 * m + (1 - hp.b1) * g
+    v = hp.b2 * v + (1 - hp.b2) * g**2
+    m_bar = hp.b1 * (m / (1 - hp.b1 ** (t + 1))) + (1 - hp.b1) * (g / (1 - hp.b1**t))
+    v_hat = v / (1 - hp.b2**t)
+    return -hp.lr * (m_bar / (jnp.sqrt(v_hat) + hp.eps) + hp.weight_decay * w), (m, v)
+
+
+def torch_update(hp: nadam.TorchHyper, t: Array, g: Array, s: tuple[Array, Array, Array], w: Array):
+    step, s = nadam.torch_update(hp._replace(weight_decay=0), t, g, s, w)
+    return step - hp.lr * hp.weight_decay * w, s
+
+
+nadamw = leafwise(Hyper(), init, update)
+DIALECTS = {"torch": leafwise(nadam.TorchHyper(), nadam.torch_init, torch_update)}

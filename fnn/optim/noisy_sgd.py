@@ -1,0 +1,40 @@
+"""SGD with Gaussian noise that dies away. Neelakantan et al. 2015, arXiv:1511.06807, eq. 1–2.
+
+    w ← w − lr · (g + √(eta / tᵞ) · n)        n ~ N(0, 1), a number a weight
+
+Each update's noise comes from the second half of the key given to it, the half that optax draws from.
+
+When not to use it: with small minibatches, whose own noise is larger.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from fnn.rule import Extra, needed, treewise
+from fnn.trees import random_like
+from fnn.types import Params, Scalar
+
+
+class Hyper(NamedTuple):
+    """lr: step size; eta: the noise's variance at first; gamma: how fast it falls with t."""
+
+    lr: Scalar = 0.01
+    eta: Scalar = 0.01
+    gamma: Scalar = 0.55
+
+
+def init(hp: Hyper, w: Params):
+    return ()
+
+
+def update(hp: Hyper, t: Array, g: Params, s: tuple[()], w: Params, extra: Extra):
+    [key] = needed(extra, "key")
+    size = jnp.sqrt(hp.eta / t**hp.gamma)
+    noise = random_like(jax.random.normal, jax.random.split(key)[1], g)
+    return jax.tree.map(lambda g, n: -hp.lr * (g + size * n), g, noise), s
+
+
+noisy_sgd = treewise(Hyper(), init, update)

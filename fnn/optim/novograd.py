@@ -1,0 +1,42 @@
+"""NovoGrad: one mean square a layer, before the momentum. Ginsburg et al. 2019, arXiv:1905.11286, Algorithm 1.
+
+    v ← b2 · v + (1 − b2) · ‖g‖²            one number an array; ‖g‖² at first
+    m ← b1 · m + g / (√v + eps) + weight_decay · w
+    w ← w − lr · m
+
+When not to use it: where weights of one array need steps of very different lengths.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from fnn.rule import leafwise
+from fnn.types import Scalar
+
+
+class Hyper(NamedTuple):
+    """lr: step size; b1, b2: what the momentum and the mean square keep, in [0, 1); eps: keeps the divisor from 0;
+    weight_decay: enters the momentum."""
+
+    lr: Scalar = 1e-3
+    b1: Scalar = 0.9
+    b2: Scalar = 0.25
+    eps: Scalar = 1e-6
+    weight_decay: Scalar = 0.0
+
+
+def init(hp: Hyper, w: Array):
+    return jnp.zeros_like(w), jnp.zeros((), w.dtype)
+
+
+def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array], w: Array):
+    m, v = s
+    square = jnp.linalg.norm(g) ** 2
+    v = jnp.where(t == 1, square, hp.b2 * v + (1 - hp.b2) * square)
+    m = hp.b1 * m + (g / (jnp.sqrt(v) + hp.eps) + hp.weight_decay * w)
+    return -hp.lr * m, (m, v)
+
+
+novograd = leafwise(Hyper(), init, update)

@@ -1,0 +1,46 @@
+"""Optimistic Adam: NAdam's step, twice, less the step before. Daskalakis et al. 2018, arXiv:1711.00141, Algorithm 1.
+
+    u = m̄ / (√v̂ + eps)                                      m̄, v̂ as in NAdam (optax's form)
+    w ← w − lr · ((alpha + beta) · u − beta · u_before)     u_before = u at first
+
+The name is optax's, whose first version tied alpha to lr. The paper has Adam's m̂ where optax has NAdam's m̄.
+
+When not to use it: outside games.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from fnn.rule import leafwise
+from fnn.types import Scalar
+
+
+class Hyper(NamedTuple):
+    """lr: step size; alpha, beta: weights of the step and of the correction; b1, b2, eps: Adam's."""
+
+    lr: Scalar = 1e-3
+    alpha: Scalar = 1.0
+    beta: Scalar = 1.0
+    b1: Scalar = 0.9
+    b2: Scalar = 0.999
+    eps: Scalar = 1e-8
+
+
+def init(hp: Hyper, w: Array):
+    return jnp.zeros_like(w), jnp.zeros_like(w), jnp.zeros_like(w)
+
+
+def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array, Array], w: Array):
+    m, v, u_before = s
+    m = hp.b1 * m + (1 - hp.b1) * g
+    v = hp.b2 * v + (1 - hp.b2) * g**2
+    m_bar = hp.b1 * (m / (1 - hp.b1 ** (t + 1))) + (1 - hp.b1) * (g / (1 - hp.b1**t))
+    v_hat = v / (1 - hp.b2**t)
+    u = m_bar / (jnp.sqrt(v_hat) + hp.eps)
+    u_before = jnp.where(t == 1, u, u_before)
+    return -hp.lr * ((hp.alpha + hp.beta) * u - hp.beta * u_before), (m, v, u)
+
+
+optimistic_adam_v2 = leafwise(Hyper(), init, update)

@@ -1,0 +1,34 @@
+"""Optimistic gradient descent, for games. Mokhtari, Ozdaglar & Pattathil 2020, arXiv:1901.08511, eq. 8 (OGDA).
+
+    w ← w − lr · ((alpha + beta) · g − beta · g_before)         g_before = g at first
+
+When not to use it: for plain minimization, where it is SGD with a step of momentum the wrong way round.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from fnn.rule import leafwise
+from fnn.types import Scalar
+
+
+class Hyper(NamedTuple):
+    """lr: step size; alpha: the gradient's weight; beta: the correction's, against the gradient before."""
+
+    lr: Scalar = 0.01
+    alpha: Scalar = 1.0
+    beta: Scalar = 1.0
+
+
+def init(hp: Hyper, w: Array):
+    return jnp.zeros_like(w)
+
+
+def update(hp: Hyper, t: Array, g: Array, g_before: Array, w: Array):
+    g_before = jnp.where(t == 1, g, g_before)
+    return -hp.lr * ((hp.alpha + hp.beta) * g - hp.beta * g_before), g
+
+
+optimistic_gradient_descent = leafwise(Hyper(), init, update)

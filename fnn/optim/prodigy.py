@@ -1,0 +1,72 @@
+"""Prodigy: Adam that finds its learning rate. Mishchenko & Defazio 2023, arXiv:2306.06101, Algorithm 4.
+
+    γ = d · lr · √(1 − b2ᵗ) / (1 − b1ᵗ)
+    m ← b1 · m + (1 − b1) · d g            v ← b2 · v + (1 − b2) · (d g)²
+    r ← √b2 · r + d / d0 · γ · ⟨g, w₀ − w⟩      s ← √b2 · s + γ · d g / d0
+    w ← w − γ · (m / (√v + d⁺ eps) + weight_decay · w),    d⁺ = max(d, coef · r / ‖s‖₁)
+    d ← d⁺
+
+Products and norms are of all weights together; lr is 1 and may follow a schedule. d0 divides out, as in the authors'
+code, to keep r and s from vanishing.
+
+When not to use it: with gradients clipped or rescaled beforehand, which its estimate of the distance is built on.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from fnn.rule import Extra, treewise
+from fnn.trees import dot, zeros_like
+from fnn.types import Params, Scalar
+
+
+class Hyper(NamedTuple):
+    """lr: a factor, 1; b1, b2: what the mean and the mean square keep, in [0, 1); eps: keeps the divisor from 0; d0:
+    the first estimate of the distance to go; coef: the estimate's factor; weight_decay: decoupled."""
+
+    lr: Scalar = 1.0
+    b1: Scalar = 0.9
+    b2: Scalar = 0.999
+    eps: Scalar = 1e-8
+    d0: Scalar = 1e-6
+    coef: Scalar = 1.0
+    weight_decay: Scalar = 0.0
+
+
+class State(NamedTuple):
+    """m, v: Adam's means; s, r: below and above the bar of the estimate; d: the estimate; w_0: the weights at first."""
+
+    m: Params
+    v: Params
+    s: Params
+    r: Array
+    d: Array
+    w_0: Params
+
+
+def init(hp: Hyper, w: Params) -> State:
+    nothing = zeros_like(w)
+    return State(nothing, nothing, nothing, jnp.zeros_like(hp.d0), jnp.asarray(hp.d0), w)
+
+
+def update(hp: Hyper, t: Array, g: Params, state: State, w: Params, extra: Extra) -> tuple[Params, State]:
+    m, v, s, r, d, w_0 = state
+    keep = jnp.sqrt(hp.b2)
+    gamma = d * hp.lr * (jnp.sqrt(1 - hp.b2**t) / (1 - hp.b1**t))
+    r = keep * r + d / hp.d0 * gamma * dot(g, jax.tree.map(jnp.subtract, w_0, w))
+    s = jax.tree.map(lambda s, g: keep * s + gamma * (d * g) / hp.d0, s, g)
+    m = jax.tree.map(lambda m, g: hp.b1 * m + (1 - hp.b1) * (d * g), m, g)
+    v = jax.tree.map(lambda v, g: hp.b2 * v + (1 - hp.b2) * (d * g) ** 2, v, g)
+    size = sum(jnp.abs(leaf).sum() for leaf in jax.tree.leaves(s))
+    d = jnp.maximum(d, jnp.where(size > 0, hp.coef * r / jnp.where(size > 0, size, 1), 0))
+
+    def step(m, v, w):
+        return -gamma * m / (jnp.sqrt(v) + d * hp.eps) - hp.weight_decay * gamma * w
+
+    return jax.tree.map(step, m, v, w), State(m, v, s, r, d, w_0)
+
+
+prodigy = treewise(Hyper(), init, update)

@@ -1,0 +1,74 @@
+"""Shorter steps where the loss no longer falls, as torch's and Keras's `ReduceLROnPlateau`.
+
+    better: f < (1 − rtol) · best − atol
+    after `patience` steps without a better one    scale ← max(scale · factor, least); then `cooldown` steps of rest
+    w ← w + scale · the inner rule's step
+
+torch's patience counts the steps without a better loss that it bears, ours (and optax's) those at which it acts: its
+`patience=p` is p + 1 here. Its `threshold` is rtol or, with `threshold_mode="abs"`, atol; its `min_lr` is least · lr;
+changes of lr by less than its `eps`, 1e-8, it leaves out. It sets the lr of the next step, ours that of this one.
+
+f is the loss of every minibatch: with few examples in one, patience has to outlast their noise. `patient(rule)` puts it
+around any rule; `reduce_on_plateau` is the one around SGD.
+
+When not to use it: where the number of steps is known beforehand, which a schedule can use.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from fnn.optim.sgd import sgd
+from fnn.rule import Extra, Rule, needed, treewise
+from fnn.types import Params, Scalar
+
+
+class Hyper(NamedTuple):
+    """inner: the inner rule's; factor: of the scale, in (0, 1); patience: steps without a better loss, at least 1;
+    rtol, atol: by how much better it must be; cooldown: steps of rest; least: of the scale."""
+
+    inner: Any
+    factor: Scalar = 0.1
+    patience: Scalar = 10.0
+    rtol: Scalar = 1e-4
+    atol: Scalar = 0.0
+    cooldown: Scalar = 0.0
+    least: Scalar = 0.0
+
+
+class State(NamedTuple):
+    """inner: the inner rule's; scale: of its steps; best: loss; waited: steps without a better one; rest: to come."""
+
+    inner: Any
+    scale: Array
+    best: Array
+    waited: Array
+    rest: Array
+
+
+def patient(rule: Rule) -> Rule:
+    """The rule with its steps scaled down on plateaus."""
+
+    def init(hp, w):
+        one = jnp.ones_like(hp.factor)
+        return State(rule.init(hp.inner, w), one, one * jnp.inf, 0 * one, 0 * one)
+
+    def update(hp: Hyper, t: Array, g: Params, s: State, w: Params, extra: Extra):
+        [value] = needed(extra, "value")
+        value = jnp.asarray(value, s.best.dtype)
+        better = value < (1 - hp.rtol) * s.best - hp.atol
+        waited = jnp.where(better, 0, s.waited + 1)
+        resting = s.rest > 0
+        enough = ~resting & (waited >= hp.patience)
+        scale = jnp.where(enough, jnp.maximum(s.scale * hp.factor, hp.least), s.scale)
+        rest = jnp.where(enough, hp.cooldown, jnp.maximum(s.rest - 1, 0))
+        step, inner = rule.update(hp.inner, g, s.inner, w, extra)
+        after = State(inner, scale, jnp.where(better, value, s.best), jnp.where(resting | enough, 0, waited), rest)
+        return jax.tree.map(lambda u: scale * u, step), after
+
+    return treewise(Hyper(rule.hyper), init, update, lambda hp, w, s: rule.result(hp.inner, w, s.inner))
+
+
+reduce_on_plateau = patient(sgd)

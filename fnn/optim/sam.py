@@ -1,0 +1,47 @@
+"""SAM: the gradient at the worst point nearby. Foret et al. 2021, arXiv:2010.01412, Algorithm 1.
+
+    w ← the inner rule's step with ∇f(w + rho · g / ‖g‖)        f the minibatch's loss, the norm that of all weights
+
+Every step costs a second gradient. `sharpness_aware(rule)` is SAM around any rule; `sam` is the one around SGD.
+
+When not to use it: where time is counted, not steps; or where training has not begun to overfit.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from fnn.optim.sgd import sgd
+from fnn.rule import Extra, Rule, needed, treewise
+from fnn.trees import norm
+from fnn.types import Params, Scalar
+
+
+class Hyper(NamedTuple):
+    """inner: the inner rule's; rho: how far around is nearby."""
+
+    inner: Any
+    rho: Scalar = 0.05
+
+
+def sharpness_aware(rule: Rule) -> Rule:
+    """The rule, fed with the gradient at the worst point nearby."""
+
+    def update(hp: Hyper, t: Array, g: Params, s: Any, w: Params, extra: Extra):
+        [at] = needed(extra, "at")
+        size = norm(g)
+        up = hp.rho / jnp.where(size > 0, size, 1)
+        worst = jax.grad(at)(jax.tree.map(lambda w, g: w + up * g, w, g))
+        return rule.update(hp.inner, worst, s, w, extra)
+
+    return treewise(
+        Hyper(rule.hyper),
+        lambda hp, w: rule.init(hp.inner, w),
+        update,
+        lambda hp, w, s: rule.result(hp.inner, w, s),
+    )
+
+
+sam = sharpness_aware(sgd)

@@ -1,0 +1,33 @@
+"""Signum: signSGD with momentum. Bernstein et al. 2018, arXiv:1802.04434, Algorithm 2.
+
+    m ← b1 · m + (1 − b1) · g       w ← w − lr · sign(m)
+
+When not to use it: as signSGD.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from fnn.rule import leafwise
+from fnn.types import Scalar
+
+
+class Hyper(NamedTuple):
+    """lr: how far every coordinate moves; b1: what the mean keeps, in [0, 1)."""
+
+    lr: Scalar = 1e-3
+    b1: Scalar = 0.9
+
+
+def init(hp: Hyper, w: Array):
+    return jnp.zeros_like(w)
+
+
+def update(hp: Hyper, t: Array, g: Array, m: Array, w: Array):
+    m = hp.b1 * m + (1 - hp.b1) * g
+    return -hp.lr * jnp.sign(m), m
+
+
+signum = leafwise(Hyper(), init, update)

@@ -1,0 +1,60 @@
+"""Sophia-H: momentum over the Hessian's diagonal, clipped. Liu et al. 2023, arXiv:2305.14342, Algorithm 3.
+
+    m ← b1 · m + (1 − b1) · g
+    w ← w − lr · (clip(m̂ / max(gamma · h, eps), −1, 1) + weight_decay · w)
+    h ← b2 · h + (1 − b2) · z ⊙ ∇²f z        every tenth step, z of random signs (Hutchinson), f the minibatch's loss
+
+In the paper h is renewed before it is used, and m is not corrected; this is optax's. Curvature costs about two
+gradients, which is why it is asked for every tenth step; under `vmap` it is paid at every step.
+
+When not to use it: on short runs, since h starts at 0 and the step is lr · sign(m) until it has grown.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from fnn.rule import Extra, needed, treewise
+from fnn.trees import random_like, zeros_like
+from fnn.types import Params, Scalar
+
+EVERY = 10
+
+
+class Hyper(NamedTuple):
+    """lr: step size; b1, b2: what the mean and the curvature keep, in [0, 1); gamma: the curvature's weight; eps: the
+    least divisor; bound: of a step, before lr; weight_decay: decoupled."""
+
+    lr: Scalar = 1e-3
+    b1: Scalar = 0.965
+    b2: Scalar = 0.99
+    gamma: Scalar = 0.01
+    eps: Scalar = 1e-8
+    bound: Scalar = 1.0
+    weight_decay: Scalar = 1e-4
+
+
+def init(hp: Hyper, w: Params):
+    return zeros_like(w), zeros_like(w)
+
+
+def update(hp: Hyper, t: Array, g: Params, s: tuple[Params, Params], w: Params, extra: Extra):
+    at, key = needed(extra, "at", "key")
+    m, h = s
+    m = jax.tree.map(lambda m, g: hp.b1 * m + (1 - hp.b1) * g, m, g)
+
+    def step(m, h, w):
+        u = m / (1 - hp.b1**t) / jnp.maximum(hp.gamma * h, hp.eps)
+        return -hp.lr * (jnp.clip(u, -hp.bound, hp.bound) + hp.weight_decay * w)
+
+    def renewed():
+        z = random_like(jax.random.rademacher, jax.random.split(key)[1], w)
+        _, curved = jax.jvp(jax.grad(at), (w,), (z,))
+        return jax.tree.map(lambda h, z, c: hp.b2 * h + (1 - hp.b2) * (z * c), h, z, curved)
+
+    return jax.tree.map(step, m, h, w), (m, jax.lax.cond((t - 1) % EVERY == 0, renewed, lambda: h))
+
+
+sophia = treewise(Hyper(), init, update)
