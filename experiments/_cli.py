@@ -134,7 +134,8 @@ def _tell(module: ModuleType, folder: Path) -> None:
     verdicts = module.verdicts(saved)
     answers = module.answers(saved) if hasattr(module, "answers") else []
     tables = module.tables(saved) if hasattr(module, "tables") else {}
-    written = results.save_findings(folder, verdicts, answers, module.figures(saved), tables)
+    pages = module.pages(saved) if hasattr(module, "pages") else {}
+    written = results.save_findings(folder, verdicts, answers, module.figures(saved), tables, pages)
     for verdict in verdicts:
         print(f"{verdict.outcome:>13}: {verdict.claim}. {verdict.sentence}")
     for answer in answers:

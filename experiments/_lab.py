@@ -21,6 +21,9 @@ from fnn.train import Record
 LAST = 200
 """The final loss is the mean over so many last steps: one minibatch's loss is too noisy."""
 
+NOTES = ("sgd", "momentum", "adagrad", "adam", "rmsprop", "nesterov")
+"""The rules of the notes."""
+
 TITLES = {
     "sgd": "SGD",
     "momentum": "Momentum",
@@ -28,7 +31,56 @@ TITLES = {
     "adam": "Adam",
     "rmsprop": "RMSProp",
     "nesterov": "Nesterov",
+    "acprop": "ACProp",
+    "adabelief": "AdaBelief",
+    "adadelta": "AdaDelta",
+    "adafactor": "Adafactor",
+    "adamax": "AdaMax",
+    "adamaxw": "AdaMaxW",
+    "adamw": "AdamW",
+    "adan": "Adan",
+    "ademamix": "AdEMAMix",
+    "adopt": "ADOPT",
+    "amsgrad": "AMSGrad",
+    "asgd": "ASGD",
+    "cocob": "COCOB",
+    "dadapt_adamw": "D-Adapt AdamW",
+    "dog": "DoG",
+    "dowg": "DoWG",
+    "dpsgd": "DP-SGD",
+    "fromage": "Fromage",
+    "galore": "GaLore",
+    "lamb": "LAMB",
+    "lars": "LARS",
+    "lbfgs": "L-BFGS",
+    "lion": "Lion",
+    "madgrad": "MADGRAD",
+    "mechanize": "Mechanic, Adam",
+    "momo": "MoMo",
+    "momo_adam": "MoMo-Adam",
+    "muon": "Muon",
+    "nadam": "NAdam",
+    "nadamw": "NAdamW",
+    "noisy_sgd": "noisy SGD",
+    "novograd": "NovoGrad",
+    "optimistic_adam_v2": "optimistic Adam",
+    "optimistic_gradient_descent": "optimistic GD",
+    "polyak_sgd": "Polyak SGD",
+    "prodigy": "Prodigy",
+    "radam": "RAdam",
+    "reduce_on_plateau": "SGD on plateaus",
+    "rprop": "Rprop",
+    "sam": "SAM, SGD",
+    "schedule_free_adamw": "schedule-free AdamW",
+    "schedule_free_sgd": "schedule-free SGD",
+    "sign_sgd": "sign SGD",
+    "signum": "Signum",
+    "simplified_ademamix": "simplified AdEMAMix",
+    "sm3": "SM3",
+    "sophia": "Sophia",
+    "yogi": "Yogi",
 }
+"""How people write them; a rule that is not here goes by its name. The notes' own come first: they keep their looks."""
 
 
 def title(name: str) -> str:
@@ -67,7 +119,7 @@ class Contest(_cli.Options):
     batch: int = 128
     """Examples per update, drawn with replacement."""
     optimizers: str = "sgd,momentum,adagrad,adam"
-    """Contenders, with commas between: NAME, or NAME:DIALECT for a form other than --dialect's."""
+    """Contenders, with commas between: NAME, or NAME:DIALECT for a form other than --dialect's; all for every rule."""
     dialect: str = "book"
     """Whose form of the rules: book (the notes' listings; a rule without one keeps its own) or own (optax's)."""
 
@@ -79,9 +131,16 @@ class Contest(_cli.Options):
         for spec in self.specs().values():
             optim.rule(spec)
 
+    @property
+    def everyone(self) -> bool:
+        """Whether every rule there is was asked for."""
+        return self.optimizers.strip() == "all"
+
     def specs(self) -> dict[str, str]:
         """For each contender, as it was asked for, the rule and dialect to look up."""
         names = listed("--optimizers", self.optimizers, "optimizer")
+        if self.everyone:
+            names = [*NOTES, *(name for name in optim.names() if name not in NOTES)]
         return {name: self._spec(name) for name in names}
 
     def _spec(self, name: str) -> str:

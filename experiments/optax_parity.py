@@ -4,19 +4,27 @@ Finds every rule and dialect that has a twin and sets the two side by side: alon
 where the update of every step is compared to the last bit; in the training of the notes' network on MNIST from the
 same weights on the same minibatches; and in the time that compiling and doing an update takes.
 
-Equality is decided in float64, one operation at a time: 1e-12 of every coordinate of every update. Compiled, XLA
-rounds a·b + c once or twice as it likes, and differently in two programs; where a moving average passes through 0 so
-little of it is left that this shows (1e-11 and more), so the compiled updates are shown beside and not decided on.
+Equality is decided in float64, with the compiler held to rounding every operation once: 1e-12 of every coordinate of
+every update. Left to itself XLA rounds a·b + c once or twice as it likes, and differently in two programs; where a
+moving average passes through 0 so little of it is left that this shows (1e-11 and more), so what users run is shown
+beside and not decided on.
 
-Takes about a minute on two cores.
+Says too where one name stands for different numbers: how far the book's, the paper's and torch's form of a rule are
+from optax's at the same hyperparameters (`same_name.md`).
+
+Takes about five minutes on two cores, most of it compiling.
 """
 
+import functools
+import inspect
 import itertools
 import math
+import os
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import jax
@@ -29,11 +37,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from tqdm import tqdm
 
-from experiments import _cli, _lab
-from fnn import interop, models, optim, plotting, results, sweep, tasks
+from experiments import _cli, _lab, _streams, _timing
+from experiments._dialects import WHY
+from fnn import hyper, interop, models, optim, plotting, results, schedules, sweep, tasks
 from fnn.data import DataSet
 from fnn.errors import require
-from fnn.rule import Rule, apply_updates
+from fnn.rule import Extra, Rule, apply_updates
 from fnn.types import Hyper, Params
 from fnn.verdicts import Verdict, decide
 
@@ -45,17 +54,17 @@ SIDES = ("ours", "twin")
 
 
 class Arithmetic(NamedTuple):
-    """How updates are computed."""
+    """How updates are computed: in which precision, and with which options of the compiler."""
 
     dtype: Any
-    compiled: bool
+    options: dict[str, Any]
 
 
-DECIDING = "float64, op by op"
+DECIDING = "float64, every operation rounded"
 ARITHMETICS = {
-    DECIDING: Arithmetic(np.float64, compiled=False),
-    "float64, compiled": Arithmetic(np.float64, compiled=True),
-    "float32, compiled": Arithmetic(np.float32, compiled=True),
+    DECIDING: Arithmetic(np.float64, _streams.EXACT),
+    "float64": Arithmetic(np.float64, {}),
+    "float32": Arithmetic(np.float32, {}),
 }
 
 
@@ -63,7 +72,7 @@ ARITHMETICS = {
 class Config(_cli.Options):
     """Settings of the comparison."""
 
-    seeds: int = 30
+    seeds: int = 10
     """Streams of gradients of each kind."""
     rules: str = "all"
     """Rules to compare, NAME or NAME:DIALECT with commas between, or all that have a twin."""
@@ -75,9 +84,9 @@ class Config(_cli.Options):
     """Updates per network."""
     batch: int = 128
     """Examples per update of a network, drawn with replacement."""
-    parameters: str = "10000,100000,1000000"
+    parameters: str = "10000,1000000"
     """Sizes of the models whose updates are timed, with commas between."""
-    laps: int = 15
+    laps: int = 9
     """Timed laps of every update; the median counts."""
 
     def check(self) -> None:
@@ -105,6 +114,8 @@ class Config(_cli.Options):
 
 MATRICES = 10
 """A model that is timed is so many square matrices: as many arrays as the notes' network has."""
+LAP = 5e-3
+"""Seconds that a lap lasts at least, which is long enough for the clock."""
 
 QUICK = Config(
     seeds=3,
@@ -120,30 +131,44 @@ QUICK = Config(
 
 
 def run(cfg: Config) -> xr.Dataset:
-    """Compare rule after rule; an interrupt keeps the rules that are done."""
+    """Compare all rules, then time one after another; an interrupt keeps the rules that are timed."""
     images = _cli.load_data(cfg, fitting="batch")
     specs = cfg.specs()
     many = f"{2 * len(specs) * cfg.networks} networks ({len(specs)} rules and their twins × {cfg.networks} seeds)"
     _cli.headline(cfg, images, f"{many}, {len(specs) * cfg.seeds * len(KINDS):,} streams of gradients")
     losses, drawn = trainer(cfg, images), streams(cfg)
+    pairs = {spec: (optim.rule(spec), interop.twin(spec)) for spec in specs}
     found, complete = [], 1
-    bar = tqdm(specs, unit="rule", disable=None, leave=False)
+    compared = side_by_side(lambda pair: [along_streams(cfg, drawn, *pair), in_training(losses, *pair)], pairs)
     try:
-        for spec in bar:
-            bar.set_description(spec)
-            pair = optim.rule(spec), interop.twin(spec)
-            found.append(xr.merge([along_streams(cfg, drawn, *pair), in_training(losses, *pair), timed(cfg, *pair)]))
+        for spec, pair in tqdm(pairs.items(), "times", unit="rule", disable=None, leave=False):
+            found.append(xr.merge([*compared[spec], timed(cfg, *pair)]))
     except KeyboardInterrupt:
         complete = 0
         if not found:
             raise
-    finally:
-        bar.close()
-    ds = xr.concat(found, xr.DataArray(specs[: len(found)], dims="rule", name="rule")).assign_attrs(
+    ds = xr.concat(found, xr.DataArray(specs[: len(found)], dims="rule", name="rule"))
+    # With all rules also the forms that have no twin.
+    forms = [spec for spec in (optim.rules() if cfg.rules.strip() == "all" else specs) if ":" in spec]
+    if complete and forms:
+        ds = ds.assign(namesake_gap=namesakes(cfg, drawn, forms).namesake_gap)
+    ds = ds.assign_attrs(
         **_lab.origin(images), batch=cfg.batch, device=results.describe_devices(jax.local_devices()), complete=complete
     )
     print(summary(ds))
     return ds
+
+
+def side_by_side(compare: Callable[[Any], Any], pairs: Mapping[str, Any]) -> dict[str, Any]:
+    """What `compare` finds of every pair, as many at a time as there are cores: most of it is compiling."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        under_way = pool.map(compare, pairs.values())
+        try:
+            bar = tqdm(under_way, "differences", len(pairs), unit="rule", disable=None, leave=False)
+            return dict(zip(pairs, bar, strict=True))
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def _normal(key, shape):
@@ -213,19 +238,22 @@ def updates(rule: Rule, drawn: tuple[Params, Params], arithmetic: Arithmetic) ->
     def start(hp, weights):
         return jax.vmap(rule.init, (None, 0))(hp, weights), weights
 
-    def step(hp, carry, g):
-        state, w = carry
-        change, state = jax.vmap(rule.update, (None, 0, 0, 0))(hp, g, state, w)
+    def step(hp, carry, now):
+        (state, w), (g, key) = carry, now
+        value = jax.random.uniform(key, dtype=arithmetic.dtype)
+
+        def one(g, state, w):
+            return rule.update(hp, g, state, w, _streams.extra(g, w, value, key))
+
+        change, state = jax.vmap(one)(g, state, w)
         return (state, apply_updates(w, change)), flat(change)
 
-    if arithmetic.compiled:
-        along = jax.jit(lambda hp, w, gs: jax.lax.scan(lambda carry, g: step(hp, carry, g), start(hp, w), gs)[1])
-        return np.asarray(along(hp, weights, gradients))
-    carry, changes = start(hp, weights), []
-    for t in range(len(jax.tree.leaves(gradients)[0])):
-        carry, change = step(hp, carry, jax.tree.map(lambda g, t=t: g[t], gradients))
-        changes.append(np.asarray(change))
-    return np.stack(changes)
+    @functools.partial(jax.jit, compiler_options=arithmetic.options)
+    def along(hp, w, gs, keys):
+        return jax.lax.scan(functools.partial(step, hp), start(hp, w), (gs, keys))[1]
+
+    keys = jax.random.split(jax.random.key(0), len(jax.tree.leaves(gradients)[0]))
+    return np.asarray(along(hp, weights, gradients, keys))
 
 
 def differences(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -241,10 +269,12 @@ def differences(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def along_streams(cfg: Config, drawn: tuple[Params, Params], ours: Rule, twin: Rule) -> xr.Dataset:
     """The largest difference of an update from its twin's, over every stream and over all streams at every step."""
-    relative, ulp = [], []
+    relative, ulp, lost = [], [], np.zeros(len(SIDES), bool)
     for arithmetic in ARITHMETICS.values():
         with jax.enable_x64(arithmetic.dtype == np.float64):
-            found = differences(*(updates(rule, drawn, arithmetic) for rule in (ours, twin)))
+            sides = [updates(rule, drawn, arithmetic) for rule in (ours, twin)]
+        lost |= [bool(np.isnan(side).any()) for side in sides]
+        found = differences(*sides)
         by_stream = [each.max(-1).reshape(cfg.steps, len(KINDS), cfg.seeds) for each in found]
         relative.append(by_stream[0].max(0))
         ulp.append(by_stream[1])
@@ -258,13 +288,47 @@ def along_streams(cfg: Config, drawn: tuple[Params, Params], ours: Rule, twin: R
                 np.stack([u.max((1, 2)) for u in ulp]),
                 {"long_name": "largest difference over all streams", "units": "ulp"},
             ),
+            "lost": (("side",), lost, {"long_name": "whether an update was not a number"}),
         },
         {
             "arithmetic": list(ARITHMETICS),
             "kind": list(KINDS),
             "seed": np.arange(cfg.seeds),
             "step": np.arange(1, cfg.steps + 1),
+            "side": list(SIDES),
         },
+    )
+
+
+def namesakes(cfg: Config, drawn: tuple[Params, Params], forms: Sequence[str]) -> xr.Dataset:
+    """How far other forms of a rule are from its own, optax's, at the same hyperparameters: where one name stands for
+    different numbers. As they are, and while lr falls along a cosine."""
+
+    def falling(rule):
+        return schedules.scheduled(rule, schedules.on(hyper.rate(rule.hyper) or "lr", schedules.cosine()), cfg.steps)
+
+    gaps = np.empty((2, len(forms), cfg.steps, len(KINDS)))
+    for number, spec in enumerate(tqdm(forms, unit="form", disable=None, leave=False)):
+        form, own = optim.rule(spec), optim.rule(spec.partition(":")[0])
+        shared = {name: value for name, value in form.hyper._asdict().items() if name in own.hyper._fields}
+        alone = {"weight_decay": 0.0} if {"weight_decay"} <= {*form.hyper._fields} - {*own.hyper._fields} else {}
+        own = own._replace(hyper=own.hyper._replace(**shared))
+        form = form._replace(hyper=form.hyper._replace(**alone))
+        for under, change in enumerate((lambda rule: rule, falling)):
+            with jax.enable_x64(True):
+                sides = [updates(change(rule), drawn, ARITHMETICS[DECIDING]) for rule in (form, own)]
+            relative, _ = differences(*sides)
+            by_kind = relative.reshape(cfg.steps, len(KINDS), -1)
+            gaps[under, number] = np.median(by_kind, -1)
+    return xr.Dataset(
+        {
+            "namesake_gap": (
+                ("lr", "form", "step", "kind"),
+                gaps,
+                {"long_name": "median relative difference of an update", "units": "1"},
+            )
+        },
+        {"lr": ["constant", "cosine"], "form": list(forms), "step": np.arange(1, cfg.steps + 1), "kind": list(KINDS)},
     )
 
 
@@ -288,13 +352,27 @@ def trainer(cfg: Config, images: DataSet) -> Callable[[Rule], np.ndarray]:
         return jax.vmap(one)(weights, stats, k_batch)
 
     def losses(rule):
-        hp, update = traced(rule.hyper, np.float32), jax.jit(jax.vmap(step_of(rule), (None, 0, 0, 0)))
+        @jax.jit
+        def update(hp, data, i, value, g, state, w):
+            def one(stats, key, value, g, state, w):
+                batch = task.batch(jax.random.fold_in(key, i), data)
+                change, state = rule.update(hp, g, state, w, asked(stats, batch, value, key, w))
+                return state, apply_updates(w, change)
+
+            return jax.vmap(one)(stats, k_batch, value, g, state, w)
+
+        hp = traced(rule.hyper, np.float32)
         state, w, found = jax.vmap(rule.init, (None, 0))(hp, weights), weights, []
         for i in range(cfg.train_steps):
             loss, g = gradient(w, stats, k_batch, data, i)
-            state, w = update(hp, g, state, w)
+            state, w = update(hp, data, i, loss, g, state, w)
             found.append(loss)
         return np.stack(found, 1)
+
+    def asked(stats, batch, value, key, w):
+        at = lambda w, batch=batch: task.loss((), w, stats, batch, None, True)[0]
+        alone = jax.tree.map(lambda a: a[:, None], batch)
+        return Extra(value, at, lambda: jax.vmap(jax.grad(at), (None, 0))(w, alone), key)
 
     return losses
 
@@ -327,11 +405,11 @@ def timed(cfg: Config, ours: Rule, twin: Rule) -> xr.Dataset:
     seconds = np.empty((len(SIDES), len(sizes), cfg.laps))
     compiling = np.empty((len(SIDES), len(sizes)))
     for s, size in enumerate(sizes):
+        model = _timing.squares(MATRICES, size)
         turn = (-1) ** s  # who compiles first may find less in the caches
-        contenders = [Contender(rule, size) for rule in (ours, twin)[::turn]][::turn]
+        contenders = [_timing.update(rule, *model) for rule in (ours, twin)[::turn]][::turn]
         compiling[:, s] = [contender.compile_seconds for contender in contenders]
-        for lap, side in itertools.product(range(cfg.laps), range(len(SIDES))):
-            seconds[side, s, lap] = contenders[side].lap()
+        seconds[:, s] = _timing.in_turns(contenders, cfg.laps, LAP)
     return xr.Dataset(
         {
             "seconds": (("side", "parameters", "lap"), seconds, {"long_name": "time per update", "units": "s"}),
@@ -341,39 +419,13 @@ def timed(cfg: Config, ours: Rule, twin: Rule) -> xr.Dataset:
     )
 
 
-class Contender:
-    """A compiled update of a model of so many parameters, with its state, to be timed lap by lap."""
-
-    def __init__(self, rule: Rule, size: int):
-        side = math.isqrt(size // MATRICES)
-        keys = jax.random.split(jax.random.key(0), (2, MATRICES))
-        weights, self.gradient = ([jax.random.normal(k, (side, side)) for k in ks] for ks in keys)
-        self.hyper = traced(rule.hyper, np.float32)
-        # Copied, since what is given away must not be shared: a twin may keep a hyperparameter in its state.
-        self.carry = jax.tree.map(jnp.copy, (rule.init(self.hyper, weights), weights))
-        self.updates = max(1, 200_000 // size)  # a lap of a small model is long enough for the clock
-        began = time.perf_counter()
-        lowered = jax.jit(step_of(rule), donate_argnums=(2, 3)).lower(self.hyper, self.gradient, *self.carry)
-        self.update = lowered.compile()
-        self.compile_seconds = time.perf_counter() - began
-        self.lap()  # the first one warms up
-
-    def lap(self) -> float:
-        """Seconds per update."""
-        began = time.perf_counter()
-        for _ in range(self.updates):
-            self.carry = self.update(self.hyper, self.gradient, *self.carry)
-        jax.block_until_ready(self.carry)
-        return (time.perf_counter() - began) / self.updates
-
-
 def seed_worst(ds: xr.Dataset) -> xr.DataArray:
-    """The largest relative difference of a seed's streams, op by op in float64: rule, seed."""
+    """The largest relative difference of a seed's streams, in float64, every operation rounded: rule, seed."""
     return ds.relative.sel(arithmetic=DECIDING).max("kind")
 
 
 def first_step(ds: xr.Dataset, spec: str) -> int | None:
-    """The first update that differs from the twin's at all, op by op in float64; None if none does."""
+    """The first update that differs from the twin's at all, in float64, every operation rounded; None if none does."""
     differs = ds.ulp_at_step.sel(rule=spec, arithmetic=DECIDING) > 0
     return int(ds.step[int(differs.argmax("step"))]) if differs.any() else None
 
@@ -399,8 +451,13 @@ def rows(ds: xr.Dataset) -> list[dict]:
                 "max_relative_f64": float(decided.relative.max()),
                 "max_ulp_f64": float(decided.ulp.max()),
                 "first_step": first_step(ds, spec),
-                "max_ulp_f64_compiled": float(one.ulp.sel(arithmetic="float64, compiled").max()),
-                "max_ulp_f32_compiled": float(one.ulp.sel(arithmetic="float32, compiled").max()),
+                "why": why(
+                    float(decided.relative.max()),
+                    float(one.ulp.sel(arithmetic="float64").max()),
+                    bool(one.lost.sel(side="twin") & ~one.lost.sel(side="ours")),
+                ),
+                "max_ulp_f64_compiled": float(one.ulp.sel(arithmetic="float64").max()),
+                "max_ulp_f32_compiled": float(one.ulp.sel(arithmetic="float32").max()),
                 "max_loss_gap_f32": float(one.loss_gap.max()),
                 "parameters": int(size),
                 "seconds_ours": float(one.seconds.sel(side="ours").median()),
@@ -415,6 +472,85 @@ def rows(ds: xr.Dataset) -> list[dict]:
 def tables(ds: xr.Dataset) -> dict[str, list[dict]]:
     """The rows, as the file `parity.json`."""
     return {"parity": rows(ds)}
+
+
+VISIBLE = 1e-6
+"""Updates further apart than this, relative to their size, are different numbers; float32 itself is as far off."""
+
+
+def pages(ds: xr.Dataset) -> dict[str, str]:
+    """The table of all twins as `parity.md`; why numbers differ where the name is the same, as `same_name.md`."""
+    return {"parity": parity(ds)} | ({"same_name": same_name(ds)} if "namesake_gap" in ds else {})
+
+
+def parity(ds: xr.Dataset) -> str:
+    """The rows as a table, those furthest from their twin first."""
+    size = int(ds.parameters.max())
+    lines = [
+        "# Our rules beside their optax twins",
+        "",
+        f"The largest difference of any coordinate of any update along {about_streams(ds)}: in float64 with every "
+        "operation rounded once, relative and in units in the last place (ulp), and the first update that differs at "
+        "all; then in ulp as XLA compiles it if left to itself. Then the largest difference of a training loss on "
+        f"{ds.attrs['dataset']} after up to {ds.sizes['iteration']} updates in float32, and the time of an update of "
+        f"{size:,} parameters and of its compilation, ours over the twin's, on {ds.device}.",
+        "",
+        "| rule | relative | ulp | first at | why | float64, ulp | float32, ulp | loss gap | time | compile |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    table = [row for row in rows(ds) if row["parameters"] == size]
+    for row in sorted(table, key=lambda row: -row["max_relative_f64"]):
+        spec = row["rule"] + ("" if row["dialect"] == "own" else f":{row['dialect']}")
+        first = row["first_step"] or "–"
+        lines.append(
+            f"| `{spec}` | {row['max_relative_f64']:.1e} | {row['max_ulp_f64']:.3g} | {first} | {row['why']} | "
+            f"{row['max_ulp_f64_compiled']:.3g} | {row['max_ulp_f32_compiled']:.3g} | {row['max_loss_gap_f32']:.1e} | "
+            f"{row['seconds_ours'] / row['seconds_twin']:.2f} × | {row['compile_ours'] / row['compile_twin']:.2f} × |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def why(relative: float, compiled: float, lost: bool) -> str:
+    """Where a difference comes from; `lost`: the twin alone gave something that is not a number."""
+    if lost:
+        return "optax divides 0 by 0 while all gradients are 0"
+    if relative > TOLERANCE:
+        return "other arithmetic"
+    if relative > 0:
+        return "the same operations in another order"
+    return "equal" if compiled == 0 else "equal; compiled, XLA fuses otherwise"
+
+
+def same_name(ds: xr.Dataset) -> str:
+    """What each form of a rule is, and how far its updates are from optax's at the same hyperparameters."""
+    lines = [
+        "# Same name, different numbers",
+        "",
+        "Most rules are written in more than one way: in the paper, in this project's book (*book*), in optax (the "
+        "form that has no suffix here) and in PyTorch (*torch*). Below, each other form beside optax's, both at the "
+        f"form's own hyperparameters, along {about_streams(ds)}. The number is the median relative difference of an "
+        f"update; in brackets the first update at which it is above {VISIBLE:g}.",
+        "",
+        "| form | normal gradients | tiny ones (1e-8) | 0 for half of the time | normal, lr falling | why |",
+        "|---|---|---|---|---|---|",
+    ]
+    for form in ds.form.values:
+        gap = ds.namesake_gap.sel(form=form)
+        cells = [("constant", "normal"), ("constant", "tiny"), ("constant", "late"), ("cosine", "normal")]
+        told = [told_gap(gap.sel(lr=lr, kind=kind)) for lr, kind in cells]
+        lines.append(f"| `{form}` | {' | '.join(told)} | {WHY.get(str(form), '')} |")
+    lines += ["", "The forms, in the words of each rule's file:", ""]
+    for name in dict.fromkeys(str(form).partition(":")[0] for form in ds.form.values):
+        text = inspect.getdoc(import_module(f"fnn.optim.{name}")) or ""
+        lines += [f"## {_lab.title(name)}", "", "```text", text, "```", ""]
+    return "\n".join(lines)
+
+
+def told_gap(gap: xr.DataArray) -> str:
+    """The largest of a gap's steps, and the first that shows."""
+    shows = np.flatnonzero(gap.values > VISIBLE)
+    largest = float(gap.max())
+    return f"{largest:.1e} ({int(gap.step[shows[0]])})" if len(shows) else "equal" if largest == 0 else f"{largest:.0e}"
 
 
 def summary(ds: xr.Dataset) -> str:
@@ -508,9 +644,9 @@ def by_rule(ds: xr.Dataset, x: str, y: str) -> tuple[Figure, dict[str, tuple[Axe
     """A panel a rule for all its dialects: for every spec its panel, its number among the dialects and their name."""
     split = {str(spec): (str(spec).partition(":")[0], str(spec).partition(":")[2] or "own") for spec in ds.rule.values}
     names, dialects = (list(dict.fromkeys(part)) for part in zip(*split.values(), strict=True))
-    columns = min(3, len(names))
+    columns = min(3 if len(names) <= 12 else 6, len(names))
     lines = -(-len(names) // columns)
-    fig = plotting.figure(9.0, 1.6 + 2.2 * lines)
+    fig = plotting.figure(3.0 * min(columns, 4), 1.6 + 2.2 * lines * 3 / max(columns, 3))
     grid = fig.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
     for ax in grid.flat[len(names) :]:
         ax.set_axis_off()
@@ -531,7 +667,7 @@ def drift_of_updates(ds: xr.Dataset) -> Figure:
     fig, panels = by_rule(ds, "updates", "difference (ulp)")
     labelled = set()
     for spec, (ax, number, dialect) in panels.items():
-        for arithmetic, line in ((DECIDING, "-"), ("float64, compiled", ":")):
+        for arithmetic, line in ((DECIDING, "-"), ("float64", ":")):
             label = f"{dialect}, {arithmetic}"
             gap = np.maximum(ds.ulp_at_step.sel(rule=spec, arithmetic=arithmetic), 0.2)
             style = {"color": plotting.colour(number), "linestyle": line, "linewidth": 1.1}

@@ -7,29 +7,35 @@ on an end of its grid the grid is extended there, and where it still does, the r
 
 The notes say that results depend on the learning rate, but that in general the other three rules learn faster than SGD.
 
-Takes about two minutes for 10 seeds of 500 steps on two cores.
+Ranks the rules by the steps they take to a training loss of --target, each at its default learning rate and at its
+best. With `--optimizers all` every rule there is races, and the figures have a panel for each.
+
+Takes about two minutes for 10 seeds of 500 steps on two cores; `--optimizers all --seeds 3` about half an hour.
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments import _cli, _lab
-from fnn import models, optim, plotting, sweep, tasks, train
+from fnn import hyper, models, optim, plotting, sweep, tasks, train
 from fnn.data import DataSet
 from fnn.errors import require
 from fnn.tasks import Split
 from fnn.train import Record
-from fnn.verdicts import Verdict, decide
+from fnn.verdicts import Verdict, decide, interval
 
 HIDDEN = (100, 100, 100, 100)
 VALIDATION = 1 / 6
 """The share of the training images that is set aside to choose learning rates by."""
 SMOOTH = 31
+FEW = 8
+"""So many contenders share one set of axes; more have a panel each."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +48,17 @@ class Config(_lab.Contest):
     """Learning rates per rule, half a decade apart, from a tenth of the default upwards."""
     extensions: int = 2
     """How often a grid whose best rate lies on an end is extended there, by two rates each time."""
+    target: float = 0.5
+    """The training loss, in nats and smoothed, whose first crossing ranks the rules."""
 
     def check(self) -> None:
         """Raise `InputError` for options that cannot be used."""
         super().check()
         self.check_at_least(steps=1, rates=2, extensions=0)
         for name, spec in self.specs().items():
-            has_rate = hasattr(optim.rule(spec).hyper, "lr")
+            has_rate = hyper.rate(optim.rule(spec).hyper) is not None
             require(has_rate, f"--optimizers takes rules with a learning rate, which {name} has not.")
+        require(self.target > 0, f"--target is a loss of more than 0, not {self.target}.")
 
 
 QUICK = Config(seeds=2, steps=60, rates=3, extensions=0, dataset="mnist_5k", quick=True)
@@ -61,9 +70,14 @@ Found = dict[str, dict[float, Record]]
 def first_grid(cfg: Config) -> dict[str, list[float]]:
     """For every contender the learning rates to begin with."""
     return {
-        name: [optim.rule(spec).hyper.lr * 10 ** (k / 2 - 1) for k in range(cfg.rates)]
-        for name, spec in cfg.specs().items()
+        name: [default_rate(spec) * 10 ** (k / 2 - 1) for k in range(cfg.rates)] for name, spec in cfg.specs().items()
     }
+
+
+def default_rate(spec: str) -> float:
+    """The learning rate that a rule comes with."""
+    hp = optim.rule(spec).hyper
+    return hyper.get(hp, hyper.rate(hp) or "lr")
 
 
 def parts(images: DataSet) -> dict[str, Split]:
@@ -114,7 +128,10 @@ def train_at(
         name: sweep.over_hypers(train.training(task, rule, cfg.steps, loss_after=True, evaluate_at=(cfg.steps,)))
         for name, rule in rules.items()
     }
-    hps = {name: train.Hyper(sweep.grid(rule.hyper, lr=rates[name])) for name, rule in rules.items()}
+    hps = {
+        name: train.Hyper(sweep.grid(rule.hyper, **{hyper.rate(rule.hyper) or "lr": rates[name]}))
+        for name, rule in rules.items()
+    }
     followed = _lab.follow(
         sweep.stream(runs, hps, sweep.seeds(cfg.seeds), data, cfg.steps, chunk=min(50, cfg.steps)), cfg.steps
     )
@@ -157,8 +174,13 @@ def label(cfg: Config, images: DataSet, found: Found) -> xr.Dataset:
                 {"long_name": "minibatch loss after the update", "units": "nats"},
             )
         },
-        {"optimizer": names, "lr": (("optimizer", "rate"), lr), "seed": np.arange(cfg.seeds)},
-        {**_lab.origin(images), "batch": cfg.batch},
+        {
+            "optimizer": names,
+            "lr": (("optimizer", "rate"), lr),
+            "default_lr": ("optimizer", [default_rate(cfg.specs()[name]) for name in names]),
+            "seed": np.arange(cfg.seeds),
+        },
+        {**_lab.origin(images), "batch": cfg.batch, "target": cfg.target},
     )
     for split in ("validation", "test"):
         for what, units in (("loss", "nats"), ("accuracy", "1")):
@@ -184,6 +206,58 @@ def at_best(ds: xr.Dataset, name: str) -> xr.Dataset:
     return ds.sel(optimizer=name).isel(rate=chosen(ds, name))
 
 
+def at_default(ds: xr.Dataset, name: str) -> xr.Dataset | None:
+    """A contender at the learning rate it comes with; None where that was not tried."""
+    one = ds.sel(optimizer=name)
+    found = np.isclose(one.lr.values, float(one.default_lr), rtol=1e-6)
+    return one.isel(rate=int(found.argmax())) if found.any() else None
+
+
+def steps_to_target(ds: xr.Dataset, one: xr.Dataset) -> np.ndarray:
+    """How many steps every seed took until its smoothed loss was at the target, `[S]`; infinite where it never was."""
+    there = plotting.smooth(one.loss.values, SMOOTH) <= ds.target
+    return np.where(there.any(-1), there.argmax(-1) + 1, np.inf)
+
+
+def ranking(ds: xr.Dataset) -> list[dict]:
+    """A row a contender, the quickest to the target at its best learning rate first; those that some seed kept from it
+    come after, by the loss they end at on validation images."""
+
+    def counted(one):
+        if one is None:
+            return {"reached": None, "steps": None, "low": None, "high": None}
+        steps = steps_to_target(ds, one)
+        reached = np.isfinite(steps)
+        mean, low, high = interval(steps) if reached.all() else (np.nan,) * 3
+        found = {"reached": int(reached.sum()), "steps": mean, "low": low, "high": high}
+        return {what: value if np.isfinite(value) else None for what, value in found.items()}
+
+    rows = []
+    for name in ds.optimizer.values:
+        best, default = at_best(ds, name), at_default(ds, name)
+        diverged = ~np.isfinite(best.validation_loss.values)
+        rows.append(
+            {
+                "optimizer": str(name),
+                "best_lr": float(best.lr),
+                "on_edge": on_edge(ds, name),
+                "default_lr": float(best.default_lr),
+                "seeds": ds.sizes["seed"],
+                "target": float(ds.target),
+                "validation_loss": None if diverged.any() else float(best.validation_loss.mean()),
+                "best": counted(best),
+                "default": counted(default),
+            }
+        )
+    order = lambda row: (row["best"]["steps"] or np.inf, row["validation_loss"] or np.inf)
+    return sorted(rows, key=order)
+
+
+def tables(ds: xr.Dataset) -> dict[str, list[dict]]:
+    """The ranking, as the file `ranking.json`."""
+    return {"ranking": ranking(ds)}
+
+
 def called(ds: xr.Dataset, name: str) -> str:
     """A contender with its best learning rate, as people write it."""
     return f"{_lab.title(name)}, lr {float(at_best(ds, name).lr):.3g}"
@@ -195,10 +269,11 @@ def about(ds: xr.Dataset) -> str:
 
 
 def figures(ds: xr.Dataset) -> dict[str, Figure]:
-    """Loss curves at the best learning rates, and how much each rule minds its learning rate."""
-    made = {"loss_at_best": losses(ds)}
+    """Loss curves at the best learning rates, how much each rule minds its learning rate, and the ranking."""
+    many = ds.sizes["optimizer"] > FEW
+    made = {"loss_at_best": losses_in_panels(ds) if many else losses(ds), "steps_to_target": ranks(ds)}
     if np.isfinite(ds.validation_loss).any():
-        made["sensitivity"] = sensitivity(ds)
+        made["sensitivity"] = sensitivity_in_panels(ds) if many else sensitivity(ds)
     return made
 
 
@@ -220,31 +295,130 @@ def sensitivity(ds: xr.Dataset) -> Figure:
         fig, f"Validation loss after {ds.sizes['step']:,} iterations", "learning rate", "validation loss (nats)"
     )
     for name in ds.optimizer.values:
-        one, number = ds.sel(optimizer=name), _lab.look(name, list(ds.optimizer.values))
-        tried = np.isfinite(one.lr.values)
-        loss = one.validation_loss.values[tried]
-        plotting.curve(ax, one.lr.values[tried], loss.T, _lab.title(name), number, markers=1)
-        diverged = ~np.isfinite(loss).all(1)
-        at = one.lr.values[tried][diverged]
-        ax.plot(at, np.full(len(at), 0.985), "x", color=plotting.colour(number), transform=ax.get_xaxis_transform())
+        minded(ax, ds.sel(optimizer=name), _lab.title(name), _lab.look(name, list(ds.optimizer.values)))
     ax.set(xscale="log", yscale="log")
     plotting.legend(fig)
     plotting.caption(fig, f"{about(ds)}; mean with its 95 % interval; crosses at the top: some seed diverged there")
     return fig
 
 
+def minded(ax: Axes, one: xr.Dataset, label: str, number: int) -> None:
+    """One contender's validation loss against its learning rate."""
+    tried = np.isfinite(one.lr.values)
+    loss = one.validation_loss.values[tried]
+    plotting.curve(ax, one.lr.values[tried], loss.T, label, number, markers=1)
+    diverged = ~np.isfinite(loss).all(1)
+    at = one.lr.values[tried][diverged]
+    ax.plot(at, np.full(len(at), 0.985), "x", color=plotting.colour(number), transform=ax.get_xaxis_transform())
+
+
+def panels(ds: xr.Dataset, title: str, x: str, y: str, draw: Callable[[Axes, str], None], **axis) -> Figure:
+    """A small panel a contender, in the order of the ranking, all on the same vertical axis."""
+    names = [row["optimizer"] for row in ranking(ds)]
+    columns = 6
+    lines = -(-len(names) // columns)
+    fig = plotting.figure(12.0, 1.4 + 1.5 * lines)
+    grid = fig.subplots(lines, columns, sharey=True, squeeze=False)
+    for ax, name in zip(grid.flat, names, strict=False):
+        plotting.dress(ax, **axis)
+        ax.set_title(_lab.title(name), fontsize="small")
+        ax.tick_params(labelsize="x-small")
+        draw(ax, name)
+    for ax in grid.flat[len(names) :]:
+        ax.set_axis_off()
+    fig.supylabel(y, fontsize="medium")
+    fig.suptitle(title)
+    plotting.caption(fig, f"{x} · {about(ds)} · mean with its 95 % interval · the quickest to the target come first")
+    return fig
+
+
+def losses_in_panels(ds: xr.Dataset) -> Figure:
+    """Training losses at the default and at the best learning rate, a panel a contender."""
+
+    def draw(ax, name):
+        for number, one in enumerate((at_best(ds, name), at_default(ds, name))):
+            if one is not None:
+                plotting.curve(ax, ds.step.values, plotting.smooth(one.loss.values, SMOOTH), "", number)
+        ax.axhline(ds.target, color="0.4", linestyle=":", linewidth=1)
+
+    x = "across: iterations · blue: best learning rate, orange: default · dotted: the target"
+    title = "Training loss of every rule"
+    top = 1.2 * float(ds.loss.isel(step=0).median())
+    return panels(ds, title, x, "loss (nats)", draw, xlim=(0, ds.sizes["step"]), yscale="log", ylim=(None, top))
+
+
+def sensitivity_in_panels(ds: xr.Dataset) -> Figure:
+    """Validation loss against the learning rate, a panel a contender."""
+
+    def draw(ax, name):
+        one = ds.sel(optimizer=name)
+        minded(ax, one, "", 0)
+        ax.axvline(float(one.default_lr), color="0.4", linestyle=":", linewidth=1)
+        ax.set_xscale("log")
+
+    x = "across: learning rate, its default dotted · crosses: some seed diverged there"
+    top = 2 * float(ds.loss.isel(step=0).median())
+    title = f"Validation loss of every rule after {ds.sizes['step']:,} iterations"
+    return panels(ds, title, x, "validation loss (nats)", draw, yscale="log", ylim=(None, top))
+
+
+def ranks(ds: xr.Dataset) -> Figure:
+    """Steps to the target, at the best and at the default learning rate, the quickest first."""
+    rows = ranking(ds)
+    fig = plotting.figure(7.0, 1.6 + 0.24 * len(rows))
+    ax = plotting.axes(fig, f"Steps to a training loss of {ds.target:g} nats", "iterations", "")
+    end = ds.sizes["step"]
+    for number, (which, lift) in enumerate((("best", -0.15), ("default", 0.15))):
+        style = {"color": plotting.colour(number), "marker": plotting.MARKERS[number], "markersize": 4}
+        label = f"at the {which} learning rate"
+        for rung, row in enumerate(rows):
+            found = row[which]
+            steps = found["steps"]
+            if steps is None:
+                note = f"{found['reached'] or 'none'} of {row['seeds']} seeds" if found["reached"] is not None else ""
+                ax.annotate(note, (1.02 * end, rung + lift), va="center", fontsize=6, color=plotting.colour(number))
+                continue
+            reach = [[steps - (found["low"] or steps)], [(found["high"] or steps) - steps]]
+            ax.errorbar(steps, rung + lift, xerr=reach, linestyle="none", linewidth=1, label=label, **style)
+            label = None
+    names = [_lab.title(row["optimizer"]) + (" *" if row["on_edge"] else "") for row in rows]
+    ax.set_yticks(range(len(rows)), names, fontsize="small")
+    ax.set(ylim=(len(rows) - 0.5, -0.5), xlim=(0, 1.18 * end))
+    if ax.get_legend_handles_labels()[0]:
+        plotting.legend(fig, 2)
+    plotting.caption(
+        fig,
+        f"{about(ds)}; mean with its 95 % interval; loss smoothed over {SMOOTH} iterations; on the right, how many "
+        "seeds came there where not all did; *: best learning rate on an end of its grid",
+    )
+    return fig
+
+
 def summary(ds: xr.Dataset) -> str:
     """The best learning rates and what they reach, a line a contender; which of them lie on the edge of their grid."""
-    lines = [f"{'':>12}{'best lr':>10}{'mean loss':>12}{'validation loss':>18}{'test accuracy':>16}"]
+    lines = [f"{'':>20}{'best lr':>10}{'mean loss':>12}{'validation loss':>18}{'test accuracy':>16}"]
     for name in ds.optimizer.values:
         one = at_best(ds, name)
         lines.append(
-            f"{_lab.title(name):>12}{float(one.lr):10.3g}{float(one.loss.mean()):12.4f}"
+            f"{_lab.title(name):>20}{float(one.lr):10.3g}{float(one.loss.mean()):12.4f}"
             f"{float(one.validation_loss.mean()):18.4f}{float(one.test_accuracy.mean()):16.2%}"
         )
         if on_edge(ds, name):
-            lines.append(f"{'':12}(on the edge of its grid: a better rate may lie beyond)")
+            lines.append(f"{'':20}(on the edge of its grid: a better rate may lie beyond)")
+    lines += ["", f"steps to a training loss of {ds.target:g}, the quickest first:"]
+    for row in ranking(ds):
+        told = [f"{told_steps(row[which], row['seeds']):>32}" for which in ("best", "default")]
+        lines.append(f"{_lab.title(row['optimizer']):>20}{told[0]} at its best rate{told[1]} at its default")
     return "\n".join(lines)
+
+
+def told_steps(found: dict, seeds: int) -> str:
+    """Steps with their interval, or how many seeds came there."""
+    if found["steps"] is None:
+        return f"{found['reached'] or 0} of {seeds} seeds"
+    if found["low"] is None:
+        return f"{found['steps']:.0f}"
+    return f"{found['steps']:.0f} [{found['low']:.0f}, {found['high']:.0f}]"
 
 
 def verdicts(ds: xr.Dataset) -> list[Verdict]:

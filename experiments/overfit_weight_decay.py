@@ -29,12 +29,12 @@ from experiments._overfit import Contender, repeated
 from fnn import instruments, losses, models, optim, plotting, tasks, train
 from fnn.data import DataSet
 from fnn.errors import require
-from fnn.layers import Affine
 from fnn.rule import Rule
 from fnn.tasks import rows
 from fnn.train import Moment
 from fnn.types import Scalar
 from fnn.verdicts import Answer, Verdict, decide, interval
+from fnn.wrappers import Decayed, decay_decoupled
 
 RULES = ("sgd", "adam")
 KINDS = ("L2", "decoupled")
@@ -90,31 +90,6 @@ class Numbers(NamedTuple):
     """What is traced: λ of the penalty."""
 
     decay: Scalar
-
-
-class DecoupledHyper(NamedTuple):
-    """inner: those of the rule that is wrapped, with an lr; decay: λ."""
-
-    inner: Any
-    decay: Scalar
-
-
-def decoupled(rule: Rule) -> Rule:
-    """The rule with weight decay beside it: w ← (1 − lr λ) w + the rule's own update; biases do not decay.
-
-    Loshchilov & Hutter 2019, arXiv:1711.05101, Algorithms 1 and 2; lr multiplies the decay too, as in optax.
-    """
-
-    def update(hp, grads, state, params):
-        updates, state = rule.update(hp.inner, grads, state, params)
-        shrink = hp.inner.lr * hp.decay
-
-        def decayed(dw, w):
-            return dw._replace(w=dw.w - shrink * w.w)
-
-        return jax.tree.map(decayed, updates, params, is_leaf=lambda x: isinstance(x, Affine)), state
-
-    return Rule(DecoupledHyper(rule.hyper, 0.0), lambda hp, params: rule.init(hp.inner, params), update)
 
 
 def network():
@@ -213,8 +188,10 @@ def forms(cfg: Config, images: DataSet) -> xr.Dataset:
     def contender(rule: Rule):
         """First every λ as L2 without decoupled decay, then the other way round: one program for both."""
         beside, in_the_loss = jnp.concatenate([none, decays]), jnp.concatenate([decays, none])
-        hps = train.Hyper(DecoupledHyper(repeated(rule.hyper, 2 * n), beside), Numbers(in_the_loss))
-        return Contender(l2_task(cfg), decoupled(rule), 2 * values, hps, [end], look_at_blanks, cfg.curve_epochs([end]))
+        hps = train.Hyper(Decayed(repeated(rule.hyper, 2 * n), beside), Numbers(in_the_loss))
+        return Contender(
+            l2_task(cfg), decay_decoupled(rule), 2 * values, hps, [end], look_at_blanks, cfg.curve_epochs([end])
+        )
 
     contenders = {name: contender(rule) for name, rule in rules.items()}
     raced = _overfit.race(cfg, images, contenders, "decay", end, cfg.few(cfg.form_seeds))

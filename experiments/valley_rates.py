@@ -149,7 +149,7 @@ class Searched(NamedTuple):
     condition: Any
 
 
-def search(hp: Searched, g: Array, state: Any, w: Array) -> tuple[Array, Any]:
+def search(hp: Searched, g: Array, state: Any, w: Array, extra: Any = None) -> tuple[Array, Any]:
     """Steepest descent with the exact best step of a quadratic, t = g·g / g·Hg. Cauchy 1847; no learning rate."""
     bend = jnp.vdot(g, hessian_vector(lambda w: valley(w, hp.condition), w, g))
     return -jnp.where(bend > 0, jnp.vdot(g, g) / jnp.where(bend > 0, bend, 1), 0) * g, state

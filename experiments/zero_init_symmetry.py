@@ -231,7 +231,7 @@ def of_width_one(rule: Rule, full: Params) -> Rule:
     def start(hp, params):
         return rule.init(hp, before(params))
 
-    def update(hp, grads, state, params):
+    def update(hp, grads, state, params, extra=None):
         updates, state = rule.update(hp, jax.tree.map(operator.truediv, grads, r), state, before(params))
         return jax.tree.map(operator.mul, updates, s), state
 

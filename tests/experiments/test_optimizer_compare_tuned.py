@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from experiments import _lab
 from experiments import optimizer_compare_tuned as tuned
 from fnn.errors import InputError
 
@@ -23,8 +24,14 @@ def dataset(validation, test=None, loss=None, lr=(0.01, 0.1, 1.0)):
             "test_loss": (three, validation[..., None] + noise),
             "test_accuracy": (three, accuracy[..., None] + noise),
         },
-        {"optimizer": ["sgd", "adam"], "lr": (("optimizer", "rate"), [lr, lr]), "seed": range(6), "step": range(40)},
-        {"dataset": "mnist", "batch": 128},
+        {
+            "optimizer": ["sgd", "adam"],
+            "lr": (("optimizer", "rate"), [lr, lr]),
+            "default_lr": ("optimizer", [0.01, 0.001]),
+            "seed": range(6),
+            "step": range(40),
+        },
+        {"dataset": "mnist", "batch": 128, "target": 1.5},
     )
 
 
@@ -97,3 +104,43 @@ def test_bad_options_are_one_sentence(options, message):
 def test_too_large_a_batch_is_one_sentence():
     with pytest.raises(InputError, match="at most the 3,334 images of mnist_5k"):
         tuned.run(tuned.Config(batch=4000, dataset="mnist_5k"))
+
+
+def test_rules_are_ranked_by_steps_to_the_target():
+    ds = dataset([[3, 1, 2], [1.5, 0.5, 1]])
+    falls = np.linspace(2, 0, 40)
+    ds.loss[0, 1] = falls  # SGD at its best: at 1.5 after a quarter of the way
+    ds.loss[1, 1] = falls[::2].repeat(2)
+    ds.loss[1, 1, :2] = np.nan
+    sgd, adam = tuned.ranking(ds)
+    assert (sgd["optimizer"], adam["optimizer"]) == ("sgd", "adam")
+    assert sgd["best"]["reached"] == 6
+    assert sgd["best"]["steps"] == sgd["best"]["low"] == pytest.approx(11, abs=1)
+    assert sgd["default"] == {"reached": 0, "steps": None, "low": None, "high": None}, "it stays at 3"
+    assert adam["best"]["reached"] == 4
+    assert adam["best"]["steps"] is None, "a mean without the seeds that never came there would flatter"
+    assert adam["default"]["reached"] is None, "its default was not tried"
+    assert "4 of 6 seeds at its best rate" in tuned.summary(ds)
+
+
+def test_every_rule_races(monkeypatch):
+    from experiments import optimizer_compare_mnist as compare
+    from fnn import optim
+
+    assert set(tuned.Config(optimizers="all").specs()) == set(optim.names())
+    assert all(np.isfinite(r).all() and len(r) == 7 for r in tuned.first_grid(tuned.Config(optimizers="all")).values())
+    tuned.Config(optimizers="all").check()
+    with pytest.raises(InputError, match="--twins goes with rules by name"):
+        compare.Config(optimizers="all", twins=True).check()
+    monkeypatch.setattr(optim, "names", lambda: ("adam", "sam", "sgd"))
+    monkeypatch.setattr(_lab, "NOTES", ("sgd", "adam"))
+    monkeypatch.setattr(tuned, "FEW", 2)
+    ds = compare.run(compare.Config(optimizers="all", seeds=2, steps=3, dataset="mnist_5k"))
+    assert list(ds.optimizer.values) == ["sgd", "adam", "sam"]
+    assert ds.sizes["rate"] >= 7
+    assert float(tuned.at_default(ds, "sam").lr) == pytest.approx(0.01)
+    assert set(compare.figures(ds)) == {"loss_at_best", "steps_to_target", "sensitivity"}
+    for figure in compare.figures(ds).values():
+        figure.canvas.draw()
+    assert len(compare.tables(ds)["ranking"]) == 3
+    assert compare.verdicts(ds)

@@ -8,12 +8,13 @@ import pytest
 
 from experiments import _overfit
 from experiments import overfit_weight_decay as experiment
-from experiments.overfit_weight_decay import Config, DecoupledHyper, decoupled
+from experiments.overfit_weight_decay import Config
 from fnn import interop, losses, models, optim
 from fnn.errors import InputError
 from fnn.rule import apply_updates
 from fnn.tasks import Split
 from fnn.train import Moment
+from fnn.wrappers import Decayed, decay_decoupled
 
 pytestmark = pytest.mark.usefixtures("small")
 
@@ -110,7 +111,7 @@ def check_sgd(dtype, tolerance):
     params, grad = problem(dtype)
     hp = sgd.hyper._replace(lr=jnp.asarray(0.05, dtype))
     as_l2 = trained(sgd, hp, params, grad, decay)
-    beside = trained(decoupled(sgd), DecoupledHyper(hp, decay), params, grad, jnp.zeros((), dtype))
+    beside = trained(decay_decoupled(sgd), Decayed(hp, decay), params, grad, jnp.zeros((), dtype))
     assert_equal(as_l2, beside, tolerance)
     assert any(float(abs(p.w - q.w).max()) > 0.1 for p, q in zip(params, as_l2, strict=True) if p)
 
@@ -126,8 +127,8 @@ def test_l2_is_decoupled_decay_under_sgd_in_float64(x64):
 def test_decoupled_adam_is_optax_adamw(x64):
     params, grad = problem(jnp.float64)
     adam = optim.rule("adam")
-    hp = jax.tree.map(jnp.float64, DecoupledHyper(adam.hyper._replace(lr=0.01), 0.3))
-    ours = trained(decoupled(adam), hp, params, grad, 0.0)
+    hp = jax.tree.map(jnp.float64, Decayed(adam.hyper._replace(lr=0.01), 0.3))
+    ours = trained(decay_decoupled(adam), hp, params, grad, 0.0)
     weights_only = lambda params: jax.tree.map(lambda w: w.ndim == 2, params)
     twin = optax.adamw(0.01, weight_decay=0.3, mask=weights_only)
     theirs = trained(interop.from_optax(None, lambda hp: twin), None, params, grad, 0.0)
@@ -138,7 +139,7 @@ def test_l2_is_not_decoupled_decay_under_adam(x64):
     params, grad = problem(jnp.float64)
     adam = optim.rule("adam")
     as_l2 = trained(adam, adam.hyper, params, grad, 0.3)
-    beside = trained(decoupled(adam), DecoupledHyper(adam.hyper, 0.3), params, grad, 0.0)
+    beside = trained(decay_decoupled(adam), Decayed(adam.hyper, 0.3), params, grad, 0.0)
     assert float(abs(as_l2[0].w - beside[0].w).max()) > 0.01
 
 

@@ -1,0 +1,225 @@
+"""Quadratics: the factor by which a step shrinks a direction, and the learning rate beyond which it grows.
+
+On f = ½ Σ λᵢ wᵢ² SGD, Momentum and Nesterov are linear, and every direction goes its own way with z = lr λ:
+
+    sgd         w⁺ = (1 − z) w
+    momentum    w⁺ = (1 + β − z) w − β w⁻                   Polyak 1964, eq. 9
+    nesterov    w⁺ = (1 + β) (1 − z) w − β (1 − z) w⁻       Nesterov 1983, at the looked-ahead point
+
+The factor a step, in the long run, is the spectral radius of the matrix that takes (w, w⁻) to (w⁺, w): |1 − z| for SGD,
+√β for Momentum where its roots are complex. It passes through 1 where −1 is a root: at z = 2, 2 (1 + β) and
+2 (1 + β)/(1 + 2 β).
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from jaxtyping import Array, Float
+from matplotlib.figure import Figure
+
+from experiments import _lab
+from experiments._oracles import ONCE, equal, repeated, split, uniform
+from experiments._valley import tuned
+from fnn import optim, plotting
+from fnn.rule import Rule, apply_updates
+from fnn.types import Hyper, Keys
+from fnn.verdicts import Verdict
+
+MOMENTA = (0.5, 0.9, 0.99)
+RUNS = {"sgd": ("sgd", 0.0)} | {f"{rule}, β = {b:g}": (rule, b) for rule in ("momentum", "nesterov") for b in MOMENTA}
+"""What descends: (rule, β) by name."""
+LIMITS = {"sgd": "2/L", "momentum": "2 (1 + β)/L", "nesterov": "2 (1 + β)/((1 + 2 β) L)"}
+DIRECTIONS = 5
+FLATTEST = 1e-3
+"""The curvatures λ of a quadratic are log-uniform from here to 1, and the first of them is L = 1."""
+STEPS = 40
+EDGE = 1e-7
+"""Where a factor passes through 1 is found between two rates, this far below and above the predicted limit."""
+CLOSE = 1e-6
+"""What counts as equal: near a double root the last bit of a matrix is the eighth digit of its roots."""
+
+
+def companion(rule: str, beta: float, z: np.ndarray) -> np.ndarray:
+    """The matrix that takes (w, w⁻) to (w⁺, w) along directions with lr λ = z, `[…, 2, 2]`."""
+    now, before = {
+        "sgd": (1 - z, 0),
+        "momentum": (1 + beta - z, -beta),
+        "nesterov": ((1 + beta) * (1 - z), -beta * (1 - z)),
+    }[rule]
+    entries = np.stack(np.broadcast_arrays(now, before, 1.0, 0.0), -1)
+    return entries.reshape(*np.shape(z), 2, 2)
+
+
+def spectral_radius(matrix: np.ndarray) -> np.ndarray:
+    """The largest |eigenvalue| of every matrix, `[…]`."""
+    return np.abs(np.linalg.eigvals(matrix)).max(-1)
+
+
+def stability_limit(rule: str, beta: float) -> float:
+    """The lr λ beyond which the rule diverges."""
+    return {"sgd": 2.0, "momentum": 2 * (1 + beta), "nesterov": 2 * (1 + beta) / (1 + 2 * beta)}[rule]
+
+
+@functools.partial(jax.jit, static_argnums=0, compiler_options=ONCE)
+def descend(
+    rule: Rule, hyper: Hyper, curvature: Float[Array, "seeds directions"], start: Float[Array, "seeds directions"]
+) -> Float[Array, "settings seeds steps parts directions"]:
+    """The states of descents of ½ Σ λᵢ wᵢ²: before every step w, and what the rule keeps beside it."""
+
+    def one(hp, curvature, start):
+        slope = jax.grad(lambda w: (curvature * w**2).sum() / 2)
+
+        def step(carry, _):
+            w, state = carry
+            dw, after = rule.update(hp, slope(w), state, w)
+            return (apply_updates(w, dw), after), jnp.stack([w, *jax.tree.leaves(state.own)])
+
+        return jax.lax.scan(step, (start, rule.init(hp, start)), length=STEPS)[1]
+
+    return jax.vmap(jax.vmap(one, (None, 0, 0)), (0, None, None))(hyper, curvature, start)
+
+
+def contraction(states: np.ndarray) -> np.ndarray:
+    """The factor a step in the long run, of states `[…, step, part, direction]`: `[…, direction]`.
+
+    A step is linear. So m consecutive states of m parts fix its n-th power, S₀ Mⁿ = Sₙ with a state a row, and the
+    spectral radius of that is ρⁿ, whatever n is.
+    """
+    *_, steps, m, _ = states.shape
+    rows = np.moveaxis(states, -1, -3)
+    power = np.linalg.solve(rows[..., :m, :], rows[..., -m:, :])
+    return spectral_radius(power) ** (1 / (steps - m))
+
+
+def measure(keys: Keys, rates: int) -> xr.Dataset:
+    """The factors of every run along every direction, at learning rates up to beyond its limit."""
+    k_curvature, k_start = split(keys, 2)
+    curvature = FLATTEST ** np.asarray(uniform(k_curvature, DIRECTIONS))
+    curvature[:, 0] = 1
+    start = np.asarray(uniform(k_start, DIRECTIONS)) - 0.5
+    limits = np.array([stability_limit(*run) for run in RUNS.values()])
+    lr = limits[:, None] * np.geomspace(0.01, 1.1, rates)
+    edge = limits[:, None] * (1 + EDGE * np.array([-1, 1]))
+    found = []
+    for (name, beta), each in zip(RUNS.values(), np.hstack([lr, edge]), strict=True):
+        rule = optim.rule(name)
+        hyper = repeated(tuned(rule, each, beta), len(each))
+        found.append(contraction(np.asarray(descend(rule, hyper, curvature, start))))
+    factor, at_edge = np.split(np.stack(found), [rates], axis=1)
+    return xr.Dataset(
+        {
+            "factor": (("run", "rate", "seed", "direction"), factor, {"units": "1 per step"}),
+            "edge_factor": (("run", "side", "seed"), at_edge[..., 0], {"units": "1 per step"}),
+            "curvature": (("seed", "direction"), curvature),
+            "lr": (("run", "rate"), lr),
+            "edge_lr": (("run", "side"), edge),
+        },
+        {"run": list(RUNS), "side": ["below", "above"]},
+    )
+
+
+def stretch(ds: xr.Dataset) -> xr.DataArray:
+    """z = lr λ of every measured factor."""
+    return (ds.lr * ds.curvature).transpose(*ds.factor.dims)
+
+
+def predicted(ds: xr.Dataset) -> xr.DataArray:
+    """What the companion matrices say of every measured factor."""
+    z = stretch(ds)
+    return z.copy(data=[spectral_radius(companion(*RUNS[str(run)], z.sel(run=run).values)) for run in z.run.values])
+
+
+def measured_limit(ds: xr.Dataset) -> xr.DataArray:
+    """The lr L at which a factor is 1, on the straight line through the two rates beside it: run, seed."""
+    low, high = (ds.edge_lr.sel(side=side) for side in ds.side)
+    below, above = (ds.edge_factor.sel(side=side) for side in ds.side)
+    return low + (1 - below) * (high - low) / (above - below)
+
+
+def figure(ds: xr.Dataset) -> Figure:
+    """The factor a step against lr λ, a panel a rule: the theory's lines, and the measured marks."""
+    fig = plotting.figure(11.0, 4.6)
+    panels = dict(zip(LIMITS, fig.subplots(1, len(LIMITS), sharey=True), strict=True))
+    fine = np.linspace(0, np.sqrt(4.5), 2000) ** 2
+    for run, (rule, beta) in RUNS.items():
+        ax, number = panels[rule], MOMENTA.index(beta) if beta else len(MOMENTA)
+        style = {"color": plotting.colour(number), "linewidth": 1.1}
+        ax.plot(fine, spectral_radius(companion(rule, beta, fine)), **style)
+        ax.axvline(stability_limit(rule, beta), linestyle="--", **style)
+        z, factor = (values.sel(run=run).values.ravel() for values in (stretch(ds), ds.factor))
+        order = np.argsort(z)
+        some = order[np.unique(np.searchsorted(z[order], fine[::50]).clip(max=z.size - 1))]
+        ax.plot(z[some], factor[some], plotting.MARKERS[number], fillstyle="none", markersize=4, **style)
+        if rule != "nesterov":
+            ax.plot([], [], plotting.MARKERS[number] + "-", fillstyle="none", label=_name(rule, beta), **style)
+    for rule, ax in panels.items():
+        ax.axhline(1, color="0.5", linewidth=0.8)
+        plotting.dress(ax, xlabel="lr λ", title=_lab.title(rule), xlim=(0, fine[-1]), ylim=(0, 1.3))
+        ax.set_xscale("function", functions=(np.sqrt, np.square))
+        ticks = [0.01, 0.1, 0.5, 1, 2, 3, 4]
+        ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    panels["sgd"].set_ylabel("factor a step")
+    plotting.legend(fig)
+    plotting.caption(
+        fig,
+        f"{_lab.about(ds, f'½ Σ λᵢ wᵢ² in {DIRECTIONS} dimensions', paired=False)}, each with curvatures of its own · "
+        "marks: measured, some of all; lines: spectral radius of the companion matrix; dashed: limits of stability · "
+        "lr λ on an axis of square roots",
+    )
+    return fig
+
+
+def _name(rule: str, beta: float) -> str:
+    return f"β = {beta:g}" if beta else _lab.title(rule)
+
+
+def verdicts(ds: xr.Dataset) -> list[Verdict]:
+    """Factors and limits of stability of every rule."""
+    runs = {rule: [run for run, (name, _) in RUNS.items() if name == rule] for rule in LIMITS}
+    found = [factor_verdict(ds, rule, runs[rule]) for rule in LIMITS]
+    return [*found, root_verdict(ds, runs["momentum"]), *(limit_verdict(ds, rule, runs[rule]) for rule in LIMITS)]
+
+
+def factor_verdict(ds: xr.Dataset, rule: str, runs: list[str]) -> Verdict:
+    """Whether the factors are the theory's."""
+    says = "exactly |1 − lr λ|" if rule == "sgd" else "exactly the spectral radius of its companion matrix"
+    gap = abs(ds.factor - predicted(ds)).sel(run=runs)
+    return equal(
+        f"A step of {_lab.title(rule)} leaves {says} of a direction of curvature λ",
+        gap.max(("run", "rate", "direction")).values,
+        CLOSE,
+        f"The largest difference is {{worst}}, {{seeds}} random quadratics × {gap.isel(seed=0).size:,} factors.",
+        "theory of quadratics",
+    )
+
+
+def root_verdict(ds: xr.Dataset, runs: list[str]) -> Verdict:
+    """Whether Momentum's factor is √β where its roots are complex."""
+    root = np.sqrt(xr.DataArray([beta for _, beta in RUNS.values()], {"run": list(RUNS)}))
+    z = stretch(ds)
+    complex_roots = ((z > (1 - root) ** 2) & (z < (1 + root) ** 2)).sel(run=runs)
+    gap = abs(ds.factor - root).sel(run=runs).where(complex_roots)
+    return equal(
+        "A step of Momentum leaves exactly √β wherever (1 − √β)² < lr λ < (1 + √β)²",
+        gap.max(("run", "rate", "direction")).values,
+        CLOSE,
+        f"The largest difference is {{worst}}, {{seeds}} random quadratics, {int(complex_roots.sum()):,} factors.",
+        "theory of quadratics",
+    )
+
+
+def limit_verdict(ds: xr.Dataset, rule: str, runs: list[str]) -> Verdict:
+    """Whether the rule is stable as far as the theory says."""
+    exact = xr.DataArray([stability_limit(*RUNS[run]) for run in runs], {"run": runs})
+    limit = measured_limit(ds).sel(run=runs)
+    numbers = [f"{m:.6f} (predicted {e:.6f})" for m, e in zip(limit.mean("seed").values, exact.values, strict=True)]
+    return equal(
+        f"{_lab.title(rule)} converges below lr = {LIMITS[rule]} and diverges above",
+        abs(limit / exact - 1).max("run").values,
+        CLOSE,
+        f"Its factor passes through 1 at lr L = {', '.join(numbers)}, {{seeds}} random quadratics.",
+        "theory of quadratics",
+    )

@@ -1,0 +1,282 @@
+"""Gradients of any scale: which rules take the same path on g and c·g, and which move every coordinate by exactly lr.
+
+A rule is homogeneous of degree k where its path on c·g is cᵏ times its path on g: SGD of degree 1, Adam without eps of
+degree 0, that is *invariant*. RAdam begins as momentum and ACProp as SGD, so that they are neither. Rules are fed with
+gradients that do not depend on where they have gone, so that this is a property of whole paths. Rules that ask for more
+than the gradient are told of a loss that is c times as large too.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.flatten_util
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from jaxtyping import Array, Float
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from experiments import _lab, _streams
+from experiments._oracles import NOTHING, ONCE, equal, in_words, split
+from fnn import optim, plotting
+from fnn.rule import Extra, Rule, apply_updates, needed
+from fnn.trees import random_like
+from fnn.types import Hyper, Keys, Params
+from fnn.verdicts import Verdict
+
+ARRAYS = {"matrix": jax.ShapeDtypeStruct((4, 3), np.float64), "vector": jax.ShapeDtypeStruct((5,), np.float64)}
+"""What rules update: 17 coordinates."""
+SCALES = 2.0 ** np.arange(-21, 22, 3)
+"""c. Powers of 2 round nothing: what is invariant is so to the last bit. Their cube roots are powers of 2 as well."""
+UNIT = int(np.flatnonzero(SCALES == 1)[0])
+SETTINGS = {"own": "own hyperparameters", "bare": "no eps and no decay"}
+FLOORS = ("eps", "eps_root", "h0", "start", "min_norm")
+"""What rules call the numbers that keep their divisors from 0."""
+ROUNDING = 1e-12
+"""Relative differences up to here are none."""
+ALIKE = 1e-8
+"""And up to here where c is not 1: then w is larger or smaller beside a step, and rounds it otherwise."""
+KINDS = ("invariant", "homogeneous", "neither")
+AT_ONCE = 24
+"""Rules that one program holds: compiling, which takes nearly all of the time, takes longer for many small programs."""
+SIGNS = ("sign_sgd", "signum", "lion")
+"""Rules that move by a sign."""
+
+
+def bare(hyper: Hyper) -> Hyper:
+    """The hyperparameters with next to nothing for the floors of divisors, and without weight decay."""
+    given = {**dict.fromkeys(FLOORS, NOTHING), "weight_decay": 0.0}
+    return jax.tree_util.tree_map_with_path(lambda path, value: given.get(path[-1].name, value), hyper)
+
+
+def both(hyper: Hyper) -> Hyper:
+    """The hyperparameters under both `SETTINGS`, on a new first axis."""
+    return jax.tree.map(lambda *h: np.array(h, np.float64), hyper, bare(hyper))
+
+
+def is_kin(rule: Rule) -> bool:
+    """Whether a rule is of Adam's kind: it has b1, b2 and eps."""
+    return {"b1", "b2", "eps"} <= set(rule.hyper._fields)
+
+
+def rate_of(hyper: Hyper) -> float:
+    """The learning rate of a rule, or of the one inside it."""
+    return next(value for path, value in jax.tree_util.tree_leaves_with_path(hyper) if path[-1].name == "lr")
+
+
+def times(c: Any, extra: Extra) -> Extra:
+    """What there is to ask about c times the loss."""
+    value, at, each = needed(extra, "value", "at", "each")
+    return Extra(c * value, lambda w: c * at(w), lambda: jax.tree.map(lambda g: c * g, each()), extra.key)
+
+
+@functools.partial(jax.jit, static_argnums=1, compiler_options=ONCE)
+def draw(keys: Keys, updates: int) -> tuple[Params, Params]:
+    """Every seed's weights `[seeds, …]` and gradients `[seeds, updates, …]`, normal."""
+    longer = jax.tree.map(lambda a: jax.ShapeDtypeStruct((updates, *a.shape), a.dtype), ARRAYS)
+
+    def one(key):
+        k_w, k_g = jax.random.split(key)
+        return random_like(jax.random.normal, k_w, ARRAYS), random_like(jax.random.normal, k_g, longer)
+
+    return jax.vmap(one)(keys)
+
+
+@functools.partial(jax.jit, static_argnums=0, compiler_options=_streams.EXACT)
+def respond(
+    rules: tuple[Rule, ...], hypers: tuple[Hyper, ...], weights: Params, gradients: Params, keys: Keys
+) -> list[Float[Array, "seeds settings scales updates coordinates"]]:
+    """Every rule's updates along every seed's gradients `[seeds, updates, …]`, times every scale."""
+
+    def one(rule, hp, c, w, gradients, key):
+        def step(carry, now):
+            (w, state), (t, g) = carry, now
+            extra = times(c, _streams.extra(g, w, 1 / t, jax.random.fold_in(key, t)))
+            dw, state = rule.update(hp, jax.tree.map(lambda g: c * g, g), state, w, extra)
+            return (apply_updates(w, dw), state), jax.flatten_util.ravel_pytree(dw)[0]
+
+        t = 1 + jnp.arange(len(jax.tree.leaves(gradients)[0]))
+        return jax.lax.scan(step, (w, rule.init(hp, w)), (t, gradients))[1]
+
+    def every(rule, hyper):
+        over_scales = jax.vmap(functools.partial(one, rule), (None, 0, None, None, None))
+        over_settings = jax.vmap(over_scales, (0, None, None, None, None))
+        return jax.vmap(over_settings, (None, None, 0, 0, 0))(hyper, SCALES, weights, gradients, keys)
+
+    return [every(rule, hyper) for rule, hyper in zip(rules, hypers, strict=True)]
+
+
+def measure(keys: Keys, specs: Sequence[str], updates: int) -> xr.Dataset:
+    """How the paths of these rules change when all their gradients are multiplied by c."""
+    k_drawn, k_own = split(keys, 2)
+    weights, gradients = draw(k_drawn, updates)
+    found = []
+    with tqdm(total=len(specs), unit="rule", disable=None, leave=False) as bar:
+        for first in range(0, len(specs), AT_ONCE):
+            rules = tuple(map(optim.rule, specs[first : first + AT_ONCE]))
+            moves = respond(rules, tuple(both(rule.hyper) for rule in rules), weights, gradients, k_own)
+            found += [response(np.asarray(u), rate_of(rule.hyper)) for rule, u in zip(rules, moves, strict=True)]
+            bar.update(len(rules))
+    ds = xr.concat(found, xr.DataArray(list(specs), dims="rule", name="rule"))
+    ds["kin"] = "rule", [is_kin(optim.rule(spec)) for spec in specs], {"long_name": "rules of Adam's kind"}
+    return ds.assign_coords(setting=list(SETTINGS), scale=SCALES)
+
+
+def response(updates: np.ndarray, lr: float) -> xr.Dataset:
+    """What is kept of a rule's updates `[seeds, settings, scales, updates, coordinates]`.
+
+    change: the largest |path at c − path at 1| over the largest |path at 1|.
+    degree: the k of path at c = cᵏ · path at 1, by the largest c.
+    remainder: the largest change that is left when every path is divided by cᵏ.
+    shortest, longest: the least and the largest |Δw|/lr of an update, bare and at c = 1.
+    """
+    size = lambda path: np.abs(path).max((-2, -1))
+    path = updates.cumsum(-2)
+    unit = path[:, :, [UNIT]]
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        degree = np.log(size(path)[..., -1] / size(unit)[..., 0]) / np.log(SCALES[-1])
+        back = SCALES ** -degree[..., None]
+        remainder = (size(back[..., None, None] * path - unit) / size(unit)).max(-1)
+        change = size(path - unit) / size(unit)
+    moves = np.abs(updates[:, list(SETTINGS).index("bare"), UNIT]) / lr
+    return xr.Dataset(
+        {
+            "change": (("seed", "setting", "scale"), change),
+            "degree": (("seed", "setting"), degree),
+            "remainder": (("seed", "setting"), remainder),
+            "shortest": (("seed", "update"), moves.min(-1)),
+            "longest": (("seed", "update"), moves.max(-1)),
+        }
+    )
+
+
+def kind(ds: xr.Dataset, spec: str, setting: str = "bare") -> str:
+    """Whether a rule is "invariant", else "homogeneous", else "neither"."""
+    one = ds.sel(rule=spec, setting=setting)
+    if (one.change <= ROUNDING).all():
+        return "invariant"
+    return "homogeneous" if (one.remainder <= ALIKE).all() else "neither"
+
+
+def degree(ds: xr.Dataset, spec: str) -> float | None:
+    """The degree of a rule without eps; None where it has none."""
+    if kind(ds, spec) == "neither":
+        return None
+    return round(float(ds.degree.sel(rule=spec, setting="bare").mean()), 9)
+
+
+def off_lr(ds: xr.Dataset) -> xr.DataArray:
+    """How far the moves of coordinates are from lr, over lr, the farthest of every update: rule, seed, update."""
+    return np.maximum(abs(ds.shortest - 1), abs(ds.longest - 1))
+
+
+def exact_moves(ds: xr.Dataset) -> tuple[list[str], list[str]]:
+    """The rules that always move every coordinate by exactly lr, and those that do so at the first update only."""
+    exact = (off_lr(ds) <= ROUNDING).all("seed")
+    always, first = exact.all("update"), exact.isel(update=0)
+    return [str(spec) for spec in ds.rule[always].values], [str(spec) for spec in ds.rule[first & ~always].values]
+
+
+def rows(ds: xr.Dataset) -> list[dict]:
+    """A row a rule: its degree, and under both settings its kind and its largest change."""
+    found = []
+    for spec in map(str, ds.rule.values):
+        row: dict[str, Any] = {"rule": spec, "degree": degree(ds, spec)}
+        for setting in SETTINGS:
+            change = float(ds.change.sel(rule=spec, setting=setting).max())
+            row |= {f"kind_{setting}": kind(ds, spec, setting), f"change_{setting}": _finite(change)}
+        found.append(row)
+    return found
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+def figure(ds: xr.Dataset) -> Figure:
+    """How much the path of every rule changes under g → c·g, with its own hyperparameters and without eps."""
+    specs = sorted(map(str, ds.rule.values), key=lambda spec: (KINDS.index(kind(ds, spec)), spec))
+    degrees = [degree(ds, spec) for spec in specs]
+    fig = plotting.figure(9.0, 2.4 + 0.2 * len(specs))
+    left, right = fig.subplots(1, len(SETTINGS))
+    image, _ = (heat(ax, ds.change.sel(setting=s, rule=specs)) for ax, s in zip((left, right), SETTINGS, strict=True))
+    left.set_yticks(range(len(specs)), map(_lab.title, specs), fontsize="small")
+    right.yaxis.tick_right()
+    right.set_yticks(range(len(specs)), ["–" if k is None else f"{k:.2g}" for k in degrees], fontsize="small")
+    bar = fig.colorbar(image, ax=(left, right), location="top", shrink=0.6, aspect=40, pad=0.005)
+    bar.set_label("largest relative change of the path under g → c·g (decades; 0 and more are one colour)")
+    streams = f"{ds.sizes['update']} normal gradients"
+    plotting.caption(
+        fig,
+        f"{_lab.about(ds, streams, paired=False)}, the largest change of them all · on the right: the degree k of "
+        "path(c) = cᵏ · path(1), where there is one",
+    )
+    return fig
+
+
+def heat(ax: Axes, change: xr.DataArray) -> QuadMesh:
+    """The decades of the largest change over seeds, a row a rule and a column a scale."""
+    largest = change.max("seed").transpose("rule", "scale")
+    decades = np.log10(np.clip(np.nan_to_num(largest, nan=np.inf), 1e-16, 1))
+    exponents, n = np.log2(SCALES), len(decades)
+    ax.set(xlabel="c", title=SETTINGS[str(change.setting.values)], ylim=(n - 0.5, -0.5))
+    ax.set_xticks(exponents[::2], [f"$2^{{{k:.0f}}}$" for k in exponents[::2]])
+    ax.spines[:].set_visible(False)
+    return ax.pcolormesh(exponents, range(n), decades, cmap="cividis", vmin=-16, vmax=0, rasterized=True)
+
+
+def verdicts(ds: xr.Dataset) -> list[Verdict]:
+    """Invariance without eps, and moves of exactly lr."""
+    specs, kindred = list(map(str, ds.rule.values)), list(map(str, ds.rule[ds.kin].values))
+    signs = [spec for spec in SIGNS if spec in specs]
+    found = [adam_verdict(ds)] if "adam" in specs else []
+    found += [kin_verdict(ds, kindred)] if kindred else []
+    return [*found, sign_verdict(ds, signs)] if signs else found
+
+
+def adam_verdict(ds: xr.Dataset) -> Verdict:
+    """Whether Adam is invariant."""
+    change = ds.change.sel(rule="adam").max("scale")
+    return equal(
+        "Adam without eps takes the same path on gradients g and c·g",
+        change.sel(setting="bare").values,
+        ROUNDING,
+        f"The largest relative change of its path is {{worst}}, c from {SCALES[0]:.0e} to {SCALES[-1]:.0e}, {{seeds}} "
+        f"streams of gradients; with its own eps it is {float(change.sel(setting='own').max()):.2g}.",
+        "Kingma & Ba 2015, §2.1",
+    )
+
+
+def kin_verdict(ds: xr.Dataset, kindred: list[str]) -> Verdict:
+    """Whether all of Adam's kind are, and what the other rules are."""
+    by_kind = {name: [spec for spec in map(str, ds.rule.values) if kind(ds, spec) == name] for name in KINDS}
+    others = [spec for spec in kindred if spec not in by_kind["invariant"]]
+    do = f"all but {in_words(others)}" if others else "all"
+    degrees = [f"{spec} ({degree(ds, spec):.2g})" for spec in by_kind["homogeneous"]]
+    return equal(
+        "Without eps every rule of Adam's kind, with b1, b2 and eps, takes the same path on gradients g and c·g",
+        ds.change.sel(setting="bare", rule=kindred).max(("scale", "rule")).values,
+        ROUNDING,
+        f"{len(kindred) - len(others)} of {len(kindred)} rules and dialects do, {do}; of all there are, "
+        f"{len(by_kind['invariant'])} of {ds.sizes['rule']} do. Homogeneous, of degree, are "
+        f"{', '.join(degrees) or 'none'}; neither are {', '.join(by_kind['neither']) or 'none'}.",
+        "the equations of the rules",
+    )
+
+
+def sign_verdict(ds: xr.Dataset, signs: list[str]) -> Verdict:
+    """Whether sign rules move by exactly lr, and who else does."""
+    always, first = exact_moves(ds)
+    return equal(
+        f"Every coordinate moves by exactly lr under {in_words(signs)} without decay",
+        off_lr(ds).sel(rule=signs).max(("rule", "update")).values,
+        ROUNDING,
+        "The largest difference from lr is {worst} lr, {seeds} streams of gradients. Of all rules it does so under "
+        f"{', '.join(always) or 'none'}; at the first update only, under {', '.join(first) or 'none'}.",
+        "the equations of the rules",
+    )

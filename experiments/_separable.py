@@ -1,0 +1,243 @@
+"""The separable examples on which adaptive rules must fail. Wilson et al. 2017, arXiv:1705.08292, §3.3.
+
+A label y is 1 with probability p > ½, else −1. Its example has the features (y, 1, 1), and features of its own, which
+no other example has: one if y = 1, five if y = −1, all of them 1. Only the first feature tells a fresh one's label.
+Least squares ½ ‖Xw − y‖² from w = 0 has many solutions:
+
+    least norm      w = Xᵀα, where gradient descent ends. On fresh examples it gives 1 − α₊ and −1 − 5 α₋ > −1, where α₊
+                    and α₋ solve X Xᵀ α = y: the right sign, if there is a negative example to learn from.
+    even            w = sign(Xᵀy)/4, where AdaGrad, RMSProp and Adam without eps end if most labels are 1 (Lemma 3.1).
+                    On fresh examples it gives (y + 2)/4: ¾ and ¼, both positive.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from jaxtyping import Array, Float
+from matplotlib.figure import Figure
+
+from experiments import _lab
+from experiments._oracles import equal, in_words, marks, split, tosses
+from experiments._rescaled import bare
+from fnn import optim, plotting
+from fnn.rule import Rule, apply_updates
+from fnn.types import Hyper, Keys
+from fnn.verdicts import Verdict
+
+PLAIN = ("sgd", "momentum", "nesterov")
+ADAPTIVE = {"adagrad:book": 0.1, "rmsprop:book": 1e-3, "adam": 1e-3}
+"""Rules that divide every coordinate by its own gradients, each with a learning rate that gets there in time."""
+OWN = 5
+CLOSE = 1e-6
+"""How near to its solution, at which it arrives at a geometric rate, gradient descent has to end."""
+EVEN = 0.01
+"""How even adaptive rules' weights have to be, relative to them. In exact arithmetic they are so at every update; but
+once gradients are small, steps may be too long for other directions, in which rounding then grows to about lr."""
+SOURCE = "arXiv:1705.08292 §3.3"
+
+
+def features(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The features of examples with labels y: those common to all, `[…, 3]`, and which own ones they have, `[…, 5]`."""
+    common = np.stack([y, np.ones_like(y), np.ones_like(y)], -1)
+    return common, np.where((np.arange(OWN) == 0) | (y[..., None] < 0), 1.0, 0.0)
+
+
+def least_norm(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The solution of least norm for labels `[…, examples]`: weights of the common and of the own features.
+
+    α is one number for all positive examples and one for all negative ones, which leaves two equations.
+    """
+    pos, neg = (y > 0).sum(-1, keepdims=True), (y < 0).sum(-1, keepdims=True)
+    alpha = np.where(y > 0, 4 * neg + 5, -(4 * pos + 1)) / (8 * pos * neg + 15 * pos + 3 * neg + 5)
+    common, own = features(y)
+    return (alpha[..., None] * common).sum(-2), alpha[..., None] * own
+
+
+def even(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The solution sign(Xᵀy)/4 for labels `[…, examples]`: weights of the common and of the own features."""
+    common, own = features(y)
+    return np.sign((y[..., None] * common).sum(-2)) / 4, y[..., None] * own / 4
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4))
+def fit(
+    rules: tuple[Rule, ...],
+    hypers: tuple[Hyper, ...],
+    x: tuple[Float[Array, "seeds examples 3"], Float[Array, "seeds examples 5"]],
+    y: Float[Array, "seeds examples"],
+    updates: int,
+) -> list[tuple[Float[Array, "seeds updates 3"], Float[Array, "seeds examples 5"]]]:
+    """Every rule's least squares from w = 0: weights of common features after every update, of own ones at the end."""
+
+    def one(rule, hyper, x, y):
+        def loss(w):
+            (common, own), (v, u) = x, w
+            return ((common @ v + (own * u).sum(-1) - y) ** 2).sum() / 2
+
+        def step(carry, _):
+            w, state = carry
+            dw, state = rule.update(hyper, jax.grad(loss)(w), state, w)
+            w = apply_updates(w, dw)
+            return (w, state), w[0]
+
+        w = jnp.zeros(3), jnp.zeros_like(x[1])
+        ((_, own), _), common = jax.lax.scan(step, (w, rule.init(hyper, w)), length=updates)
+        return common, own
+
+    return [jax.vmap(functools.partial(one, *each))(x, y) for each in zip(rules, hypers, strict=True)]
+
+
+def measure(keys: Keys, examples: int, positive: float, fresh: int, updates: int) -> xr.Dataset:
+    """What rules make of training sets of so many examples, and the labels of fresh ones.
+
+    The features of fresh examples' own are left out: no gradient ever reaches them, so their weights stay 0.
+    """
+    k_train, k_fresh = split(keys, 2)
+    y, y_fresh = (np.where(tosses(k, positive, n), 1.0, -1.0) for k, n in ((k_train, examples), (k_fresh, fresh)))
+    # X Xᵀ is y yᵀ + 2 · 1 1ᵀ and a diagonal of 1 and 5, so that this is at least its largest eigenvalue L.
+    largest = 3 * examples + OWN
+    lr = dict.fromkeys(PLAIN, 1 / largest) | ADAPTIVE
+    rules = tuple(map(optim.rule, lr))
+    hypers = tuple(bare(rule.hyper)._replace(lr=rate) for rule, rate in zip(rules, lr.values(), strict=True))
+    common, own = (np.stack(each) for each in zip(*fit(rules, hypers, features(y), y, updates), strict=True))
+    seen = marks(updates)
+    return xr.Dataset(
+        {
+            "common": (("fitter", "seed", "fit", "feature"), common[:, :, seen - 1], {"long_name": "weights"}),
+            "own": (("fitter", "seed", "example", "own_feature"), own, {"long_name": "weights at the end"}),
+            "label": (("seed", "example"), y),
+            "fresh_label": (("seed", "fresh_example"), y_fresh),
+        },
+        {"fitter": list(lr), "fit": seen},
+    )
+
+
+def measured(ds: xr.Dataset, fitter: str) -> np.ndarray:
+    """All weights of a rule at the end, `[seed, features]`."""
+    one = ds.sel(fitter=fitter)
+    return np.hstack([one.common.values[:, -1], one.own.values.reshape(ds.sizes["seed"], -1)])
+
+
+def predicted(ds: xr.Dataset, fitter: str) -> np.ndarray:
+    """What theory says of them."""
+    common, own = (least_norm if fitter in PLAIN else even)(ds.label.values)
+    return np.hstack([common, own.reshape(ds.sizes["seed"], -1)])
+
+
+def on_fresh(common: np.ndarray, y: float) -> np.ndarray:
+    """The output ⟨w, x⟩ on a fresh example with label y, of the weights of common features `[…, 3]`."""
+    return common @ np.array([y, 1, 1])
+
+
+def mistakes(ds: xr.Dataset, fitter: str) -> np.ndarray:
+    """Which fresh examples a rule gives the wrong sign at the end, `[seed, fresh example]`."""
+    common = ds.common.sel(fitter=fitter).values[:, -1]
+    y = ds.fresh_label.values
+    return np.sign(np.where(y > 0, on_fresh(common, 1)[:, None], on_fresh(common, -1)[:, None])) != y
+
+
+def as_assumed(ds: xr.Dataset) -> xr.Dataset:
+    """The seeds whose training set is as the theory assumes: most labels are 1, not all."""
+    total = ds.label.values.sum(1)
+    return ds.isel(seed=(total > 0) & (total < ds.sizes["example"]))
+
+
+def figure(ds: xr.Dataset) -> Figure:
+    """Outputs on a fresh negative example, the share of mistakes, and all weights, beside what theory says."""
+    fig = plotting.figure(11.0, 4.6)
+    left, middle, right = fig.subplots(1, 3)
+    negative = ds.fresh_label.values < 0
+    for number, fitter in enumerate(map(str, ds.fitter.values)):
+        look = {"marker": plotting.MARKERS[number], "color": plotting.colour(number), "linestyle": "none"}
+        outputs = on_fresh(ds.common.sel(fitter=fitter).values, -1)
+        plotting.curve(left, ds.fit.values, outputs, _lab.title(fitter), number, markers=8)
+        wrong = mistakes(ds, fitter)
+        middle.plot(number, 100 * wrong[negative].mean(), **look)
+        middle.plot(number, 100 * wrong.mean(), fillstyle="none", **look)
+        exact, found = (weights(ds, fitter).ravel() for weights in (predicted, measured))
+        right.plot(exact, found, fillstyle="none", markersize=10 - number, rasterized=True, **look)
+    for solution in (least_norm, even):
+        exact = on_fresh(solution(ds.label.values)[0], -1).mean()
+        left.axhline(exact, color="0.3", linestyle=":", linewidth=1.2)
+    left.axhline(0, color="0.6", linewidth=0.8)
+    right.axline((0, 0), slope=1, color="0.3", linestyle=":", linewidth=1.2)
+    plotting.dress(left, xscale="log", xlabel="updates", ylabel="output", title="on a fresh negative example")
+    plotting.dress(middle, ylabel="share (%)", title="fresh examples labelled wrong", xticks=[], ylim=(-5, 105))
+    plotting.dress(right, xlabel="predicted", ylabel="measured", title="all weights at the end")
+    plotting.legend(fig, 6, of=left)
+    training = f"{ds.sizes['example']} training and {ds.sizes['fresh_example']:,} fresh examples"
+    plotting.caption(
+        fig,
+        f"{_lab.about(ds, training)} · left: mean with its 95 % interval, dotted: predicted; middle: full marks of the "
+        "negative examples, empty ones of all; right: every weight of every seed, dotted: as predicted",
+    )
+    return fig
+
+
+def verdicts(ds: xr.Dataset) -> list[Verdict]:
+    """Mistakes on fresh examples, and the weights that make them."""
+    meant = as_assumed(ds)
+    if not meant.sizes["seed"]:
+        return []
+    return [*on_plain(meant), *on_adaptive(meant)]
+
+
+def worst(names, values) -> np.ndarray:
+    """The largest of `values(name)` over the names, `[seed]`."""
+    return np.max([values(name) for name in names], 0)
+
+
+def on_plain(ds: xr.Dataset) -> list[Verdict]:
+    """Gradient descent, with and without momentum."""
+    names = in_words(map(_lab.title, PLAIN))
+    output, exact = (
+        on_fresh(common, -1).mean()
+        for common in (ds.common.sel(fitter="sgd").values[:, -1], least_norm(ds.label.values)[0])
+    )
+    return [
+        equal(
+            f"{names} label every fresh example right",
+            worst(PLAIN, lambda name: mistakes(ds, name).mean(1)),
+            0,
+            "The largest share of mistakes is {worst}, {seeds} training sets. SGD's output on a fresh negative example "
+            f"is {output:.4f}, predicted {exact:.4f}.",
+            SOURCE,
+        ),
+        equal(
+            f"{names} end at the solution of least norm",
+            worst(PLAIN, lambda name: np.abs(measured(ds, name) - predicted(ds, name)).max(1)),
+            CLOSE,
+            "No weight is farther from it than {worst}, {seeds} training sets.",
+            SOURCE,
+        ),
+    ]
+
+
+def on_adaptive(ds: xr.Dataset) -> list[Verdict]:
+    """AdaGrad, RMSProp and Adam."""
+    names = in_words(map(_lab.title, ADAPTIVE))
+    negative = ds.fresh_label.values < 0
+    output = on_fresh(ds.common.sel(fitter="adam").values[:, -1], -1).mean()
+    relative = lambda weights: weights / weights[:, :1]
+    return [
+        equal(
+            f"{names} label every fresh negative example wrong, and every positive one right",
+            worst(ADAPTIVE, lambda name: (mistakes(ds, name) != negative).mean(1)),
+            0,
+            "The largest share labelled otherwise is {worst}, {seeds} training sets; "
+            f"{100 * negative.mean():.0f} % of the examples are negative. Adam's output on one is {output:.4f}, "
+            "predicted 0.25.",
+            SOURCE,
+        ),
+        equal(
+            f"The weights of {names} are in proportion to sign(Xᵀy)",
+            worst(ADAPTIVE, lambda name: np.abs(relative(measured(ds, name)) - relative(predicted(ds, name))).max(1)),
+            EVEN,
+            "Relative to the first, no weight is off by more than {worst}, {seeds} training sets. The first is "
+            f"{measured(ds, 'adam')[:, 0].mean():.4f} under Adam, predicted 0.25.",
+            "arXiv:1705.08292, Lemma 3.1",
+        ),
+    ]

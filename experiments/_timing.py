@@ -1,0 +1,106 @@
+"""What a step of a program costs: compiled, overwriting its own arrays, timed in laps that contenders take in turns."""
+
+import math
+import re
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import _streams
+from fnn.rule import Rule, apply_updates
+from fnn.types import Params
+
+LOOKS_AROUND = re.compile(r"stablehlo\.(reduce|dot|while|case|concatenate|iota|custom_call)")
+"""Operations by which numbers of an array come to know of each other, or of where they stand."""
+
+LEAST_LAPS = 3
+"""So many laps are taken whatever they cost."""
+
+
+class Program:
+    """A compiled step `(*given, *carry) -> carry`, which overwrites what it carries.
+
+    compile_seconds: for tracing, lowering and compiling it.
+    """
+
+    def __init__(self, step: Callable[..., tuple], given: tuple, carry: tuple):
+        self.given = given
+        # Copied, since what is given away must not be shared: a twin may keep a hyperparameter in its state.
+        self.carry = jax.tree.map(jnp.copy, carry)
+        donated = tuple(range(len(given), len(given) + len(carry)))
+        began = time.perf_counter()
+        self.lowered = jax.jit(step, donate_argnums=donated).lower(*given, *self.carry)
+        self.compiled = self.lowered.compile()
+        self.compile_seconds = time.perf_counter() - began
+        self.lap(1)  # the first one warms up
+
+    def lap(self, steps: int) -> float:
+        """Seconds per step, of so many."""
+        began = time.perf_counter()
+        for _ in range(steps):
+            self.carry = self.compiled(*self.given, *self.carry)
+        jax.block_until_ready(self.carry)
+        return (time.perf_counter() - began) / steps
+
+    def peak_bytes(self) -> int:
+        """Memory that a step holds at most: its arguments, what it works in, and results that overwrite no argument."""
+        memory: Any = self.compiled.memory_analysis()
+        held = memory.argument_size_in_bytes + memory.temp_size_in_bytes
+        return held + memory.output_size_in_bytes - memory.alias_size_in_bytes
+
+    def moved_bytes(self) -> int:
+        """Bytes that a step must move at least: it reads all it is given, and reads and writes all it carries."""
+        given, carry = (sum(x.nbytes for x in jax.tree.leaves(tree)) for tree in (self.given, self.carry))
+        return given + 2 * carry
+
+    def elementwise(self) -> bool:
+        """Whether every number of its arrays is computed from those at the same place alone."""
+        return not LOOKS_AROUND.search(self.lowered.as_text())
+
+
+def update(rule: Rule, weights: Params, gradient: Params) -> Program:
+    """What a training loop does with a gradient: the rule's update, applied. Hyperparameters are traced.
+
+    Whatever the rule asks about the loss beside its gradient is answered by `_streams.extra`.
+    """
+
+    def step(hp, g, value, seed, state, w):
+        change, state = rule.update(hp, g, state, w, _streams.extra(g, w, value, jax.random.key(seed)))
+        return state, apply_updates(w, change)
+
+    hp = jax.tree.map(jnp.float32, rule.hyper)
+    return Program(step, (hp, gradient, jnp.float32(1), jnp.int32(0)), (rule.init(hp, weights), weights))
+
+
+def triad(size: int) -> Program:
+    """a ← a + s · b on arrays of so many numbers: the rate at which memory, or cache, lets them through."""
+    a, b = jnp.ones((2, size))
+    return Program(lambda s, b, a: (a + s * b,), (jnp.float32(1e-3), b), (a,))
+
+
+def squares(number: int, size: int) -> tuple[Params, Params]:
+    """Weights and gradients of a model that is so many square matrices, of about `size` numbers in all."""
+    side = round(math.sqrt(size / number))
+    keys = jax.random.split(jax.random.key(0), (2, number))
+    weights, gradient = ([jax.random.normal(k, (side, side)) for k in ks] for ks in keys)
+    return weights, gradient
+
+
+def in_turns(programs: Sequence[Program], laps: int, lap: float, patience: float = math.inf) -> np.ndarray:
+    """Seconds per step, `[program, lap]`: the programs take turns, in laps of about `lap` seconds.
+
+    After `patience` seconds no more laps are begun but for the first few; those left out are NaN.
+    """
+    steps = max(1, math.ceil(lap / max(program.lap(1) for program in programs)))
+    seconds = np.full((len(programs), laps), np.nan)
+    began = time.perf_counter()
+    for number in range(laps):
+        if number >= LEAST_LAPS and time.perf_counter() - began > patience:
+            break
+        for p in range(len(programs))[:: (-1) ** number]:  # nobody always comes after the same one
+            seconds[p, number] = programs[p].lap(steps)
+    return seconds
