@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from experiments import _cli
-from fnn import optim, plotting
+from fnn import hyper, optim, plotting
 from fnn.data import DataSet
 from fnn.errors import require
 from fnn.sweep import Chunk
@@ -96,6 +96,18 @@ def listed(option: str, text: str, what: str) -> list[str]:
     twice = sorted({name for name in names if names.count(name) > 1})
     require(not twice, f"{option} names {', '.join(twice)} more than once.")
     return names
+
+
+def asked(rules: str, everyone: Iterable[str]) -> list[str]:
+    """The rules that --rules names: those of the list, or everyone for "all"."""
+    names = listed("--rules", rules, "rule")
+    return list(everyone) if names == ["all"] else names
+
+
+def default_rate(spec: str) -> float:
+    """The learning rate that a rule comes with."""
+    hp = optim.rule(spec).hyper
+    return hyper.get(hp, hyper.rate(hp) or "lr")
 
 
 def look(name: str, names: Sequence[str]) -> int:

@@ -64,11 +64,6 @@ def is_kin(rule: Rule) -> bool:
     return {"b1", "b2", "eps"} <= set(rule.hyper._fields)
 
 
-def rate_of(hyper: Hyper) -> float:
-    """The learning rate of a rule, or of the one inside it."""
-    return next(value for path, value in jax.tree_util.tree_leaves_with_path(hyper) if path[-1].name == "lr")
-
-
 def times(c: Any, extra: Extra) -> Extra:
     """What there is to ask about c times the loss."""
     value, at, each = needed(extra, "value", "at", "each")
@@ -118,9 +113,10 @@ def measure(keys: Keys, specs: Sequence[str], updates: int) -> xr.Dataset:
     found = []
     with tqdm(total=len(specs), unit="rule", disable=None, leave=False) as bar:
         for first in range(0, len(specs), AT_ONCE):
-            rules = tuple(map(optim.rule, specs[first : first + AT_ONCE]))
+            names = specs[first : first + AT_ONCE]
+            rules = tuple(map(optim.rule, names))
             moves = respond(rules, tuple(both(rule.hyper) for rule in rules), weights, gradients, k_own)
-            found += [response(np.asarray(u), rate_of(rule.hyper)) for rule, u in zip(rules, moves, strict=True)]
+            found += [response(np.asarray(u), _lab.default_rate(n)) for n, u in zip(names, moves, strict=True)]
             bar.update(len(rules))
     ds = xr.concat(found, xr.DataArray(list(specs), dims="rule", name="rule"))
     ds["kin"] = "rule", [is_kin(optim.rule(spec)) for spec in specs], {"long_name": "rules of Adam's kind"}

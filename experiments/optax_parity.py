@@ -39,10 +39,10 @@ from tqdm import tqdm
 
 from experiments import _cli, _lab, _streams, _timing
 from experiments._dialects import WHY
-from fnn import hyper, interop, models, optim, plotting, results, schedules, sweep, tasks
+from fnn import hyper, interop, models, optim, plotting, results, schedules, sweep, tasks, train
 from fnn.data import DataSet
 from fnn.errors import require
-from fnn.rule import Extra, Rule, apply_updates
+from fnn.rule import Rule, apply_updates
 from fnn.types import Hyper, Params
 from fnn.verdicts import Verdict, decide
 
@@ -99,8 +99,7 @@ class Config(_cli.Options):
 
     def specs(self) -> list[str]:
         """The rules and dialects to compare."""
-        asked = _lab.listed("--rules", self.rules, "rule")
-        return [spec for spec in optim.rules() if spec in interop.TWINS] if asked == ["all"] else asked
+        return _lab.asked(self.rules, (spec for spec in optim.rules() if spec in interop.TWINS))
 
     def sizes(self) -> list[int]:
         """The numbers of parameters to time: the nearest to those asked for that square matrices can have."""
@@ -151,7 +150,7 @@ def run(cfg: Config) -> xr.Dataset:
     # With all rules also the forms that have no twin.
     forms = [spec for spec in (optim.rules() if cfg.rules.strip() == "all" else specs) if ":" in spec]
     if complete and forms:
-        ds = ds.assign(namesake_gap=namesakes(cfg, drawn, forms).namesake_gap)
+        ds = ds.assign(namesake_gap=namesakes(cfg, drawn, forms))
     ds = ds.assign_attrs(
         **_lab.origin(images), batch=cfg.batch, device=results.describe_devices(jax.local_devices()), complete=complete
     )
@@ -240,10 +239,11 @@ def updates(rule: Rule, drawn: tuple[Params, Params], arithmetic: Arithmetic) ->
 
     def step(hp, carry, now):
         (state, w), (g, key) = carry, now
-        value = jax.random.uniform(key, dtype=arithmetic.dtype)
+        k_value, k_rule = jax.random.split(key)
+        value = jax.random.uniform(k_value, dtype=arithmetic.dtype)
 
         def one(g, state, w):
-            return rule.update(hp, g, state, w, _streams.extra(g, w, value, key))
+            return rule.update(hp, g, state, w, _streams.extra(g, w, value, k_rule))
 
         change, state = jax.vmap(one)(g, state, w)
         return (state, apply_updates(w, change)), flat(change)
@@ -300,7 +300,7 @@ def along_streams(cfg: Config, drawn: tuple[Params, Params], ours: Rule, twin: R
     )
 
 
-def namesakes(cfg: Config, drawn: tuple[Params, Params], forms: Sequence[str]) -> xr.Dataset:
+def namesakes(cfg: Config, drawn: tuple[Params, Params], forms: Sequence[str]) -> xr.DataArray:
     """How far other forms of a rule are from its own, optax's, at the same hyperparameters: where one name stands for
     different numbers. As they are, and while lr falls along a cosine."""
 
@@ -311,24 +311,20 @@ def namesakes(cfg: Config, drawn: tuple[Params, Params], forms: Sequence[str]) -
     for number, spec in enumerate(tqdm(forms, unit="form", disable=None, leave=False)):
         form, own = optim.rule(spec), optim.rule(spec.partition(":")[0])
         shared = {name: value for name, value in form.hyper._asdict().items() if name in own.hyper._fields}
-        alone = {"weight_decay": 0.0} if {"weight_decay"} <= {*form.hyper._fields} - {*own.hyper._fields} else {}
+        if hasattr(form.hyper, "weight_decay") and not hasattr(own.hyper, "weight_decay"):
+            form = form._replace(hyper=form.hyper._replace(weight_decay=0.0))
         own = own._replace(hyper=own.hyper._replace(**shared))
-        form = form._replace(hyper=form.hyper._replace(**alone))
         for under, change in enumerate((lambda rule: rule, falling)):
             with jax.enable_x64(True):
                 sides = [updates(change(rule), drawn, ARITHMETICS[DECIDING]) for rule in (form, own)]
             relative, _ = differences(*sides)
             by_kind = relative.reshape(cfg.steps, len(KINDS), -1)
             gaps[under, number] = np.median(by_kind, -1)
-    return xr.Dataset(
-        {
-            "namesake_gap": (
-                ("lr", "form", "step", "kind"),
-                gaps,
-                {"long_name": "median relative difference of an update", "units": "1"},
-            )
-        },
+    return xr.DataArray(
+        gaps,
         {"lr": ["constant", "cosine"], "form": list(forms), "step": np.arange(1, cfg.steps + 1), "kind": list(KINDS)},
+        ("lr", "form", "step", "kind"),
+        attrs={"long_name": "median relative difference of an update", "units": "1"},
     )
 
 
@@ -340,26 +336,29 @@ def trainer(cfg: Config, images: DataSet) -> Callable[[Rule], np.ndarray]:
     """
     task = tasks.classification(lambda hp: models.multilayer(HIDDEN, 10), cfg.batch)
     data = {"train": _lab.splits(images)["train"]}
-    k_init, k_batch = jax.vmap(jax.random.split, out_axes=1)(sweep.seeds(cfg.networks))
+    k_init, k_batch, k_rule = jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(sweep.seeds(cfg.networks))
     weights, stats = jax.jit(jax.vmap(task.init, (None, 0, None)))((), k_init, data)
+
+    def loss_on(stats):
+        return lambda w, batch: task.loss((), w, stats, batch, None, True)[0]
 
     @jax.jit
     def gradient(weights, stats, k_batch, data, i):
         def one(w, stats, key):
-            batch = task.batch(jax.random.fold_in(key, i), data)
-            return jax.value_and_grad(lambda w: task.loss((), w, stats, batch, None, True)[0])(w)
+            return jax.value_and_grad(loss_on(stats))(w, task.batch(jax.random.fold_in(key, i), data))
 
         return jax.vmap(one)(weights, stats, k_batch)
 
     def losses(rule):
         @jax.jit
         def update(hp, data, i, value, g, state, w):
-            def one(stats, key, value, g, state, w):
-                batch = task.batch(jax.random.fold_in(key, i), data)
-                change, state = rule.update(hp, g, state, w, asked(stats, batch, value, key, w))
+            def one(stats, k_batch, k_rule, value, g, state, w):
+                batch, k_rule = task.batch(jax.random.fold_in(k_batch, i), data), jax.random.fold_in(k_rule, i)
+                asked = train.extra(loss_on(stats), w, batch, value, k_rule)
+                change, state = rule.update(hp, g, state, w, asked)
                 return state, apply_updates(w, change)
 
-            return jax.vmap(one)(stats, k_batch, value, g, state, w)
+            return jax.vmap(one)(stats, k_batch, k_rule, value, g, state, w)
 
         hp = traced(rule.hyper, np.float32)
         state, w, found = jax.vmap(rule.init, (None, 0))(hp, weights), weights, []
@@ -369,22 +368,7 @@ def trainer(cfg: Config, images: DataSet) -> Callable[[Rule], np.ndarray]:
             found.append(loss)
         return np.stack(found, 1)
 
-    def asked(stats, batch, value, key, w):
-        at = lambda w, batch=batch: task.loss((), w, stats, batch, None, True)[0]
-        alone = jax.tree.map(lambda a: a[:, None], batch)
-        return Extra(value, at, lambda: jax.vmap(jax.grad(at), (None, 0))(w, alone), key)
-
     return losses
-
-
-def step_of(rule: Rule) -> Callable[[Hyper, Params, Any, Params], tuple[Any, Params]]:
-    """What a training loop does with a gradient: `(hp, g, state, w) -> (state, w)`."""
-
-    def step(hp, g, state, w):
-        change, state = rule.update(hp, g, state, w)
-        return state, apply_updates(w, change)
-
-    return step
 
 
 def in_training(losses: Callable[[Rule], np.ndarray], ours: Rule, twin: Rule) -> xr.Dataset:

@@ -72,14 +72,9 @@ Found = dict[str, dict[float, Record]]
 def first_grid(cfg: Config) -> dict[str, list[float]]:
     """For every contender the learning rates to begin with."""
     return {
-        name: [default_rate(spec) * 10 ** (k / 2 - 1) for k in range(cfg.rates)] for name, spec in cfg.specs().items()
+        name: [_lab.default_rate(spec) * 10 ** (k / 2 - 1) for k in range(cfg.rates)]
+        for name, spec in cfg.specs().items()
     }
-
-
-def default_rate(spec: str) -> float:
-    """The learning rate that a rule comes with."""
-    hp = optim.rule(spec).hyper
-    return hyper.get(hp, hyper.rate(hp) or "lr")
 
 
 def parts(images: DataSet) -> dict[str, Split]:
@@ -179,7 +174,7 @@ def label(cfg: Config, images: DataSet, found: Found) -> xr.Dataset:
         {
             "optimizer": names,
             "lr": (("optimizer", "rate"), lr),
-            "default_lr": ("optimizer", [default_rate(cfg.specs()[name]) for name in names]),
+            "default_lr": ("optimizer", [_lab.default_rate(cfg.specs()[name]) for name in names]),
             "seed": np.arange(cfg.seeds),
         },
         {**_lab.origin(images), "batch": cfg.batch, "target": cfg.target},

@@ -67,8 +67,7 @@ class Config(_cli.Options):
 
     def specs(self) -> list[str]:
         """The rules whose gradients are rescaled."""
-        asked = _lab.listed("--rules", self.rules, "rule")
-        return list(optim.rules()) if asked == ["all"] else asked
+        return _lab.asked(self.rules, optim.rules())
 
 
 QUICK = Config(

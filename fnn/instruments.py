@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fnn.layers import Layer, through
+from fnn.trees import norm as norm
 from fnn.types import Key, Params, Scalar
 
 Loss = Callable[[Params], Scalar]
@@ -46,11 +47,6 @@ def saturated(values: Array, low: Scalar, high: Scalar, margin: Scalar = 0.05) -
 def dead(values: Float[Array, "batch features"]) -> Float[Array, ""]:
     """The share of units that give 0 for every example of the batch: no gradient reaches their weights."""
     return (values == 0).all(0).mean()
-
-
-def norm(tree: Params) -> Float[Array, ""]:
-    """‖tree‖₂ over all its arrays together."""
-    return jnp.sqrt(sum(jnp.vdot(x, x).real for x in jax.tree.leaves(tree)))
 
 
 def norms(tree: Params) -> Params:

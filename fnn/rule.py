@@ -59,13 +59,13 @@ def leafwise(
     hyper: Hyper,
     init: Callable[[Hyper, Array], Any],
     update: Callable[[Hyper, Array, Array, Any, Array], tuple[Array, Any]],
-    result: Callable[[Hyper, Array, Any], Array] = lambda hp, w, s: w,
+    result: Callable[[Hyper, Array, Array, Any], Array] = lambda hp, t, w, s: w,
 ) -> Rule:
     """Lift a rule for one array to any pytree of arrays, in at least float32.
 
     init: `(hp, w) -> s`. update: `(hp, t, g, s, w) -> (Δw, s)` with t = 1, 2, … the number of this update.
-    result: `(hp, w, s) -> w`, as a rule's. Hyperparameters are brought to each array's own precision, so float64 ones
-    do not widen a float32 state.
+    result: `(hp, t, w, s) -> w` after t updates, as a rule's. Hyperparameters are brought to each array's own
+    precision, so float64 ones do not widen a float32 state.
     """
 
     def init_tree(hp, params):
@@ -80,9 +80,9 @@ def leafwise(
         updates, leaves = zip(*steps, strict=True) if steps else ((), ())
         return tree.unflatten(updates), tree.unflatten(leaves)
 
-    def result_tree(hp, params, state):
+    def result_tree(hp, t, params, state):
         ws, tree = jax.tree.flatten(params)
-        found = [result(_like(hp, w.dtype), w, s) for w, s in zip(ws, tree.flatten_up_to(state), strict=True)]
+        found = [result(_like(hp, w.dtype), t, w, s) for w, s in zip(ws, tree.flatten_up_to(state), strict=True)]
         return tree.unflatten(found)
 
     return _lift(hyper, init_tree, update_tree, result_tree)
@@ -92,12 +92,13 @@ def treewise(
     hyper: Hyper,
     init: Callable[[Hyper, Params], Any],
     update: Callable[[Hyper, Array, Params, Any, Params, Extra], tuple[Params, Any]],
-    result: Callable[[Hyper, Params, Any], Params] = lambda hp, w, s: w,
+    result: Callable[[Hyper, Array, Params, Any], Params] = lambda hp, t, w, s: w,
 ) -> Rule:
     """A rule that must see the whole tree, in at least float32.
 
     init: `(hp, w) -> s`. update: `(hp, t, g, s, w, extra) -> (Δw, s)`, where g, w and Δw are trees of arrays and
-    t = 1, 2, … is the number of this update. Hyperparameters and the loss come in the tree's widest precision.
+    t = 1, 2, … is the number of this update. result: `(hp, t, w, s) -> w` after t updates. Hyperparameters and the
+    loss come in the tree's widest precision.
     """
 
     def wide(params):
@@ -111,7 +112,7 @@ def treewise(
         hyper,
         lambda hp, w: init(_like(hp, wide(w)), w),
         asking,
-        lambda hp, w, s: result(_like(hp, wide(w)), w, s),
+        lambda hp, t, w, s: result(_like(hp, wide(w)), t, w, s),
     )
 
 
@@ -135,7 +136,8 @@ def _lift(hyper, init, update, result) -> Rule:
         return updates, Lifted(t, own)
 
     def result_lifted(hp, params, state):
-        return jax.tree.map(lambda w, r: r.astype(w.dtype), params, result(hp, widen(params), state.own))
+        used = result(hp, state.t, widen(params), state.own)
+        return jax.tree.map(lambda w, r: r.astype(w.dtype), params, used)
 
     return Rule(hyper, init_lifted, update_lifted, result_lifted)
 

@@ -15,7 +15,7 @@ from fnn.errors import require
 from fnn.rule import Extra, Rule, apply_updates
 from fnn.schedules import Schedule, constant, progress
 from fnn.tasks import Task
-from fnn.types import Key, Params
+from fnn.types import Key, Params, Scalar
 
 Record = Mapping[str, Any]
 
@@ -111,23 +111,19 @@ def training(
         hp = schedule(hp, progress(i, steps))
         batch = task.batch(k_batch, data)
 
-        def loss(params, batch=batch):
+        def loss(params, batch):
             return task.loss(hp.task, params, state.stats, batch, k_noise, True)
 
-        def each():
-            alone = jax.tree.map(lambda a: a[:, None], batch)
-            return jax.vmap(jax.grad(lambda w, one: loss(w, one)[0]), (None, 0))(state.params, alone)
-
-        (value, stats), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
-        extra = Extra(value, lambda w: loss(w)[0], each, k_rule)
-        updates, opt = rule.update(hp.rule, grads, state.opt, state.params, extra)
+        (value, stats), grads = jax.value_and_grad(loss, has_aux=True)(state.params, batch)
+        asked = extra(lambda *at: loss(*at)[0], state.params, batch, value, k_rule)
+        updates, opt = rule.update(hp.rule, grads, state.opt, state.params, asked)
         params = apply_updates(state.params, updates)
-        result = rule.result(hp.rule, params, opt)
+        result = lambda: rule.result(hp.rule, params, opt)
         if loss_after:
-            value, _ = task.loss(hp.task, result, stats, batch, None, False)
+            value, _ = task.loss(hp.task, result(), stats, batch, None, False)
         record = {"loss": value}
         if evaluate_at:
-            record |= _at(evaluate_at, i, lambda: task.metrics(hp.task, result, stats, data))
+            record |= _at(evaluate_at, i, lambda: task.metrics(hp.task, result(), stats, data))
         if observe is not None:
 
             def look(observe=observe):
@@ -138,6 +134,16 @@ def training(
         return State(params, stats, opt), record
 
     return Run(start, step)
+
+
+def extra(loss: Callable[[Params, Any], Scalar], params: Params, batch: Any, value: Scalar, key: Key) -> Extra:
+    """What a rule may ask about `loss(params, batch)`, whose value is known; examples are a batch's first axis."""
+
+    def each():
+        alone = jax.tree.map(lambda a: a[:, None], batch)
+        return jax.vmap(jax.grad(loss), (None, 0))(params, alone)
+
+    return Extra(value, lambda elsewhere: loss(elsewhere, batch), each, key)
 
 
 def _at(numbers, i, measure):

@@ -17,12 +17,27 @@ def widen(tree: Params) -> Params:
 
 def dot(a: Params, b: Params) -> Array:
     """⟨a, b⟩ over all arrays of two trees."""
-    return functools.reduce(jnp.add, jax.tree.leaves(jax.tree.map(jnp.vdot, a, b)), jnp.zeros((), jnp.float32))
+    return _total(jax.tree.map(jnp.vdot, a, b))
 
 
 def norm(a: Params) -> Array:
     """‖a‖₂ over all arrays of a tree."""
-    return jnp.sqrt(dot(a, a))
+    return jnp.sqrt(dot(a, a).real)
+
+
+def norm1(a: Params) -> Array:
+    """‖a‖₁ over all arrays of a tree."""
+    return _total(jax.tree.map(lambda x: jnp.abs(x).sum(), a))
+
+
+def _total(a: Params) -> Array:
+    """The sum of a tree of numbers."""
+    return functools.reduce(jnp.add, jax.tree.leaves(a), jnp.zeros((), jnp.float32))
+
+
+def rms(x: Array) -> Array:
+    """√ mean x², of one array."""
+    return jnp.sqrt(jnp.square(x).mean())
 
 
 def zeros_like(a: Params) -> Params:

@@ -16,7 +16,7 @@ from jaxtyping import Array
 from fnn.errors import InputError, require
 from fnn.hyper import get, rate
 from fnn.rule import Extra, Rule, treewise
-from fnn.trees import norm, zeros_like
+from fnn.trees import norm, rms, zeros_like
 from fnn.types import Params, Scalar
 
 Where = Callable[[Params], Any]
@@ -33,11 +33,11 @@ def matrices(params: Params) -> Any:
     return jax.tree.map(lambda w: w.ndim >= 2, params)
 
 
-def _before(hyper: Any, rule: Rule, change: Callable[[Any, Params, Params], Params]) -> Rule:
-    """The rule fed with `change(hp, g, w)` in place of the gradient g."""
+def before(hyper: Any, rule: Rule, change: Callable[[Any, Params, Params, Extra], Params]) -> Rule:
+    """The rule fed with `change(hp, g, w, extra)` in place of the gradient g; `hyper` holds the rule's as `inner`."""
 
     def update(hp, t: Array, g: Params, s: Any, w: Params, extra: Extra):
-        return rule.update(hp.inner, change(hp, g, w), s, w, extra)
+        return rule.update(hp.inner, change(hp, g, w, extra), s, w, extra)
 
     return treewise(hyper, _inner_init(rule), update, _inner_result(rule))
 
@@ -47,7 +47,7 @@ def _inner_init(rule):
 
 
 def _inner_result(rule):
-    return lambda hp, w, s: rule.result(hp.inner, w, s)
+    return lambda hp, t, w, s: rule.result(hp.inner, w, s)
 
 
 class Clipped(NamedTuple):
@@ -57,11 +57,18 @@ class Clipped(NamedTuple):
     limit: Scalar = 1.0
 
 
+def _clip_each(rule: Rule, shorter: Callable[[Scalar, Array, Array], Array], limit: float = 1.0) -> Rule:
+    """The rule fed with `shorter(limit, g, w)` of every array."""
+
+    def change(hp, g, w, extra):
+        return jax.tree.map(lambda g, w: shorter(hp.limit, g, w), g, w)
+
+    return before(Clipped(rule.hyper, limit), rule, change)
+
+
 def clip_value(rule: Rule) -> Rule:
     """Every coordinate of the gradient within ± limit."""
-    return _before(
-        Clipped(rule.hyper), rule, lambda hp, g, w: jax.tree.map(lambda g: jnp.clip(g, -hp.limit, hp.limit), g)
-    )
+    return _clip_each(rule, lambda limit, g, w: jnp.clip(g, -limit, limit))
 
 
 def clip_rms(rule: Rule) -> Rule:
@@ -69,11 +76,7 @@ def clip_rms(rule: Rule) -> Rule:
 
     Shazeer & Stern 2018, arXiv:1804.04235, Algorithm 4.
     """
-
-    def shorter(limit, g):
-        return g / jnp.maximum(1, jnp.sqrt(jnp.mean(g**2)) / limit)
-
-    return _before(Clipped(rule.hyper), rule, lambda hp, g, w: jax.tree.map(lambda g: shorter(hp.limit, g), g))
+    return _clip_each(rule, lambda limit, g, w: g / jnp.maximum(1, rms(g) / limit))
 
 
 def clip_norm(rule: Rule) -> Rule:
@@ -82,11 +85,11 @@ def clip_norm(rule: Rule) -> Rule:
     g · min(1, limit / ‖g‖). Pascanu, Mikolov & Bengio 2013, arXiv:1211.5063, Algorithm 1.
     """
 
-    def change(hp, g, w):
+    def change(hp, g, w, extra):
         size = norm(g)
         return jax.tree.map(lambda g: jnp.where(size < hp.limit, g, g / jnp.where(size > 0, size, 1) * hp.limit), g)
 
-    return _before(Clipped(rule.hyper), rule, change)
+    return before(Clipped(rule.hyper), rule, change)
 
 
 def clip_adaptive(rule: Rule, inputs: int = 0) -> Rule:
@@ -104,9 +107,7 @@ def clip_adaptive(rule: Rule, inputs: int = 0) -> Rule:
         most = limit * jnp.maximum(size(w), 1e-3)
         return jnp.where(size(g) < most, g, g * (most / jnp.maximum(size(g), 1e-6)))
 
-    return _before(
-        Clipped(rule.hyper, 0.01), rule, lambda hp, g, w: jax.tree.map(lambda g, w: shorter(hp.limit, g, w), g, w)
-    )
+    return _clip_each(rule, shorter, 0.01)
 
 
 class Decayed(NamedTuple):
@@ -119,10 +120,10 @@ class Decayed(NamedTuple):
 def decay(rule: Rule, where: Where = matrices) -> Rule:
     """L2: the rule fed with g + weight_decay · w, as if ½ · weight_decay · ‖w‖² were part of the loss."""
 
-    def change(hp, g, w):
+    def change(hp, g, w, extra):
         return jax.tree.map(lambda on, g, w: g + hp.weight_decay * w if on else g, where(w), g, w)
 
-    return _before(Decayed(rule.hyper), rule, change)
+    return before(Decayed(rule.hyper), rule, change)
 
 
 def decay_decoupled(rule: Rule, where: Where = matrices) -> Rule:
@@ -192,7 +193,7 @@ def by_group(rules: Mapping[str, Rule], label: Callable[[Params], Any]) -> Rule:
         }
         return gather(names, {n: u for n, (u, _) in done.items()}, zeros_like(w)), {n: s for n, (_, s) in done.items()}
 
-    def result(hp, w, s):
+    def result(hp, t, w, s):
         names = names_of(w)
         return gather(names, {n: r.result(hp[n], part(n, w, names), s[n]) for n, r in rules.items()}, w)
 
@@ -234,7 +235,7 @@ def accumulate(rule: Rule, every: int) -> Rule:
         )
         return jax.tree.map(lambda u: jnp.where(full, u, 0), step), state
 
-    return treewise(Inner(rule.hyper), init, update, lambda hp, w, s: rule.result(hp.inner, w, s.inner))
+    return treewise(Inner(rule.hyper), init, update, lambda hp, t, w, s: rule.result(hp.inner, w, s.inner))
 
 
 class Smoothed(NamedTuple):
@@ -265,7 +266,7 @@ def smooth(rule: Rule) -> Rule:
         step, inner = rule.update(hp.inner, jax.tree.map(lambda m: m / (1 - hp.keep**t), mean), s.inner, w, extra)
         return step, Averaged(inner, mean)
 
-    return treewise(Smoothed(rule.hyper), init, update, lambda hp, w, s: rule.result(hp.inner, w, s.inner))
+    return treewise(Smoothed(rule.hyper), init, update, lambda hp, t, w, s: rule.result(hp.inner, w, s.inner))
 
 
 def ema(rule: Rule) -> Rule:
@@ -281,28 +282,22 @@ def polyak(rule: Rule) -> Rule:
     return _averaging(Inner(rule.hyper), rule, lambda hp, t: 1 - 1 / t.astype(float), lambda hp, t: 1)
 
 
-def _averaging(hyper, rule, keep, weight):
-    """A rule whose result is m / weight, with m ← keep · m + (1 − keep) · w."""
-
-    class State(NamedTuple):
-        inner: Any
-        mean: Params
-        weight: Array
+def _averaging(hyper: Any, rule: Rule, keep: Callable[..., Any], weight: Callable[..., Any]) -> Rule:
+    """The rule, whose result is m / weight, with m ← keep · m + (1 − keep) · w; keep and weight of (hp, t)."""
 
     def init(hp, w):
-        return State(rule.init(hp.inner, w), zeros_like(w), jnp.zeros(()))
+        return Averaged(rule.init(hp.inner, w), zeros_like(w))
 
-    def update(hp, t: Array, g: Params, s: State, w: Params, extra: Extra):
+    def update(hp, t: Array, g: Params, s: Averaged, w: Params, extra: Extra):
         step, inner = rule.update(hp.inner, g, s.inner, w, extra)
         kept = keep(hp, t)
         mean = jax.tree.map(lambda m, w, u: (kept * m + (1 - kept) * (w + u)).astype(m.dtype), s.mean, w, step)
-        return step, State(inner, mean, jnp.asarray(weight(hp, t), s.weight.dtype))
+        return step, Averaged(inner, mean)
 
-    def result(hp, w, s):
+    def result(hp, t, w, s):
         # Before the first step there is nothing to average but the parameters themselves.
-        return jax.tree.map(
-            lambda m, w: jnp.where(s.weight > 0, m / jnp.where(s.weight > 0, s.weight, 1), w), s.mean, w
-        )
+        total = weight(hp, jnp.maximum(t, 1))
+        return jax.tree.map(lambda m, w: jnp.where(t > 0, m / total, w), s.mean, w)
 
     return treewise(hyper, init, update, result)
 
@@ -339,4 +334,4 @@ def lookahead(rule: Rule, every: int = 5) -> Rule:
         back = jax.tree.map(lambda u, d: jnp.where(now, u - (1 - hp.share) * d, u), step, gone)
         return back, Ahead(inner, slow)
 
-    return treewise(Slow(rule.hyper), init, update, lambda hp, w, s: s.slow)
+    return treewise(Slow(rule.hyper), init, update, lambda hp, t, w, s: s.slow)

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.rule import leafwise
+from fnn.trees import rms
 from fnn.types import Scalar
 
 
@@ -63,11 +64,6 @@ def factored(w: Array) -> tuple[int, int] | None:
     """The two largest axes of `w`, the largest first, where both are long enough to be worth it."""
     axes = sorted(range(w.ndim), key=lambda axis: (w.shape[axis], axis))[-2:]
     return (axes[1], axes[0]) if len(axes) == 2 and w.shape[axes[0]] >= FACTORED_FROM else None
-
-
-def rms(x: Array) -> Array:
-    """√ mean x²."""
-    return jnp.sqrt(jnp.square(x).mean())
 
 
 class TorchHyper(NamedTuple):

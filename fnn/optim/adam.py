@@ -33,13 +33,19 @@ def init(hp: Any, w: Array):
     return jnp.zeros_like(w), jnp.zeros_like(w)
 
 
-def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array], w: Array):
+def moments(hp: Any, t: Array, g: Array, s: tuple[Array, Array]):
+    """m̂, v̂ and the state (m, v), for all rules that are built on Adam's."""
     m, v = s
     m = hp.b1 * m + (1 - hp.b1) * g
     v = hp.b2 * v + (1 - hp.b2) * g**2
     m_hat = m / (1 - hp.b1**t)
     v_hat = v / (1 - hp.b2**t)
-    return -hp.lr * m_hat / (jnp.sqrt(v_hat) + hp.eps), (m, v)
+    return m_hat, v_hat, (m, v)
+
+
+def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array], w: Array):
+    m_hat, v_hat, s = moments(hp, t, g, s)
+    return -hp.lr * m_hat / (jnp.sqrt(v_hat) + hp.eps), s
 
 
 def book_update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array], w: Array):

@@ -32,11 +32,17 @@ def init(hp: Any, w: Array):
     return jnp.zeros_like(w), jnp.zeros_like(w)
 
 
-def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array], w: Array):
+def direction(hp: Any, t: Array, g: Array, s: tuple[Array, Array]):
+    """m / (1 − b1ᵗ) / u and the state (m, u)."""
     m, u = s
     m = hp.b1 * m + (1 - hp.b1) * g
     u = jnp.maximum(hp.b2 * u, jnp.abs(g) + hp.eps)
-    return -hp.lr * (m / (1 - hp.b1**t) / u), (m, u)
+    return m / (1 - hp.b1**t) / u, (m, u)
+
+
+def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array], w: Array):
+    step, s = direction(hp, t, g, s)
+    return -hp.lr * step, s
 
 
 class TorchHyper(NamedTuple):

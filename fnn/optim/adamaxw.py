@@ -7,9 +7,9 @@ When not to use it: as AdaMax.
 
 from typing import NamedTuple
 
-import jax.numpy as jnp
 from jaxtyping import Array
 
+from fnn.optim.adamax import direction, init
 from fnn.rule import leafwise
 from fnn.types import Scalar
 
@@ -25,15 +25,9 @@ class Hyper(NamedTuple):
     weight_decay: Scalar = 1e-4
 
 
-def init(hp: Hyper, w: Array):
-    return jnp.zeros_like(w), jnp.zeros_like(w)
-
-
 def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array], w: Array):
-    m, u = s
-    m = hp.b1 * m + (1 - hp.b1) * g
-    u = jnp.maximum(hp.b2 * u, jnp.abs(g) + hp.eps)
-    return -hp.lr * (m / (1 - hp.b1**t) / u + hp.weight_decay * w), (m, u)
+    step, s = direction(hp, t, g, s)
+    return -hp.lr * (step + hp.weight_decay * w), s
 
 
 adamaxw = leafwise(Hyper(), init, update)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from fnn.optim.adam import init, moments
 from fnn.rule import leafwise
 from fnn.types import Scalar
 
@@ -28,17 +29,9 @@ class Hyper(NamedTuple):
     weight_decay: Scalar = 1e-4
 
 
-def init(hp: Hyper, w: Array):
-    return jnp.zeros_like(w), jnp.zeros_like(w)
-
-
 def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array], w: Array):
-    m, v = s
-    m = hp.b1 * m + (1 - hp.b1) * g
-    v = hp.b2 * v + (1 - hp.b2) * g**2
-    m_hat = m / (1 - hp.b1**t)
-    v_hat = v / (1 - hp.b2**t)
-    return -hp.lr * (m_hat / (jnp.sqrt(v_hat) + hp.eps) + hp.weight_decay * w), (m, v)
+    m_hat, v_hat, s = moments(hp, t, g, s)
+    return -hp.lr * (m_hat / (jnp.sqrt(v_hat) + hp.eps) + hp.weight_decay * w), s
 
 
 adamw = leafwise(Hyper(), init, update)

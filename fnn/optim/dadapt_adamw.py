@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.rule import Extra, treewise
-from fnn.trees import dot, zeros_like
+from fnn.trees import dot, norm1, zeros_like
 from fnn.types import Params, Scalar
 
 
@@ -58,7 +58,7 @@ def update(hp: Hyper, t: Array, g: Params, state: State, w: Params, extra: Extra
     m = jax.tree.map(lambda m, g: hp.b1 * m + (1 - hp.b1) * gamma * g, m, g)
     v = jax.tree.map(lambda v, g: hp.b2 * v + (1 - hp.b2) * g**2, v, g)
     s = jax.tree.map(lambda s, g: keep * s + (1 - keep) * gamma * g, s, g)
-    size = sum(jnp.abs(leaf).sum() for leaf in jax.tree.leaves(s))
+    size = norm1(s)
     d = jnp.maximum(d, jnp.where(size > 0, r / ((1 - keep) * jnp.where(size > 0, size, 1)), 0))
 
     def step(m, v, w):

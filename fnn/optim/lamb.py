@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from fnn.optim.adam import init, moments
 from fnn.rule import leafwise
 from fnn.types import Scalar
 
@@ -26,18 +27,10 @@ class Hyper(NamedTuple):
     weight_decay: Scalar = 0.0
 
 
-def init(hp: Hyper, w: Array):
-    return jnp.zeros_like(w), jnp.zeros_like(w)
-
-
 def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array], w: Array):
-    m, v = s
-    m = hp.b1 * m + (1 - hp.b1) * g
-    v = hp.b2 * v + (1 - hp.b2) * g**2
-    m_hat = m / (1 - hp.b1**t)
-    v_hat = v / (1 - hp.b2**t)
+    m_hat, v_hat, s = moments(hp, t, g, s)
     u = m_hat / (jnp.sqrt(v_hat) + hp.eps) + hp.weight_decay * w
-    return -hp.lr * trust(w, u) * u, (m, v)
+    return -hp.lr * trust(w, u) * u, s
 
 
 def trust(w: Array, u: Array) -> Array:

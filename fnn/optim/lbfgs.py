@@ -22,7 +22,7 @@ from jaxtyping import Array
 from fnn.errors import require
 from fnn.linesearch import wolfe
 from fnn.rule import Extra, Rule, needed, treewise
-from fnn.trees import dot, norm, zeros_like
+from fnn.trees import dot, norm, norm1, zeros_like
 from fnn.types import Params, Scalar
 
 
@@ -99,8 +99,7 @@ def searchless(pairs: int) -> Rule:
             rho=put(s.rho, 1 / product),
             begin=jnp.where(good, product / dot(dg, dg), s.begin),
         )
-        norm1 = dot(jax.tree.map(jnp.sign, g), g)
-        length = hp.lr * jnp.where(t == 1, jnp.minimum(1, 1 / norm1), 1)
+        length = hp.lr * jnp.where(t == 1, jnp.minimum(1, 1 / norm1(g)), 1)
         step = jax.tree.map(lambda d: -length * d, two_loops(g, s, s.begin, jnp.arange(pairs)))
         return step, s._replace(step=step)
 

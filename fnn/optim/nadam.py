@@ -11,7 +11,7 @@ even where weights are float64; here it has the weights' type.
 When not to use it: as Adam.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array
@@ -29,17 +29,23 @@ class Hyper(NamedTuple):
     eps: Scalar = 1e-8
 
 
-def init(hp: Hyper, w: Array):
+def init(hp: Any, w: Array):
     return jnp.zeros_like(w), jnp.zeros_like(w)
 
 
-def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array], w: Array):
+def moments(hp: Any, t: Array, g: Array, s: tuple[Array, Array]):
+    """m̄, v̂ and the state (m, v), for all rules that are built on NAdam's."""
     m, v = s
     m = hp.b1 * m + (1 - hp.b1) * g
     v = hp.b2 * v + (1 - hp.b2) * g**2
     m_bar = hp.b1 * (m / (1 - hp.b1 ** (t + 1))) + (1 - hp.b1) * (g / (1 - hp.b1**t))
     v_hat = v / (1 - hp.b2**t)
-    return -hp.lr * m_bar / (jnp.sqrt(v_hat) + hp.eps), (m, v)
+    return m_bar, v_hat, (m, v)
+
+
+def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array], w: Array):
+    m_bar, v_hat, s = moments(hp, t, g, s)
+    return -hp.lr * m_bar / (jnp.sqrt(v_hat) + hp.eps), s
 
 
 class TorchHyper(NamedTuple):

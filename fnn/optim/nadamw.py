@@ -28,17 +28,9 @@ class Hyper(NamedTuple):
     weight_decay: Scalar = 1e-4
 
 
-def init(hp: Hyper, w: Array):
-    return jnp.zeros_like(w), jnp.zeros_like(w)
-
-
 def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array], w: Array):
-    m, v = s
-    m = hp.b1 * m + (1 - hp.b1) * g
-    v = hp.b2 * v + (1 - hp.b2) * g**2
-    m_bar = hp.b1 * (m / (1 - hp.b1 ** (t + 1))) + (1 - hp.b1) * (g / (1 - hp.b1**t))
-    v_hat = v / (1 - hp.b2**t)
-    return -hp.lr * (m_bar / (jnp.sqrt(v_hat) + hp.eps) + hp.weight_decay * w), (m, v)
+    m_bar, v_hat, s = nadam.moments(hp, t, g, s)
+    return -hp.lr * (m_bar / (jnp.sqrt(v_hat) + hp.eps) + hp.weight_decay * w), s
 
 
 def torch_update(hp: nadam.TorchHyper, t: Array, g: Array, s: tuple[Array, Array, Array], w: Array):
@@ -46,5 +38,5 @@ def torch_update(hp: nadam.TorchHyper, t: Array, g: Array, s: tuple[Array, Array
     return step - hp.lr * hp.weight_decay * w, s
 
 
-nadamw = leafwise(Hyper(), init, update)
+nadamw = leafwise(Hyper(), nadam.init, update)
 DIALECTS = {"torch": leafwise(nadam.TorchHyper(), nadam.torch_init, torch_update)}

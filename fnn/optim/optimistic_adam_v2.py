@@ -13,6 +13,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from fnn.optim.nadam import moments
 from fnn.rule import leafwise
 from fnn.types import Scalar
 
@@ -34,10 +35,7 @@ def init(hp: Hyper, w: Array):
 
 def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array, Array], w: Array):
     m, v, u_before = s
-    m = hp.b1 * m + (1 - hp.b1) * g
-    v = hp.b2 * v + (1 - hp.b2) * g**2
-    m_bar = hp.b1 * (m / (1 - hp.b1 ** (t + 1))) + (1 - hp.b1) * (g / (1 - hp.b1**t))
-    v_hat = v / (1 - hp.b2**t)
+    m_bar, v_hat, (m, v) = moments(hp, t, g, (m, v))
     u = m_bar / (jnp.sqrt(v_hat) + hp.eps)
     u_before = jnp.where(t == 1, u, u_before)
     return -hp.lr * ((hp.alpha + hp.beta) * u - hp.beta * u_before), (m, v, u)

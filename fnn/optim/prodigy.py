@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.rule import Extra, treewise
-from fnn.trees import dot, zeros_like
+from fnn.trees import dot, norm1, zeros_like
 from fnn.types import Params, Scalar
 
 
@@ -60,7 +60,7 @@ def update(hp: Hyper, t: Array, g: Params, state: State, w: Params, extra: Extra
     s = jax.tree.map(lambda s, g: keep * s + gamma * (d * g) / hp.d0, s, g)
     m = jax.tree.map(lambda m, g: hp.b1 * m + (1 - hp.b1) * (d * g), m, g)
     v = jax.tree.map(lambda v, g: hp.b2 * v + (1 - hp.b2) * (d * g) ** 2, v, g)
-    size = sum(jnp.abs(leaf).sum() for leaf in jax.tree.leaves(s))
+    size = norm1(s)
     d = jnp.maximum(d, jnp.where(size > 0, hp.coef * r / jnp.where(size > 0, size, 1), 0))
 
     def step(m, v, w):

@@ -12,11 +12,12 @@ term; as torch_decoupled (`RAdam(decoupled_weight_decay=True)`) lr · weight_dec
 When not to use it: with a warm-up, which does the same job.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from fnn.optim.adam import init, moments
 from fnn.rule import leafwise
 from fnn.types import Scalar
 
@@ -32,21 +33,13 @@ class Hyper(NamedTuple):
     threshold: Scalar = 5.0
 
 
-def init(hp: Any, w: Array):
-    return jnp.zeros_like(w), jnp.zeros_like(w)
-
-
 def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array], w: Array):
-    m, v = s
-    m = hp.b1 * m + (1 - hp.b1) * g
-    v = hp.b2 * v + (1 - hp.b2) * g**2
-    m_hat = m / (1 - hp.b1**t)
-    v_hat = v / (1 - hp.b2**t)
+    m_hat, v_hat, s = moments(hp, t, g, s)
     rho_inf = 2 / (1 - hp.b2) - 1
     rho = rho_inf - 2 * t * hp.b2**t / (1 - hp.b2**t)
     r = jnp.sqrt((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho))
     step = jnp.where(rho >= hp.threshold, r * m_hat / (jnp.sqrt(v_hat) + hp.eps), m_hat)
-    return -hp.lr * step, (m, v)
+    return -hp.lr * step, s
 
 
 class TorchHyper(NamedTuple):

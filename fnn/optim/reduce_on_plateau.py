@@ -68,7 +68,7 @@ def patient(rule: Rule) -> Rule:
         after = State(inner, scale, jnp.where(better, value, s.best), jnp.where(resting | enough, 0, waited), rest)
         return jax.tree.map(lambda u: scale * u, step), after
 
-    return treewise(Hyper(rule.hyper), init, update, lambda hp, w, s: rule.result(hp.inner, w, s.inner))
+    return treewise(Hyper(rule.hyper), init, update, lambda hp, t, w, s: rule.result(hp.inner, w, s.inner))
 
 
 reduce_on_plateau = patient(sgd)

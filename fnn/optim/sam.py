@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
 
 from fnn.optim.sgd import sgd
-from fnn.rule import Extra, Rule, needed, treewise
+from fnn.rule import Extra, Rule, needed
 from fnn.trees import norm
 from fnn.types import Params, Scalar
+from fnn.wrappers import before
 
 
 class Hyper(NamedTuple):
@@ -29,19 +29,13 @@ class Hyper(NamedTuple):
 def sharpness_aware(rule: Rule) -> Rule:
     """The rule, fed with the gradient at the worst point nearby."""
 
-    def update(hp: Hyper, t: Array, g: Params, s: Any, w: Params, extra: Extra):
+    def worst(hp: Hyper, g: Params, w: Params, extra: Extra) -> Params:
         [at] = needed(extra, "at")
         size = norm(g)
         up = hp.rho / jnp.where(size > 0, size, 1)
-        worst = jax.grad(at)(jax.tree.map(lambda w, g: w + up * g, w, g))
-        return rule.update(hp.inner, worst, s, w, extra)
+        return jax.grad(at)(jax.tree.map(lambda w, g: w + up * g, w, g))
 
-    return treewise(
-        Hyper(rule.hyper),
-        lambda hp, w: rule.init(hp.inner, w),
-        update,
-        lambda hp, w, s: rule.result(hp.inner, w, s),
-    )
+    return before(Hyper(rule.hyper), rule, worst)
 
 
 sam = sharpness_aware(sgd)

@@ -42,8 +42,8 @@ def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Average], y: Array):
     return change, (v, average)
 
 
-def result(hp: Hyper, y: Array, s: tuple[Array, Average]) -> Array:
-    return schedule_free_sgd.result(hp, y, s[1])
+def result(hp: Hyper, t: Array, y: Array, s: tuple[Array, Average]) -> Array:
+    return schedule_free_sgd.average(hp, y, s[1])
 
 
 schedule_free_adamw = leafwise(Hyper(), init, update, result)

@@ -43,7 +43,7 @@ def begun(w: Array) -> Average:
 
 def averaged(hp: Any, step: Array, s: Average, y: Array) -> tuple[Array, Average]:
     """Move z by `step`, x and y after it: `(Δy, s)`; of hp it reads lr and b1."""
-    x = result(hp, y, s)
+    x = average(hp, y, s)
     z = s.z + step
     lr = jnp.maximum(s.lr, hp.lr)
     total = s.total + lr**2
@@ -52,9 +52,14 @@ def averaged(hp: Any, step: Array, s: Average, y: Array) -> tuple[Array, Average
     return hp.b1 * x + (1 - hp.b1) * z - y, Average(z, total, lr)
 
 
-def result(hp: Any, y: Array, s: Average) -> Array:
-    """x, the parameters to be used."""
+def average(hp: Any, y: Array, s: Average) -> Array:
+    """x, found from y and z."""
     return (y - (1 - hp.b1) * s.z) / hp.b1
+
+
+def result(hp: Hyper, t: Array, y: Array, s: Average) -> Array:
+    """x, the parameters to be used."""
+    return average(hp, y, s)
 
 
 def init(hp: Hyper, w: Array) -> Average:

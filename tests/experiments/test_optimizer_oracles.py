@@ -15,7 +15,7 @@ from experiments import _separable as separable
 from experiments import optimizer_oracles
 from experiments._oracles import equal, in_words, marks
 from experiments.optimizer_oracles import QUICK, Config
-from fnn import optim, sweep
+from fnn import hyper, optim, sweep
 from fnn.errors import InputError
 from fnn.rule import apply_updates
 from fnn.verdicts import interval
@@ -156,7 +156,7 @@ def test_nothing_stands_beside_the_gradient():
     assert bare.inner.eps == bare.eps < 1e-50
     assert bare.inner.b1 == 0.9
     assert rescaled.bare(optim.rule("lion").hyper).weight_decay == 0
-    assert rescaled.rate_of(bare) == 1
+    assert hyper.get(bare, hyper.rate(bare)) == 1
 
 
 def test_a_rule_answers_alone_as_among_others():
