@@ -68,13 +68,15 @@ def leafwise(
     precision, so float64 ones do not widen a float32 state.
     """
 
+    step = jax.jit(update)  # arrays of one shape are traced once
+
     def init_tree(hp, params):
         return jax.tree.map(lambda w: init(_like(hp, w.dtype), w), params)
 
     def update_tree(hp, t, grads, state, params, extra):
         ws, tree = jax.tree.flatten(params)
         steps = [
-            update(_like(hp, w.dtype), t, g, s, w)
+            step(_like(hp, w.dtype), t, g, s, w)
             for g, s, w in zip(tree.flatten_up_to(grads), tree.flatten_up_to(state), ws, strict=True)
         ]
         updates, leaves = zip(*steps, strict=True) if steps else ((), ())

@@ -22,7 +22,7 @@ def dot(a: Params, b: Params) -> Array:
 
 def norm(a: Params) -> Array:
     """‖a‖₂ over all arrays of a tree."""
-    return jnp.sqrt(dot(a, a).real)
+    return jnp.sqrt(_total(jax.tree.map(lambda x: jnp.square(x).sum(), a)))
 
 
 def norm1(a: Params) -> Array:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.rule import leafwise
+from fnn.trees import norm
 from fnn.types import Scalar
 
 
@@ -28,7 +29,7 @@ def init(hp: Hyper, w: Array):
 
 
 def update(hp: Hyper, t: Array, g: Array, s: tuple[()], w: Array):
-    size, step = (jnp.maximum(jnp.linalg.norm(jnp.ravel(x)), hp.min_norm) for x in (w, g))
+    size, step = (jnp.maximum(norm(x), hp.min_norm) for x in (w, g))
     back = 1 / jnp.sqrt(1 + hp.lr**2)
     return -hp.lr * back * (g * (size / step)) + (back - 1) * w, s
 

@@ -13,6 +13,7 @@ from jaxtyping import Array
 
 from fnn.optim.adam import init, moments
 from fnn.rule import leafwise
+from fnn.trees import norm
 from fnn.types import Scalar
 
 
@@ -35,7 +36,7 @@ def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array], w: Array):
 
 def trust(w: Array, u: Array) -> Array:
     """‖w‖ / ‖u‖, and 1 where either is 0."""
-    size, step = jnp.linalg.norm(jnp.ravel(w)), jnp.linalg.norm(jnp.ravel(u))
+    size, step = norm(w), norm(u)
     return jnp.where((size > 0) & (step > 0), size / jnp.where(step > 0, step, 1), 1)
 
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.rule import leafwise
+from fnn.trees import norm
 from fnn.types import Scalar
 
 
@@ -34,7 +35,7 @@ def init(hp: Hyper, w: Array):
 
 def update(hp: Hyper, t: Array, g: Array, v: Array, w: Array):
     u = g + hp.weight_decay * w
-    size, step = jnp.linalg.norm(jnp.ravel(w)), jnp.linalg.norm(jnp.ravel(u))
+    size, step = norm(w), norm(u)
     ratio = jnp.where((size > 0) & (step > 0), hp.trust * size / jnp.where(step > 0, step, 1), 1)
     v = hp.mu * v + hp.lr * (u * ratio)
     return -v, v

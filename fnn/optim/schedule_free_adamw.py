@@ -9,13 +9,15 @@ When not to use it: as schedule-free SGD.
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.optim import schedule_free_sgd
 from fnn.optim.schedule_free_sgd import Average
-from fnn.rule import leafwise
-from fnn.types import Scalar
+from fnn.rule import Extra, treewise
+from fnn.trees import zeros_like
+from fnn.types import Params, Scalar
 
 
 class Hyper(NamedTuple):
@@ -29,21 +31,24 @@ class Hyper(NamedTuple):
     weight_decay: Scalar = 0.0
 
 
-def init(hp: Hyper, w: Array):
-    return jnp.zeros_like(w), schedule_free_sgd.begun(w)
+def init(hp: Hyper, w: Params):
+    return zeros_like(w), schedule_free_sgd.begun(hp, w)
 
 
-def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Average], y: Array):
+def update(hp: Hyper, t: Array, g: Params, s: tuple[Params, Average], y: Params, extra: Extra):
     v, average = s
-    v = hp.b2 * v + (1 - hp.b2) * g**2
-    v_hat = v / (1 - hp.b2**t)
-    step = -hp.lr * (1 / (jnp.sqrt(v_hat) + hp.eps) * g + hp.weight_decay * y)
-    change, average = schedule_free_sgd.averaged(hp, step, average, y)
+    v = jax.tree.map(lambda v, g: hp.b2 * v + (1 - hp.b2) * g**2, v, g)
+
+    def step(v, g, y):
+        v_hat = v / (1 - hp.b2**t)
+        return -hp.lr * (1 / (jnp.sqrt(v_hat) + hp.eps) * g + hp.weight_decay * y)
+
+    change, average = schedule_free_sgd.averaged(hp, jax.tree.map(step, v, g, y), average, y)
     return change, (v, average)
 
 
-def result(hp: Hyper, t: Array, y: Array, s: tuple[Array, Average]) -> Array:
+def result(hp: Hyper, t: Array, y: Params, s: tuple[Params, Average]) -> Params:
     return schedule_free_sgd.average(hp, y, s[1])
 
 
-schedule_free_adamw = leafwise(Hyper(), init, update, result)
+schedule_free_adamw = treewise(Hyper(), init, update, result)

@@ -13,11 +13,12 @@ are taken at y.
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fnn.rule import leafwise
-from fnn.types import Scalar
+from fnn.rule import Extra, treewise
+from fnn.types import Params, Scalar
 
 
 class Hyper(NamedTuple):
@@ -31,43 +32,38 @@ class Hyper(NamedTuple):
 class Average(NamedTuple):
     """z: the iterate that steps; total: of the weights so far; lr: the largest so far."""
 
-    z: Array
+    z: Params
     total: Array
     lr: Array
 
 
-def begun(w: Array) -> Average:
+def begun(hp: Any, w: Params) -> Average:
     """The average of the initial weights alone."""
-    return Average(w, jnp.zeros((), w.dtype), jnp.zeros((), w.dtype))
+    return Average(w, jnp.zeros_like(hp.lr), jnp.zeros_like(hp.lr))
 
 
-def averaged(hp: Any, step: Array, s: Average, y: Array) -> tuple[Array, Average]:
+def averaged(hp: Any, step: Params, s: Average, y: Params) -> tuple[Params, Average]:
     """Move z by `step`, x and y after it: `(Δy, s)`; of hp it reads lr and b1."""
-    x = average(hp, y, s)
-    z = s.z + step
     lr = jnp.maximum(s.lr, hp.lr)
     total = s.total + lr**2
     c = jnp.where(total > 0, lr**2 / total, 0)
-    x = (1 - c) * x + c * z
-    return hp.b1 * x + (1 - hp.b1) * z - y, Average(z, total, lr)
+    z = jax.tree.map(jnp.add, s.z, step)
+    x = jax.tree.map(lambda x, z: (1 - c) * x + c * z, average(hp, y, s), z)
+    return jax.tree.map(lambda x, y, z: hp.b1 * x + (1 - hp.b1) * z - y, x, y, z), Average(z, total, lr)
 
 
-def average(hp: Any, y: Array, s: Average) -> Array:
+def average(hp: Any, y: Params, s: Average) -> Params:
     """x, found from y and z."""
-    return (y - (1 - hp.b1) * s.z) / hp.b1
+    return jax.tree.map(lambda y, z: (y - (1 - hp.b1) * z) / hp.b1, y, s.z)
 
 
-def result(hp: Hyper, t: Array, y: Array, s: Average) -> Array:
+def update(hp: Hyper, t: Array, g: Params, s: Average, y: Params, extra: Extra):
+    return averaged(hp, jax.tree.map(lambda g, y: -hp.lr * (g + hp.weight_decay * y), g, y), s, y)
+
+
+def result(hp: Hyper, t: Array, y: Params, s: Average) -> Params:
     """x, the parameters to be used."""
     return average(hp, y, s)
 
 
-def init(hp: Hyper, w: Array) -> Average:
-    return begun(w)
-
-
-def update(hp: Hyper, t: Array, g: Array, s: Average, y: Array):
-    return averaged(hp, -hp.lr * (g + hp.weight_decay * y), s, y)
-
-
-schedule_free_sgd = leafwise(Hyper(), init, update, result)
+schedule_free_sgd = treewise(Hyper(), begun, update, result)
