@@ -4,6 +4,7 @@ import ast
 import hashlib
 import math
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -17,8 +18,12 @@ import jax
 import tyro
 
 import fnn
+from experiments import _profile
 from fnn import data, results
 from fnn.errors import InputError, require
+
+BLOCKS = "blocks"
+"""The folder, in an experiment's own, where work that is under way is kept block by block."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,12 @@ class Options:
     """Tiny sizes, for a first look: changes the defaults of the other options."""
     redraw: bool = False
     """Train nothing: make figures and verdicts again from the data saved in --out."""
+    profile: bool = False
+    """Write a trace beside the results, to be opened in ui.perfetto.dev, and say what the time went into."""
+
+    def start(self) -> None:
+        """Set JAX up, before anything is computed."""
+        prepare()
 
     def check(self) -> None:
         """Raise `InputError` for values that no experiment can use."""
@@ -62,6 +73,7 @@ def prepare() -> None:
 
     if "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         jax.config.update("jax_num_cpu_devices", cores())
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # a second start compiles nothing
     if jax.config.values["jax_compilation_cache_dir"] is None:
         jax.config.update("jax_compilation_cache_dir", str(pooch.os_cache("fnn") / "compiled"))
 
@@ -100,15 +112,22 @@ def main(module: ModuleType, argv: Sequence[str] | None = None) -> int:
     try:
         cfg.check()
         results.check_writable(cfg.out / name)
-        prepare()
-        kept, complete = (cfg.out / name, True) if cfg.redraw else _measure(module, name, cfg)
+        cfg.start()
+        if cfg.redraw:
+            kept, complete = cfg.out / name, True
+        else:
+            with _profile.profiled(cfg.out / name / "trace" if cfg.profile else None):
+                kept, complete = _measure(module, name, cfg)
+        if kept is None:
+            print(f"{name}: this process has done its share, and the first one makes the results.")
+            return 0
         _tell(module, kept)
     except InputError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         what = f"the data are in {kept}, and --redraw makes the rest" if kept else "there was nothing yet to keep"
-        print(f"{name}: interrupted; {what}.", file=sys.stderr)
+        print(f"{name}: interrupted; {str(interrupt) or what}.", file=sys.stderr)
         return 130
     if not complete:
         print(f"Interrupted: the steps done are kept in {kept}; the same command starts again from the first.")
@@ -116,16 +135,22 @@ def main(module: ModuleType, argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _measure(module: ModuleType, name: str, cfg: Any) -> tuple[Path, bool]:
-    """Run the experiment and save its data; gives where they are and whether they are whole."""
+def _measure(module: ModuleType, name: str, cfg: Any) -> tuple[Path | None, bool]:
+    """Run the experiment and save its data; gives where they are, None if another process does, and whether whole."""
     began = time.perf_counter()
     measured = module.run(cfg)
+    if measured is None:
+        return None, True
     complete = bool(measured.attrs.get("complete", True))
     # A part of a run never takes the place of a whole one.
     folder = cfg.out / name if complete else cfg.out / name / "interrupted"
     seconds = round(time.perf_counter() - began, 2)
     provenance = results.provenance(cfg, seconds=seconds, sources=sources(name), **measured.attrs)
-    return _keep(folder, measured, provenance), complete
+    kept = _keep(folder, measured, provenance)
+    measured.close()
+    if complete and kept == folder:
+        shutil.rmtree(folder / BLOCKS, ignore_errors=True)  # all they hold is in the data now
+    return kept, complete
 
 
 def _tell(module: ModuleType, folder: Path) -> None:

@@ -97,15 +97,8 @@ def trainer(
     rule: takes those numbers of a setting that its own hyperparameters are named after (`lr`, `mu`); `l2` is the task's
         own.
     """
-    numbers = tuple(epoch * STEPS_EACH for epoch in evaluate_at or (epochs,))
-    run = train.training(_task(on), rule, epochs * STEPS_EACH, evaluate_at=numbers)
+    one_trial = trial(epochs, evaluate_at=evaluate_at, on=on, rule=rule)
     pool, also = _lab.splits(images, IMAGES)["train"], dict(also or {})
-
-    def one_trial(s, key, data, state):
-        _, record = train.advance(run, _hyper(rule, s), key, data, state, jnp.arange(epochs * STEPS_EACH))
-        bad = ~jnp.isfinite(record["loss"])
-        scores = {name: values[jnp.asarray(numbers) - 1] for name, values in record.items() if name != "loss"}
-        return scores | {"diverged_at": jnp.where(bad.any(), bad.argmax(), -1)}
 
     def one_seed(mine, key, also):
         settings, state, parts = mine
@@ -116,10 +109,33 @@ def trainer(
 
     def train_settings(settings, keys):
         settings = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), settings)
-        k_run, state, parts = _begin(keys, pool, rule)
+        k_run, parts, state = _begin_all(keys, pool, rule)
         return program((settings, state, parts), k_run, also)
 
     return train_settings
+
+
+def trial(
+    epochs: int, *, evaluate_at: Sequence[int] = (), on: Sequence[str] = ("validation",), rule: Rule = sgd
+) -> Callable[[Any, Key, Any, train.State], dict[str, Any]]:
+    """One trial, `(setting, key, data, state) -> record`, from where `begin` left it; options as those of `trainer`."""
+    numbers = tuple(epoch * STEPS_EACH for epoch in evaluate_at or (epochs,))
+    run = train.training(_task(on), rule, epochs * STEPS_EACH, evaluate_at=numbers)
+
+    def follow(s, key, data, state):
+        _, record = train.advance(run, _hyper(rule, s), key, data, state, jnp.arange(epochs * STEPS_EACH))
+        bad = ~jnp.isfinite(record["loss"])
+        scores = {name: values[jnp.asarray(numbers) - 1] for name, values in record.items() if name != "loss"}
+        return scores | {"diverged_at": jnp.where(bad.any(), bad.argmax(), -1)}
+
+    return follow
+
+
+def begin(key: Key, images: Split, rule: Rule = sgd) -> tuple[Key, dict[str, Split], train.State]:
+    """What a seed's trials have in common: the key of its runs, the images it is dealt, the network they start from."""
+    k_split, k_run, _ = _keys(key)
+    parts = split(k_split, images)
+    return k_run, parts, train.training(_task(), rule, 1).start(_hyper(rule, Setting(0.0, 0.0)), k_run, parts)
 
 
 def _task(on: Sequence[str] = ()) -> tasks.Task:
@@ -136,19 +152,9 @@ def _hyper(rule: Rule, s: Any) -> train.Hyper:
 
 
 @functools.partial(jax.jit, static_argnames="rule")
-def _begin(keys: Keys, images: Split, rule: Rule) -> tuple[Keys, train.State, dict[str, Split]]:
-    """What a seed's trials have in common: the key of its runs, the network they start from, the images it is dealt.
-
-    A program of its own, which trainings of any length share.
-    """
-
-    def begin(key):
-        k_split, k_run, _ = _keys(key)
-        parts = split(k_split, images)
-        nothing = _hyper(rule, Setting(0.0, 0.0))
-        return k_run, train.training(_task(), rule, 1).start(nothing, k_run, parts), parts
-
-    return jax.lax.map(begin, keys)
+def _begin_all(keys: Keys, images: Split, rule: Rule) -> tuple[Keys, dict[str, Split], train.State]:
+    """The beginnings of all seeds. A program of its own, which trainings of any length share."""
+    return jax.lax.map(lambda key: begin(key, images, rule), keys)
 
 
 def _on_cpu() -> bool:

@@ -1,0 +1,110 @@
+"""What experiments of thousands of networks share: memory and hosts as options, and a campaign under a progress bar."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import xarray as xr
+from tqdm import tqdm
+
+from experiments import _cli
+from fnn.campaign import Campaign, Share, Trial
+from fnn.errors import require
+from fnn.types import Hyper, Keys
+
+POLL = 0.5
+"""Seconds between two looks for what other processes have done."""
+
+
+@dataclass(frozen=True)
+class Options(_cli.Options):
+    """Options that mean the same in every experiment of thousands of networks."""
+
+    memory: float | None = None
+    """GiB that the networks in training may take together (default: half of what is free on the device)."""
+    distributed: bool = False
+    """This is one of several processes, on one host or many, that share the work and --out; Slurm, Kubernetes and TPU
+    pods tell them apart, elsewhere the next three options do."""
+    coordinator: str | None = None
+    """HOST:PORT where process 0 is to be found."""
+    processes: int | None = None
+    """How many processes there are."""
+    process: int | None = None
+    """Which of them this is, from 0 on; process 0 makes the figures."""
+
+    def check(self) -> None:
+        """Raise `InputError` for options that cannot be used."""
+        super().check()
+        if self.memory is not None:
+            require(self.memory > 0, f"--memory is more than 0 GiB, not {self.memory}.")
+        told = [self.coordinator, self.processes, self.process]
+        require(all(x is None for x in told) or self.distributed, "--coordinator is for --distributed.")
+        given = sum(x is not None for x in told)
+        require(given in (0, 3), "--coordinator, --processes and --process go together, or are left to the cluster.")
+        if self.processes is not None and self.process is not None:
+            within = 0 <= self.process < self.processes
+            require(within, f"--process is from 0 to {self.processes - 1}, not {self.process}.")
+
+    def start(self) -> None:
+        """Set JAX up, and join the other processes."""
+        super().start()
+        if self.distributed:
+            jax.distributed.initialize(self.coordinator, self.processes, self.process)
+
+
+def networks(
+    cfg: Options,
+    name: str,
+    trial: Trial,
+    hps: Hyper,
+    keys: Keys,
+    data: Any,
+    dims: Mapping[str, Sequence[str]],
+    beside: xr.Dataset,
+) -> xr.Dataset | None:
+    """The trial at every setting for every key, labelled as `Campaign.assemble` does; for None see there, `run`.
+
+    Blocks are kept in the experiment's folder until all are there, so that the same command goes on where it was cut
+    off, also by a kill. None in every process but the first, which waits for what the others do.
+    """
+    folder = cfg.out / name / _cli.BLOCKS
+    memory = None if cfg.memory is None else cfg.memory * 2**30
+    campaign = Campaign(folder, trial, hps, keys, data, memory=memory)
+    share = Share(jax.process_index(), jax.process_count())
+    print(first_line(campaign, share), flush=True)
+    done = sum(map(campaign.trials_in, {*range(campaign.plan.blocks)} - {*campaign.missing()}))
+    with tqdm(total=campaign.plan.trials, initial=done, unit="network", disable=None, leave=False) as bar:
+        try:
+            for report in campaign.run(share):
+                bar.update(report.trials)
+            if share.process != 0:
+                return None
+            while missing := campaign.missing():
+                bar.update(campaign.plan.trials - sum(map(campaign.trials_in, missing)) - bar.n)
+                time.sleep(POLL)
+        except KeyboardInterrupt:
+            left = sum(map(campaign.trials_in, campaign.missing()))
+            kept = f"{campaign.plan.trials - left:,} of {campaign.plan.trials:,} networks are in {folder}"
+            raise KeyboardInterrupt(f"{kept}, and the same command goes on from there") from None
+    return labelled(campaign, dims, beside)
+
+
+def first_line(campaign: Campaign, share: Share) -> str:
+    """How the work is cut up, and what of it is there already."""
+    plan, left = campaign.plan, sum(map(campaign.trials_in, campaign.missing()))
+    there = f", {plan.trials - left:,} of them done before" if left < plan.trials else ""
+    mine = f"; this is process {share.process} of {share.of}" if share.of > 1 else ""
+    return (
+        f"{plan.trials:,} networks{there}: {plan.blocks:,} blocks of {plan.block.settings} settings × "
+        f"{plan.block.seeds} seed{'s' * (plan.block.seeds > 1)}, a block a device, "
+        f"{campaign.bytes_needed / 1e6:,.0f} MB at a time{mine}"
+    )
+
+
+def labelled(campaign: Campaign, dims: Mapping[str, Sequence[str]], beside: xr.Dataset) -> xr.Dataset:
+    """The records of all blocks, read lazily: a variable comes into memory when it is used."""
+    path = campaign.folder / "all.nc"
+    campaign.assemble(path, dims, beside)
+    return xr.open_dataset(path, engine="h5netcdf")

@@ -1,0 +1,302 @@
+"""Campaigns: sweeps too large to lose, thousands of networks over devices and hosts, on disk as they go.
+
+A *trial* is what becomes of one network, a pure function `(hp, key, data) -> {name: array}`. A campaign does it for
+every setting and every seed. Trials that are stepped together are a *block*: some settings of one seed or a few, which
+share whatever depends on the seed alone, its minibatches say. A device does a block at a time and keeps it in
+`fnn.blocks`. Which trials make a block depends on nothing but their number, and all blocks are done by one and the same
+program, so a campaign that was cut off, or is spread over other devices or hosts, gives the same numbers, bit for bit.
+"""
+
+import contextlib
+import hashlib
+import math
+import os
+import queue
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5netcdf
+import jax
+import numpy as np
+import xarray as xr
+from jaxtyping import Array
+
+from fnn import blocks
+from fnn.checks import check_hyper
+from fnn.errors import require
+from fnn.results import atomic
+from fnn.sweep import sweep
+from fnn.types import Hyper, Key, Keys
+
+Trial = Callable[[Hyper, Key, Any], Mapping[str, Array]]
+"""`(hp, key, data) -> record`, a pure function: what there is to know of one network."""
+
+SHARE_OF_MEMORY = 0.5
+"""What a campaign takes of the memory that is free, unless told otherwise."""
+
+
+class Block(NamedTuple):
+    """How many settings and seeds are stepped together."""
+
+    settings: int
+    seeds: int
+
+    def half(self) -> "Block":
+        """One of about half as many trials."""
+        return self._replace(seeds=-(-self.seeds // 2)) if self.seeds > 1 else Block(-(-self.settings // 2), 1)
+
+
+ON_CPU = Block(16, 1)
+"""Enough for large matrix products, few enough to stay in the caches."""
+TRIALS_ELSEWHERE = 1024
+"""Other devices have the arithmetic to fill."""
+
+
+class Share(NamedTuple):
+    """Which of so many processes this is, from 0 on: of n it does every n-th block."""
+
+    process: int
+    of: int
+
+
+ALONE = Share(0, 1)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How settings × seeds are cut into blocks, those of a seed one after the other."""
+
+    settings: int
+    seeds: int
+    block: Block
+
+    @property
+    def trials(self) -> int:
+        """How many there are in all."""
+        return self.settings * self.seeds
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks they make."""
+        return math.ceil(self.seeds / self.block.seeds) * self._in_a_row
+
+    @property
+    def _in_a_row(self) -> int:
+        return math.ceil(self.settings / self.block.settings)
+
+    def place(self, number: int) -> tuple[slice, slice]:
+        """The settings and the seeds of a block; those at the ends have fewer."""
+        row, place = divmod(number, self._in_a_row)
+        (s, k), (first_s, first_k) = self.block, (place * self.block.settings, row * self.block.seeds)
+        return slice(first_s, min(first_s + s, self.settings)), slice(first_k, min(first_k + k, self.seeds))
+
+
+class Done(NamedTuple):
+    """A block that is on disk.
+
+    trials: how many it has.
+    compile_seconds, seconds, writing_seconds: what it took to compile beforehand (a device's first only), to train, and
+        to write.
+    """
+
+    trials: int
+    compile_seconds: float
+    seconds: float
+    writing_seconds: float
+
+
+class Campaign:
+    """The trial at every setting `[G]` for every key `[S]`, in blocks that are kept in a folder.
+
+    block: what is stepped together; by default what the folder has, or else what suits the devices and fits `memory`.
+    memory: bytes that all local devices together may take; by default a share of what is free.
+    devices: by default all local ones.
+
+    Raises `InputError` where a setting is out of range, a single trial does not fit into the memory, or the folder
+    cannot be read.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        trial: Trial,
+        hps: Hyper,
+        keys: Keys,
+        data: Any,
+        *,
+        block: Block | None = None,
+        memory: float | None = None,
+        devices: Sequence[Any] | None = None,
+    ):
+        check_hyper(hps)
+        sizes = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(hps)}
+        require(len(sizes) == 1 and () not in sizes, "Settings are a tree of arrays with one leading axis in common.")
+        [[settings]] = sizes
+        self.folder, self.keys, self.data = folder, keys, data
+        self.hps = jax.tree.map(np.asarray, hps)
+        self.devices = jax.local_devices() if devices is None else list(devices)
+        self.step_block = jax.jit(lambda hps, keys, data: sweep(trial, hps, keys, data))
+        kept = blocks.manifest(folder).get("block")
+        if kept and block is None:
+            block, memory = Block(*kept), math.inf
+        elif memory is None:
+            memory = _free(self.devices) * SHARE_OF_MEMORY
+        self.plan, self.first_program = self._fit(settings, block or _suiting(self.devices, settings), memory)
+        self.bytes_needed = _held(self.first_program, self.devices)
+
+    def _fit(self, settings, block, memory):
+        """The plan with the largest blocks that fit, and their program on the first device."""
+        plan = Plan(settings, len(self.keys), Block(min(block.settings, settings), min(block.seeds, len(self.keys))))
+        program = self._lowered(plan, self.devices[0]).compile()
+        needed = _held(program, self.devices)
+        if needed <= memory:
+            return plan, program
+        told = f"A trial on every device takes {needed / 1e6:,.0f} MB, and {memory / 1e6:,.0f} MB are all it may take."
+        require(plan.block != Block(1, 1), told)
+        return self._fit(settings, plan.block.half(), memory)
+
+    def _lowered(self, plan, device):
+        return self.step_block.lower(*self._arguments(plan, 0, device), jax.device_put(self.data, device))
+
+    def _arguments(self, plan, number, device):
+        """The settings and keys of a block; where it has fewer than others its last ones are repeated."""
+        places = zip(plan.place(number), plan.block, (plan.settings, plan.seeds), strict=True)
+        settings, seeds = (np.minimum(np.arange(at.start, at.start + n), end - 1) for at, n, end in places)
+        return jax.device_put((jax.tree.map(lambda leaf: leaf[settings], self.hps), self.keys[seeds]), device)
+
+    def manifest(self) -> dict[str, Any]:
+        """What must be the same for two runs to be parts of one: checksums of all that goes in."""
+        program = self._lowered(self.plan, self.devices[0]).as_text()
+        return {
+            "settings": _checksum(self.hps),
+            "seeds": _checksum(jax.random.key_data(self.keys)),
+            "data": _checksum(self.data),
+            "program": hashlib.sha256(program.encode()).hexdigest(),
+            "jax": jax.__version__,
+            "device": self.devices[0].device_kind,
+            "block": list(self.plan.block),
+        }
+
+    def missing(self) -> list[int]:
+        """The numbers of the blocks that are not on disk."""
+        return sorted({*range(self.plan.blocks)} - blocks.there(self.folder))
+
+    def trials_in(self, number: int) -> int:
+        """How many trials a block has."""
+        return math.prod(at.stop - at.start for at in self.plan.place(number))
+
+    def run(self, share: Share = ALONE) -> Iterator[Done]:
+        """Do this process's share of the missing blocks, each device taking the next when it is done with one.
+
+        Closed early, it waits for the blocks that are under way. Raises `InputError` where the folder holds another
+        campaign, where another process is at the same share, and where the folder or the disk refuses.
+        """
+        with blocks.locked(self.folder, f"-{share.process}"):
+            blocks.claim(self.folder, self.manifest())
+            waiting, reports = queue.SimpleQueue(), queue.SimpleQueue()
+            for number in self.missing():
+                if number % share.of == share.process:
+                    waiting.put(number)
+            with ThreadPoolExecutor(len(self.devices)) as pool:
+                workers = [pool.submit(self._work, device, waiting, reports) for device in self.devices]
+                try:
+                    yield from _until_all_end(workers, reports)
+                finally:
+                    while _next(waiting) is not None:  # so that workers end with the block they are at
+                        pass
+
+    def _work(self, device, waiting, reports):
+        """Do blocks on a device until none is waiting."""
+        began = time.perf_counter()
+        first = device == self.devices[0]
+        program = self.first_program if first else self._lowered(self.plan, device).compile()
+        data = jax.device_put(self.data, device)
+        compile_seconds = time.perf_counter() - began
+        while (number := _next(waiting)) is not None:
+            began = time.perf_counter()
+            record = jax.tree.map(np.asarray, program(*self._arguments(self.plan, number, device), data))
+            trained = time.perf_counter()
+            settings, seeds = (at.stop - at.start for at in self.plan.place(number))
+            blocks.write(self.folder, number, {name: values[:settings, :seeds] for name, values in record.items()})
+            written = time.perf_counter()
+            reports.put(Done(settings * seeds, compile_seconds, trained - began, written - trained))
+            compile_seconds = 0.0
+
+    def assemble(self, path: Path, dims: Mapping[str, Sequence[str]], beside: xr.Dataset) -> None:
+        """Write the records of all blocks as one netCDF file, with one block in memory at a time.
+
+        dims: the names of each array's own axes; before them come `setting` and `seed`. beside: coordinates, variables
+        and attributes that stand in the file too. Raises `InputError` where a block is missing or damaged.
+        """
+        missing = self.missing()
+        require(not missing, f"{self.folder} lacks {len(missing)} of {self.plan.blocks} blocks.")
+        with atomic(path) as temporary:
+            beside.to_netcdf(temporary, engine="h5netcdf")
+            with h5netcdf.File(temporary, "a") as file:
+                for number in range(self.plan.blocks):
+                    for name, values in blocks.read(self.folder, number).items():
+                        if number == 0:
+                            _declare(file, name, self.plan, dims[name], values)
+                        file.variables[name][self.plan.place(number)] = values
+
+
+def _suiting(devices, settings):
+    """The block that suits these devices."""
+    if devices[0].platform == "cpu":
+        return ON_CPU
+    return Block(TRIALS_ELSEWHERE, max(1, TRIALS_ELSEWHERE // settings))
+
+
+def _next(waiting):
+    try:
+        return waiting.get_nowait()
+    except queue.Empty:
+        return None
+
+
+def _until_all_end(workers: Sequence[Future], reports) -> Iterator[Done]:
+    """Reports as they come; an error of a worker is ours."""
+    while not all(worker.done() for worker in workers) or not reports.empty():
+        with contextlib.suppress(queue.Empty):
+            yield reports.get(timeout=0.1)
+        for worker in workers:
+            if worker.done():
+                worker.result()
+
+
+def _declare(file, name, plan, own, values):
+    shape = {"setting": plan.settings, "seed": plan.seeds, **dict(zip(own, values.shape[2:], strict=True))}
+    for dim, size in shape.items():
+        if dim not in file.dimensions:
+            file.dimensions[dim] = size
+    file.create_variable(name, tuple(shape), values.dtype)
+
+
+def _checksum(tree):
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        digest.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}".encode())
+        digest.update(np.ascontiguousarray(leaf).data)
+    return digest.hexdigest()
+
+
+def _held(program, devices):
+    """Bytes that the devices hold while they run the program: all of them where they share a memory, else each."""
+    memory = program.memory_analysis()
+    each = memory.argument_size_in_bytes + memory.temp_size_in_bytes + memory.output_size_in_bytes
+    return each * (len(devices) if devices[0].platform == "cpu" else 1)
+
+
+def _free(devices):
+    """Bytes that are free: of the machine on CPU, else of a device."""
+    if devices[0].platform != "cpu":
+        stats = devices[0].memory_stats() or {}
+        return stats.get("bytes_limit", math.inf) - stats.get("bytes_in_use", 0)
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return math.inf  # a machine that does not tell
