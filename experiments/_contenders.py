@@ -1,4 +1,4 @@
-"""What a user would write instead: the notes' NumPy way, a PyTorch loop, a jitted flax step called from Python.
+"""What a user would write instead: the notes' NumPy way, PyTorch and flax in loops, and both of them vmapped.
 
 Each contender is a generator `laps(work)`: it builds its networks, then every `next` trains each of them for
 `work.steps` more steps, recording the minibatch loss after each update, and gives the seconds that took and the
@@ -7,7 +7,8 @@ seconds spent compiling before it. All do the same arithmetic on the same sizes,
 
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -159,28 +160,54 @@ def numpy_laps(work: Work) -> Iterator[Lap]:
         yield Lap(time.perf_counter() - began)
 
 
-def torch_laps(work: Work) -> Iterator[Lap]:
-    """The usual eager PyTorch loop, a network at a time."""
+def _torch_makers() -> dict[str, Callable[[Any], Any]]:
     import torch  # pyright: ignore[reportMissingImports]
 
-    makers: dict[str, Any] = {
+    return {
         "sgd": lambda p: torch.optim.SGD(p, LR["sgd"]),
         "momentum": lambda p: torch.optim.SGD(p, LR["momentum"], momentum=0.9),
         "adagrad": lambda p: torch.optim.Adagrad(p, LR["adagrad"]),
         "adam": lambda p: torch.optim.Adam(p, LR["adam"]),
     }
 
-    def network():
-        layers = []
-        for n_in, n_out in itertools.pairwise(work.sizes):
-            layers += [torch.nn.Linear(n_in, n_out), torch.nn.ReLU()]
-            torch.nn.init.kaiming_normal_(layers[-2].weight)
-        return torch.nn.Sequential(*layers[:-1])
+
+def _torch_network(sizes: Sequence[int]) -> Any:
+    import torch  # pyright: ignore[reportMissingImports]
+
+    layers = []
+    for n_in, n_out in itertools.pairwise(sizes):
+        layers += [torch.nn.Linear(n_in, n_out), torch.nn.ReLU()]
+        torch.nn.init.kaiming_normal_(layers[-2].weight)
+    return torch.nn.Sequential(*layers[:-1])
+
+
+def _torch_data(work: Work) -> tuple[Any, Any]:
+    import torch  # pyright: ignore[reportMissingImports]
 
     x = torch.tensor(work.images.x_train.reshape(len(work.images.x_train), -1)).float() / 255
-    y = torch.tensor(work.images.y_train).long()
-    networks = [[network() for _ in work.rules] for _ in range(work.seeds)]
+    return x, torch.tensor(work.images.y_train).long()
+
+
+def torch_laps(work: Work, compiled: bool = False) -> Iterator[Lap]:
+    """The usual PyTorch loop, a network at a time, eager or with the networks through `torch.compile`."""
+    import torch  # pyright: ignore[reportMissingImports]
+
+    x, y = _torch_data(work)
+    networks = [[_torch_network(work.sizes) for _ in work.rules] for _ in range(work.seeds)]
+    makers = _torch_makers()
     optimizers = [[makers[r](n.parameters()) for r, n in zip(work.rules, row, strict=True)] for row in networks]
+    began = time.perf_counter()
+    if compiled:
+        # One program for all networks: their weights are its arguments.
+        shape = networks[0][0]
+        program = torch.compile(lambda weights, x: torch.func.functional_call(shape, weights, (x,)))
+        networks = [[partial(program, dict(network.named_parameters())) for network in row] for row in networks]
+        torch.nn.functional.cross_entropy(networks[0][0](x[: work.batch]), y[: work.batch]).backward()
+        with torch.no_grad():
+            networks[0][0](x[: work.batch])
+        for optimizer in itertools.chain(*optimizers):
+            optimizer.zero_grad()
+    compile_seconds = time.perf_counter() - began
     while True:
         began = time.perf_counter()
         losses = []
@@ -194,7 +221,59 @@ def torch_laps(work: Work) -> Iterator[Lap]:
                     optimizer.step()
                     with torch.no_grad():
                         losses.append(torch.nn.functional.cross_entropy(network_(x_batch), t_batch).item())
+        yield Lap(time.perf_counter() - began, compile_seconds)
+        compile_seconds = 0.0
+
+
+def torch_vmap_laps(work: Work) -> Iterator[Lap]:
+    """`torch.func.vmap` over the seeds of a rule, whose weights are stacked; an optimizer steps the stacks."""
+    import torch  # pyright: ignore[reportMissingImports]
+
+    x, y = _torch_data(work)
+    networks = [[_torch_network(work.sizes) for _ in work.rules] for _ in range(work.seeds)]
+    one, makers = networks[0][0], _torch_makers()
+    stacks = [torch.func.stack_module_state(list(column))[0] for column in zip(*networks, strict=True)]
+    optimizers = [makers[r](list(stack.values())) for r, stack in zip(work.rules, stacks, strict=True)]
+
+    def loss(weights, x, t):
+        return torch.nn.functional.cross_entropy(torch.func.functional_call(one, weights, (x,)), t)
+
+    losses_of, gradients_of = torch.vmap(loss), torch.vmap(torch.func.grad(loss))
+    while True:
+        began = time.perf_counter()
+        losses = []
+        for _ in range(work.steps):
+            picked = torch.randint(len(y), (work.seeds, work.batch))
+            x_batch, t_batch = x[picked], y[picked]
+            for stack, optimizer in zip(stacks, optimizers, strict=True):
+                weights = {name: w.detach() for name, w in stack.items()}
+                for name, gradient in gradients_of(weights, x_batch, t_batch).items():
+                    stack[name].grad = gradient
+                optimizer.step()
+                with torch.no_grad():
+                    losses.append(losses_of(weights, x_batch, t_batch).numpy())
         yield Lap(time.perf_counter() - began)
+
+
+def _optax_makers() -> dict[str, Any]:
+    import optax
+
+    return {
+        "sgd": optax.sgd(LR["sgd"]),
+        "momentum": optax.sgd(LR["momentum"], 0.9),
+        "adagrad": optax.adagrad(LR["adagrad"]),
+        "adam": optax.adam(LR["adam"]),
+    }
+
+
+def _flax_network(sizes: Sequence[int], seed: int) -> Any:
+    from flax import nnx  # pyright: ignore[reportMissingImports]
+
+    layers, he = [], nnx.initializers.he_normal()
+    rngs = nnx.Rngs(seed)
+    for n_in, n_out in itertools.pairwise(sizes):
+        layers += [nnx.Linear(n_in, n_out, kernel_init=he, rngs=rngs), nnx.relu]
+    return nnx.Sequential(*layers[:-1])
 
 
 def flax_laps(work: Work) -> Iterator[Lap]:
@@ -204,19 +283,7 @@ def flax_laps(work: Work) -> Iterator[Lap]:
     import optax
     from flax import nnx  # pyright: ignore[reportMissingImports]
 
-    makers = {
-        "sgd": optax.sgd(LR["sgd"]),
-        "momentum": optax.sgd(LR["momentum"], 0.9),
-        "adagrad": optax.adagrad(LR["adagrad"]),
-        "adam": optax.adam(LR["adam"]),
-    }
-
-    def network(seed):
-        layers, he = [], nnx.initializers.he_normal()
-        rngs = nnx.Rngs(seed)
-        for n_in, n_out in itertools.pairwise(work.sizes):
-            layers += [nnx.Linear(n_in, n_out, kernel_init=he, rngs=rngs), nnx.relu]
-        return nnx.Sequential(*layers[:-1])
+    makers = _optax_makers()
 
     def loss(model, x, t):
         return optax.softmax_cross_entropy_with_integer_labels(model(x), t).mean()
@@ -234,7 +301,7 @@ def flax_laps(work: Work) -> Iterator[Lap]:
     x = jnp.asarray(work.images.x_train.reshape(len(work.images.x_train), -1))
     y = jnp.asarray(work.images.y_train)
     keys = [jax.random.key(seed) for seed in range(work.seeds)]
-    networks = [[network(seed) for _ in work.rules] for seed in range(work.seeds)]
+    networks = [[_flax_network(work.sizes, seed) for _ in work.rules] for seed in range(work.seeds)]
     optimizers = [
         [nnx.Optimizer(n, makers[r], wrt=nnx.Param) for r, n in zip(work.rules, row, strict=True)] for row in networks
     ]
@@ -256,6 +323,53 @@ def flax_laps(work: Work) -> Iterator[Lap]:
         compile_seconds = 0.0
 
 
+def flax_scan_laps(work: Work) -> Iterator[Lap]:
+    """flax.nnx and optax under `lax.scan` over steps and `vmap` over seeds: a compiled program a rule."""
+    import jax
+    import jax.numpy as jnp
+    import optax
+    from flax import nnx  # pyright: ignore[reportMissingImports]
+
+    x = jnp.asarray(work.images.x_train.reshape(len(work.images.x_train), -1))
+    y = jnp.asarray(work.images.y_train)
+    keys = jax.vmap(jax.random.key)(jnp.arange(work.seeds))
+    split = [nnx.split(_flax_network(work.sizes, seed)) for seed in range(work.seeds)]
+    graph, weights = split[0][0], jax.tree.map(lambda *leaves: jnp.stack(leaves), *(state for _, state in split))
+
+    def loss(weights, x, t):
+        return optax.softmax_cross_entropy_with_integer_labels(nnx.merge(graph, weights)(x), t).mean()
+
+    def program(transformation):
+        def go_on(weights, state, key, x, y, steps):
+            def step(carry, i):
+                weights, state = carry
+                picked = jax.random.randint(jax.random.fold_in(key, i), (work.batch,), 0, len(y))
+                batch = x[picked].astype(jnp.float32) / 255, y[picked]
+                updates, state = transformation.update(jax.grad(loss)(weights, *batch), state, weights)
+                weights = optax.apply_updates(weights, updates)
+                return (weights, state), loss(weights, *batch)
+
+            return jax.lax.scan(step, (weights, state), steps)
+
+        return jax.jit(jax.vmap(go_on, (0, 0, 0, None, None, None)))
+
+    makers = _optax_makers()
+    carries = [(weights, jax.vmap(makers[rule].init)(weights)) for rule in work.rules]
+    programs = [program(makers[rule]) for rule in work.rules]
+    steps = jnp.arange(work.steps)
+    began = time.perf_counter()
+    compiled = [one.lower(*carry, keys, x, y, steps).compile() for one, carry in zip(programs, carries, strict=True)]
+    compile_seconds, done = time.perf_counter() - began, 0
+    while True:
+        began = time.perf_counter()
+        results = [one(*carry, keys, x, y, done + steps) for one, carry in zip(compiled, carries, strict=True)]
+        carries = [carry for carry, _ in results]
+        np.asarray([losses for _, losses in results])
+        done += work.steps
+        yield Lap(time.perf_counter() - began, compile_seconds)
+        compile_seconds = 0.0
+
+
 def fnn_laps(work: Work) -> Iterator[Lap]:
     """Ours: every network of the lap in one program."""
     import jax.numpy as jnp
@@ -272,4 +386,12 @@ def fnn_laps(work: Work) -> Iterator[Lap]:
         yield Lap(chunk.seconds, chunk.compile_seconds)
 
 
-CONTENDERS = {"numpy": numpy_laps, "torch": torch_laps, "flax": flax_laps, "fnn": fnn_laps}
+CONTENDERS: dict[str, Callable[[Work], Iterator[Lap]]] = {
+    "numpy": numpy_laps,
+    "torch": torch_laps,
+    "torch_compile": partial(torch_laps, compiled=True),
+    "torch_vmap": torch_vmap_laps,
+    "flax": flax_laps,
+    "flax_scan": flax_scan_laps,
+    "fnn": fnn_laps,
+}

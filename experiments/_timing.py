@@ -1,16 +1,39 @@
 """What a step of a program costs: compiled, overwriting its own arrays, timed in laps that contenders take in turns."""
 
+import contextlib
 import math
+import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.compilation_cache import compilation_cache
 
 from experiments import _streams
 from fnn.rule import Rule, apply_updates
 from fnn.types import Params
+
+LOOKS_AROUND = re.compile(r"stablehlo\.(reduce|dot|while|case|concatenate|iota|custom_call)")
+"""Operations by which numbers of an array come to know of each other, or of where they stand."""
+
+LEAST_LAPS = 3
+"""So many laps are taken whatever they cost."""
+
+
+@contextlib.contextmanager
+def uncached() -> Iterator[None]:
+    """In the block a compilation is asked for what it costs: none is found in the persistent cache, or put there."""
+    used = jax.config.values["jax_enable_compilation_cache"]
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()  # JAX looks at the option once
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", used)
+        compilation_cache.reset_cache()
 
 
 class Program:
@@ -25,7 +48,8 @@ class Program:
         self.carry = jax.tree.map(jnp.copy, carry)
         donated = tuple(range(len(given), len(given) + len(carry)))
         began = time.perf_counter()
-        self.compiled = jax.jit(step, donate_argnums=donated).lower(*given, *self.carry).compile()
+        self.lowered = jax.jit(step, donate_argnums=donated).lower(*given, *self.carry)
+        self.compiled = self.lowered.compile()
         self.compile_seconds = time.perf_counter() - began
         self.lap(1)  # the first one warms up
 
@@ -36,6 +60,21 @@ class Program:
             self.carry = self.compiled(*self.given, *self.carry)
         jax.block_until_ready(self.carry)
         return (time.perf_counter() - began) / steps
+
+    def peak_bytes(self) -> int:
+        """Memory that a step holds at most: its arguments, what it works in, and results that overwrite no argument."""
+        memory: Any = self.compiled.memory_analysis()
+        held = memory.argument_size_in_bytes + memory.temp_size_in_bytes
+        return held + memory.output_size_in_bytes - memory.alias_size_in_bytes
+
+    def moved_bytes(self) -> int:
+        """Bytes that a step must move at least: it reads all it is given, and reads and writes all it carries."""
+        given, carry = (sum(x.nbytes for x in jax.tree.leaves(tree)) for tree in (self.given, self.carry))
+        return given + 2 * carry
+
+    def elementwise(self) -> bool:
+        """Whether every number of its arrays is computed from those at the same place alone."""
+        return not LOOKS_AROUND.search(self.lowered.as_text())
 
 
 def update(rule: Rule, weights: Params, gradient: Params) -> Program:
@@ -52,6 +91,12 @@ def update(rule: Rule, weights: Params, gradient: Params) -> Program:
     return Program(step, (hp, gradient, jnp.float32(1), jnp.int32(0)), (rule.init(hp, weights), weights))
 
 
+def triad(size: int) -> Program:
+    """a ← a + s · b on arrays of so many numbers: the rate at which memory, or cache, lets them through."""
+    a, b = jnp.ones((2, size))
+    return Program(lambda s, b, a: (a + s * b,), (jnp.float32(1e-3), b), (a,))
+
+
 def squares(number: int, size: int) -> tuple[Params, Params]:
     """Weights and gradients of a model that is so many square matrices, of about `size` numbers in all."""
     side = round(math.sqrt(size / number))
@@ -60,11 +105,17 @@ def squares(number: int, size: int) -> tuple[Params, Params]:
     return weights, gradient
 
 
-def in_turns(programs: Sequence[Program], laps: int, lap: float) -> np.ndarray:
-    """Seconds per step, `[program, lap]`: the programs take turns, in laps of about `lap` seconds."""
+def in_turns(programs: Sequence[Program], laps: int, lap: float, patience: float = math.inf) -> np.ndarray:
+    """Seconds per step, `[program, lap]`: the programs take turns, in laps of about `lap` seconds.
+
+    After `patience` seconds no more laps are begun but for the first few; those left out are NaN.
+    """
     steps = max(1, math.ceil(lap / max(program.lap(1) for program in programs)))
-    seconds = np.empty((len(programs), laps))
+    seconds = np.full((len(programs), laps), np.nan)
+    began = time.perf_counter()
     for number in range(laps):
+        if number >= LEAST_LAPS and time.perf_counter() - began > patience:
+            break
         for p in range(len(programs))[:: (-1) ** number]:  # nobody always comes after the same one
             seconds[p, number] = programs[p].lap(steps)
     return seconds

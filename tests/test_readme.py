@@ -6,6 +6,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray as xr
 
 from experiments.__main__ import questions
 from fnn import optim, train
@@ -26,6 +27,19 @@ def test_the_ten_lines_run(capsys):
     losses = np.array(capsys.readouterr().out.strip("[] \n").split(), float)
     assert losses.shape == (3,)
     assert losses[1] < losses[0], "ten times the step learns more in 200 steps"
+
+
+def test_the_campaign_runs_and_runs_again(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(compile(block("mnist_5k"), "README.md", "exec"), names)
+    capsys.readouterr()
+    for said in ("3 more networks are on disk\n" * 4, ""):
+        exec(compile(block("campaign.Campaign"), "README.md", "exec"), names)
+        assert capsys.readouterr().out == said
+        with xr.open_dataset("losses.nc", engine="h5netcdf") as found:
+            assert dict(found.loss.sizes) == {"setting": 3, "seed": 4, "step": 200}
+            np.testing.assert_allclose(found.lr, [1e-4, 1e-3, 1e-2])
 
 
 def test_the_optimizer_to_add_is_one():

@@ -1,0 +1,390 @@
+"""What does one update of every hand-written rule cost, beside its optax twin and the machine's memory? (benchmark)
+
+Updates are timed as a training loop does them: `update` and `apply_updates` in one compiled program with traced
+hyperparameters, which is given state and parameters to overwrite. Models are trees of many small and of few large
+square float32 matrices. Ours, the twin and the yardstick, a ← a + s · b on arrays of as many numbers as there are
+parameters, take turns; every time is a median of laps, every ratio a median of the laps' ratios. As a control, one
+program is built twice and timed against itself: so far apart are equal programs.
+
+The bound is the time in which memory would let through what an update has to read (gradients, parameters, state) and
+to write (parameters, state), once each, at the yardstick's rate. It is meant for elementwise rules at sizes that no
+cache holds; others must look at everything twice or do more than move it.
+
+What some rules ask of the loss beside its gradient is answered by a quadratic that costs little, the same for both
+sides. Work done on few updates only (GaLore's singular vectors, Sophia's curvature) falls on few laps and hardly moves
+a median.
+
+Takes about a minute on two cores; all rules (--rules all) take six.
+"""
+
+import itertools
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+from scipy.stats import binom
+from tqdm import tqdm
+
+from experiments import _cli, _lab, _timing
+from fnn import interop, optim, plotting, results
+from fnn.errors import require
+from fnn.rule import Rule
+from fnn.verdicts import Verdict, decide
+
+CONTENDERS = {"fnn": optim.rule, "optax": interop.twin}
+CONTROL = "adam"
+"""The rule whose twin is timed against itself."""
+TREES = {"many small": 32, "few large": 4}
+"""Numbers of square matrices in a model."""
+
+AIM = 0.9
+"""What the median update is to cost at most, in its twin's time."""
+NEAR = 1.3
+"""How many times the bound an elementwise update is to take at most."""
+
+
+@dataclass(frozen=True)
+class Config(_cli.Options):
+    """Settings of the benchmark."""
+
+    rules: str = "sgd,momentum,adam,lion,lamb"
+    """Rules to time, NAME or NAME:DIALECT with commas between, or all that have a twin (in their own form)."""
+    sizes: str = "10000,1000000,10000000"
+    """Numbers of parameters, with commas between."""
+    laps: int = 15
+    """Timed laps of each contender; the median counts. (--seeds has no meaning here.)"""
+    lap: float = 0.01
+    """Seconds a lap lasts at least, in as many updates as that takes."""
+    patience: float = 0.4
+    """Seconds after which a model gets no more laps than three, for rules that are slow."""
+
+    def check(self) -> None:
+        """Raise `InputError` for options that cannot be used."""
+        super().check()
+        self.check_at_least(laps=1, lap=0, patience=0)
+        self.parameters()
+        for spec in self.specs():
+            interop.twin(spec)
+
+    def specs(self) -> list[str]:
+        """The rules to time."""
+        return _lab.asked(self.rules, (name for name in optim.names() if name in interop.TWINS))
+
+    def parameters(self) -> list[int]:
+        """The numbers of parameters asked for."""
+        least = max(TREES.values())
+        asked = _lab.listed("--sizes", self.sizes, "number of parameters")
+        for part in asked:
+            good = part.isdecimal() and int(part) >= least
+            require(good, f"--sizes takes whole numbers from {least} on, not {part!r}.")
+        return sorted(int(part) for part in asked)
+
+
+QUICK = Config(rules="sgd,adam,lamb", sizes="10000,100000", laps=5, quick=True)
+
+
+def run(cfg: Config) -> xr.Dataset:
+    """Time rule after rule; an interrupt keeps the rules that are done."""
+    specs = cfg.specs()
+    device = results.describe_devices(jax.local_devices())
+    print(f"{len(specs)} rules and their twins at {', '.join(map('{:,}'.format, cfg.parameters()))} parameters")
+    print(f"in trees of {' and '.join(f'{n} ({tree})' for tree, n in TREES.items())} arrays on {device}", flush=True)
+    with _timing.uncached():
+        return measure(cfg, specs).assign_attrs(device=device)
+
+
+def measure(cfg: Config, specs: Sequence[str]) -> xr.Dataset:
+    """The times of all rules that were reached, `attrs["complete"]` if they are all there are; and the control's."""
+    control = ratios(timed(cfg, [interop.twin(CONTROL)] * len(CONTENDERS)))
+    found, complete = [], 1
+    bar = tqdm(specs, unit="rule", disable=None, leave=False)
+    try:
+        for number, spec in enumerate(bar):
+            bar.set_description(spec)
+            found.append(timed(cfg, [find(spec) for find in CONTENDERS.values()], number))
+    except KeyboardInterrupt:
+        complete = 0
+        if not found:
+            raise
+    finally:
+        bar.close()
+    ds = xr.concat(found, xr.DataArray(specs[: len(found)], dims="rule", name="rule"))
+    ds = ds.assign(control=control).assign_attrs(complete=complete)
+    print(table(ds))
+    return ds
+
+
+def timed(cfg: Config, rules: Sequence[Rule], number: int = 0) -> xr.Dataset:
+    """A rule and its twin, at every size and in both trees. Who is built first changes with the model and `number`."""
+    sizes = cfg.parameters()
+    shape = len(CONTENDERS), len(sizes), len(TREES)
+    seconds, triad = np.empty((*shape, cfg.laps)), np.empty((*shape[1:], cfg.laps))
+    compiling, peak, moved = np.empty(shape), np.empty(shape, np.int64), np.empty(shape, np.int64)
+    elementwise = False
+    for s, (t, leaves) in itertools.product(range(len(sizes)), enumerate(TREES.values())):
+        model = _timing.squares(leaves, sizes[s])
+        turn = (-1) ** (number + s + t)  # code that is built first lies better, data found in a cache compile sooner
+        programs = [_timing.update(rule, *model) for rule in rules[::turn]][::turn]
+        times = _timing.in_turns([*programs, _timing.triad(sizes[s])], cfg.laps, cfg.lap, cfg.patience)
+        seconds[:, s, t], triad[s, t] = times[:-1], times[-1]
+        compiling[:, s, t] = [program.compile_seconds for program in programs]
+        peak[:, s, t] = [program.peak_bytes() for program in programs]
+        moved[:, s, t] = [program.moved_bytes() for program in programs]
+        elementwise = programs[0].elementwise()
+    dims = ("contender", "parameters", "tree")
+    return xr.Dataset(
+        {
+            "seconds": ((*dims, "lap"), seconds, {"long_name": "time per update", "units": "s"}),
+            "triad": ((*dims[1:], "lap"), triad, {"long_name": "time per a ← a + s · b", "units": "s"}),
+            "compile_seconds": (dims, compiling, {"long_name": "time to compile", "units": "s"}),
+            "peak_bytes": (dims, peak, {"units": "B"}),
+            "moved_bytes": (dims, moved, {"units": "B"}),
+            "elementwise": elementwise,
+        },
+        {"contender": list(CONTENDERS), "parameters": sizes, "tree": list(TREES), "lap": np.arange(cfg.laps)},
+    )
+
+
+def bandwidth(ds: xr.Dataset) -> xr.DataArray:
+    """The yardstick's bytes per second, by the number of parameters: the median of all its laps."""
+    number = 3 * np.dtype(np.float32).itemsize * ds.parameters
+    return number / ds.triad.median(("rule", "tree", "lap"))
+
+
+def ratios(ds: xr.Dataset) -> xr.DataArray:
+    """Our time over the twin's, lap by lap: rule, parameters, tree, lap."""
+    return ds.seconds.sel(contender="fnn", drop=True) / ds.seconds.sel(contender="optax", drop=True)
+
+
+def bounds(ds: xr.Dataset) -> xr.DataArray:
+    """How many times the memory's bound an update takes, lap by lap."""
+    return ds.seconds / (ds.moved_bytes / bandwidth(ds))
+
+
+def compile_ratios(ds: xr.Dataset) -> xr.DataArray:
+    """Our time to compile over the twin's, of all models of a rule together."""
+    total = ds.compile_seconds.sum(("parameters", "tree"))
+    return total.sel(contender="fnn", drop=True) / total.sel(contender="optax", drop=True)
+
+
+def median_interval(laps: np.ndarray) -> tuple[float, float, float]:
+    """(median, low, high) of the laps that were taken, with the 95 % interval of ranks (the sign test's).
+
+    With fewer than six laps it is from the least to the greatest, and covers less.
+    """
+    ranked = np.sort(laps[~np.isnan(laps)])
+    k = max(int(binom.ppf(0.025, len(ranked), 0.5)) - 1, 0)
+    return float(np.median(ranked)), float(ranked[k]), float(ranked[-1 - k])
+
+
+def rows(ds: xr.Dataset) -> list[dict]:
+    """The measurements, a row a contender, rule, size and tree."""
+    found = []
+    ratio, bound = ratios(ds), bounds(ds).median("lap")
+    for spec, size, tree in itertools.product(ds.rule.values, ds.parameters.values, ds.tree.values):
+        at = {"rule": spec, "parameters": size, "tree": tree}
+        median, low, high = median_interval(ratio.sel(at).values)
+        for contender in ds.contender.values:
+            one = ds.sel(at | {"contender": contender})
+            found.append(
+                {
+                    "contender": str(contender),
+                    "rule": str(spec),
+                    "parameters": int(size),
+                    "tree": str(tree),
+                    "seconds": float(one.seconds.median()),
+                    "fraction_of_peak": 1 / float(bound.sel(at | {"contender": contender})),
+                    "compile_seconds": float(one.compile_seconds),
+                    "peak_bytes": int(one.peak_bytes),
+                    "moved_bytes": int(one.moved_bytes),
+                    "elementwise": bool(one.elementwise),
+                    "laps": int(one.seconds.notnull().sum()),
+                    **({"of_twin": median, "low": low, "high": high} if contender == "fnn" else {}),
+                }
+            )
+    return found
+
+
+def tables(ds: xr.Dataset) -> dict[str, list[dict]]:
+    """The rows, as the file `benchmark.json`."""
+    return {"benchmark": rows(ds)}
+
+
+def by_cost(ds: xr.Dataset) -> list[str]:
+    """The rules, the one that costs most beside its twin first."""
+    cost = xr.apply_ufunc(np.log, ratios(ds).median("lap")).mean(("parameters", "tree"))
+    return [str(spec) for spec in ds.rule.values[np.argsort(-cost.values)]]
+
+
+def table(ds: xr.Dataset) -> str:
+    """Our time over the twin's at every size and in every tree, a line a rule, the worst first."""
+    ratio, compiling, bound = ratios(ds).median("lap"), compile_ratios(ds), bounds(ds).median("lap")
+    cells = list(itertools.product(ds.parameters.values, ds.tree.values))
+    found = zip(ds.parameters.values, bandwidth(ds).values, strict=True)
+    rates = ", ".join(f"{rate / 1e9:.1f} at {size:,}" for size, rate in found)
+    lines = [
+        f"a ← a + s · b moves GB/s: {rates} numbers.",
+        f"{'':28}" + "".join(f"{size:>14,}" for size, _ in cells),
+        f"{'ours / twin':28}" + "".join(f"{tree:>14}" for _, tree in cells) + f"{'compile':>10}{'× bound':>10}",
+    ]
+    for spec in by_cost(ds):
+        numbers = "".join(f"{float(ratio.sel(rule=spec, parameters=n, tree=tree)):14.2f}" for n, tree in cells)
+        last = ds.sel(rule=spec)
+        worst = float(bound.sel(rule=spec, contender="fnn", parameters=ds.parameters.max()).max())
+        at_bound = f"{worst:10.2f}" if last.elementwise else f"{'–':>10}"
+        lines.append(f"{_lab.title(spec):28}{numbers}{float(compiling.sel(rule=spec)):10.2f}{at_bound}")
+    equal = ds.control.median("lap")
+    numbers = "".join(f"{float(equal.sel(parameters=n, tree=tree)):14.2f}" for n, tree in cells)
+    return "\n".join([*lines, f"{'equal programs':28}{numbers}"])
+
+
+def figures(ds: xr.Dataset) -> dict[str, Figure]:
+    """What ours costs beside the twin, and how near both come to what the memory lets through."""
+    drawn = {"beside_twin": beside_twin(ds)}
+    return drawn | ({"of_bound": of_bound(ds)} if ds.elementwise.any() else {})
+
+
+def ladder(names: list[str], trees: list[str], label: str) -> tuple[Figure, list]:
+    """A panel a tree, with a rung a rule and the first of them on top."""
+    fig = plotting.figure(9.0, 2.0 + 0.24 * len(names))
+    panels = fig.subplots(1, len(trees), sharey=True, squeeze=False)[0]
+    for ax, tree in zip(panels, trees, strict=True):
+        plotting.dress(ax, xlabel=label)
+        ax.set_title(f"{TREES[tree]} arrays ({tree})", fontsize="medium")
+    panels[0].set_yticks(range(len(names)), [_lab.title(name) for name in names])
+    panels[0].set_ylim(len(names) - 0.5, -0.5)
+    return fig, list(panels)
+
+
+def beside_twin(ds: xr.Dataset) -> Figure:
+    """Our time over the twin's, at every size."""
+    names, trees = by_cost(ds), [str(tree) for tree in ds.tree.values]
+    fig, panels = ladder(names, trees, "time of an update, ours / twin's")
+    ratio, n = ratios(ds), ds.sizes["parameters"]
+    for ax, tree in zip(panels, trees, strict=True):
+        for number, size in enumerate(ds.parameters.values):
+            found = np.array([median_interval(ratio.sel(rule=r, parameters=size, tree=tree).values) for r in names])
+            rung = np.arange(len(names)) + 0.5 * (number / max(n - 1, 1) - 0.5)
+            reach = np.abs(found[:, 1:] - found[:, :1]).T
+            style = {"color": plotting.colour(number), "marker": plotting.MARKERS[number], "markersize": 3}
+            ax.errorbar(found[:, 0], rung, xerr=reach, linestyle="none", linewidth=1, label=f"{size:,}", **style)
+        ax.axvline(1, color="0.4", linestyle="--", linewidth=1)
+        ax.set_xscale("log", base=2)
+        ax.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
+        # Ticks stand at powers of 2: with one on either side of 1 the scale can be read.
+        low, high = ax.get_xlim()
+        ax.set_xlim(min(low, 0.48), max(high, 2.1))
+    plotting.legend(fig, n, "What a hand-written update costs beside optax's, by the number of parameters", panels[0])
+    plotting.caption(
+        fig,
+        f"{ds.device} · float32, state and parameters overwritten · medians of {ds.sizes['lap']} laps in turns with "
+        "their 95 % intervals",
+    )
+    return fig
+
+
+def of_bound(ds: xr.Dataset) -> Figure:
+    """What share of the memory's rate the elementwise rules reach at the largest size."""
+    size = int(ds.parameters.max())
+    some = ds.sel(rule=ds.rule[ds.elementwise])
+    share = (1 / bounds(some).median("lap")).sel(parameters=size)
+    share = share.sortby(share.sel(contender="fnn").mean("tree"))
+    trees = [str(tree) for tree in ds.tree.values]
+    fig, panels = ladder([str(name) for name in share.rule.values], trees, "share of the memory's rate")
+    for ax, tree in zip(panels, trees, strict=True):
+        for number, contender in enumerate(ds.contender.values):
+            at = share.sel(contender=contender, tree=tree)
+            filled = {"markerfacecolor": "none"} if number else {}
+            style = {"color": plotting.colour(number), "marker": plotting.MARKERS[0], "markersize": 5}
+            ax.plot(at, np.arange(at.size), linestyle="none", label=str(contender), **style, **filled)
+        ax.axvline(1, color="0.4", linewidth=1, label="a ← a + s · b")
+        ax.axvline(1 / NEAR, color="0.4", linestyle="--", linewidth=1, label=f"{NEAR:g} × its time a byte")
+        ax.set_xlim(0, None)
+    plotting.legend(fig, 4, f"How near elementwise updates of {size:,} parameters come to the memory's rate", panels[0])
+    rate = float(bandwidth(ds).sel(parameters=size)) / 1e9
+    plotting.caption(
+        fig,
+        f"{ds.device} · a ← a + s · b on {size:,} numbers moved {rate:.1f} GB/s · bytes an update must read and write, "
+        f"over its time · medians of {ds.sizes['lap']} laps",
+    )
+    return fig
+
+
+def verdicts(ds: xr.Dataset) -> list[Verdict]:
+    """Whether ours is faster than the twin, never slower, near the memory's rate, and no slower to compile."""
+    near = [near_the_bound(ds)] if ds.elementwise.any() else []
+    return [faster(ds), never_slower(ds), *near, no_slower_to_compile(ds)]
+
+
+def faster(ds: xr.Dataset) -> Verdict:
+    """The median over rules, sizes and trees, one value a lap."""
+    ratio = ratios(ds)
+    whole = ratio.fillna(ratio.median("lap"))  # a slow rule's laps that were left out
+    medians = whole.median(("rule", "parameters", "tree")).values
+    return decide(
+        f"The median update takes at most {AIM:g} of its optax twin's time",
+        AIM - medians,
+        "of the twin's time",
+        f"It takes {np.median(medians):.3f} of it; below the aim by {{effect}} {{unit}} [{{low}}, {{high}}], "
+        f"{{seeds}} laps, {ds.sizes['rule']} rules at {cells(ds)} sizes and trees.",
+    )
+
+
+def never_slower(ds: xr.Dataset) -> Verdict:
+    """The rule, size and tree whose whole interval lies highest, one value a lap."""
+    ratio = ratios(ds).stack(cell=("rule", "parameters", "tree"))
+    lows = np.array([median_interval(laps)[1] for laps in ratio.transpose("cell", "lap").values])
+    worst = ratio.isel(cell=int(lows.argmax())).dropna("lap")
+    rule, size, tree = worst.cell.item()
+    return decide(
+        "No update is slower than its optax twin's",
+        1 - worst.values,
+        "of the twin's time",
+        f"Slowest beside its twin is {_lab.title(rule)} at {size:,} parameters in {tree} arrays, faster by {{effect}} "
+        f"{{unit}} [{{low}}, {{high}}], {{seeds}} laps; of {len(lows)} updates {int((lows > 1).sum())} are slower with "
+        "their whole 95 % interval, where equal ones would be in 2.5 %.",
+    )
+
+
+def near_the_bound(ds: xr.Dataset) -> Verdict:
+    """The elementwise rule and tree that is farthest from the bound at the largest size, one value a lap."""
+    size = int(ds.parameters.max())
+    some = bounds(ds).sel(rule=ds.rule[ds.elementwise], contender="fnn", parameters=size)
+    times = some.stack(cell=("rule", "tree")).transpose("cell", "lap")
+    medians = times.median("lap")
+    worst = times.isel(cell=int(medians.argmax("cell"))).dropna("lap")
+    rule, tree = worst.cell.item()
+    return decide(
+        f"Elementwise updates of {size:,} parameters take at most {NEAR:g} × the memory's time",
+        NEAR - worst.values,
+        "× the bound",
+        f"Farthest is {_lab.title(rule)} in {tree} arrays, within the aim by {{effect}} {{unit}} [{{low}}, {{high}}], "
+        f"{{seeds}} laps; {int((medians <= NEAR).sum())} of {medians.size} are within it, the median takes "
+        f"{float(medians.median()):.2f} ×.",
+    )
+
+
+def no_slower_to_compile(ds: xr.Dataset) -> Verdict:
+    """The time to compile a rule's updates of all models, one value a rule."""
+    ratio = compile_ratios(ds)
+    worst = ratio.isel(rule=int(ratio.argmax("rule")))
+    return decide(
+        "Compiling an update takes at most its optax twin's time",
+        1 - ratio.values,
+        "of the twin's time",
+        f"Saved are {{effect}} {{unit}} [{{low}}, {{high}}], mean of {{seeds}} rules, each compiled for {cells(ds)} "
+        f"models; {_lab.title(str(worst.rule.item()))} takes most beside its twin, {float(worst):.2f} of its time.",
+    )
+
+
+def cells(ds: xr.Dataset) -> int:
+    """How many models every rule updates."""
+    return ds.sizes["parameters"] * ds.sizes["tree"]
+
+
+if __name__ == "__main__":
+    sys.exit(_cli.main(sys.modules[__name__]))
