@@ -64,7 +64,7 @@ def networks(
     dims: Mapping[str, Sequence[str]],
     beside: xr.Dataset,
 ) -> xr.Dataset | None:
-    """The trial at every setting for every key, labelled as `Campaign.assemble` does; for None see there, `run`.
+    """The trial at every setting for every key, labelled as by `Campaign.assemble`.
 
     Blocks are kept in the experiment's folder until all are there, so that the same command goes on where it was cut
     off, also by a kill. None in every process but the first, which waits for what the others do.
@@ -73,28 +73,27 @@ def networks(
     memory = None if cfg.memory is None else cfg.memory * 2**30
     campaign = Campaign(folder, trial, hps, keys, data, memory=memory)
     share = Share(jax.process_index(), jax.process_count())
-    print(first_line(campaign, share), flush=True)
-    done = sum(map(campaign.trials_in, {*range(campaign.plan.blocks)} - {*campaign.missing()}))
-    with tqdm(total=campaign.plan.trials, initial=done, unit="network", disable=None, leave=False) as bar:
+    done, all_there_are = campaign.trials_done(), campaign.plan.trials
+    print(first_line(campaign, done, share), flush=True)
+    with tqdm(total=all_there_are, initial=done, unit="network", disable=None, leave=False) as bar:
         try:
             for report in campaign.run(share):
                 bar.update(report.trials)
             if share.process != 0:
                 return None
-            while missing := campaign.missing():
-                bar.update(campaign.plan.trials - sum(map(campaign.trials_in, missing)) - bar.n)
+            while (done := campaign.trials_done()) < all_there_are:
+                bar.update(done - bar.n)
                 time.sleep(POLL)
         except KeyboardInterrupt:
-            left = sum(map(campaign.trials_in, campaign.missing()))
-            kept = f"{campaign.plan.trials - left:,} of {campaign.plan.trials:,} networks are in {folder}"
+            kept = f"{campaign.trials_done():,} of {all_there_are:,} networks are in {folder}"
             raise KeyboardInterrupt(f"{kept}, and the same command goes on from there") from None
     return labelled(campaign, dims, beside)
 
 
-def first_line(campaign: Campaign, share: Share) -> str:
-    """How the work is cut up, and what of it is there already."""
-    plan, left = campaign.plan, sum(map(campaign.trials_in, campaign.missing()))
-    there = f", {plan.trials - left:,} of them done before" if left < plan.trials else ""
+def first_line(campaign: Campaign, done: int, share: Share) -> str:
+    """How the work is cut up, and how many of its trials are there already."""
+    plan = campaign.plan
+    there = f", {done:,} of them done before" if done else ""
     mine = f"; this is process {share.process} of {share.of}" if share.of > 1 else ""
     return (
         f"{plan.trials:,} networks{there}: {plan.blocks:,} blocks of {plan.block.settings} settings × "

@@ -276,30 +276,44 @@ def _flax_network(sizes: Sequence[int], seed: int) -> Any:
     return nnx.Sequential(*layers[:-1])
 
 
+def _flax_data(work: Work) -> tuple[Any, Any]:
+    import jax.numpy as jnp
+
+    x = jnp.asarray(work.images.x_train.reshape(len(work.images.x_train), -1))
+    return x, jnp.asarray(work.images.y_train)
+
+
+def _flax_batch(key: Any, x: Any, y: Any, n: int) -> tuple[Any, Any]:
+    import jax
+    import jax.numpy as jnp
+
+    picked = jax.random.randint(key, (n,), 0, len(y))
+    return x[picked].astype(jnp.float32) / 255, y[picked]
+
+
+def _flax_loss(model: Any, x: Any, t: Any) -> Any:
+    import optax
+
+    return optax.softmax_cross_entropy_with_integer_labels(model(x), t).mean()
+
+
 def flax_laps(work: Work) -> Iterator[Lap]:
     """A jitted flax.nnx step with optax, called from a Python loop, a network at a time."""
     import jax
-    import jax.numpy as jnp
-    import optax
     from flax import nnx  # pyright: ignore[reportMissingImports]
 
     makers = _optax_makers()
 
-    def loss(model, x, t):
-        return optax.softmax_cross_entropy_with_integer_labels(model(x), t).mean()
-
     @nnx.jit
     def step(model, optimizer, x, t):
-        optimizer.update(model, nnx.grad(loss)(model, x, t))
-        return loss(model, x, t)
+        optimizer.update(model, nnx.grad(_flax_loss)(model, x, t))
+        return _flax_loss(model, x, t)
 
     @jax.jit
     def pick(key, x, y):
-        picked = jax.random.randint(key, (work.batch,), 0, len(y))
-        return x[picked].astype(jnp.float32) / 255, y[picked]
+        return _flax_batch(key, x, y, work.batch)
 
-    x = jnp.asarray(work.images.x_train.reshape(len(work.images.x_train), -1))
-    y = jnp.asarray(work.images.y_train)
+    x, y = _flax_data(work)
     keys = [jax.random.key(seed) for seed in range(work.seeds)]
     networks = [[_flax_network(work.sizes, seed) for _ in work.rules] for seed in range(work.seeds)]
     optimizers = [
@@ -330,21 +344,19 @@ def flax_scan_laps(work: Work) -> Iterator[Lap]:
     import optax
     from flax import nnx  # pyright: ignore[reportMissingImports]
 
-    x = jnp.asarray(work.images.x_train.reshape(len(work.images.x_train), -1))
-    y = jnp.asarray(work.images.y_train)
+    x, y = _flax_data(work)
     keys = jax.vmap(jax.random.key)(jnp.arange(work.seeds))
     split = [nnx.split(_flax_network(work.sizes, seed)) for seed in range(work.seeds)]
     graph, weights = split[0][0], jax.tree.map(lambda *leaves: jnp.stack(leaves), *(state for _, state in split))
 
     def loss(weights, x, t):
-        return optax.softmax_cross_entropy_with_integer_labels(nnx.merge(graph, weights)(x), t).mean()
+        return _flax_loss(nnx.merge(graph, weights), x, t)
 
     def program(transformation):
         def go_on(weights, state, key, x, y, steps):
             def step(carry, i):
                 weights, state = carry
-                picked = jax.random.randint(jax.random.fold_in(key, i), (work.batch,), 0, len(y))
-                batch = x[picked].astype(jnp.float32) / 255, y[picked]
+                batch = _flax_batch(jax.random.fold_in(key, i), x, y, work.batch)
                 updates, state = transformation.update(jax.grad(loss)(weights, *batch), state, weights)
                 weights = optax.apply_updates(weights, updates)
                 return (weights, state), loss(weights, *batch)

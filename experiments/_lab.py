@@ -98,6 +98,15 @@ def listed(option: str, text: str, what: str) -> list[str]:
     return names
 
 
+def whole_numbers(option: str, text: str, what: str, least: int) -> list[int]:
+    """The whole numbers in a comma-separated option. Raises `InputError` where one is no such number, or too small."""
+    parts = listed(option, text, what)
+    for part in parts:
+        good = part.isdecimal() and int(part) >= least
+        require(good, f"{option} takes whole numbers from {least} on, not {part!r}.")
+    return [int(part) for part in parts]
+
+
 def asked(rules: str, everyone: Iterable[str]) -> list[str]:
     """The rules that --rules names: those of the list, or everyone for "all"."""
     names = listed("--rules", rules, "rule")

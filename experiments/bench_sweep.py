@@ -65,7 +65,7 @@ class Config(_cli.Options):
         """Raise `InputError` for options that cannot be used."""
         super().check()
         self.check_at_least(laps=1, lap=1)
-        require(bool(self.sizes()), "--networks names no number of networks.")
+        self.sizes()
         self.racers()
 
     def racers(self) -> list[str]:
@@ -79,7 +79,7 @@ class Config(_cli.Options):
 
     def sizes(self) -> list[int]:
         """The numbers of networks asked for."""
-        asked = [part.strip() for part in self.networks.split(",") if part.strip()]
+        asked = _lab.listed("--networks", self.networks, "number of networks")
         for part in asked:
             good = part.isdecimal() and (int(part) == 1 or (int(part) > 0 and int(part) % len(RULES) == 0))
             require(good, f"--networks takes 1 and multiples of {len(RULES)}, not {part!r}.")

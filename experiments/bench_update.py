@@ -31,7 +31,6 @@ from tqdm import tqdm
 
 from experiments import _cli, _lab, _timing
 from fnn import interop, optim, plotting, results
-from fnn.errors import require
 from fnn.rule import Rule
 from fnn.verdicts import Verdict, decide
 
@@ -76,12 +75,7 @@ class Config(_cli.Options):
 
     def parameters(self) -> list[int]:
         """The numbers of parameters asked for."""
-        least = max(TREES.values())
-        asked = _lab.listed("--sizes", self.sizes, "number of parameters")
-        for part in asked:
-            good = part.isdecimal() and int(part) >= least
-            require(good, f"--sizes takes whole numbers from {least} on, not {part!r}.")
-        return sorted(int(part) for part in asked)
+        return sorted(_lab.whole_numbers("--sizes", self.sizes, "number of parameters", max(TREES.values())))
 
 
 QUICK = Config(rules="sgd,adam,lamb", sizes="10000,100000", laps=5, quick=True)

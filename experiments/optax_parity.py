@@ -41,7 +41,6 @@ from experiments import _cli, _lab, _streams, _timing
 from experiments._dialects import WHY
 from fnn import hyper, interop, models, optim, plotting, results, schedules, sweep, tasks, train
 from fnn.data import DataSet
-from fnn.errors import require
 from fnn.rule import Rule, apply_updates
 from fnn.types import Hyper, Params
 from fnn.verdicts import Verdict, decide
@@ -103,12 +102,8 @@ class Config(_cli.Options):
 
     def sizes(self) -> list[int]:
         """The numbers of parameters to time: the nearest to those asked for that square matrices can have."""
-        asked = [part.strip() for part in self.parameters.split(",") if part.strip()]
-        require(bool(asked), "--parameters names no size.")
-        for part in asked:
-            good = part.isdecimal() and int(part) >= MATRICES
-            require(good, f"--parameters takes whole numbers from {MATRICES} on, not {part!r}.")
-        return sorted({MATRICES * round(math.sqrt(int(part) / MATRICES)) ** 2 for part in asked})
+        asked = _lab.whole_numbers("--parameters", self.parameters, "size", MATRICES)
+        return sorted({MATRICES * round(math.sqrt(size / MATRICES)) ** 2 for size in asked})
 
 
 MATRICES = 10

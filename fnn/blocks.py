@@ -53,13 +53,12 @@ def locked(folder: Path, name: str = "") -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / f".lock{name}")
-        lock.acquire(timeout=0)
+        held = FileLock(folder / f".lock{name}").acquire(timeout=0)
     except Timeout as error:
         raise InputError(f"Another process is at work in {folder}: wait for it, or take another folder.") from error
     except OSError as error:
         raise InputError(f"{folder} cannot be written: {error.strerror}.") from error
-    with lock:
+    with held:
         yield
 
 

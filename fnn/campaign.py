@@ -145,21 +145,22 @@ class Campaign:
             block, memory = Block(*kept), math.inf
         elif memory is None:
             memory = _free(self.devices) * SHARE_OF_MEMORY
-        self.plan, self.first_program = self._fit(settings, block or _suiting(self.devices, settings), memory)
-        self.bytes_needed = _held(self.first_program, self.devices)
+        self.plan, self.lowered, self.program = self._fit(settings, block or _suiting(self.devices, settings), memory)
+        self.bytes_needed = _held(self.program, self.devices)
 
     def _fit(self, settings, block, memory):
-        """The plan with the largest blocks that fit, and their program on the first device."""
+        """The plan with the largest blocks that fit, and their program on the first device, lowered and compiled."""
         plan = Plan(settings, len(self.keys), Block(min(block.settings, settings), min(block.seeds, len(self.keys))))
-        program = self._lowered(plan, self.devices[0]).compile()
+        lowered = self._lower(plan, self.devices[0])
+        program = lowered.compile()
         needed = _held(program, self.devices)
         if needed <= memory:
-            return plan, program
+            return plan, lowered, program
         told = f"A trial on every device takes {needed / 1e6:,.0f} MB, and {memory / 1e6:,.0f} MB are all it may take."
         require(plan.block != Block(1, 1), told)
         return self._fit(settings, plan.block.half(), memory)
 
-    def _lowered(self, plan, device):
+    def _lower(self, plan, device):
         return self.step_block.lower(*self._arguments(plan, 0, device), jax.device_put(self.data, device))
 
     def _arguments(self, plan, number, device):
@@ -170,12 +171,11 @@ class Campaign:
 
     def manifest(self) -> dict[str, Any]:
         """What must be the same for two runs to be parts of one: checksums of all that goes in."""
-        program = self._lowered(self.plan, self.devices[0]).as_text()
         return {
             "settings": _checksum(self.hps),
             "seeds": _checksum(jax.random.key_data(self.keys)),
             "data": _checksum(self.data),
-            "program": hashlib.sha256(program.encode()).hexdigest(),
+            "program": hashlib.sha256(self.lowered.as_text().encode()).hexdigest(),
             "jax": jax.__version__,
             "device": self.devices[0].device_kind,
             "block": list(self.plan.block),
@@ -188,6 +188,10 @@ class Campaign:
     def trials_in(self, number: int) -> int:
         """How many trials a block has."""
         return math.prod(at.stop - at.start for at in self.plan.place(number))
+
+    def trials_done(self) -> int:
+        """How many trials are on disk."""
+        return self.plan.trials - sum(map(self.trials_in, self.missing()))
 
     def run(self, share: Share = ALONE) -> Iterator[Done]:
         """Do this process's share of the missing blocks, each device taking the next when it is done with one.
@@ -213,7 +217,7 @@ class Campaign:
         """Do blocks on a device until none is waiting."""
         began = time.perf_counter()
         first = device == self.devices[0]
-        program = self.first_program if first else self._lowered(self.plan, device).compile()
+        program = self.program if first else self._lower(self.plan, device).compile()
         data = jax.device_put(self.data, device)
         compile_seconds = time.perf_counter() - began
         while (number := _next(waiting)) is not None:

@@ -87,6 +87,10 @@ def test_one_process_at_a_time_and_a_killed_one_lets_go(tmp_path):
         other.kill()
     with blocks.locked(tmp_path):
         pass
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE) as other:
+        assert other.stdout
+        assert other.stdout.readline() == b"in\n", "what was let go is free for others"
+        other.kill()
 
 
 def test_a_file_in_the_way_is_one_sentence(tmp_path):

@@ -98,8 +98,9 @@ def test_closed_early_it_goes_on_where_it_was(whole, tmp_path, monkeypatch):
         one.assemble(tmp_path / "all.nc", DIMS, xr.Dataset())
     again = started(tmp_path / "blocks")
     assert again.plan.block == Block(4, 1), "what the folder has"
-    done = sum(map(again.trials_in, again.missing()))
-    assert sum(report.trials for report in again.run()) == done
+    left = sum(map(again.trials_in, again.missing()))
+    assert again.trials_done() == SETTINGS * SEEDS - left
+    assert sum(report.trials for report in again.run()) == left
     assert written(again, tmp_path / "all.nc") == whole[1]
 
 
