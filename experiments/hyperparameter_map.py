@@ -54,7 +54,7 @@ def run(cfg: Config) -> xr.Dataset | None:
     images = _cli.load_data(cfg)
     require(len(images.x_train) >= _search.IMAGES, f"This takes {_search.IMAGES} training images.")
     keys = sweep.seeds(cfg.seeds)
-    drawn = _search.sample(jax.random.fold_in(jax.random.key(0), cfg.settings), cfg.settings)
+    drawn = jax.tree.map(lambda values: values[0], _search.samples(keys[:1], cfg.settings))  # the first seed's
     _cli.headline(cfg, images, f"{cfg.settings * cfg.seeds} networks ({cfg.settings} settings × {cfg.seeds} seeds)")
     follow = _search.trial(cfg.epochs)
 
@@ -147,7 +147,7 @@ def along_axes(ds: xr.Dataset) -> Figure:
         middles, means = binned(ds, axis)
         plotting.curve(ax, middles, means, "", number, markers=1)
         ax.set(xscale="log", ylim=(0, 100))
-        ax.set_title(f"explains {share:.3g} % of the variance", fontsize="medium")
+        ax.set_title(f"share of the variance, without bias: {share:.3g} %", fontsize="medium")
     plotting.caption(fig, about(ds, f"dots: settings; line: mean of {BINS} bins with its 95 % interval over seeds"))
     return fig
 
@@ -157,12 +157,12 @@ def luck_of_seeds(ds: xr.Dataset) -> Figure:
     fig = plotting.figure(6.0, 4.6)
     ax = plotting.axes(
         fig,
-        "The best of a search promises more than it keeps",
+        "What the best of a search promises, and what it keeps",
         "accuracy that made it the best (%)",
         "its mean accuracy for the other seeds (%)",
     )
     mine, others = luck(ds)
-    ax.plot(mine, others, plotting.MARKERS[0], color=plotting.colour(0), linestyle="none")
+    ax.plot(mine, others, plotting.MARKERS[0], color=plotting.colour(0), linestyle="none", alpha=0.5)
     low, high = min(mine.min(), others.min()) - 1, max(mine.max(), others.max()) + 1
     ax.plot([low, high], [low, high], color="0.5", linewidth=1, linestyle="--")
     ax.set(xlim=(low, high), ylim=(low, high), aspect="equal")
