@@ -112,8 +112,8 @@ def at_home(contender: str, w: Work) -> Work:
     return w._replace(steps=max(w.steps, min(CHUNK, CHUNK * 64 // networks))) if in_chunks else w
 
 
-def product_rates(present: list[str], n: int = 2048) -> list[float]:
-    """FLOP/s of an n × n float32 matrix product, by each library at hand."""
+def product_rates(present: list[str], n: int = 2048, times: int = 3) -> list[float]:
+    """FLOP/s of an n × n float32 matrix product, so many times by each library at hand: others may be at work, too."""
     ones = np.ones((n, n), np.float32)
     on_device, product = jnp.asarray(ones), jax.jit(jnp.matmul)
     product(on_device, on_device).block_until_ready()
@@ -124,7 +124,7 @@ def product_rates(present: list[str], n: int = 2048) -> list[float]:
         tensor = torch.from_numpy(ones)
         doings.append(lambda: tensor @ tensor)
     rates = []
-    for do in doings:
+    for do in doings * times:
         began = time.perf_counter()
         do()
         rates.append(2 * n**3 / (time.perf_counter() - began))
