@@ -1,6 +1,5 @@
 """Every experiment, each in a process of its own: what fails or is killed stops no other."""
 
-import dataclasses
 import importlib
 import json
 import signal
@@ -19,9 +18,6 @@ from fnn import data, results
 from fnn.errors import require
 
 Outcome = Literal["made", "unchanged", "failed", "interrupted", "not reached"]
-
-ELSEWHERE = ("out", "data_dir", "redraw")
-"""Options that say where things are, and not what is measured."""
 
 
 @dataclass(frozen=True)
@@ -121,9 +117,8 @@ def unchanged(name: str, arguments: Sequence[str]) -> bool:
         whole = (folder / "metrics.nc").is_file() and verdicts.stat().st_mtime_ns >= provenance.stat().st_mtime_ns
     except (OSError, ValueError):
         return False
-    wanted = json.loads(json.dumps(dataclasses.asdict(cfg), default=str))
-    what = lambda config: {key: value for key, value in config.items() if key not in ELSEWHERE}
-    return whole and what(told.get("config", {})) == what(wanted) and told.get("sources") == _cli.sources(name)
+    same = _cli.measured_by(told.get("config", {})) == _cli.measured_by(cfg)
+    return whole and same and told.get("sources") == _cli.sources(name)
 
 
 def _start(name: str, arguments: Sequence[str], log: Path) -> Running:

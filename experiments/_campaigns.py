@@ -17,6 +17,9 @@ from fnn.types import Hyper, Keys
 POLL = 0.5
 """Seconds between two looks for what other processes have done."""
 
+PATIENCE = 60.0
+"""Seconds in which none of the others is at work after which they are given up: more than they take to start."""
+
 
 @dataclass(frozen=True)
 class Options(_cli.Options):
@@ -56,7 +59,6 @@ class Options(_cli.Options):
 
 def networks(
     cfg: Options,
-    name: str,
     trial: Trial,
     hps: Hyper,
     keys: Keys,
@@ -69,7 +71,7 @@ def networks(
     Blocks are kept in the experiment's folder until all are there, so that the same command goes on where it was cut
     off, also by a kill. None in every process but the first, which waits for what the others do.
     """
-    folder = cfg.out / name / _cli.BLOCKS
+    folder = _cli.under_way(cfg)
     memory = None if cfg.memory is None else cfg.memory * 2**30
     campaign = Campaign(folder, trial, hps, keys, data, memory=memory)
     share = Share(jax.process_index(), jax.process_count())
@@ -81,13 +83,22 @@ def networks(
                 bar.update(report.trials)
             if share.process != 0:
                 return None
+            alone_since = time.monotonic()
             while (done := campaign.trials_done()) < all_there_are:
                 bar.update(done - bar.n)
+                if campaign.at_work():
+                    alone_since = time.monotonic()
+                alone = time.monotonic() - alone_since
+                require(alone < PATIENCE, f"{kept(campaign)}, and no other process is at the rest: start all again.")
                 time.sleep(POLL)
         except KeyboardInterrupt:
-            kept = f"{campaign.trials_done():,} of {all_there_are:,} networks are in {folder}"
-            raise KeyboardInterrupt(f"{kept}, and the same command goes on from there") from None
+            raise KeyboardInterrupt(f"{kept(campaign)}, and the same command goes on from there") from None
     return labelled(campaign, dims, beside)
+
+
+def kept(campaign: Campaign) -> str:
+    """How much of a campaign is on disk, and where."""
+    return f"{campaign.trials_done():,} of {campaign.plan.trials:,} networks are in {campaign.folder}"
 
 
 def first_line(campaign: Campaign, done: int, share: Share) -> str:

@@ -1,7 +1,9 @@
 """What every experiment's command line shares: options, the order of work, sentences for errors, exit codes."""
 
 import ast
+import dataclasses
 import hashlib
+import json
 import math
 import os
 import shutil
@@ -19,11 +21,17 @@ import tyro
 
 import fnn
 from experiments import _profile
-from fnn import data, results
+from fnn import checkpoints, data, results
 from fnn.errors import InputError, require
 
 BLOCKS = "blocks"
 """The folder, in an experiment's own, where work that is under way is kept block by block."""
+
+ELSEWHERE = ("out", "data_dir", "redraw", "profile", "checkpoint")
+"""Options that say where things are and how they are watched, and not what is measured."""
+
+TIMES = ("train_seconds", "compile_seconds")
+"""Attributes of a measured data set that belong to its provenance: no two runs have them alike."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,8 @@ class Options:
     """Train nothing: make figures and verdicts again from the data saved in --out."""
     profile: bool = False
     """Write a trace beside the results, to be opened in ui.perfetto.dev, and say what the time went into."""
+    checkpoint: float = checkpoints.EVERY
+    """Seconds between two checkpoints on disk, which is what a kill or an interrupt costs at most."""
 
     def start(self) -> None:
         """Set JAX up, before anything is computed."""
@@ -51,7 +61,7 @@ class Options:
 
     def check(self) -> None:
         """Raise `InputError` for values that no experiment can use."""
-        self.check_at_least(seeds=1)
+        self.check_at_least(seeds=1, checkpoint=0)
 
     def check_at_least(self, **least: float) -> None:
         """Raise `InputError` unless each of these options is a number and at least as large as told."""
@@ -101,6 +111,22 @@ def name_of(module: ModuleType) -> str:
     return (module.__spec__.name if module.__spec__ else module.__name__).rpartition(".")[2]
 
 
+def under_way(cfg: Options) -> Path:
+    """The folder where the work of an experiment with these options is kept until it is done."""
+    return cfg.out / name_of(sys.modules[type(cfg).__module__]) / BLOCKS
+
+
+def manifest(cfg: Options) -> dict[str, Any]:
+    """What two runs must have in common for one to go on where the other was cut off."""
+    return {"options": measured_by(cfg), "code": sources(name_of(sys.modules[type(cfg).__module__]))}
+
+
+def measured_by(cfg: Any) -> dict[str, Any]:
+    """The options that what is measured depends on, as they come back from a JSON file."""
+    told = json.loads(json.dumps(cfg if isinstance(cfg, dict) else dataclasses.asdict(cfg), default=str))
+    return {name: value for name, value in told.items() if name not in ELSEWHERE}
+
+
 def main(module: ModuleType, argv: Sequence[str] | None = None) -> int:
     """Run an experiment module from its command line; gives the exit code.
 
@@ -130,7 +156,10 @@ def main(module: ModuleType, argv: Sequence[str] | None = None) -> int:
         print(f"{name}: interrupted; {str(interrupt) or what}.", file=sys.stderr)
         return 130
     if not complete:
-        print(f"Interrupted: the steps done are kept in {kept}; the same command starts again from the first.")
+        print(
+            f"Interrupted: what is done is kept in {kept}; the same command goes on from its last checkpoint, "
+            f"one of which it makes every {cfg.checkpoint:g} s."
+        )
         return 130
     return 0
 
@@ -146,7 +175,9 @@ def _measure(module: ModuleType, name: str, cfg: Any) -> tuple[Path | None, bool
     folder = cfg.out / name if complete else cfg.out / name / "interrupted"
     seconds = round(time.perf_counter() - began, 2)
     provenance = results.provenance(cfg, seconds=seconds, sources=sources(name), **measured.attrs)
-    kept = _keep(folder, measured, provenance)
+    lasting = measured.copy()
+    lasting.attrs = {key: value for key, value in measured.attrs.items() if key not in TIMES}
+    kept = _keep(folder, lasting, provenance)
     measured.close()
     if complete and kept == folder:
         shutil.rmtree(folder / BLOCKS, ignore_errors=True)  # all they hold is in the data now

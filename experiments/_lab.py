@@ -1,7 +1,8 @@
 """What the experiments that train share: splits of a data set, following a sweep, captions."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -11,12 +12,13 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from experiments import _cli
-from fnn import hyper, optim, plotting
+from fnn import checkpoints, hyper, optim, plotting
 from fnn.data import DataSet
 from fnn.errors import require
 from fnn.sweep import Chunk
 from fnn.tasks import Split
-from fnn.train import Record
+from fnn.train import Record, Run
+from fnn.types import Keys
 
 LAST = 200
 """The final loss is the mean over so many last steps: one minibatch's loss is too noisy."""
@@ -168,6 +170,28 @@ class Contest(_cli.Options):
         if self.dialect == "book" and ":" not in name and "book" in optim.dialects(name):
             return f"{name}:book"
         return name.removesuffix(":own")
+
+
+def stream(
+    cfg: _cli.Options,
+    runs: Mapping[str, Run],
+    hps: Mapping[str, Any],
+    keys: Keys,
+    data: Any,
+    steps: int,
+    *,
+    chunk: int,
+    part: str = "",
+    folder: Path | None = None,
+) -> Iterator[Chunk]:
+    """`sweep.stream` with checkpoints: the same command goes on from the last one.
+
+    part: tells several sweeps of one experiment apart. folder: where to keep them, if not in the experiment's own.
+    """
+    where = (folder or _cli.under_way(cfg)) / part
+    return checkpoints.stream(
+        where, _cli.manifest(cfg), runs, hps, keys, data, steps, chunk=chunk, every=cfg.checkpoint
+    )
 
 
 class Followed(NamedTuple):

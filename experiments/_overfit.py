@@ -92,13 +92,15 @@ def race(
         looks = {"observe": c.observe, "observe_at": updates(c.observed)}
         return sweep.over_hypers(train.training(c.task, c.rule, steps, evaluate_at=updates(c.evaluated), **looks))
 
-    chunks = sweep.stream(
+    chunks = _lab.stream(
+        cfg,
         {name: run(c) for name, c in contenders.items()},
         {name: c.hps for name, c in contenders.items()},
         sweep.seeds(seeds),
         _lab.splits(images, cfg.images),
         steps,
         chunk=next(n for n in range(LONGEST_CHUNK, 0, -1) if steps % n == 0),
+        part="-".join(contenders),
     )
     followed = _lab.follow(chunks, steps)
 

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from experiments import _lab
-from fnn import models, sweep, tasks, train
+from experiments import _cli, _lab
+from fnn import blocks, checkpoints, models, search, sweep, tasks, train
 from fnn.data import DataSet
 from fnn.optim.sgd import sgd
 from fnn.rule import Rule
@@ -44,9 +44,13 @@ EXPONENTS = Setting(lr=(-6.0, -2.0), l2=(-8.0, -4.0))
 """The notes' ranges: lr = 10^U(−6, −2), λ = 10^U(−8, −4)."""
 
 
+SPACE = {axis: search.Log(10.0**low, 10.0**high) for axis, (low, high) in EXPONENTS._asdict().items()}
+"""The same as a space for samplers."""
+
+
 def setting(unit: Any) -> Setting:
-    """The settings at points `[…, 2]` of the unit square, which lies over the space on log scales."""
-    return Setting(*(10 ** (low + unit[..., i] * (high - low)) for i, (low, high) in enumerate(EXPONENTS)))
+    """The settings at points `[…, 2]` of the unit square, which lies over the space."""
+    return Setting(*(axis.at(unit[..., i]) for i, axis in enumerate(SPACE.values())))
 
 
 def sample(key: Key, n: int) -> Setting:
@@ -59,9 +63,14 @@ def samples(keys: Keys, n: int) -> Setting:
     return jax.vmap(lambda key: sample(_keys(key)[2], n))(keys)
 
 
-def _keys(key: Key) -> tuple[Key, Key, Key]:
-    k_split, k_run, k_sample = jax.random.split(key, 3)
-    return k_split, k_run, k_sample
+def asking(keys: Keys) -> Keys:
+    """For every seed the key that its samplers ask with."""
+    return jax.vmap(lambda key: _keys(key)[3])(keys)
+
+
+def _keys(key: Key) -> tuple[Key, Key, Key, Key]:
+    k_split, k_run, k_sample, k_ask = jax.random.split(key, 4)
+    return k_split, k_run, k_sample, k_ask
 
 
 def split(key: Key, images: Split) -> dict[str, Split]:
@@ -133,7 +142,7 @@ def trial(
 
 def begin(key: Key, images: Split, rule: Rule = sgd) -> tuple[Key, dict[str, Split], train.State]:
     """What a seed's trials have in common: the key of its runs, the images it is dealt, the network they start from."""
-    k_split, k_run, _ = _keys(key)
+    k_split, k_run, *_ = _keys(key)
     parts = split(k_split, images)
     return k_run, parts, train.training(_task(), rule, 1).start(_hyper(rule, Setting(0.0, 0.0)), k_run, parts)
 
@@ -161,29 +170,39 @@ def _on_cpu() -> bool:
     return jax.local_devices()[0].platform == "cpu"
 
 
-def seed_by_seed(train_settings: Trainer, settings: Any, keys: Keys) -> tuple[dict[str, np.ndarray], int]:
+def seed_by_seed(
+    cfg: _cli.Options, images: DataSet, train_settings: Trainer, settings: Any, keys: Keys, part: str = ""
+) -> tuple[dict[str, np.ndarray], int]:
     """Long work under a progress bar, as many seeds at a time as there are devices: `(record, seeds done)`.
 
-    An interrupt ends it and keeps the seeds done; it is passed on where there are none yet.
+    There are checkpoints, from the last of which the same command goes on. An interrupt ends it and keeps the seeds
+    done; it is passed on where there are none yet. part: tells several such works of one experiment apart.
     """
     done, records = 0, []
     at_once = len(jax.local_devices()) if _on_cpu() else len(keys)
+
+    def train_from(first):
+        mine = slice(first, first + at_once)
+        return train_settings(jax.tree.map(lambda a: a[mine], settings), keys[mine])
+
+    told = {
+        **_cli.manifest(cfg),
+        "settings": blocks.checksum(settings),
+        "seeds": blocks.checksum(keys),
+        "data": images.checksum,
+    }
+    numbers = range(0, len(keys), at_once)
+    found = checkpoints.each(_cli.under_way(cfg) / part, told, numbers, train_from, every=cfg.checkpoint)
     with tqdm(total=len(keys), unit="seed", disable=None, leave=False) as bar:
         try:
-            while done < len(keys):
-                part = slice(done, done + at_once)
-                records.append(train_settings(jax.tree.map(lambda a, part=part: a[part], settings), keys[part]))
-                bar.update(len(keys[part]))
-                done += len(keys[part])
+            for first, record in zip(numbers, found, strict=True):
+                records.append(record)
+                done += len(keys[first : first + at_once])
+                bar.update(len(keys[first : first + at_once]))
         except KeyboardInterrupt:
             if not done:
                 raise
     return {what: np.concatenate([r[what] for r in records]) for what in records[0]}, done
-
-
-def ranked(values: np.ndarray) -> np.ndarray:
-    """The trials along the last axis from best to worst. Equals keep their order, which is random: a fair lot."""
-    return np.argsort(-np.nan_to_num(values, nan=-np.inf), axis=-1, kind="stable")
 
 
 def missed(n: int) -> np.ndarray:

@@ -166,7 +166,8 @@ def run(cfg: Config) -> xr.Dataset:
         f"rates × {cfg.seeds} seeds)",
     )
     before = at_the_start(cfg, keys, data)
-    chunks = sweep.stream(
+    chunks = _lab.stream(
+        cfg,
         {name: sweep.over_hypers(racing(one, cfg)) for name, one in CONTENDERS.items()},
         dict.fromkeys(CONTENDERS, hp),
         keys,

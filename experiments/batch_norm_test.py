@@ -147,7 +147,8 @@ def run(cfg: Config) -> xr.Dataset:
         "scale": train.Hyper(sweep.grid(sgd, lr=[cfg.lr] * len(SCALES)), jnp.asarray(SCALES)),
         "lr": train.Hyper(sweep.grid(sgd, lr=[*cfg.lr * RATES]), jnp.ones(len(RATES))),
     }
-    chunks = sweep.stream(
+    chunks = _lab.stream(
+        cfg,
         runs,
         {name: hps[name.split()[-1]] for name in runs},
         sweep.seeds(cfg.seeds),

@@ -30,6 +30,7 @@ from matplotlib.figure import Figure
 
 from experiments import _cli, _lab, _overfit, _search
 from fnn import instruments, layers, models, optim, plotting, schedules, sweep, tasks, train
+from fnn.data import DataSet
 from fnn.errors import InputError, require
 from fnn.layers import Layer
 from fnn.tasks import Split
@@ -343,11 +344,13 @@ def all_images(cfg: Config, key: Key, data: Mapping[str, Split]) -> dict[str, Ar
 
 
 def seed_by_seed(
-    cfg: Config, seeds: int, program: Callable[..., dict[str, Array]], data: Mapping[str, Split]
+    cfg: Config, images: DataSet, seeds: int, program: Callable[..., dict[str, Array]]
 ) -> tuple[dict[str, np.ndarray], int]:
     """What a program measures for so many seeds, as many at a time as there are devices: `(record, seeds done)`."""
-    everyone = sweep.over_seeds(lambda _, key, data: program(cfg, key, data))
-    return _search.seed_by_seed(lambda none, keys: everyone(none, keys, data), (), sweep.seeds(seeds))
+    everyone, data = sweep.over_seeds(lambda _, key, data: program(cfg, key, data)), _lab.splits(images)
+    return _search.seed_by_seed(
+        cfg, images, lambda none, keys: everyone(none, keys, data), (), sweep.seeds(seeds), program.__name__
+    )
 
 
 def run(cfg: Config) -> xr.Dataset:
@@ -356,16 +359,16 @@ def run(cfg: Config) -> xr.Dataset:
     for name, most in (("images", len(images.x_train)), ("probe", len(images.x_test))):
         asked = getattr(cfg, name)
         require(asked <= most, f"--{name} is at most {most:,} for {images.name}, not {asked:,}.")
-    ratios, data = len(cfg.dropped()), _lab.splits(images)
+    ratios = len(cfg.dropped())
     networks = cfg.seeds * (cfg.members + ratios) + cfg.large_seeds * cfg.members
     ensembles = f"{cfg.seeds} + {cfg.large_seeds} ensembles of {cfg.members}"
     _cli.headline(cfg, images, f"{networks:,} networks ({ensembles}, {cfg.seeds} × {ratios} with dropout)")
-    record, done = seed_by_seed(cfg, cfg.seeds, few_images, data)
+    record, done = seed_by_seed(cfg, images, cfg.seeds, few_images)
     ds = label(cfg, record).assign_attrs(_lab.origin(images), all_images=len(images.x_train))
     complete = done == cfg.seeds
     if complete and cfg.large_seeds:
         try:
-            record, done = seed_by_seed(cfg, cfg.large_seeds, all_images, data)
+            record, done = seed_by_seed(cfg, images, cfg.large_seeds, all_images)
             ds, complete = ds.merge(label(cfg, record)), done == cfg.large_seeds
         except KeyboardInterrupt:
             complete = False

@@ -169,7 +169,7 @@ def run(cfg: Config) -> xr.Dataset:
     _cli.headline(cfg, images, f"{measured:,} networks to measure and {trained} networks to train")
     data = {"train": _lab.splits(images)["train"]}
     before = at_initialisation(cfg, data)
-    chunks = sweep.stream(*trainings(cfg), sweep.seeds(cfg.seeds), data, cfg.steps, chunk=min(100, cfg.steps))
+    chunks = _lab.stream(cfg, *trainings(cfg), sweep.seeds(cfg.seeds), data, cfg.steps, chunk=min(100, cfg.steps))
     followed = _lab.follow(chunks, cfg.steps)
     ds = xr.merge([before, in_training(cfg, followed.record)]).assign_attrs(
         **_lab.origin(images),

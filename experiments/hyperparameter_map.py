@@ -20,7 +20,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from experiments import _campaigns, _cli, _lab, _search
-from fnn import plotting, sweep
+from fnn import plotting, search, sweep
 from fnn.errors import require
 from fnn.verdicts import Verdict, decide
 
@@ -68,8 +68,7 @@ def run(cfg: Config) -> xr.Dataset | None:
         {**_lab.origin(images), "epochs": cfg.epochs, "complete": 1},
     )
     pool = _lab.splits(images, _search.IMAGES)["train"]
-    name = _cli.name_of(sys.modules[__name__])
-    return _campaigns.networks(cfg, name, trial, drawn, keys, pool, {"accuracy": (), "diverged_at": ()}, beside)
+    return _campaigns.networks(cfg, trial, drawn, keys, pool, {"accuracy": (), "diverged_at": ()}, beside)
 
 
 def points(ds: xr.Dataset) -> np.ndarray:
@@ -105,7 +104,7 @@ def explained(ds: xr.Dataset, axis: str) -> np.ndarray:
 def luck(ds: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
     """For every seed: its best setting's accuracy, and that setting's mean accuracy for the other seeds."""
     values = points(ds)
-    best = _search.ranked(values)[:, 0]
+    best = search.ranked(values)[:, 0]
     mine = values[np.arange(len(values)), best]
     others = (values[:, best].sum(0) - mine) / (len(values) - 1)
     return mine, others
@@ -175,7 +174,7 @@ def summary(ds: xr.Dataset) -> str:
     values = points(ds)
     mean, spread = values.mean(0), values.std(0, ddof=1)
     lines = [f"{'lr':>10}{'λ':>10}{'accuracy':>12}{'over seeds':>12}"]
-    for i in _search.ranked(mean)[:5]:
+    for i in search.ranked(mean)[:5]:
         lines.append(f"{float(ds.lr[i]):10.2e}{float(ds.l2[i]):10.2e}{mean[i]:11.1f}%{spread[i]:11.1f}%")
     good = (mean >= mean.max() - GOOD).mean()
     lines.append(f"{good:.1%} of the settings are within {GOOD:g} points of the best.")

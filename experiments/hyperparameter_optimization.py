@@ -7,10 +7,9 @@ the 20 best curves as the book does. The chosen setting of each seed then meets 
 The notes say more than they do, and each saying is put to the numbers:
 - Narrowing the range again and again leads to a suitable one: automatic, to the range of each round's best 20 %.
 - Training for fewer epochs is a good way to abandon hopeless trials early: replayed on the complete curves.
-- Bayesian search is more efficient: Optuna's samplers (extra `search`), a study a seed, all studies in lockstep: a
-  round of trials is one call of one compiled program.
-Narrowing and Bayesian search train for fewer epochs and begin with the seed's first random trials, which pairs them
-with random search.
+- Bayesian search is more efficient: Optuna's samplers (extra `search`), and evolution beside them; a search a seed,
+  all in lockstep: a round of trials is one call of one compiled program.
+They train for fewer epochs and begin with the seed's first random trials, which pairs them with random search.
 
 Takes about three minutes for 10 seeds on two cores.
 """
@@ -20,7 +19,7 @@ import itertools
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -29,9 +28,10 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from experiments import _cli, _lab, _search
-from fnn import plotting, sweep
+from fnn import plotting, search, sweep
 from fnn.data import DataSet
 from fnn.errors import require
+from fnn.search import History, Sampler
 from fnn.types import Keys
 from fnn.verdicts import Verdict, decide
 
@@ -49,10 +49,13 @@ AXES = ("lr", "l2")
 SYMBOLS = {"lr": "learning rate", "l2": "λ"}
 NARROWING = {"narrowing": False, "margin": True}
 """The forms of narrowing, and whether they widen the range by a margin."""
+PARENTS = 5
+"""The best so far from which evolution draws."""
 TITLES = {
     "random": "random",
     "narrowing": "narrowing",
     "margin": "narrowing with a margin",
+    "evolution": "evolution",
     "tpe": "Bayesian (TPE)",
     "gp": "Bayesian (GP)",
 }
@@ -106,70 +109,16 @@ class Config(_cli.Options):
 QUICK = Config(seeds=2, trials=20, epochs=10, short=4, rounds=2, each=10, startup=5, dataset="mnist_5k", quick=True)
 
 
-class Search(Protocol):
-    """A search of one seed. Points `[n, 2]` are exponents (log₁₀ lr, log₁₀ λ), values `[n]` validation accuracies."""
-
-    def ask(self) -> np.ndarray:
-        """Where to try next."""
-        ...
-
-    def tell(self, points: np.ndarray, values: np.ndarray) -> None:
-        """What came of it, or of other trials made beforehand."""
-        ...
-
-
-class Narrowing:
-    """The notes' search: trials at random from a range of each exponent, which narrows to the range of the best.
-
-    margin: widen that range at both ends by its mean gap. The k best, were they uniform on a range, would stop short of
-    its ends by that much on average, so that without it what is best at an end is lost.
-    """
-
-    def __init__(self, n: int, rng: np.random.Generator, margin: bool):
-        self.n, self.rng, self.margin = n, rng, margin
-        self.ranges = [np.array(_search.EXPONENTS)]
-        """[axis, (low, high)] of each round."""
-
-    def ask(self) -> np.ndarray:
-        low, high = self.ranges[-1].T
-        return self.rng.uniform(low, high, (self.n, 2))
-
-    def tell(self, points: np.ndarray, values: np.ndarray) -> None:
-        best = points[_search.ranked(values)[: kept(len(values))]]
-        low, high = best.min(0), best.max(0)
-        gap = (high - low) / (len(best) - 1) if self.margin else 0.0
-        first, last = np.array(_search.EXPONENTS).T
-        self.ranges.append(np.stack([np.maximum(low - gap, first), np.minimum(high + gap, last)], axis=-1))
-
-
-class Bayesian:
-    """An Optuna study, one trial at a time."""
-
-    def __init__(self, name: str, seed: int):
-        import optuna
-
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        samplers = {"tpe": optuna.samplers.TPESampler, "gp": optuna.samplers.GPSampler}
-        self.study = optuna.create_study(direction="maximize", sampler=samplers[name](seed=seed))
-        ranges = zip(AXES, _search.EXPONENTS, strict=True)
-        self.space: dict[str, Any] = {
-            axis: optuna.distributions.FloatDistribution(low, high) for axis, (low, high) in ranges
-        }
-
-    def ask(self) -> np.ndarray:
-        params = self.study.ask(self.space).params
-        return np.array([[params[axis] for axis in AXES]])
-
-    def tell(self, points: np.ndarray, values: np.ndarray) -> None:
-        from optuna.trial import TrialState, create_trial
-
-        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        if running:
-            self.study.tell(running[0].number, float(values[0]))
-            return
-        for point, value in zip(points.tolist(), values.tolist(), strict=True):
-            params: dict[str, Any] = dict(zip(AXES, point, strict=True))
-            self.study.add_trial(create_trial(params=params, distributions=self.space, value=value))
+def samplers(cfg: Config) -> dict[str, tuple[Sampler, int, int]]:
+    """The searches that are compared with random search, each with the random trials it begins with and how many trials
+    it asks for at a time."""
+    narrowing = {
+        name: (search.narrowing(2, cfg.each, keep=KEPT, margin=margin), cfg.each, cfg.each)
+        for name, margin in NARROWING.items()
+    }
+    evolution = {"evolution": (search.evolution(2, PARENTS), PARENTS, PARENTS)}
+    bayesian = {name: (search.bayesian(2, name, cfg.startup), cfg.startup, 1) for name in available(cfg.names())}
+    return narrowing | evolution | bayesian
 
 
 def kept(n: int) -> int:
@@ -178,24 +127,20 @@ def kept(n: int) -> int:
 
 
 def lockstep(
-    searches: Sequence[Search], begin: tuple[np.ndarray, np.ndarray], budget: int, short: _search.Trainer, keys: Keys
-) -> tuple[np.ndarray, np.ndarray]:
+    sampler: Sampler, begin: Sequence[History], at_a_time: int, budget: int, short: _search.Trainer, keys: Keys
+) -> list[History]:
     """A search of each seed, all side by side: every round is one call of one compiled program.
 
-    begin: the trials they start from. Gives all trials, those included: points `[S, budget, 2]`, values `[S, budget]`.
+    begin: what each seed's search knows beforehand. Gives all trials, those included, `budget` a seed.
     """
-    points, values = begin
-    for search, mine, found in zip(searches, points, values, strict=True):
-        search.tell(mine, found)
-    with tqdm(total=budget, initial=points.shape[1], unit="trial", disable=None, leave=False) as bar:
-        while points.shape[1] < budget:
-            asked = np.stack([search.ask() for search in searches])
-            found = short(_search.Setting(*np.moveaxis(10**asked, -1, 0)), keys)["validation_accuracy"][..., -1]
-            for search, mine, their in zip(searches, asked, found, strict=True):
-                search.tell(mine, their)
-            points, values = np.concatenate([points, asked], 1), np.concatenate([values, found], 1)
+    asking, known = _search.asking(keys), list(begin)
+    with tqdm(total=budget, initial=len(known[0].values), unit="trial", disable=None, leave=False) as bar:
+        while (left := budget - len(known[0].values)) > 0:
+            asked = np.stack([sampler(k, h, min(at_a_time, left)) for k, h in zip(asking, known, strict=True)])
+            values = short(_search.setting(asked), keys)["validation_accuracy"][..., -1]
+            known = [search.told(h, *more) for h, *more in zip(known, asked, values, strict=True)]
             bar.update(asked.shape[1])
-    return points, values
+    return known
 
 
 def run(cfg: Config) -> xr.Dataset:
@@ -206,7 +151,7 @@ def run(cfg: Config) -> xr.Dataset:
     settings = _search.samples(keys, cfg.trials)
     epochs = range(1, cfg.epochs + 1)
     random = _search.trainer(images, cfg.epochs, evaluate_at=epochs)
-    record, done = _search.seed_by_seed(random, settings, keys)
+    record, done = _search.seed_by_seed(cfg, images, random, settings, keys)
     ds = label(cfg, images, settings, record)
     print("\n".join(ranking(ds, PANELS)))
     complete = done == cfg.seeds
@@ -240,7 +185,7 @@ def label(cfg: Config, images: DataSet, settings: _search.Setting, record: Mappi
 
 def chosen(ds: xr.Dataset, n: int = 1) -> _search.Setting:
     """The n best settings of every seed by validation accuracy at the end, arrays `[S, n]`."""
-    best = _search.ranked(ds.validation_accuracy.values[..., -1])[:, :n]
+    best = search.ranked(ds.validation_accuracy.values[..., -1])[:, :n]
     return _search.Setting(*(np.take_along_axis(ds[axis].values, best, 1) for axis in AXES))
 
 
@@ -262,26 +207,28 @@ def again(cfg: Config, images: DataSet, ds: xr.Dataset, keys: Keys) -> xr.Datase
 
 
 def compare(cfg: Config, images: DataSet, ds: xr.Dataset, keys: Keys) -> xr.Dataset:
-    """Narrowing and the Bayesian searches, each beginning with the seed's first random trials."""
+    """The other searches, each beginning with the seed's first random trials."""
     short = _search.trainer(images, cfg.short)
-    points = np.log10(np.stack([ds[axis].values for axis in AXES], axis=-1))
+    points = np.stack([axis.unit(ds[name].values) for name, axis in _search.SPACE.items()], axis=-1)
     values = ds.validation_accuracy.sel(epoch=cfg.short).values
-    found, ranges = {}, []
-    for name, margin in NARROWING.items():
-        searches = [Narrowing(cfg.each, np.random.default_rng(seed), margin) for seed in range(cfg.seeds)]
-        begin = points[:, : cfg.each], values[:, : cfg.each]
-        found[name] = lockstep(searches, begin, cfg.budget, short, keys)
-        ranges.append([search.ranges for search in searches])
-    for name in available(cfg.names()):
-        searches = [Bayesian(name, seed) for seed in range(cfg.seeds)]
-        begin = points[:, : cfg.startup], values[:, : cfg.startup]
-        found[name] = lockstep(searches, begin, cfg.budget, short, keys)
+    found = {}
+    for name, (sampler, first, at_a_time) in samplers(cfg).items():
+        begin = [History(p[:first], v[:first]) for p, v in zip(points, values, strict=True)]
+        found[name] = lockstep(sampler, begin, at_a_time, cfg.budget, short, keys)
+    narrowed = [
+        [search.ranges(2, cfg.each, history, keep=KEPT, margin=margin) for history in found[name]]
+        for name, margin in NARROWING.items()
+    ]
+    tried, reached = (np.array([[getattr(h, what) for h in hs] for hs in found.values()]) for what in History._fields)
     dims = ("search", "seed", "asked")
     return xr.Dataset(
         {
-            "search_accuracy": (dims, np.stack([v for _, v in found.values()]), {"units": "1"}),
-            "search_exponent": ((*dims, "axis"), np.stack([p for p, _ in found.values()])),
-            "range": (("form", "seed", "round", "axis", "end"), np.array(ranges)),
+            "search_accuracy": (dims, reached, {"units": "1"}),
+            "search_exponent": (
+                (*dims, "axis"),
+                exponents(tried),
+            ),
+            "range": (("form", "seed", "round", "end", "axis"), exponents(np.moveaxis(np.array(narrowed), -1, -2))),
         },
         {
             "search": list(found),
@@ -290,7 +237,13 @@ def compare(cfg: Config, images: DataSet, ds: xr.Dataset, keys: Keys) -> xr.Data
             "axis": list(AXES),
             "end": ["low", "high"],
         },
-    )
+    ).transpose(..., "axis", "end")
+
+
+def exponents(unit: np.ndarray) -> np.ndarray:
+    """Points of the unit square `[…, 2]` as exponents, log₁₀ lr and log₁₀ λ."""
+    low, high = np.array(_search.EXPONENTS).T
+    return low + unit * (high - low)
 
 
 def available(names: Sequence[str]) -> list[str]:
@@ -310,7 +263,7 @@ def ranking(ds: xr.Dataset, n: int) -> list[str]:
     """The n best trials of the first seed, as the book prints them."""
     accuracy = ds.validation_accuracy.isel(seed=0, epoch=-1).values
     lines = ["=========== Hyper-Parameter Optimization Result ==========="]
-    for place, trial in enumerate(_search.ranked(accuracy)[:n], 1):
+    for place, trial in enumerate(search.ranked(accuracy)[:n], 1):
         lr, l2 = (float(ds[axis][0, trial]) for axis in AXES)
         lines.append(f"Best-{place}(val acc:{accuracy[trial]:.2f}) | lr:{lr:.3g}, weight decay:{l2:.3g}")
     return lines
@@ -321,7 +274,7 @@ def tables(ds: xr.Dataset) -> dict[str, list[dict[str, Any]]]:
     rows = []
     for seed in range(ds.sizes["seed"]):
         accuracy = ds.validation_accuracy[seed, :, -1].values
-        for place, trial in enumerate(_search.ranked(accuracy), 1):
+        for place, trial in enumerate(search.ranked(accuracy), 1):
             numbers = {axis: float(ds[axis][seed, trial]) for axis in AXES}
             rows.append(
                 {
@@ -343,7 +296,7 @@ def rank_correlations(ds: xr.Dataset) -> dict[str, np.ndarray]:
     from scipy.stats import kendalltau
 
     accuracy = ds.validation_accuracy.values
-    places = _search.ranked(accuracy[..., -1])[:, : kept(ds.sizes["trial"]), None]
+    places = search.ranked(accuracy[..., -1])[:, : kept(ds.sizes["trial"]), None]
     tau = [[kendalltau(now, curves[:, -1])[0] for now in curves.T] for curves in accuracy]
     return {
         ALL: spearman(accuracy),
@@ -369,9 +322,9 @@ def abandoned(ds: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
     """
     accuracy = ds.validation_accuracy.values
     final = accuracy[..., -1]
-    places = _search.ranked(np.moveaxis(accuracy, -1, 1))[..., : kept(ds.sizes["trial"])]
+    places = search.ranked(np.moveaxis(accuracy, -1, 1))[..., : kept(ds.sizes["trial"])]
     best_kept = np.take_along_axis(final[:, None], places, -1).max(-1)
-    return (places == _search.ranked(final)[:, None, :1]).any(-1), final.max(-1)[:, None] - best_kept
+    return (places == search.ranked(final)[:, None, :1]).any(-1), final.max(-1)[:, None] - best_kept
 
 
 def saved(ds: xr.Dataset) -> np.ndarray:
@@ -465,7 +418,7 @@ def best_curves(ds: xr.Dataset) -> Figure:
 def best_curves_of_all(ds: xr.Dataset) -> Figure:
     """The same panels over all seeds: the curve of each seed's best, second best, …"""
     fig = plotting.figure(9.0, 6.6)
-    best = _search.ranked(ds.validation_accuracy.values[..., -1])[:, :PANELS, None]
+    best = search.ranked(ds.validation_accuracy.values[..., -1])[:, :PANELS, None]
     curves = np.take_along_axis(ds.validation_accuracy.values, best, 1)
     rates = chosen(ds, PANELS).lr
     for place, ax in enumerate(_panels(fig)):
@@ -571,7 +524,8 @@ def compared(ds: xr.Dataset) -> Figure:
     ax.set(xlim=(1, ds.budget))
     plotting.legend(fig)
     detail = (
-        f"narrowing begins with a seed's first {ds.each} random trials, Bayesian search with its first {ds.startup}; "
+        f"narrowing begins with a seed's first {ds.each} random trials, evolution with {PARENTS}, Bayesian search with "
+        f"{ds.startup}; "
         "random search is expected over all orders; mean with its 95 % interval"
     )
     plotting.caption(fig, about(ds, detail))
@@ -654,25 +608,27 @@ def verdicts(ds: xr.Dataset) -> list[Verdict]:
         for form in NARROWING
     ]
     for name in (name for name in needed if name not in ("random", *NARROWING)):
+        first = PARENTS if name == "evolution" else ds.startup
+        source = "notes §5.2" if name == "evolution" else "claim 18"
         found.append(
             decide(
                 f"{TITLES[name]} search needs fewer trials than random search",
                 needed["random"] - needed[name],
                 "trials",
                 f"To random search's median best of {ds.budget} trials it saves {{effect}} {{unit}} [{{low}}, "
-                f"{{high}}] of {needed['random'].mean():.3g} ({ds.short} epochs each; the first {ds.startup} are "
-                "random too), {seeds} paired seeds.",
-                "claim 18",
+                f"{{high}}] of {needed['random'].mean():.3g} ({ds.short} epochs each; the first {first} are random "
+                "too), {seeds} paired seeds.",
+                source,
             )
         )
         found.append(
             decide(
                 f"{TITLES[name]} search is ahead of random search at equal numbers of trials",
-                100 * (best[name] - best["random"])[:, ds.startup :].mean(-1),
+                100 * (best[name] - best["random"])[:, first:].mean(-1),
                 "points",
                 f"Its best validation accuracy differs by {{effect}} {{unit}} [{{low}}, {{high}}], mean over trials "
-                f"{ds.startup + 1} to {ds.budget}, {{seeds}} paired seeds.",
-                "claim 18",
+                f"{first + 1} to {ds.budget}, {{seeds}} paired seeds.",
+                source,
             )
         )
     return found

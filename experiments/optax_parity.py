@@ -12,7 +12,7 @@ beside and not decided on.
 Says too where one name stands for different numbers: how far the book's, the paper's and torch's form of a rule are
 from optax's at the same hyperparameters (`same_name.md`).
 
-Takes about five minutes on two cores, most of it compiling.
+Takes about four minutes on two cores, most of it compiling.
 """
 
 import functools
@@ -79,13 +79,13 @@ class Config(_cli.Options):
     """Updates along every stream."""
     networks: int = 3
     """Networks that each rule and its twin train."""
-    train_steps: int = 100
+    train_steps: int = 50
     """Updates per network."""
     batch: int = 128
     """Examples per update of a network, drawn with replacement."""
-    parameters: str = "10000,1000000"
+    parameters: str = "1000000"
     """Sizes of the models whose updates are timed, with commas between."""
-    laps: int = 9
+    laps: int = 5
     """Timed laps of every update; the median counts."""
 
     def check(self) -> None:

@@ -65,11 +65,13 @@ def contenders(cfg: Config) -> dict[str, Rule]:
 def run(cfg: Config) -> xr.Dataset:
     """Train all contenders over all seeds in one program; prints the notes' table as it goes."""
     if cfg.everyone:
-        return tuned.run(tuned.Config(**{f.name: getattr(cfg, f.name) for f in fields(_lab.Contest)}, steps=cfg.steps))
+        options = {f.name: getattr(cfg, f.name) for f in fields(_lab.Contest)}
+        return tuned.run(tuned.Config(**options, steps=cfg.steps), _cli.under_way(cfg))
     images = _cli.load_data(cfg, fitting="batch")
     rules = contenders(cfg)
     task = tasks.classification(lambda hp: models.multilayer(HIDDEN, 10), cfg.batch)
-    chunks = sweep.stream(
+    chunks = _lab.stream(
+        cfg,
         {n: train.training(task, r, cfg.steps, loss_after=True, evaluate_at=(cfg.steps,)) for n, r in rules.items()},
         {name: train.Hyper(rule.hyper) for name, rule in rules.items()},
         sweep.seeds(cfg.seeds),

@@ -112,7 +112,7 @@ def run(cfg: Config) -> xr.Dataset:
         images, cfg.epochs, on=("held_out",), also={"held_out": held_out}, rule=optim.rule("momentum:book")
     )
     for_every_seed = Setting(*(np.tile(a.ravel(), (cfg.seeds, 1)) for a in lattice))
-    record, done = _search.seed_by_seed(train_settings, for_every_seed, sweep.seeds(cfg.seeds))
+    record, done = _search.seed_by_seed(cfg, images, train_settings, for_every_seed, sweep.seeds(cfg.seeds))
     ds = label(cfg, images, lattice, record).assign_attrs(complete=int(done == cfg.seeds))
     print(summary(ds))
     return ds

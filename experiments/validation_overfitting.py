@@ -205,7 +205,8 @@ def run(cfg: Config) -> xr.Dataset:
     equals = jax.tree.map(lambda value: jnp.full((cfg.seeds, cfg.equals), value), EQUAL)
     settings = jax.tree.map(lambda *pools: jnp.concatenate(pools, 1), _search.samples(k_settings, cfg.trials), equals)
     everyone = sweep.over_seeds(program(cfg))
-    record, done = _search.seed_by_seed(lambda mine, keys: everyone(mine, keys, everything), settings, k_trials)
+    train_all = lambda mine, keys: everyone(mine, keys, everything)
+    record, done = _search.seed_by_seed(cfg, images, train_all, settings, k_trials)
     ds = label(cfg, settings, record).assign_attrs(_lab.origin(images), complete=int(done == cfg.seeds))
     print(summary(ds))
     return ds

@@ -157,7 +157,8 @@ def run(cfg: Config) -> xr.Dataset:
     for name, f in SWEPT.items():
         runs[f"{name} swept"] = deepening(f, sizes, cfg)
         hps[f"{name} swept"] = jnp.sqrt(jnp.asarray(GAINS2))
-    chunks = sweep.stream(
+    chunks = _lab.stream(
+        cfg,
         {name: sweep.over_hypers(one) for name, one in runs.items()},
         hps,
         sweep.seeds(cfg.seeds),

@@ -149,8 +149,8 @@ def run(cfg: Config) -> xr.Dataset:
         losses = by_name(chunk.record, "loss")[..., 0].mean(1)
         return f"{chunk.steps.start:9d}" + "".join(f"{loss:18.4f}" for loss in losses)
 
-    chunks = sweep.stream(
-        runs, hps, sweep.seeds(cfg.seeds), _lab.splits(images), cfg.steps, chunk=min(ROW_EVERY, cfg.steps)
+    chunks = _lab.stream(
+        cfg, runs, hps, sweep.seeds(cfg.seeds), _lab.splits(images), cfg.steps, chunk=min(ROW_EVERY, cfg.steps)
     )
     followed = _lab.follow(chunks, cfg.steps, row)
     whats = ("loss", *(f"{split}_{what}" for split in ("train", "test") for what in ("loss", "accuracy")))

@@ -293,7 +293,7 @@ def run(cfg: Config) -> xr.Dataset:
     settings = sum(len(hp.task.constant) for hp in hps.values())
     work = f"{settings * cfg.seeds} networks ({settings} starts, activations and widths × {cfg.seeds} seeds)"
     _cli.headline(cfg, images, work)
-    chunks = sweep.stream(runs, hps, sweep.seeds(cfg.seeds), data, cfg.steps, chunk=min(100, cfg.steps))
+    chunks = _lab.stream(cfg, runs, hps, sweep.seeds(cfg.seeds), data, cfg.steps, chunk=min(100, cfg.steps))
     # A core is a device here: singular values by all cores on every device would wait for each other.
     with threadpool_limits(1, "blas"):
         followed = _lab.follow(chunks, cfg.steps)

@@ -5,12 +5,15 @@ folder/000017.npz      the arrays of block 17
 """
 
 import contextlib
+import hashlib
 import json
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from filelock import FileLock, Timeout
 
@@ -18,6 +21,9 @@ from fnn.errors import InputError, require
 from fnn.results import atomic, save_json
 
 MANIFEST = "manifest.json"
+
+LOOK = 1.0
+"""Seconds that a lock is tried for: longer than somebody holds it who only looks whether it is held."""
 
 
 def manifest(folder: Path) -> dict[str, Any]:
@@ -53,7 +59,7 @@ def locked(folder: Path, name: str = "") -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        held = FileLock(folder / f".lock{name}").acquire(timeout=0)
+        held = _lock(folder, name).acquire(timeout=LOOK)
     except Timeout as error:
         raise InputError(f"Another process is at work in {folder}: wait for it, or take another folder.") from error
     except OSError as error:
@@ -62,20 +68,33 @@ def locked(folder: Path, name: str = "") -> Iterator[None]:
         yield
 
 
+def at_work(folder: Path, name: str = "") -> bool:
+    """Whether somebody is in the folder under this name, in this process or another."""
+    try:
+        _lock(folder, name).acquire(timeout=0).lock.release()
+    except Timeout:
+        return True
+    return False
+
+
+def _lock(folder, name):
+    return FileLock(folder / f".lock{name}")
+
+
 def there(folder: Path) -> set[int]:
     """The numbers of the blocks that are done."""
     return {int(path.stem) for path in folder.glob("*.npz") if path.stem.isdecimal()}
 
 
-def write(folder: Path, number: int, arrays: Mapping[str, np.ndarray]) -> None:
-    """Keep the arrays of a block. Raises `InputError` where the folder or the disk refuses."""
-    with atomic(_path(folder, number)) as path, path.open("wb") as file:
+def write(folder: Path, number: int, arrays: Mapping[str, np.ndarray], kind: str = "") -> None:
+    """Keep the arrays of a block, or of another kind of thing. Raises `InputError` where the folder or disk refuses."""
+    with atomic(_path(folder, number, kind)) as path, path.open("wb") as file:
         np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]  no array is named allow_pickle
 
 
-def read(folder: Path, number: int) -> dict[str, np.ndarray]:
+def read(folder: Path, number: int, kind: str = "") -> dict[str, np.ndarray]:
     """The arrays of a block that is done. Raises `InputError` where it is damaged."""
-    path = _path(folder, number)
+    path = _path(folder, number, kind)
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
@@ -83,5 +102,24 @@ def read(folder: Path, number: int) -> dict[str, np.ndarray]:
         raise InputError(f"{path} is damaged: delete it, and the same command makes it again.") from error
 
 
-def _path(folder, number):
-    return folder / f"{number:06d}.npz"
+def drop(folder: Path, number: int, kind: str = "") -> None:
+    """Forget a block, if it is there."""
+    _path(folder, number, kind).unlink(missing_ok=True)
+
+
+def checksum(tree: Any) -> str:
+    """SHA-256 of a tree of arrays: their places in it, their types and what they hold."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        array = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _is_key(leaf):
+    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _path(folder, number, kind):
+    return folder / f"{kind}{number:06d}.npz"

@@ -172,9 +172,9 @@ class Campaign:
     def manifest(self) -> dict[str, Any]:
         """What must be the same for two runs to be parts of one: checksums of all that goes in."""
         return {
-            "settings": _checksum(self.hps),
-            "seeds": _checksum(jax.random.key_data(self.keys)),
-            "data": _checksum(self.data),
+            "settings": blocks.checksum(self.hps),
+            "seeds": blocks.checksum(self.keys),
+            "data": blocks.checksum(self.data),
             "program": hashlib.sha256(self.lowered.as_text().encode()).hexdigest(),
             "jax": jax.__version__,
             "device": self.devices[0].device_kind,
@@ -192,6 +192,10 @@ class Campaign:
     def trials_done(self) -> int:
         """How many trials are on disk."""
         return self.plan.trials - sum(map(self.trials_in, self.missing()))
+
+    def at_work(self) -> bool:
+        """Whether any share of the missing blocks is being done, by this process or another."""
+        return any(blocks.at_work(self.folder, path.name.removeprefix(".lock")) for path in self.folder.glob(".lock-*"))
 
     def run(self, share: Share = ALONE) -> Iterator[Done]:
         """Do this process's share of the missing blocks, each device taking the next when it is done with one.
@@ -249,10 +253,10 @@ class Campaign:
 
 
 def _suiting(devices, settings):
-    """The block that suits these devices."""
-    if devices[0].platform == "cpu":
-        return ON_CPU
-    return Block(TRIALS_ELSEWHERE, max(1, TRIALS_ELSEWHERE // settings))
+    """The block that suits these devices, with the settings cut evenly."""
+    on_cpu = devices[0].platform == "cpu"
+    most = ON_CPU if on_cpu else Block(TRIALS_ELSEWHERE, max(1, TRIALS_ELSEWHERE // settings))
+    return most._replace(settings=math.ceil(settings / math.ceil(settings / most.settings)))
 
 
 def _next(waiting):
@@ -278,14 +282,6 @@ def _declare(file, name, plan, own, values):
         if dim not in file.dimensions:
             file.dimensions[dim] = size
     file.create_variable(name, tuple(shape), values.dtype)
-
-
-def _checksum(tree):
-    digest = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        digest.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}".encode())
-        digest.update(np.ascontiguousarray(leaf).data)
-    return digest.hexdigest()
 
 
 def _held(program, devices):

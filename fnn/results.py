@@ -16,16 +16,22 @@ import platform
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import jax
 import xarray as xr
 
 from fnn.errors import InputError
 
 PACKAGES = ("fnn", "jax", "jaxlib", "optax", "numpy", "scipy", "xarray", "matplotlib")
+
+
+WRITING = "/fnn/writing"
+"""What a listener of `jax.monitoring` hears the seconds by that a file took to make."""
 
 
 @contextlib.contextmanager
@@ -40,11 +46,12 @@ def atomic(path: Path) -> Iterator[Path]:
         os.close(handle)
     except OSError as error:
         raise InputError(f"Cannot write {path}: {error.strerror}.") from error
-    temporary = Path(name)
+    temporary, began = Path(name), time.perf_counter()
     try:
         yield temporary
         temporary.chmod(0o666 & ~_umask())
         os.replace(temporary, path)
+        jax.monitoring.record_event_duration_secs(WRITING, time.perf_counter() - began)
     except OSError as error:
         raise InputError(f"Cannot write {path}: {error.strerror or error}.") from error
     finally:
@@ -124,8 +131,6 @@ def load(folder: Path) -> xr.Dataset:
 
 def provenance(config: Any, **more: Any) -> dict[str, Any]:
     """What it takes to do a run again: configuration, command line, versions, revision, device, and `more`."""
-    import jax
-
     return {
         "config": dataclasses.asdict(config),
         "command": [sys.executable, *sys.argv],

@@ -1,5 +1,6 @@
 """Update rules: an optimizer is its default hyperparameters and two pure functions of them."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -49,26 +50,28 @@ class Rule(NamedTuple):
 
 
 class Lifted(NamedTuple):
-    """State of a lifted rule: the number of updates done, and its own state: of every array, or of the whole tree."""
+    """State of a lifted rule: the number of updates done, None where nothing depends on it, and its own state: of every
+    array, or of the whole tree."""
 
-    t: Array
+    t: Array | None
     own: Any
 
 
 def leafwise(
     hyper: Hyper,
     init: Callable[[Hyper, Array], Any],
-    update: Callable[[Hyper, Array, Array, Any, Array], tuple[Array, Any]],
-    result: Callable[[Hyper, Array, Array, Any], Array] = lambda hp, t, w, s: w,
+    update: Callable[..., tuple[Array, Any]],
+    result: Callable[..., Array] = lambda hp, w, s: w,
 ) -> Rule:
     """Lift a rule for one array to any pytree of arrays, in at least float32.
 
     init: `(hp, w) -> s`. update: `(hp, t, g, s, w) -> (Δw, s)` with t = 1, 2, … the number of this update.
-    result: `(hp, t, w, s) -> w` after t updates, as a rule's. Hyperparameters are brought to each array's own
-    precision, so float64 ones do not widen a float32 state.
+    result: `(hp, t, w, s) -> w` after t updates, as a rule's. Updates are counted only if update or result names `t`
+    among its arguments. Hyperparameters are brought to each array's own precision, so float64 ones do not widen a
+    float32 state.
     """
 
-    step = jax.jit(update)  # arrays of one shape are traced once
+    step, read = jax.jit(_told(update)), _told(result)  # jit, so that arrays of one shape are traced once
 
     def init_tree(hp, params):
         return jax.tree.map(lambda w: init(_like(hp, w.dtype), w), params)
@@ -84,55 +87,67 @@ def leafwise(
 
     def result_tree(hp, t, params, state):
         ws, tree = jax.tree.flatten(params)
-        found = [result(_like(hp, w.dtype), t, w, s) for w, s in zip(ws, tree.flatten_up_to(state), strict=True)]
+        found = [read(_like(hp, w.dtype), t, w, s) for w, s in zip(ws, tree.flatten_up_to(state), strict=True)]
         return tree.unflatten(found)
 
-    return _lift(hyper, init_tree, update_tree, result_tree)
+    return _lift(hyper, init_tree, update_tree, result_tree, _counts(update, result))
 
 
 def treewise(
     hyper: Hyper,
     init: Callable[[Hyper, Params], Any],
-    update: Callable[[Hyper, Array, Params, Any, Params, Extra], tuple[Params, Any]],
-    result: Callable[[Hyper, Array, Params, Any], Params] = lambda hp, t, w, s: w,
+    update: Callable[..., tuple[Params, Any]],
+    result: Callable[..., Params] = lambda hp, w, s: w,
 ) -> Rule:
     """A rule that must see the whole tree, in at least float32.
 
     init: `(hp, w) -> s`. update: `(hp, t, g, s, w, extra) -> (Δw, s)`, where g, w and Δw are trees of arrays and
-    t = 1, 2, … is the number of this update. result: `(hp, t, w, s) -> w` after t updates. Hyperparameters and the
-    loss come in the tree's widest precision.
+    t = 1, 2, … is the number of this update. result: `(hp, t, w, s) -> w` after t updates. Updates are counted only if
+    update or result names `t` among its arguments. Hyperparameters and the loss come in the tree's widest precision.
     """
+    told_update, told_result = _told(update), _told(result)
 
     def wide(params):
         return jnp.result_type(jnp.float32, *jax.tree.leaves(params))
 
     def asking(hp, t, g, s, w, extra):
         value = None if extra.value is None else jnp.asarray(extra.value, wide(w))
-        return update(_like(hp, wide(w)), t, g, s, w, extra._replace(value=value))
+        return told_update(_like(hp, wide(w)), t, g, s, w, extra._replace(value=value))
 
     return _lift(
         hyper,
         lambda hp, w: init(_like(hp, wide(w)), w),
         asking,
-        lambda hp, t, w, s: result(_like(hp, wide(w)), t, w, s),
+        lambda hp, t, w, s: told_result(_like(hp, wide(w)), t, w, s),
+        _counts(update, result),
     )
+
+
+def _counts(*functions):
+    """Whether one of them names `t` among its arguments."""
+    return any("t" in inspect.signature(f).parameters for f in functions)
+
+
+def _told(f):
+    """f as a function that is told t after its hyperparameters, whether it asks or not."""
+    return f if _counts(f) else lambda hp, t, *rest: f(hp, *rest)
 
 
 def _like(hp, dtype):
     return jax.tree.map(lambda h: jnp.asarray(h, dtype), hp)
 
 
-def _lift(hyper, init, update, result) -> Rule:
-    """A rule whose functions get wide arrays, are told t, and are spared what is wrong."""
+def _lift(hyper, init, update, result, counts) -> Rule:
+    """A rule whose functions get wide arrays, are told t if the rule counts, and are spared what is wrong."""
 
     def init_lifted(hp, params):
         check_hyper(hp)
         check_params(params)
-        return Lifted(jnp.zeros((), jnp.int32), init(hp, widen(params)))
+        return Lifted(jnp.zeros((), jnp.int32) if counts else None, init(hp, widen(params)))
 
     def update_lifted(hp, grads, state, params, extra=NOTHING):
         check_gradients(grads, params)
-        params, t = widen(params), state.t + 1
+        params, t = widen(params), state.t + 1 if counts else None
         grads = jax.tree.map(lambda w, g: jnp.asarray(g, w.dtype), params, grads)
         updates, own = update(hp, t, grads, state.own, params, extra)
         return updates, Lifted(t, own)

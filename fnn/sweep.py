@@ -110,8 +110,8 @@ class Chunk(NamedTuple):
 
     steps: the numbers of its steps.
     record: for each run its record, NumPy arrays `[S, len(steps), …]` with the run's own axes (settings) last.
-    state: for each run its networks after it, leading axis S; good until the next chunk is asked for, which reuses
-        the memory.
+    state: for each run its networks after it, leading axis S or some more; good until the next chunk is asked for,
+        which reuses the memory.
     seconds, compile_seconds: what the chunk took to run, and to compile beforehand.
     """
 
@@ -132,6 +132,8 @@ def stream(
     chunk: int = 100,
     at_once: int | None = None,
     devices: Sequence[Any] | None = None,
+    done: int = 0,
+    state: Mapping[str, Any] | None = None,
 ) -> Iterator[Chunk]:
     """Train every run at its `hps` for every key, `chunk` steps at a time, with the seeds spread over the devices.
 
@@ -142,10 +144,14 @@ def stream(
     devices than seeds, the runs are dealt out to them too.
     at_once: seeds that a device steps together. By default 1 on CPU, where a network then stays in the cache from step
         to step while it trains, and all of them on other devices, which have the arithmetic to fill.
+    done, state: go on after so many steps, a number of whole chunks, from the state that the last of them left.
     """
     require(steps >= 1, f"A sweep needs at least 1 step, not {steps}.")
     require(chunk >= 1, f"A chunk needs at least 1 step, not {chunk}.")
     require(at_once is None or at_once >= 1, f"A device steps at least 1 seed at once, not {at_once}.")
+    whole = done % chunk == 0 or done == steps
+    require(0 <= done <= steps and whole, f"A sweep goes on after whole chunks of {chunk} steps, not after {done}.")
+    require((done > 0) == (state is not None), "A sweep goes on from a number of steps and their state.")
     for hp in hps.values():
         check_hyper(hp)
     devices = jax.local_devices() if devices is None else list(devices)
@@ -153,24 +159,24 @@ def stream(
     hands = min(len(runs), max(1, len(devices) // len(keys)))
     dealt = [{name: runs[name] for name in list(runs)[hand::hands]} for hand in range(hands)]
     lanes = [
-        _lane(mine, hps, keys, data, _ranges(steps, chunk), at_once, devices[hand::hands])
+        _lane(mine, hps, keys, data, _ranges(done, steps, chunk), at_once, devices[hand::hands], state)
         for hand, mine in enumerate(dealt)
     ]
-    for numbers in _ranges(steps, chunk):
+    for numbers in _ranges(done, steps, chunk):
         began = time.perf_counter()
         parts = [next(lane) for lane in lanes]  # every lane is under way before the first is waited for
-        state = {name: after for states, _, _ in parts for name, after in states.items()}
+        after = {name: networks for states, _, _ in parts for name, networks in states.items()}
         found = {name: record for _, records, _ in parts for name, record in records.items()}
         record = jax.tree.map(lambda a: np.asarray(a)[: len(keys)], {name: found[name] for name in runs})
         compile_seconds = sum(seconds for _, _, seconds in parts)
-        yield Chunk(numbers, record, state, time.perf_counter() - began - compile_seconds, compile_seconds)
+        yield Chunk(numbers, record, after, time.perf_counter() - began - compile_seconds, compile_seconds)
 
 
-def _ranges(steps, chunk):
-    return (range(first, min(first + chunk, steps)) for first in range(0, steps, chunk))
+def _ranges(done, steps, chunk):
+    return (range(first, min(first + chunk, steps)) for first in range(done, steps, chunk))
 
 
-def _lane(runs, hps, keys, data, chunks, at_once, devices):
+def _lane(runs, hps, keys, data, chunks, at_once, devices, state):
     """Some of the runs on some of the devices: after each chunk (state, record, compile seconds), not waited for."""
     mesh, padded = _mesh(len(keys), devices)
     one_a_seed, everywhere = NamedSharding(mesh, P("seed")), NamedSharding(mesh, P())
@@ -191,7 +197,11 @@ def _lane(runs, hps, keys, data, chunks, at_once, devices):
         each = _each_seed(f, mesh, at_once)
         return jax.jit(lambda keys, state, shared: each((keys, state), shared), donate_argnums=1)
 
-    state, compiled = program(start)(keys, (), (hps, data, ())), {}
+    if state is None:
+        state = program(start)(keys, (), (hps, data, ()))
+    else:
+        state = jax.device_put(jax.tree.map(lambda a: a[padded], {name: state[name] for name in runs}), one_a_seed)
+    compiled = {}
     for numbers in chunks:
         steps = jax.device_put(np.arange(numbers.start, numbers.stop), everywhere)
         arguments = (keys, state, (hps, data, steps))

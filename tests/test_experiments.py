@@ -156,7 +156,7 @@ def test_an_interrupt_keeps_what_is_done(tmp_path):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
-    assert "Interrupted: the steps done are kept" in out
+    assert "Interrupted: what is done is kept" in out
     ds = results.load(tmp_path / "optimizer_compare_mnist" / "interrupted")
     assert 100 < ds.sizes["step"] < 100000
     assert np.isfinite(ds.loss).all()

@@ -34,7 +34,7 @@ def init(hp: Hyper, w: Array):
     return jnp.zeros_like(w), jnp.zeros_like(w)
 
 
-def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array], w: Array):
+def update(hp: Hyper, g: Array, s: tuple[Array, Array], w: Array):
     e, d = s
     g = g + hp.weight_decay * w
     e = hp.rho * e + (1 - hp.rho) * g**2

@@ -31,7 +31,7 @@ def init(hp: Hyper, w: Array):
     return jnp.full_like(w, hp.h0)
 
 
-def update(hp: Hyper, t: Array, g: Array, h: Array, w: Array):
+def update(hp: Hyper, g: Array, h: Array, w: Array):
     h = h + g**2
     return jnp.where(h > 0, -hp.lr * g / jnp.sqrt(h + hp.eps), 0), h
 
@@ -47,7 +47,7 @@ def book_init(hp: BookHyper, w: Array):
     return jnp.zeros_like(w)
 
 
-def book_update(hp: BookHyper, t: Array, g: Array, h: Array, w: Array):
+def book_update(hp: BookHyper, g: Array, h: Array, w: Array):
     h = h + g**2
     return -hp.lr * g / (jnp.sqrt(h) + hp.eps), h
 
@@ -69,7 +69,7 @@ def torch_init(hp: TorchHyper, w: Array):
 
 def torch_update(hp: TorchHyper, t: Array, g: Array, h: Array, w: Array):
     lr = hp.lr / (1 + (t - 1) * hp.lr_decay)
-    return book_update(BookHyper(lr, hp.eps), t, g + hp.weight_decay * w, h, w)
+    return book_update(BookHyper(lr, hp.eps), g + hp.weight_decay * w, h, w)
 
 
 adagrad = leafwise(Hyper(), init, update)

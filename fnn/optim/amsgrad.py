@@ -67,7 +67,7 @@ def decoupled_update(hp: TorchHyper, t: Array, g: Array, s: tuple[Array, Array, 
     return step - hp.lr * hp.weight_decay * w, s
 
 
-def paper_update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array, Array], w: Array):
+def paper_update(hp: Hyper, g: Array, s: tuple[Array, Array, Array], w: Array):
     m, v, v_max = s
     m = hp.b1 * m + (1 - hp.b1) * g
     v = hp.b2 * v + (1 - hp.b2) * g**2

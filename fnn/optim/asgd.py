@@ -41,7 +41,7 @@ def update(hp: Hyper, t: Array, g: Array, x: Array, w: Array):
     return step, x + (w + step - x) / jnp.maximum(1, t - 1 - hp.t0)
 
 
-def result(hp: Hyper, t: Array, w: Array, x: Array):
+def result(hp: Hyper, w: Array, x: Array):
     """x, the parameters to be used."""
     return x
 

@@ -32,7 +32,7 @@ def init(hp: Hyper, w: Array):
     return w, jnp.full_like(w, hp.eps), jnp.zeros_like(w), jnp.zeros_like(w), jnp.zeros_like(w)
 
 
-def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array, Array, Array, Array], w: Array):
+def update(hp: Hyper, g: Array, s: tuple[Array, Array, Array, Array, Array], w: Array):
     w_0, largest, total, reward, theta = s
     g = hp.lr * (g + hp.weight_decay * w)
     largest = jnp.maximum(largest, jnp.abs(g))

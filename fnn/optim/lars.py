@@ -33,7 +33,7 @@ def init(hp: Hyper, w: Array):
     return jnp.zeros_like(w)
 
 
-def update(hp: Hyper, t: Array, g: Array, v: Array, w: Array):
+def update(hp: Hyper, g: Array, v: Array, w: Array):
     u = g + hp.weight_decay * w
     size, step = norm(w), norm(u)
     ratio = jnp.where((size > 0) & (step > 0), hp.trust * size / jnp.where(step > 0, step, 1), 1)

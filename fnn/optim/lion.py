@@ -29,7 +29,7 @@ def init(hp: Hyper, w: Array):
     return jnp.zeros_like(w)
 
 
-def update(hp: Hyper, t: Array, g: Array, m: Array, w: Array):
+def update(hp: Hyper, g: Array, m: Array, w: Array):
     step = jnp.sign(hp.b1 * m + (1 - hp.b1) * g)
     m = hp.b2 * m + (1 - hp.b2) * g
     return -hp.lr * (step + hp.weight_decay * w), m

@@ -30,12 +30,12 @@ def init(hp: Any, w: Array):
     return jnp.zeros_like(w)
 
 
-def update(hp: Hyper, t: Array, g: Array, v: Array, w: Array):
+def update(hp: Hyper, g: Array, v: Array, w: Array):
     v = hp.mu * v + g
     return -hp.lr * v, v
 
 
-def book_update(hp: Hyper, t: Array, g: Array, v: Array, w: Array):
+def book_update(hp: Hyper, g: Array, v: Array, w: Array):
     v = hp.mu * v - hp.lr * g
     return v, v
 

@@ -30,12 +30,12 @@ def init(hp: Any, w: Array):
     return jnp.zeros_like(w)
 
 
-def update(hp: Hyper, t: Array, g: Array, v: Array, w: Array):
+def update(hp: Hyper, g: Array, v: Array, w: Array):
     v = hp.mu * v + g
     return -hp.lr * (g + hp.mu * v), v
 
 
-def book_update(hp: Hyper, t: Array, g: Array, v: Array, w: Array):
+def book_update(hp: Hyper, g: Array, v: Array, w: Array):
     v = hp.mu * v - hp.lr * g
     return hp.mu * v - hp.lr * g, v
 
@@ -48,8 +48,8 @@ class TorchHyper(NamedTuple):
     weight_decay: Scalar = 0.0
 
 
-def torch_update(hp: TorchHyper, t: Array, g: Array, v: Array, w: Array):
-    return update(Hyper(hp.lr, hp.mu), t, g + hp.weight_decay * w, v, w)
+def torch_update(hp: TorchHyper, g: Array, v: Array, w: Array):
+    return update(Hyper(hp.lr, hp.mu), g + hp.weight_decay * w, v, w)
 
 
 nesterov = leafwise(Hyper(), init, update)

@@ -33,12 +33,12 @@ def init(hp: Hyper, w: Array):
     return jnp.zeros_like(w)
 
 
-def update(hp: Hyper, t: Array, g: Array, h: Array, w: Array):
+def update(hp: Hyper, g: Array, h: Array, w: Array):
     h = hp.rho * h + (1 - hp.rho) * g**2
     return -hp.lr * g / jnp.sqrt(h + hp.eps), h
 
 
-def book_update(hp: Hyper, t: Array, g: Array, h: Array, w: Array):
+def book_update(hp: Hyper, g: Array, h: Array, w: Array):
     h = hp.rho * h + (1 - hp.rho) * g**2
     return -hp.lr * g / (jnp.sqrt(h) + hp.eps), h
 
@@ -57,7 +57,7 @@ def torch_init(hp: TorchHyper, w: Array):
     return jnp.zeros_like(w), jnp.zeros_like(w)
 
 
-def torch_update(hp: TorchHyper, t: Array, g: Array, s: tuple[Array, Array], w: Array):
+def torch_update(hp: TorchHyper, g: Array, s: tuple[Array, Array], w: Array):
     h, v = s
     g = g + hp.weight_decay * w
     h = hp.rho * h + (1 - hp.rho) * g**2
@@ -69,7 +69,7 @@ def centered_init(hp: TorchHyper, w: Array):
     return jnp.zeros_like(w), jnp.zeros_like(w), jnp.zeros_like(w)
 
 
-def centered_update(hp: TorchHyper, t: Array, g: Array, s: tuple[Array, Array, Array], w: Array):
+def centered_update(hp: TorchHyper, g: Array, s: tuple[Array, Array, Array], w: Array):
     h, g_bar, v = s
     g = g + hp.weight_decay * w
     h = hp.rho * h + (1 - hp.rho) * g**2

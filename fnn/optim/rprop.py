@@ -40,7 +40,7 @@ def torch_init(hp: Hyper, w: Array):
     return jnp.full_like(w, jnp.clip(hp.lr, hp.step_min, hp.step_max)), jnp.zeros_like(w)
 
 
-def torch_update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array], w: Array):
+def torch_update(hp: Hyper, g: Array, s: tuple[Array, Array], w: Array):
     step, u = s
     agrees = jnp.sign(g) * jnp.sign(u)
     grown = step * jnp.where(agrees > 0, hp.eta_plus, hp.eta_minus)
@@ -49,9 +49,9 @@ def torch_update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array], w: Array
     return -u, (step, u)
 
 
-def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array], w: Array):
+def update(hp: Hyper, g: Array, s: tuple[Array, Array], w: Array):
     _, u_before = s
-    _, after = torch_update(hp, t, g, s, w)
+    _, after = torch_update(hp, g, s, w)
     return jnp.where(jnp.sign(g) * jnp.sign(u_before) < 0, 0, -u_before), after
 
 

@@ -47,7 +47,7 @@ def update(hp: Hyper, t: Array, g: Params, s: tuple[Params, Average], y: Params,
     return change, (v, average)
 
 
-def result(hp: Hyper, t: Array, y: Params, s: tuple[Params, Average]) -> Params:
+def result(hp: Hyper, y: Params, s: tuple[Params, Average]) -> Params:
     return schedule_free_sgd.average(hp, y, s[1])
 
 

@@ -25,7 +25,7 @@ def init(hp: Hyper, w: Array):
     return jnp.zeros_like(w)
 
 
-def update(hp: Hyper, t: Array, g: Array, m: Array, w: Array):
+def update(hp: Hyper, g: Array, m: Array, w: Array):
     m = hp.b1 * m + (1 - hp.b1) * g
     return -hp.lr * jnp.sign(m), m
 

@@ -31,7 +31,7 @@ def init(hp: Hyper, w: Array):
     return tuple(jnp.zeros(n, w.dtype) for n in w.shape) or (jnp.zeros_like(w),), jnp.zeros_like(w)
 
 
-def update(hp: Hyper, t: Array, g: Array, s: tuple[tuple[Array, ...], Array], w: Array):
+def update(hp: Hyper, g: Array, s: tuple[tuple[Array, ...], Array], w: Array):
     kept, m = s
     axes = range(g.ndim)
     bound = [jnp.expand_dims(k, [a for a in axes if a != axis]) for axis, k in enumerate(kept)]

@@ -210,3 +210,11 @@ def test_a_lost_process_costs_nothing_that_was_done(uninterrupted, tmp_path):
         a.kill()
     assert "of them done before" in finished(tmp_path)
     assert metrics(tmp_path) == uninterrupted
+
+
+def test_the_first_process_does_not_wait_for_those_that_are_gone(tmp_path, monkeypatch):
+    monkeypatch.setattr(experiment._campaigns, "PATIENCE", 0.2)
+    monkeypatch.setattr(experiment._campaigns.jax, "process_count", lambda: 2)
+    cfg = experiment.Config(seeds=2, settings=5, epochs=1, dataset="mnist_5k", out=tmp_path)
+    with pytest.raises(InputError, match=r"5 of 10 networks are in .*, and no other process is at the rest"):
+        experiment.run(cfg)

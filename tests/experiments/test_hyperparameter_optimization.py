@@ -5,6 +5,7 @@ import itertools
 import types
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 import xarray as xr
@@ -12,6 +13,7 @@ from scipy.stats import kendalltau, spearmanr
 
 from experiments import _search
 from experiments import hyperparameter_optimization as experiment
+from fnn import search
 from fnn.errors import InputError
 
 OPTUNA = importlib.util.find_spec("optuna") is not None
@@ -74,15 +76,15 @@ def test_the_experiment_whole(measured):
     for figure in experiment.figures(ds).values():
         figure.canvas.draw()
     assert {"20_best_curves", "20_best_curves_all_seeds", "searches", "narrowing"} <= set(experiment.figures(ds))
-    assert len(experiment.verdicts(ds)) == 5 + 2 * OPTUNA
+    assert len(experiment.verdicts(ds)) == 7 + 2 * OPTUNA
     assert "random trials hit the best 5%" in experiment.summary(ds)
 
 
 def test_every_search_begins_with_the_seeds_own_random_trials(measured):
     ds = measured
-    assert list(ds.search.values) == ["narrowing", "margin", *["tpe"] * OPTUNA]
+    assert list(ds.search.values) == ["narrowing", "margin", "evolution", *["tpe"] * OPTUNA]
     random = ds.validation_accuracy.sel(epoch=2).values
-    for name, first in (("narrowing", 10), ("margin", 10), *[("tpe", 5)] * OPTUNA):
+    for name, first in (("narrowing", 10), ("margin", 10), ("evolution", 5), *[("tpe", 5)] * OPTUNA):
         np.testing.assert_array_equal(ds.search_accuracy.sel(search=name)[:, :first], random[:, :first])
         exponents = ds.search_exponent.sel(search=name)
         np.testing.assert_allclose(10 ** exponents.sel(axis="lr")[:, :first], ds.lr[:, :first], rtol=1e-5)
@@ -140,59 +142,19 @@ def test_without_optuna_the_bayesian_part_is_a_sentence(monkeypatch, capsys):
     ]
 
 
-def hill(points):
-    """A hill of height 0 within the space."""
-    return -np.square(points - np.array([-3.0, -6.0])).sum(-1)
-
-
-@pytest.mark.parametrize("margin", [False, True])
-def test_narrowing_closes_in_on_a_hill(margin):
-    search = experiment.Narrowing(20, np.random.default_rng(0), margin)
-    for _ in range(6):
-        points = search.ask()
-        low, high = search.ranges[-1].T
-        assert (points >= low).all()
-        assert (points <= high).all()
-        search.tell(points, hill(points))
-    widths = [np.ptp(r, axis=-1).prod() for r in search.ranges]
-    assert widths[-1] < widths[0] / 100
-    assert all(r[0, 0] >= -6 and r[1, 1] <= -4 for r in search.ranges)
-    np.testing.assert_allclose(search.ranges[-1].mean(-1), [-3, -6], atol=0.4)
+NOTHING = search.History(np.empty((0, 2)), np.empty(0))
 
 
 def test_only_a_margin_keeps_what_is_best_at_the_end_of_the_range():
     """Of many narrowings to trials that are better the larger the learning rate, the mean upper end."""
-    ends = {}
-    for margin in (False, True):
-        searches = [experiment.Narrowing(15, np.random.default_rng(seed), margin) for seed in range(200)]
-        for search in searches:
-            points = search.ask()
-            search.tell(points, points[:, 0])
-        ends[margin] = np.array([search.ranges[-1][0, 1] for search in searches])
-    assert ends[False].mean() == pytest.approx(-6 + 4 * 15 / 16, abs=0.05)  # the expected largest of 15
-    assert (ends[True] >= ends[False]).all()
-    assert ends[True].mean() > -2.1
-
-
-@pytest.mark.skipif(not OPTUNA, reason="Optuna is not installed")
-def test_a_bayesian_study_is_seeded_learns_and_counts_what_it_is_told():
-    def study(seed):
-        search = experiment.Bayesian("tpe", seed)
-        points = np.random.default_rng(seed).uniform([-6, -8], [-2, -4], (10, 2))
-        search.tell(points, hill(points))
-        found = []
-        for _ in range(25):
-            found.append(search.ask())
-            search.tell(found[-1], hill(found[-1]))
-        assert len(search.study.trials) == 35
-        assert all(trial.state.is_finished() for trial in search.study.trials)
-        return np.concatenate(found)
-
-    first = study(1)
-    np.testing.assert_array_equal(first, study(1))
-    assert (first != study(2)).any()
-    random = np.random.default_rng(5).uniform([-6, -8], [-2, -4], (10_000, 2))
-    assert hill(first[-10:]).mean() > np.quantile(hill(random), 0.7)
+    ends = {margin: [] for margin in (False, True)}
+    for seed, (margin, found) in itertools.product(range(200), ends.items()):
+        points = search.narrowing(2, 15, margin=margin)(jax.random.key(seed), NOTHING, 15)
+        ranges = search.ranges(2, 15, search.History(points, points[:, 0]), keep=experiment.KEPT, margin=margin)
+        found.append(experiment.exponents(ranges[-1].T)[1, 0])
+    assert np.mean(ends[False]) == pytest.approx(-6 + 4 * 15 / 16, abs=0.05)  # the expected largest of 15
+    assert (np.array(ends[True]) >= ends[False]).all()
+    assert np.mean(ends[True]) > -2.15
 
 
 def test_rank_correlations_are_scipys():

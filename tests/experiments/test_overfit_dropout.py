@@ -227,7 +227,7 @@ def test_a_diverged_run_is_a_result(ds):
 
 def test_an_interrupt_keeps_what_is_done(monkeypatch):
     """In the second stage, before it has anything to keep."""
-    stream, begun = _overfit.sweep.stream, []
+    stream, begun = _overfit._lab.stream, []
 
     def interrupted(*arguments, **options):
         begun.append(1)
@@ -235,7 +235,7 @@ def test_an_interrupt_keeps_what_is_done(monkeypatch):
             raise KeyboardInterrupt
         yield from stream(*arguments, **options)
 
-    monkeypatch.setattr(_overfit.sweep, "stream", interrupted)
+    monkeypatch.setattr(_overfit._lab, "stream", interrupted)
     ds = experiment.run(TINY)
     assert ds.complete == 0
     assert "long_ratio" not in ds

@@ -238,13 +238,13 @@ def check_that_all_copes(ds):
 
 def test_an_interrupt_keeps_what_is_done(monkeypatch):
     """In the first stage, before every λ was evaluated."""
-    stream = _overfit.sweep.stream
+    stream = _overfit._lab.stream
 
     def interrupted(*arguments, **options):
         yield next(stream(*arguments, **options))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_overfit.sweep, "stream", interrupted)
+    monkeypatch.setattr(_overfit._lab, "stream", interrupted)
     monkeypatch.setattr(_overfit, "LONGEST_CHUNK", 4)
     ds = experiment.run(TINY)
     np.testing.assert_array_equal(ds.epoch, [1, 2])

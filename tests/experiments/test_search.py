@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import _lab, _search
+from experiments import _cli, _lab, _search
 from fnn import data, models, optim, sweep, tasks, train
 from fnn.optim.sgd import Hyper as Sgd
 from fnn.optim.sgd import sgd
@@ -68,7 +68,7 @@ def test_trials_and_seeds_side_by_side_are_runs_trained_alone(images, trained):
     alone = jax.jit(lambda hp, key, parts: train.train(run, 8, hp, key, parts)[1])
     for seed, trial in itertools.product(range(2), range(3)):
         s = _search.Setting(*(jnp.float32(a[seed, trial]) for a in settings))
-        k_split, k_run, _ = _search._keys(keys[seed])
+        k_split, k_run, *_ = _search._keys(keys[seed])
         parts = _search.split(k_split, _lab.splits(images, 500)["train"])
         expected = alone(train.Hyper(Sgd(s.lr), s), k_run, parts)
         for what in ("validation_loss", "train_loss"):
@@ -105,11 +105,7 @@ def test_expected_best_is_the_mean_over_all_orders():
     np.testing.assert_allclose(both[0], both[1], rtol=1e-12)
 
 
-def test_ranking_keeps_the_order_of_equals_and_puts_no_number_last():
-    np.testing.assert_array_equal(_search.ranked(np.array([0.5, np.nan, 0.7, 0.5])), [2, 0, 3, 1])
-
-
-def test_an_interrupt_keeps_the_seeds_done():
+def test_an_interrupt_keeps_the_seeds_done(images, tmp_path):
     settings, keys, calls = _search.Setting(np.zeros((3, 1)), np.zeros((3, 1))), sweep.seeds(3), []
 
     def interrupted(settings, keys):
@@ -119,8 +115,8 @@ def test_an_interrupt_keeps_the_seeds_done():
         return {"x": np.full((len(keys), 1), len(calls))}
 
     allowed = 1
-    record, done = _search.seed_by_seed(interrupted, settings, keys)
+    record, done = _search.seed_by_seed(_cli.Options(out=tmp_path), images, interrupted, settings, keys)
     assert (len(record["x"]), done) == (calls[0], calls[0])
     calls, allowed = [], 0
     with pytest.raises(KeyboardInterrupt):
-        _search.seed_by_seed(interrupted, settings, keys)
+        _search.seed_by_seed(_cli.Options(out=tmp_path), images, interrupted, settings, keys)

@@ -136,7 +136,7 @@ def test_one_seed_and_what_an_interrupt_leaves(tiny):
 
 
 def test_an_interrupt_keeps_the_seeds_done(monkeypatch, tiny):
-    def seed_by_seed(train, settings, keys):
+    def seed_by_seed(cfg, images, train, settings, keys):
         names = {"validation": "block", "test": "half"}
         record = {name: np.concatenate([tiny[name][:1], tiny[f"equal_{name}"][:1]], 1) for name in (*names, "diverged")}
         return record, 1

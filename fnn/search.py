@@ -1,0 +1,307 @@
+"""Hyperparameter search: a space declared once, and samplers that say where to try next.
+
+A *space* is a mapping from names to axes. Every axis lies over the unit interval, so a sampler only knows points of the
+unit cube, and one written for one space serves all. A *sampler* is a pure function of what is known,
+`(key, history, n) -> points`: it has no state of its own, so a search resumes from its history, and two searches with
+the same key and history ask for the same. Values are better the higher they are; one that is not a number, of a network
+that diverged say, is a result too, the worst there is.
+
+Numbers on `Log`, `Linear` and `Whole` axes are traced: one compiled program trains any of them. What a `Choice` decides
+changes the program: `groups` sorts settings by it, a compilation each.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from fnn.errors import require
+from fnn.types import Key
+
+Points = Float[np.ndarray, "n axes"]
+"""Points of the unit cube, a row each."""
+
+Settings = Mapping[str, np.ndarray]
+"""For every axis the numbers `[n]` of n settings; of a `Choice` the places of what is chosen."""
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Numbers from low to high, uniformly."""
+
+    low: float | int
+    high: float | int
+
+    def __post_init__(self):
+        require(math.isfinite(self.low) and math.isfinite(self.high), f"An axis has finite ends, unlike {self}.")
+        require(self.low < self.high, f"An axis goes from a lower to a higher number, unlike {self}.")
+
+    def at(self, unit: Any) -> Any:
+        """low + u · (high − low)"""
+        return self.low + unit * (self.high - self.low)
+
+    def unit(self, value: Any) -> Any:
+        """The place of a number in the unit interval."""
+        return (value - self.low) / (self.high - self.low)
+
+
+@dataclass(frozen=True)
+class Log(Linear):
+    """Numbers from low to high, uniformly on a log scale: 10^U(log₁₀ low, log₁₀ high), as the notes draw them."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(self.low > 0, f"A log axis begins above 0, unlike {self}.")
+
+    def at(self, unit: Any) -> Any:
+        """low · (high / low)ᵘ"""
+        return self.low * (self.high / self.low) ** unit
+
+    def unit(self, value: Any) -> Any:
+        """The place of a number in the unit interval."""
+        return np.log(value / self.low) / math.log(self.high / self.low)
+
+
+@dataclass(frozen=True)
+class Whole(Linear):
+    """Whole numbers from low to high, both included; traced, so they are steps or units that are masked, not shapes."""
+
+    def at(self, unit: Any) -> Any:
+        """⌊low + u · (high − low + 1)⌋"""
+        return np.minimum(np.floor(self.low + unit * (self.high - self.low + 1)), self.high)
+
+    def unit(self, value: Any) -> Any:
+        """The middle of a number's part of the unit interval."""
+        return (value - self.low + 0.5) / (self.high - self.low + 1)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of some options, of any kind: a rule, a depth, an activation. It changes the program."""
+
+    options: tuple[Any, ...]
+
+    def __post_init__(self):
+        require(len(self.options) >= 2, f"A choice has at least 2 options, unlike {self}.")
+
+    def at(self, unit: Any) -> Any:
+        """The place of the option, 0, 1, …"""
+        return np.minimum(np.floor(unit * len(self.options)), len(self.options) - 1).astype(int)
+
+    def unit(self, value: Any) -> Any:
+        """The middle of an option's part of the unit interval."""
+        return (value + 0.5) / len(self.options)
+
+
+Axis = Linear | Choice
+Space = Mapping[str, Axis]
+
+
+def settings(space: Space, points: Points) -> dict[str, np.ndarray]:
+    """The settings at points of the unit cube."""
+    require(points.shape[1] == len(space), f"{len(space)} axes need points of as many numbers, not {points.shape[1]}.")
+    return {name: axis.at(points[:, i]) for i, (name, axis) in enumerate(space.items())}
+
+
+def points(space: Space, settings: Settings) -> Points:
+    """The points of the unit cube where settings lie."""
+    return np.stack([axis.unit(np.asarray(settings[name])) for name, axis in space.items()], axis=1)
+
+
+class Group(NamedTuple):
+    """Settings that one program trains.
+
+    chosen: the option of every `Choice`. numbers: the traced numbers, arrays `[m]`. places: which of the settings they
+    are, `[m]`.
+    """
+
+    chosen: dict[str, Any]
+    numbers: dict[str, np.ndarray]
+    places: np.ndarray
+
+
+def groups(space: Space, settings: Settings) -> list[Group]:
+    """The settings sorted by what their choices are; one group of all where the space has no choice."""
+    choices = {name: axis for name, axis in space.items() if isinstance(axis, Choice)}
+    numbers = {name: values for name, values in settings.items() if name not in choices}
+    found = []
+    for places in itertools.product(*(range(len(axis.options)) for axis in choices.values())):
+        mine = np.ones(len(next(iter(settings.values()))), bool)
+        for name, place in zip(choices, places, strict=True):
+            mine &= settings[name] == place
+        if mine.any():
+            chosen = {name: axis.options[place] for (name, axis), place in zip(choices.items(), places, strict=True)}
+            found.append(Group(chosen, {n: v[mine] for n, v in numbers.items()}, np.flatnonzero(mine)))
+    return found
+
+
+class History(NamedTuple):
+    """All that is known: the points tried so far, in order, and their values, the higher the better."""
+
+    points: Points
+    values: Float[np.ndarray, " n"]
+
+
+def told(history: History, points: Points, values: Float[np.ndarray, " n"]) -> History:
+    """The history with more trials behind it."""
+    return History(np.concatenate([history.points, points]), np.concatenate([history.values, values]))
+
+
+Sampler = Callable[[Key, History, int], Points]
+"""`(key, history, n) -> points`: at most n points to try next, fewer or none where the search ends before.
+
+The key is that of the whole search: a sampler folds in how much is known, so that no draw comes twice.
+"""
+
+
+def ranked(values: np.ndarray) -> np.ndarray:
+    """Places along the last axis from best to worst. Equals keep their order, which is random: a fair lot."""
+    return np.argsort(-np.nan_to_num(values, nan=-np.inf, neginf=-np.inf), axis=-1, kind="stable")
+
+
+def uniform(axes: int) -> Sampler:
+    """Random search. Bergstra & Bengio 2012, JMLR 13, 281–305. The i-th trial depends on the key and on i alone."""
+
+    def ask(key, history, n):
+        return _drawn(key, len(history.values), n, axes)
+
+    return ask
+
+
+def _drawn(key, first, n, axes):
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(first, first + n))
+    return np.asarray(jax.vmap(lambda k: jax.random.uniform(k, (axes,)))(keys), float).reshape(n, axes)
+
+
+def lattice(shape: Sequence[int]) -> Sampler:
+    """Grid search: every combination of so many numbers an axis, the middles of equal parts, last axis fastest."""
+    require(all(count >= 1 for count in shape), f"A grid has at least one number an axis, unlike {tuple(shape)}.")
+    middles = [(np.arange(count) + 0.5) / count for count in shape]
+    everything = np.array(list(itertools.product(*middles)))
+
+    def ask(key, history, n):
+        first = len(history.values)
+        return everything[first : first + n]
+
+    return ask
+
+
+def quasi_random(axes: int, kind: str = "sobol") -> Sampler:
+    """Points that fill the cube more evenly than chance does: scrambled Sobol or Halton sequences of SciPy."""
+    from scipy.stats import qmc
+
+    kinds = {"sobol": qmc.Sobol, "halton": qmc.Halton}
+    require(kind in kinds, f"Quasi-random points are sobol or halton, not {kind!r}.")
+
+    def ask(key, history, n):
+        sequence = kinds[kind](axes, rng=_rng(key))
+        if known := len(history.values):
+            sequence.fast_forward(known)
+        return sequence.random(n)
+
+    return ask
+
+
+def narrowing(axes: int, each: int, *, keep: float = 0.2, margin: bool = True) -> Sampler:
+    """The notes' search (§5.2): rounds of random trials, each from the range of the best of the round before.
+
+    each: trials a round. keep, margin: see `ranges`. It asks for no more than what is left of a round.
+    """
+    require(each >= 2, f"A round of narrowing has at least 2 trials, not {each}.")
+
+    def ask(key, history, n):
+        known = len(history.values)
+        low, high = ranges(axes, each, history, keep=keep, margin=margin)[-1].T
+        return low + (high - low) * _drawn(key, known, min(n, each - known % each), axes)
+
+    return ask
+
+
+def ranges(axes: int, each: int, history: History, *, keep: float = 0.2, margin: bool = True) -> list[np.ndarray]:
+    """The ranges `[axis, (low, high)]` of every round of narrowing that is complete, and of the next one.
+
+    keep: the share of a round's trials whose range is the next one.
+    margin: widen that range at both ends by its mean gap. The k best, were they uniform on a range, would stop short of
+        its ends by that much on average, so that without it what is best at an end is lost.
+    """
+    found = [np.tile([0.0, 1.0], (axes, 1))]
+    for first in range(0, len(history.values) - each + 1, each):
+        mine = slice(first, first + each)
+        best = history.points[mine][ranked(history.values[mine])[: max(2, round(keep * each))]]
+        low, high = best.min(0), best.max(0)
+        gap = (high - low) / (len(best) - 1) if margin else 0.0
+        found.append(np.stack([np.maximum(low - gap, 0), np.minimum(high + gap, 1)], axis=-1))
+    return found
+
+
+def evolution(axes: int, parents: int = 8, step: float = 0.1) -> Sampler:
+    """A steady evolution: a child is a parent, drawn from the best so far, plus a Gaussian step, reflected at the ends.
+
+    The (μ + λ) strategy of Beyer & Schwefel 2002, Natural Computing 1, with a step that does not adapt. It begins with
+    `parents` random trials.
+    """
+    require(parents >= 1, f"An evolution has at least 1 parent, not {parents}.")
+
+    def ask(key, history, n):
+        known = len(history.values)
+        if known < parents:
+            return _drawn(key, known, min(n, parents - known), axes)
+        best = history.points[ranked(history.values)[:parents]]
+        k_parent, k_step = jax.random.split(jax.random.fold_in(key, known))
+        child = best[np.asarray(jax.random.randint(k_parent, (n,), 0, len(best)))]
+        child = np.abs(child + step * np.asarray(jax.random.normal(k_step, (n, axes)))) % 2
+        return 1 - np.abs(1 - child)
+
+    return ask
+
+
+BAYESIAN = ("tpe", "gp")
+
+
+def bayesian(axes: int, name: str = "tpe", startup: int = 10) -> Sampler:
+    """A model of what is known says where to try next; Optuna's samplers (extra `search`).
+
+    name: tpe (Bergstra et al. 2011, NeurIPS 24, §4) or gp (a Gaussian process; needs torch). startup: random trials
+    that it begins with.
+    """
+    require(name in BAYESIAN, f"Bayesian search is {', '.join(BAYESIAN)}, not {name!r}.")
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    axis = optuna.distributions.FloatDistribution(0.0, 1.0)
+    names = {f"u{i}": axis for i in range(axes)}
+
+    samplers = {
+        "tpe": lambda seed: optuna.samplers.TPESampler(n_startup_trials=startup, seed=seed, constant_liar=True),
+        "gp": lambda seed: optuna.samplers.GPSampler(n_startup_trials=startup, seed=seed),
+    }
+
+    def ask(key, history, n):
+        known = len(history.values)
+        if known < startup:
+            return _drawn(key, known, min(n, startup - known), axes)
+        seed = int(_rng(jax.random.fold_in(key, known)).integers(2**31))
+        study = optuna.create_study(direction="maximize", sampler=samplers[name](seed))
+        worst = np.nanmin(np.where(np.isfinite(history.values), history.values, np.nan), initial=0.0)
+        for point, value in zip(history.points, history.values, strict=True):
+            study.add_trial(
+                optuna.trial.create_trial(
+                    params=dict(zip(names, map(float, point), strict=True)),
+                    distributions=names,
+                    value=float(value) if np.isfinite(value) else float(worst),
+                )
+            )
+        asked = [study.ask(names) for _ in range(n)]
+        return np.array([[trial.params[u] for u in names] for trial in asked])
+
+    return ask
+
+
+def _rng(key):
+    return np.random.default_rng(np.asarray(jax.random.key_data(key)).astype(np.uint32))
