@@ -84,6 +84,11 @@ class _Network:
         penalty = sum(0.5 * self.weight_decay * np.sum(w**2) for key, w in self.params.items() if key[0] == "W")
         return -np.log(self.y[np.arange(len(t)), t] + 1e-7).mean() + penalty
 
+    def accuracy(self, x, t):
+        for layer in self.layers:
+            x = layer.forward(x)
+        return float((x.argmax(axis=1) == t).mean())
+
     def gradient(self, x, t):
         self.loss(x, t)
         dy = self.y.copy()
@@ -96,12 +101,12 @@ class _Network:
 
 
 class _Sgd:
-    def __init__(self, params):
-        pass
+    def __init__(self, params, lr=LR["sgd"]):
+        self.lr = lr
 
     def update(self, params, grads):
         for key in params:
-            params[key] -= LR["sgd"] * grads[key]
+            params[key] -= self.lr * grads[key]
 
 
 class _Momentum:
@@ -158,6 +163,40 @@ def numpy_laps(work: Work) -> Iterator[Lap]:
                     optimizer.update(network.params, network.gradient(x_batch, t_batch))
                     losses.append(network.loss(x_batch, t_batch))
         yield Lap(time.perf_counter() - began)
+
+
+class Rows(NamedTuple):
+    """Images as rows of numbers 0…1, and labels."""
+
+    x: np.ndarray
+    y: np.ndarray
+
+
+def numpy_trial(
+    sizes: Sequence[int],
+    training: Rows,
+    validation: Rows,
+    lr: float,
+    weight_decay: float,
+    epochs: int,
+    batch: int,
+    rng: np.random.Generator,
+) -> list[float]:
+    """One trial of the notes' search by SGD, as their `Trainer` does it: validation accuracies, an epoch each.
+
+    After every update it computes the minibatch's loss, and after every epoch the accuracy on both sets.
+    """
+    network = _Network(sizes, rng, weight_decay)
+    optimizer, accuracies = _Sgd(network.params, lr), []
+    for _ in range(epochs):
+        for _ in range(len(training.y) // batch):
+            picked = rng.choice(len(training.y), batch)
+            x, t = training.x[picked], training.y[picked]
+            optimizer.update(network.params, network.gradient(x, t))
+            network.loss(x, t)
+        network.accuracy(*training)
+        accuracies.append(network.accuracy(*validation))
+    return accuracies
 
 
 def _torch_makers() -> dict[str, Callable[[Any], Any]]:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import jax
 
+from fnn import results
+
 COMPILING = "/jax/core/compile/"
 """What JAX calls the times of tracing, lowering and compiling by."""
 
@@ -33,6 +35,10 @@ def profiled(folder: Path | None) -> Iterator[None]:
         jax.profiler.stop_trace()
         jax.monitoring.unregister_event_duration_listener(listen)
         compiling = sum(seconds for event, seconds in spent.items() if event.startswith(COMPILING))
+        writing = spent[results.WRITING]
         trace = max(folder.rglob("perfetto_trace.json.gz"), key=lambda path: path.stat().st_mtime)
-        print(f"{whole:.1f} s: {compiling:.1f} s compiling (of all threads), the rest running and writing.")
+        print(
+            f"{whole:.1f} s: {compiling:.1f} s compiling (of all threads), {writing:.1f} s writing files, "
+            "the rest running and evaluating, which the trace tells apart."
+        )
         print(f"Open {trace} in ui.perfetto.dev.", flush=True)

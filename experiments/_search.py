@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from experiments import _cli, _lab
-from fnn import blocks, checkpoints, models, search, sweep, tasks, train
+from fnn import blocks, checkpoints, halving, models, search, sweep, tasks, train
 from fnn.data import DataSet
 from fnn.optim.sgd import sgd
 from fnn.rule import Rule
@@ -120,6 +120,34 @@ def trainer(
         settings = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), settings)
         k_run, parts, state = _begin_all(keys, pool, rule)
         return program((settings, state, parts), k_run, also)
+
+    return train_settings
+
+
+def abandoning(images: DataSet, rungs: Sequence[int], keep: float, rule: Rule = sgd) -> Trainer:
+    """What trains settings by successive halving, from the same starts and on the same minibatches as `trainer` does.
+
+    rungs: the epochs after which trials are compared by validation accuracy; keep: the share that goes on.
+    Its record is that of `fnn.halving`: "values" `[S, G, rungs]`, NaN where given up, and "survivors" `[S, kept]`.
+    """
+    task, pool = _task(("validation",)), _lab.splits(images, IMAGES)["train"]
+    run = train.training(task, rule, rungs[-1] * STEPS_EACH)
+
+    def score(hp, state, data):
+        return task.metrics(hp.task, state.params, state.stats, data)["validation_accuracy"]
+
+    halve = halving.halving(run, [r * STEPS_EACH for r in rungs], score, keep, AT_ONCE if _on_cpu() else None)
+
+    def one_seed(mine, key, _):
+        settings, parts = mine
+        return halve(jax.vmap(lambda s: _hyper(rule, s))(settings), key, parts)._asdict()
+
+    program = sweep.over_seeds(one_seed)
+
+    def train_settings(settings, keys):
+        settings = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), settings)
+        k_run, parts, _ = _begin_all(keys, pool, rule)
+        return program((settings, parts), k_run, ())
 
     return train_settings
 

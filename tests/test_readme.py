@@ -76,3 +76,10 @@ def test_the_two_commands_are_one_line_each():
     assert len(commands) == 2
     assert "experiments.optimizer_compare_mnist" in commands[0]
     assert "pytest" in commands[1]
+
+
+def test_the_search_runs(capsys):
+    exec(compile(block("search.Log"), "README.md", "exec"), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert {line.split("'")[3] for line in lines} == {"sgd", "adam"}
+    assert sum(int(re.search(r"\((\d+),\)", line)[1]) for line in lines) == 64  # pyright: ignore[reportOptionalSubscript]

@@ -1,0 +1,220 @@
+"""How long does the notes' search take: their way, in one compiled program, and with early abandonment? (benchmark)
+
+The work is that of the notes' §5.2: random settings of learning rate and weight decay, each trained for 50 epochs on
+400 images and validated on 100 others after every epoch. The notes train one network after another with layer
+objects in NumPy; here all settings of a seed are one program, and a core trains a seed. With successive halving the
+program compares the trials after 2, 6 and 18 epochs, and each time the best third goes on.
+
+The contenders take turns; every time is a median of laps, in seconds a trial. NumPy's trials are all alike, so a few of
+them stand for all.
+
+Takes about a minute on two cores; the README's numbers (--trials 100 --laps 5) four.
+"""
+
+import itertools
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from experiments import _cli, _lab, _search, bench_sweep, early_abandonment
+from experiments._contenders import Rows, numpy_trial
+from fnn import halving, plotting, results, sweep
+from fnn.data import DataSet
+from fnn.errors import require
+from fnn.verdicts import Verdict, decide
+
+SIZES = (784, *_search.HIDDEN, 10)
+TITLES = {"numpy": "NumPy, the notes' way", "fnn": "fnn", "fnn_halving": "fnn, successive halving"}
+AIM = 20.0
+"""How many times faster than the notes' way ours is meant to be."""
+ETA, FIRST = 3, 2
+"""Halving: the best third goes on, for the first time after two epochs."""
+
+
+@dataclass(frozen=True)
+class Config(_cli.Options):
+    """Settings of the benchmark. (--seeds has no meaning here: a core trains one.)"""
+
+    trials: int = 50
+    """Settings a seed."""
+    epochs: int = 50
+    """Epochs that a whole trial trains for."""
+    few: int = 3
+    """Trials that NumPy does in a lap."""
+    laps: int = 2
+    """Timed laps of each contender; the median counts."""
+
+    def check(self) -> None:
+        """Raise `InputError` for options that cannot be used."""
+        super().check()
+        self.check_at_least(trials=2, epochs=3, few=1, laps=1)
+
+
+QUICK = Config(trials=12, epochs=9, few=1, laps=1, quick=True)
+
+
+def flop_per_trial(epochs: int) -> float:
+    """Multiplications and additions in the matrix products of a whole trial: training, and validating every epoch."""
+    products = [2 * n_in * n_out for n_in, n_out in itertools.pairwise(SIZES)]
+    update = _search.BATCH * (3 * sum(products) - products[0])  # the first layer's input needs no gradient
+    return epochs * (_search.STEPS_EACH * update + _search.VALIDATION * sum(products))
+
+
+def notes_way(cfg: Config, images: DataSet) -> Callable[[], int]:
+    """What does some trials the notes' way and gives how many."""
+    x = images.x_train[: _search.IMAGES].reshape(_search.IMAGES, -1).astype(np.float32) / 255
+    y, n = images.y_train[: _search.IMAGES], _search.VALIDATION
+    rng = np.random.default_rng(0)
+
+    def lap():
+        for _ in range(cfg.few):
+            order = rng.permutation(_search.IMAGES)
+            held_out, others = (Rows(x[part], y[part]) for part in (order[:n], order[n:]))
+            lr, weight_decay = 10 ** rng.uniform(*np.array(_search.EXPONENTS).T)
+            numpy_trial(SIZES, others, held_out, lr, weight_decay, cfg.epochs, _search.BATCH, rng)
+        return cfg.few
+
+    return lap
+
+
+def ours(cfg: Config, train_settings: _search.Trainer) -> Callable[[], int]:
+    """What does all trials of as many seeds as there are cores, and gives how many."""
+    keys = sweep.seeds(len(jax.local_devices()))
+    settings = _search.samples(keys, cfg.trials)
+
+    def lap():
+        train_settings(settings, keys)
+        return cfg.trials * len(keys)
+
+    return lap
+
+
+def run(cfg: Config) -> xr.Dataset:
+    """Time every contender in turns."""
+    images = _cli.load_data(cfg)
+    require(len(images.x_train) >= _search.IMAGES, f"This takes {_search.IMAGES} training images.")
+    plan = early_abandonment.schedule(FIRST, ETA, cfg.epochs)
+    _cli.headline(cfg, images, f"{', '.join(TITLES.values())}: {cfg.trials} trials of {cfg.epochs} epochs")
+    laps = {
+        "numpy": notes_way(cfg, images),
+        "fnn": ours(cfg, _search.trainer(images, cfg.epochs, evaluate_at=range(1, cfg.epochs + 1))),
+        "fnn_halving": ours(cfg, _search.abandoning(images, plan.rungs, plan.keep)),
+    }
+    first, seconds, rates = {}, {name: [] for name in laps}, []
+    with tqdm(total=len(laps) * (cfg.laps + 1), unit="lap", disable=None, leave=False) as bar:
+        for number, (name, lap) in itertools.product(range(cfg.laps + 1), laps.items()):
+            began = time.perf_counter()
+            trials = lap()
+            took = time.perf_counter() - began
+            if number == 0:
+                first[name] = (took, trials)  # with its compilation
+                rates += bench_sweep.product_rates([])
+            else:
+                seconds[name].append(took / trials)
+            bar.update()
+    compile_seconds = [max(0.0, took - trials * np.median(seconds[name])) for name, (took, trials) in first.items()]
+    ds = xr.Dataset(
+        {
+            "seconds": (
+                ("contender", "lap"),
+                np.array(list(seconds.values())),
+                {"long_name": "time a trial", "units": "s"},
+            ),
+            "compile_seconds": (
+                "contender",
+                compile_seconds,
+                {"long_name": "what the first lap took longer", "units": "s"},
+            ),
+        },
+        {"contender": list(laps), "lap": np.arange(cfg.laps)},
+        {
+            **_lab.origin(images),
+            "trials": cfg.trials,
+            "epochs": cfg.epochs,
+            "updates": halving.updates(cfg.trials, plan.rungs, plan.keep) / (cfg.trials * cfg.epochs),
+            "peak_flop_per_second": max(rates),
+            "flop_per_trial": flop_per_trial(cfg.epochs),
+            "device": results.describe_devices(jax.local_devices()),
+            "complete": 1,
+        },
+    )
+    print(table(ds))
+    return ds
+
+
+def rows(ds: xr.Dataset) -> list[dict]:
+    """The measurements, a row a contender. What halving gives up is not counted as work."""
+    found = []
+    for name in ds.contender.values:
+        seconds = float(ds.seconds.sel(contender=name).median())
+        work = ds.flop_per_trial * (ds.updates if name == "fnn_halving" else 1.0)
+        found.append(
+            {
+                "contender": str(name),
+                "networks": int(ds.trials),
+                "seconds": seconds,
+                "fraction_of_peak": float(work / seconds / ds.peak_flop_per_second),
+                "compile_seconds": float(ds.compile_seconds.sel(contender=name)),
+                "peak_bytes": None,
+                "faster_than_the_notes_by": float(ds.seconds.sel(contender="numpy").median()) / seconds,
+            }
+        )
+    return found
+
+
+def tables(ds: xr.Dataset) -> dict[str, list[dict]]:
+    """The rows, as the file `benchmark.json`."""
+    return {"benchmark": rows(ds)}
+
+
+def table(ds: xr.Dataset) -> str:
+    """The rows, for people."""
+    lines = [f"{'':26}{'s a trial':>11}{f's for {ds.trials}':>12}{'of peak':>9}{'faster':>9}{'compile s':>11}"]
+    for row in rows(ds):
+        lines.append(
+            f"{TITLES[row['contender']]:26}{row['seconds']:11.4f}{ds.trials * row['seconds']:12.1f}"
+            f"{row['fraction_of_peak']:9.0%}{row['faster_than_the_notes_by']:8.1f}×{row['compile_seconds']:11.1f}"
+        )
+    return "\n".join(lines)
+
+
+def figures(ds: xr.Dataset) -> dict[str, Figure]:
+    """Seconds for the whole search, a bar a contender."""
+    fig = plotting.figure(7.0, 2.6)
+    ax = plotting.axes(fig, f"{ds.trials} trials of {ds.epochs} epochs", "seconds", "")
+    for number, row in enumerate(rows(ds)):
+        whole = ds.trials * row["seconds"]
+        ax.barh(TITLES[row["contender"]], whole, color=plotting.colour(number))
+        ax.annotate(f" {whole:.1f} s", (whole, number), va="center", fontsize="small")
+    ax.invert_yaxis()
+    ax.margins(x=0.12)
+    plotting.caption(fig, f"{ds.device}, a core a seed; median of {ds.sizes['lap']} laps")
+    return {"seconds": fig}
+
+
+def verdicts(ds: xr.Dataset) -> list[Verdict]:
+    """How much faster the search is, lap by lap."""
+    found = []
+    for name in ("fnn", "fnn_halving"):
+        ratio = (ds.seconds.sel(contender="numpy") / ds.seconds.sel(contender=name)).values
+        found.append(
+            decide(
+                f"{TITLES[name]}: the search is at least {AIM:g} × faster than the notes' way",
+                ratio - AIM,
+                "×",
+                f"Measured {np.median(ratio):.2f} ×; from the aim {{effect}} {{unit}} [{{low}}, {{high}}], "
+                "{seeds} laps.",
+            )
+        )
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(_cli.main(sys.modules[__name__]))

@@ -1,0 +1,305 @@
+"""Does giving up hopeless trials early cost the best one? (notes §5.2, beyond claim 17)
+
+Trains random settings of the notes' search for 50 epochs, all of them whole, over many seeds. On these complete curves
+it replays successive halving: after the first few epochs only the best 1/η go on, after η times as many epochs again
+only the best 1/η of those, and so on; for many η and first looks. How much of the work is left, how often is the trial
+that would have ended best given up, and how much accuracy is lost?
+
+Then it does one of these schedules for real, on the same settings, seeds and minibatches: a compiled program in which
+the survivors are gathered into smaller arrays, so that what is given up costs nothing from then on.
+
+The notes say that training for fewer epochs is a good way to abandon hopeless trials early.
+
+Takes about a minute for 10 seeds of 32 trials on two cores.
+"""
+
+import sys
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from experiments import _cli, _lab, _search
+from fnn import halving, plotting, search, sweep
+from fnn.errors import require
+from fnn.verdicts import Verdict, decide, interval
+
+ETAS = (2, 3, 4)
+"""The best 1/η go on."""
+FIRST = (1, 2, 3, 5, 10)
+"""Epochs before the first look."""
+QUARTER = 0.25
+"""The share of the work that halving is to take at most …"""
+POINT = 1.0
+"""… while it loses less than so many points of accuracy; both fixed before anything was measured."""
+
+
+class Schedule(NamedTuple):
+    """Successive halving: the epochs after which trials are compared, and the share of them that goes on."""
+
+    rungs: tuple[int, ...]
+    keep: float
+
+
+@dataclass(frozen=True)
+class Config(_cli.Options):
+    """Settings of the trials; the space and the task are the notes'."""
+
+    trials: int = 32
+    """Random settings a seed."""
+    epochs: int = 50
+    """Epochs that a whole trial trains for."""
+    first: int = 2
+    """Epochs before the first look of the schedule that is done for real …"""
+    eta: int = 3
+    """… of which the best 1/η go on."""
+
+    def check(self) -> None:
+        """Raise `InputError` for options that cannot be used."""
+        super().check()
+        self.check_at_least(trials=2, epochs=2, first=1, eta=2)
+        require(self.first < self.epochs, f"--first is less than --epochs {self.epochs}, not {self.first}.")
+
+
+QUICK = Config(seeds=2, trials=12, epochs=9, first=1, dataset="mnist_5k", quick=True)
+
+
+def schedule(first: int, eta: int, epochs: int) -> Schedule:
+    """Looks after first, first · η, first · η², … epochs, and at the end."""
+    rungs = []
+    while first < epochs:
+        rungs.append(first)
+        first *= eta
+    return Schedule((*rungs, epochs), 1 / eta)
+
+
+def cost(plan: Schedule, trials: int) -> float:
+    """The share of the updates of whole trainings that a schedule takes."""
+    return halving.updates(trials, plan.rungs, plan.keep) / (trials * plan.rungs[-1])
+
+
+def run(cfg: Config) -> xr.Dataset:
+    """Train everything whole, then by one schedule."""
+    images = _cli.load_data(cfg)
+    require(len(images.x_train) >= _search.IMAGES, f"This takes {_search.IMAGES} training images.")
+    keys, plan = sweep.seeds(cfg.seeds), schedule(cfg.first, cfg.eta, cfg.epochs)
+    _cli.headline(cfg, images, f"{cfg.trials * cfg.seeds} networks ({cfg.trials} trials × {cfg.seeds} seeds), twice")
+    settings = _search.samples(keys, cfg.trials)
+    whole = _search.trainer(images, cfg.epochs, evaluate_at=range(1, cfg.epochs + 1))
+    record, done = _search.seed_by_seed(cfg, images, whole, settings, keys, "whole")
+    trials = ("seed", "trial")
+    ds = xr.Dataset(
+        {
+            "lr": (trials, np.asarray(settings.lr)[:done], {"long_name": "learning rate"}),
+            "l2": (trials, np.asarray(settings.l2)[:done], {"long_name": "weight decay λ"}),
+            "validation_accuracy": ((*trials, "epoch"), record["validation_accuracy"], {"units": "1"}),
+            "diverged_at": (trials, record["diverged_at"]),
+        },
+        {"seed": np.arange(done), "trial": np.arange(cfg.trials), "epoch": np.arange(1, cfg.epochs + 1)},
+        {**_lab.origin(images), "keep": plan.keep, "complete": int(done == cfg.seeds)},
+    )
+    if ds.complete:
+        try:
+            abandoning = _search.abandoning(images, plan.rungs, plan.keep)
+            halved, done = _search.seed_by_seed(cfg, images, abandoning, settings, keys, "halved")
+            kept = ((*trials, "rung"), halved["values"], {"long_name": "accuracy at a look", "units": "1"})
+            # An interrupt leaves some seeds: those not done have no looks.
+            missing = np.full((cfg.seeds - done, *halved["values"].shape[1:]), np.nan)
+            ds["halved_accuracy"] = kept[0], np.concatenate([halved["values"], missing]), kept[2]
+            ds = ds.assign_coords(rung=list(plan.rungs)).assign_attrs(complete=int(done == cfg.seeds))
+        except KeyboardInterrupt:
+            ds = ds.assign_attrs(complete=0)
+    print(summary(ds))
+    return ds
+
+
+class Replayed(NamedTuple):
+    """What a schedule would have done to each seed's trials.
+
+    reached: how many looks every trial took part in `[S, trials]`. lost: points of final accuracy by which the best
+    survivor is below the best trial `[S]`; more than 0 where the best one, and all its equals, were given up.
+    """
+
+    reached: np.ndarray
+    lost: np.ndarray
+
+
+def replayed(accuracy: np.ndarray, plan: Schedule) -> Replayed:
+    """A schedule on complete curves `[S, trials, epochs]`."""
+    reached = np.zeros(accuracy.shape[:2], int)
+    for seed, curves in enumerate(np.nan_to_num(accuracy)):
+        alive = np.arange(len(curves))
+        for epoch in plan.rungs:
+            reached[seed, alive] += 1
+            alive = alive[search.ranked(curves[alive, epoch - 1])[: halving.kept(len(alive), plan.keep)]]
+    final = np.nan_to_num(accuracy[..., -1])
+    survived = np.where(reached == len(plan.rungs), final, -np.inf).max(1)
+    return Replayed(reached, 100 * (final.max(1) - survived))
+
+
+def schedules(ds: xr.Dataset) -> dict[tuple[int, int], Schedule]:
+    """All that are replayed, by (epochs before the first look, η)."""
+    epochs = ds.sizes["epoch"]
+    return {(first, eta): schedule(first, eta, epochs) for eta in ETAS for first in FIRST if first < epochs}
+
+
+def tables(ds: xr.Dataset) -> dict[str, list[dict]]:
+    """Every schedule with its cost, what it loses and the share of seeds whose best is gone; `schedules.json`."""
+    rows = []
+    for (first, eta), plan in schedules(ds).items():
+        lost = replayed(ds.validation_accuracy.values, plan).lost
+        mean, low, high = interval(lost)
+        told = {"first": first, "eta": eta, "rungs": list(plan.rungs), "cost": cost(plan, ds.sizes["trial"])}
+        rows.append(told | {"lost": mean, "low": low, "high": high, "gone": float((lost > 0).mean())})
+    return {"schedules": rows}
+
+
+def figures(ds: xr.Dataset) -> dict[str, Figure]:
+    """The price of every schedule, one seed's curves as they are given up, and the real program's best."""
+    made = {"price": price(ds), "curves": curves(ds)}
+    if "halved_accuracy" in ds and np.isfinite(ds.halved_accuracy).any():
+        made["for_real"] = for_real(ds)
+    return made
+
+
+def about(ds: xr.Dataset, *details: str) -> str:
+    """The caption that every figure of this experiment carries."""
+    return _lab.about(ds, f"{ds.sizes['trial']} random trials of {ds.sizes['epoch']} epochs a seed", *details)
+
+
+def price(ds: xr.Dataset) -> Figure:
+    """Accuracy lost, and seeds that lose their best trial, against the share of the work that is left."""
+    fig = plotting.figure(9.0, 4.6)
+    left, right = fig.subplots(1, 2, sharex=True)
+    rows = tables(ds)["schedules"]
+    for number, eta in enumerate(ETAS):
+        mine = sorted((row for row in rows if row["eta"] == eta), key=lambda row: row["cost"])
+        at = [100 * row["cost"] for row in mine]
+        mean = np.array([row["lost"] for row in mine])
+        reach = np.abs([[row[end] for row in mine] for end in ("low", "high")] - mean)
+        look = {"color": plotting.colour(number), "marker": plotting.MARKERS[number], "markersize": 5}
+        left.errorbar(
+            at, mean, np.where(np.isfinite(reach), reach, 0), capsize=2, label=f"the best 1/{eta} go on", **look
+        )
+        right.plot(at, [100 * row["gone"] for row in mine], **look)
+        for x, y, row in zip(at, mean, mine, strict=True):
+            left.annotate(f" {row['first']}", (x, y), fontsize="x-small", color="0.35")
+    left.axhline(POINT, color="0.5", linewidth=0.8, linestyle=":")
+    for ax, y in ((left, "accuracy lost (points)"), (right, "seeds that lose their best trial (%)")):
+        ax.axvline(100 * QUARTER, color="0.5", linewidth=0.8, linestyle=":")
+        plotting.dress(ax, xlabel="share of all updates (%)", ylabel=y)
+    left.set_ylim(min(0, left.get_ylim()[0]), None)
+    right.set_ylim(-2, 102)
+    plotting.legend(fig, title="What giving up early costs, and what it saves", of=left)
+    detail = "a mark a schedule, replayed on complete curves; numbers: epochs before the first look"
+    plotting.caption(fig, about(ds, detail, "mean with its 95 % interval; dotted: the verdict's bars"))
+    return fig
+
+
+def curves(ds: xr.Dataset) -> Figure:
+    """The first seed's trials: whole in grey, in colour as far as the schedule follows them."""
+    fig = plotting.figure()
+    plan = shown(ds)
+    ax = plotting.axes(fig, "Successive halving of one seed's trials", "epochs", "validation accuracy (%)")
+    accuracy = 100 * ds.validation_accuracy.values[:1]
+    epochs, reached = ds.epoch.values, replayed(accuracy / 100, plan).reached[0].tolist()
+    for trial, looks in zip(accuracy[0], reached, strict=True):
+        last = plan.rungs[looks - 1]
+        ax.plot(epochs, trial, color="0.85", linewidth=0.8, zorder=1)
+        ax.plot(epochs[:last], trial[:last], color=plotting.colour(looks - 1), linewidth=1.2, zorder=1 + looks)
+    for number, (rung, count) in enumerate(
+        zip(plan.rungs, halving.counts(len(reached), plan.rungs, plan.keep), strict=True)
+    ):
+        ax.plot([], [], color=plotting.colour(number), label=f"{count} to epoch {rung}")
+        ax.axvline(rung, color="0.5", linewidth=0.6, linestyle=":")
+    ax.set(xlim=(1, epochs[-1]))
+    plotting.legend(fig)
+    share = cost(plan, len(reached))
+    plotting.caption(fig, about(ds.isel(seed=slice(1)), f"{share:.0%} of the updates; grey: what was given up"))
+    return fig
+
+
+def for_real(ds: xr.Dataset) -> Figure:
+    """Each seed's best final accuracy: of all trials trained whole, and of those that the halving program kept."""
+    fig = plotting.figure(5.4, 4.8)
+    share = cost(shown(ds), ds.sizes["trial"])
+    ax = plotting.axes(
+        fig,
+        "The best of all, and of what halving kept",
+        "best of all trials (%)",
+        f"for {share:.0%} of the updates (%)",
+    )
+    best, kept = bests(ds)
+    low, high = min(best.min(), kept.min()) - 1, max(best.max(), kept.max()) + 1
+    ax.plot(best, kept, plotting.MARKERS[0], color=plotting.colour(0), linestyle="none", alpha=0.6)
+    ax.plot([low, high], [low, high], color="0.5", linewidth=1, linestyle="--")
+    ax.set(xlim=(low, high), ylim=(low, high), aspect="equal")
+    plotting.caption(fig, about(ds, "a dot a seed; dashed: nothing lost"))
+    return fig
+
+
+def shown(ds: xr.Dataset) -> Schedule:
+    """The schedule that was done for real, or a usual one if an interrupt came before."""
+    if "rung" in ds.coords:
+        return Schedule(tuple(int(rung) for rung in ds.rung), float(ds.keep))
+    return schedule(1, round(1 / ds.keep), ds.sizes["epoch"])
+
+
+def bests(ds: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Percent, `[S]`: the best final accuracy of all trials, and of those that the program kept."""
+    done = np.isfinite(ds.halved_accuracy).any(("trial", "rung")).values
+    best = ds.validation_accuracy[..., -1].max("trial").values[done]
+    return 100 * best, 100 * ds.halved_accuracy[..., -1].max("trial").values[done]
+
+
+def summary(ds: xr.Dataset) -> str:
+    """Every schedule's price."""
+    lines = [f"{'first look':>10}{'go on':>8}{'updates':>10}{'points lost':>14}{'lose their best':>18}"]
+    for row in tables(ds)["schedules"]:
+        lines.append(
+            f"{row['first']:>4} epochs{'1/' + str(row['eta']):>8}{row['cost']:>10.0%}{row['lost']:>14.2f}"
+            f"{row['gone']:>12.0%} of seeds"
+        )
+    return "\n".join(lines)
+
+
+def verdicts(ds: xr.Dataset) -> list[Verdict]:
+    """Whether the best is reached for a quarter of the work: by the schedule done for real, and by any first look."""
+    if "halved_accuracy" not in ds or not np.isfinite(ds.halved_accuracy).any():
+        return []
+    plan, (best, kept) = shown(ds), bests(ds)
+    share = cost(plan, ds.sizes["trial"])
+    looks = ", ".join(map(str, plan.rungs[:-1]))
+    found = [
+        decide(
+            f"Successive halving comes within {POINT:g} point of the best of all trials",
+            POINT - (best - kept),
+            "points",
+            f"With looks after {looks} epochs, after each of which the best {plan.keep:.0%} go on, it loses "
+            f"{(best - kept).mean():.2f} points for {share:.0%} of the updates, {{effect}} {{unit}} within the bar "
+            "[{low}, {high}], {seeds} paired seeds.",
+            "claim 17",
+        )
+    ]
+    one_look = [row for row in tables(ds)["schedules"] if row["cost"] <= QUARTER]
+    if one_look:
+        chosen = min(one_look, key=lambda row: row["lost"])
+        lost = replayed(ds.validation_accuracy.values, Schedule(tuple(chosen["rungs"]), 1 / chosen["eta"])).lost
+        found.append(
+            decide(
+                f"Some schedule loses less than {POINT:g} point for a quarter of the updates",
+                POINT - lost,
+                "points",
+                f"The best of {len(one_look)} that are so cheap looks first after {chosen['first']} epochs and keeps "
+                f"1/{chosen['eta']}: it loses {lost.mean():.2f} points for {chosen['cost']:.0%}, {{effect}} {{unit}} "
+                "within the bar [{low}, {high}], {seeds} seeds (chosen on the same seeds, so a little too good).",
+                "claim 17",
+            )
+        )
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(_cli.main(sys.modules[__name__]))

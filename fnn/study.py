@@ -1,0 +1,241 @@
+"""Studies: a search on disk, so that no trial is lost or run twice, and its test set is looked at once.
+
+`opened` keeps a study in a folder, for one process at a time. Trials are on disk when they are told. Samplers are
+functions of what is known, so what had been asked for and not told when a process died is asked for again.
+
+`Shared` is a study of many processes, on one host or many, in any storage of Optuna's (extra `search`): a journal file
+on a common disk by default, or the URL of a database. What a process that died had asked for is handed to another.
+
+A setting may be trained from several seeds: its values are then a row, and it is ranked by their mean or, more
+cautiously, by the lower end of their 95 % interval.
+"""
+
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from fnn import blocks, search
+from fnn.errors import InputError, require
+from fnn.results import save_json
+from fnn.search import Choice, History, Sampler, Space
+from fnn.types import Key
+
+TEST = "test.json"
+"""The file that tells every look at the test set."""
+
+UNSIGNED = timedelta(minutes=1)
+"""A trial that no process has signed for so long after it was asked for belongs to none."""
+
+
+class Study:
+    """A search in a folder; `opened` gives it.
+
+    points, values: of all trials told, in order: `[n, axes]` and `[n, seeds]`.
+    """
+
+    def __init__(self, folder: Path, space: Space, sampler: Sampler, key: Key):
+        self.folder, self.space, self.sampler, self.key = folder, space, sampler, key
+        self.asked: np.ndarray | None = None
+        told = [blocks.read(folder, number) for number in sorted(blocks.there(folder))]
+        self.points = np.concatenate([np.empty((0, len(space))), *(batch["points"] for batch in told)])
+        self.values = np.concatenate([batch["values"] for batch in told]) if told else np.empty((0, 1))
+        self.batches = len(told)
+
+    @property
+    def history(self) -> History:
+        """What samplers see: every setting with the mean of its values."""
+        return History(self.points, self.values.mean(1))
+
+    @property
+    def settings(self) -> dict[str, np.ndarray]:
+        """All settings told, in order."""
+        return search.settings(self.space, self.points)
+
+    def ask(self, n: int) -> dict[str, np.ndarray]:
+        """At most n settings to try next, fewer or none where the search ends; the same ones until they are told."""
+        require(n >= 1, f"A study is asked for at least 1 setting, not {n}.")
+        if self.asked is None:
+            self.asked = self.sampler(self.key, self.history, n)
+        return search.settings(self.space, self.asked)
+
+    def tell(self, values: np.ndarray) -> None:
+        """Keep what came of the settings asked for: a value each `[n]`, or a row of seeds each `[n, seeds]`."""
+        if self.asked is None:
+            raise InputError("A study is told of settings that it was asked for.")
+        values = np.asarray(values, float)
+        values = values[:, None] if values.ndim == 1 else values
+        seeds = self.values.shape[1] if len(self.values) else values.shape[-1]
+        expected = (len(self.asked), seeds)
+        require(values.shape == expected, f"{expected[0]} × {seeds} values are awaited, not {values.shape}.")
+        blocks.write(self.folder, self.batches, {"points": self.asked, "values": values})
+        self.points = np.concatenate([self.points, self.asked])
+        self.values = np.concatenate([self.values.reshape(-1, seeds), values])
+        self.asked, self.batches = None, self.batches + 1
+
+    def ranking(self, by: Literal["mean", "low"] = "mean") -> np.ndarray:
+        """The trials from best to worst, by their mean over seeds or by the lower end of its 95 % interval."""
+        return search.ranked(self.values.mean(1) if by == "mean" else lower_ends(self.values))
+
+    def test(self, trial: int, measure: Callable[[], float], again: bool = False) -> float:
+        """`measure()` on the test set for the chosen trial, once: a study that has been tested says so and refuses.
+
+        again: look all the same; every look is told in the folder.
+        """
+        looks = self.looks()
+        if looks and not again:
+            first = looks[0]
+            raise InputError(
+                f"The test set of {self.folder} was looked at on {first['time']}, for trial {first['trial']}, and gave "
+                f"{first['value']:.6g}: a second look would choose by it."
+            )
+        require(0 <= trial < len(self.points), f"There is no trial {trial} among {len(self.points)}.")
+        value = float(measure())
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        save_json(self.folder / TEST, [*looks, {"trial": int(trial), "value": value, "time": now}])
+        return value
+
+    def looks(self) -> list[dict[str, Any]]:
+        """Every look at the test set: its trial, value and time."""
+        try:
+            return json.loads((self.folder / TEST).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self.folder / TEST} cannot be read.") from error
+
+
+@contextlib.contextmanager
+def opened(
+    folder: Path, space: Space, sampler: Sampler, key: Key, manifest: Mapping[str, Any] | None = None
+) -> Iterator[Study]:
+    """The study of a folder, a new one or one to go on with.
+
+    manifest: what else must be the same to go on with it: the sampler's name and numbers, say. Raises `InputError`
+    where the folder holds another study or another process is at work in it, and where it cannot be written.
+    """
+    axes = {name: repr(axis) for name, axis in space.items()}
+    with blocks.locked(folder):
+        blocks.claim(folder, {**(manifest or {}), "space": axes, "key": blocks.checksum(key)})
+        yield Study(folder, space, sampler, key)
+
+
+def lower_ends(values: np.ndarray) -> np.ndarray:
+    """`[n]`: the lower ends of the 95 % intervals (Student's) of the means of rows; −∞ for a single value a row."""
+    from scipy.stats import t
+
+    n = values.shape[1]
+    if n == 1:
+        return np.where(np.isnan(values[:, 0]), np.nan, -np.inf)
+    return values.mean(1) - t.ppf(0.975, n - 1) * values.std(1, ddof=1) / np.sqrt(n)
+
+
+class Shared:
+    """A study that many processes work on, in a storage of Optuna's.
+
+    storage: a path for a journal file, or a database's URL. name: of the study, many of which a storage may hold.
+    sampler: one of Optuna's; TPE, told of what others are at, by default.
+    """
+
+    def __init__(self, storage: Path | str, name: str, space: Space, sampler: Any = None):
+        import optuna
+        from optuna.storages import JournalStorage
+        from optuna.storages.journal import JournalFileBackend
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        if isinstance(storage, Path):
+            storage.parent.mkdir(parents=True, exist_ok=True)
+        there = JournalStorage(JournalFileBackend(str(storage))) if isinstance(storage, Path) else storage
+        self.space, self.asked = space, []
+        self.study = optuna.create_study(
+            storage=there,
+            study_name=name,
+            direction="maximize",
+            load_if_exists=True,
+            sampler=sampler or optuna.samplers.TPESampler(constant_liar=True),
+        )
+        axes = {name: repr(axis) for name, axis in space.items()}
+        theirs = self.study.user_attrs.get("space")
+        require(theirs in (None, axes), f"The study {name} searches another space.")
+        self.study.set_user_attr("space", axes)
+
+    def ask(self, n: int) -> dict[str, np.ndarray]:
+        """n settings to try next; first those that processes which died had asked for."""
+        self._hand_on()
+        self.asked = [self.study.ask(_distributions(self.space)) for _ in range(n)]
+        for trial in self.asked:
+            trial.set_user_attr("worker", _worker())
+        return {name: np.array([trial.params[name] for trial in self.asked]) for name in self.space}
+
+    def tell(self, values: np.ndarray) -> None:
+        """Keep what came of the settings asked for, the mean over seeds where a value is a row of them."""
+        values = np.asarray(values, float)
+        require(len(values) == len(self.asked), f"{len(self.asked)} values are awaited, not {len(values)}.")
+        import optuna
+
+        for trial, value in zip(self.asked, values.reshape(len(values), -1), strict=True):
+            trial.set_user_attr("values", value.tolist())
+            if np.isfinite(value).all():
+                self.study.tell(trial, float(value.mean()))
+            else:  # a network that diverged is a result; Optuna has no value for it
+                trial.set_user_attr("diverged", True)
+                self.study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        self.asked = []
+
+    def done(self) -> list[Any]:
+        """Optuna's records of all trials that are told, by any process."""
+        from optuna.trial import TrialState
+
+        return self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+
+    def _hand_on(self):
+        """Trials of this host whose process is gone wait to be asked for again, by whoever comes first."""
+        from optuna.trial import TrialState
+
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if _lost(trial):
+                # Of several that try only one can end a trial.
+                with contextlib.suppress(ValueError, RuntimeError):
+                    self.study.tell(trial.number, state=TrialState.FAIL)
+                    self.study.enqueue_trial(trial.params)
+
+
+def _distributions(space):
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    def of(axis):
+        if isinstance(axis, Choice):
+            return CategoricalDistribution(list(range(len(axis.options))))
+        if isinstance(axis, search.Whole):
+            return IntDistribution(int(axis.low), int(axis.high))
+        return FloatDistribution(axis.low, axis.high, log=isinstance(axis, search.Log))
+
+    return {name: of(axis) for name, axis in space.items()}
+
+
+def _worker():
+    return {"host": socket.gethostname(), "pid": os.getpid(), "began": _began(os.getpid())}
+
+
+def _lost(trial):
+    """Whether the process that was at a trial is gone: it, and not a later one of the same number."""
+    worker = trial.user_attrs.get("worker")
+    if worker is None:  # it died between asking and signing
+        return datetime.now() - trial.datetime_start > UNSIGNED
+    here = worker["host"] == socket.gethostname() and worker["began"] is not None
+    return here and _began(worker["pid"]) != worker["began"]
+
+
+def _began(pid):
+    """When a process of this host began, in the kernel's own count; None where there is none or it cannot be told."""
+    try:
+        told = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return None if told[0] == "Z" else int(told[19])  # a zombie has ended
+    except (OSError, IndexError, ValueError):
+        return None
