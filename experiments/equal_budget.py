@@ -89,7 +89,7 @@ def run(cfg: Config) -> xr.Dataset:
         try:
             record, done = _search.seed_by_seed(cfg, images, trainer, settings, keys, spec.replace(":", "-"))
         except KeyboardInterrupt:
-            done = 0
+            record, done = {}, 0
         if done < cfg.seeds:
             complete = False
             break
@@ -175,9 +175,9 @@ def sensitivity(ds: xr.Dataset) -> Figure:
         there = np.unique(place)
         means = [accuracy[place == b].mean() for b in there]
         middles = 10 ** ((edges[there] + edges[there + 1]) / 2)
-        mark = {"color": plotting.colour(number), "marker": plotting.MARKERS[number % len(plotting.MARKERS)]}
-        ax.plot(middles, means, label=_lab.title(name), markersize=4, linewidth=1.2, **mark)
-        ax.axvline(float(one.default_lr), color=plotting.colour(number), linewidth=0.7, linestyle=":")
+        colour, mark = plotting.colour(number), plotting.MARKERS[number % len(plotting.MARKERS)]
+        ax.plot(middles, means, mark, linestyle="-", color=colour, label=_lab.title(name), markersize=4, linewidth=1.2)
+        ax.axvline(float(one.default_lr), color=colour, linewidth=0.7, linestyle=":")
     ax.set(xscale="log", ylim=(0, 100))
     plotting.legend(fig, 6)
     plotting.caption(fig, about(ds, "means of a third of a decade over all seeds; dotted: the rules' defaults"))
@@ -212,8 +212,10 @@ def verdicts(ds: xr.Dataset) -> list[Verdict]:
     """Whether Adam is ahead with little tuning, and whether it has less to gain from more, against each other rule."""
     names = [str(name) for name in ds.optimizer.values]
     adam = next((name for name in names if name.partition(":")[0] == "adam"), None)
+    if adam is None:
+        return []
     found = []
-    for other in (name for name in names if adam and name != adam):
+    for other in (name for name in names if name != adam):
         for where, title in RANGES.items():
             ours, theirs = expected(ds, adam, where), expected(ds, other, where)
             n = ours.shape[1]

@@ -608,11 +608,12 @@ def verdicts(ds: xr.Dataset) -> list[Verdict]:
         for form in NARROWING
     ]
     for name in (name for name in needed if name not in ("random", *NARROWING)):
+        called = TITLES[name][0].upper() + TITLES[name][1:]
         first = PARENTS if name == "evolution" else ds.startup
         source = "notes §5.2" if name == "evolution" else "claim 18"
         found.append(
             decide(
-                f"{TITLES[name]} search needs fewer trials than random search",
+                f"{called} search needs fewer trials than random search",
                 needed["random"] - needed[name],
                 "trials",
                 f"To random search's median best of {ds.budget} trials it saves {{effect}} {{unit}} [{{low}}, "
@@ -623,7 +624,7 @@ def verdicts(ds: xr.Dataset) -> list[Verdict]:
         )
         found.append(
             decide(
-                f"{TITLES[name]} search is ahead of random search at equal numbers of trials",
+                f"{called} search is ahead of random search at equal numbers of trials",
                 100 * (best[name] - best["random"])[:, first:].mean(-1),
                 "points",
                 f"Its best validation accuracy differs by {{effect}} {{unit}} [{{low}}, {{high}}], mean over trials "

@@ -274,8 +274,7 @@ def bayesian(axes: int, name: str = "tpe", startup: int = 10) -> Sampler:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    axis = optuna.distributions.FloatDistribution(0.0, 1.0)
-    names = {f"u{i}": axis for i in range(axes)}
+    names: dict[str, Any] = {f"u{i}": optuna.distributions.FloatDistribution(0.0, 1.0) for i in range(axes)}
 
     samplers = {
         "tpe": lambda seed: optuna.samplers.TPESampler(n_startup_trials=startup, seed=seed, constant_liar=True),

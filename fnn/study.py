@@ -206,7 +206,7 @@ class Shared:
                     self.study.enqueue_trial(trial.params)
 
 
-def _distributions(space):
+def _distributions(space) -> dict[str, Any]:
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     def of(axis):

@@ -70,7 +70,7 @@ def test_with_checkpoints_it_is_the_same_sweep(whole, tmp_path):
     assert len(list(tmp_path.glob("state-*.npz"))) == 1, "older networks are forgotten"
 
 
-@pytest.mark.parametrize("cut", range(1, 6))
+@pytest.mark.parametrize("cut", [1, 4])
 def test_cut_off_after_any_chunk_it_goes_on_from_there(whole, tmp_path, cut):
     first = checkpoints.stream(tmp_path, **work())
     seen = list(itertools.islice(first, cut))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments import _cli, _search
+from experiments import _search
 from experiments import bench_search as experiment
 from experiments._contenders import Rows, numpy_trial
 from fnn import data
@@ -57,11 +57,3 @@ def test_the_notes_way_learns():
 def test_bad_options_are_a_sentence(option):
     with pytest.raises(InputError, match=f"--{option} is at least"):
         experiment.Config(**{option: 0}).check()
-
-
-def test_from_the_command_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(_cli, "prepare", lambda: None)
-    options = ["--quick", "--trials", "3", "--epochs", "3", "--dataset", "mnist_5k", "--out", str(tmp_path)]
-    assert _cli.main(experiment, options) == 0
-    assert "NumPy, the notes' way" in capsys.readouterr().out
-    assert (tmp_path / "bench_search" / "benchmark.json").is_file()
