@@ -127,14 +127,16 @@ def trainer(
 def abandoning(images: DataSet, rungs: Sequence[int], keep: float, rule: Rule = sgd) -> Trainer:
     """What trains settings by successive halving, from the same starts and on the same minibatches as `trainer` does.
 
-    rungs: the epochs after which trials are compared by validation accuracy; keep: the share that goes on.
-    Its record is that of `fnn.halving`: "values" `[S, G, rungs]`, NaN where given up, and "survivors" `[S, kept]`.
+    rungs: the epochs after which trials are compared by validation loss, which tells those apart that are equally
+        inaccurate still; keep: the share that goes on.
+    Its record is that of `fnn.halving`: "values" `[S, G, rungs]`, −loss, NaN where given up, and "survivors"
+    `[S, kept]`.
     """
     task, pool = _task(("validation",)), _lab.splits(images, IMAGES)["train"]
     run = train.training(task, rule, rungs[-1] * STEPS_EACH)
 
     def score(hp, state, data):
-        return task.metrics(hp.task, state.params, state.stats, data)["validation_accuracy"]
+        return -task.metrics(hp.task, state.params, state.stats, data)["validation_loss"]
 
     halve = halving.halving(run, [r * STEPS_EACH for r in rungs], score, keep, AT_ONCE if _on_cpu() else None)
 

@@ -3,16 +3,18 @@
 Trains random settings of the notes' search for 50 epochs, all of them whole, over many seeds. On these complete curves
 it replays successive halving: after the first few epochs only the best 1/η go on, after η times as many epochs again
 only the best 1/η of those, and so on; for many η and first looks. How much of the work is left, how often is the trial
-that would have ended best given up, and how much accuracy is lost?
+that would have ended best given up, and how much accuracy is lost? Trials are compared by validation accuracy, as the
+notes compare them, or by validation loss, which tells those apart that are equally inaccurate still.
 
-Then it does one of these schedules for real, on the same settings, seeds and minibatches: a compiled program in which
-the survivors are gathered into smaller arrays, so that what is given up costs nothing from then on.
+Then it does one of these schedules for real, by loss, on the same settings, seeds and minibatches: a compiled program
+in which the survivors are gathered into smaller arrays, so that what is given up costs nothing from then on.
 
 The notes say that training for fewer epochs is a good way to abandon hopeless trials early.
 
 Takes about a minute for 10 seeds of 32 trials on two cores.
 """
 
+import itertools
 import sys
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -30,6 +32,8 @@ ETAS = (2, 3, 4)
 """The best 1/η go on."""
 FIRST = (1, 2, 3, 5, 10)
 """Epochs before the first look."""
+BY = {"accuracy": 1, "loss": -1}
+"""What a trial is worth at a look, and whether more of it is better."""
 QUARTER = 0.25
 """The share of the work that halving is to take at most …"""
 POINT = 1.0
@@ -95,6 +99,7 @@ def run(cfg: Config) -> xr.Dataset:
             "lr": (trials, np.asarray(settings.lr)[:done], {"long_name": "learning rate"}),
             "l2": (trials, np.asarray(settings.l2)[:done], {"long_name": "weight decay λ"}),
             "validation_accuracy": ((*trials, "epoch"), record["validation_accuracy"], {"units": "1"}),
+            "validation_loss": ((*trials, "epoch"), record["validation_loss"], {"units": "nats"}),
             "diverged_at": (trials, record["diverged_at"]),
         },
         {"seed": np.arange(done), "trial": np.arange(cfg.trials), "epoch": np.arange(1, cfg.epochs + 1)},
@@ -104,10 +109,10 @@ def run(cfg: Config) -> xr.Dataset:
         try:
             abandoning = _search.abandoning(images, plan.rungs, plan.keep)
             halved, done = _search.seed_by_seed(cfg, images, abandoning, settings, keys, "halved")
-            kept = ((*trials, "rung"), halved["values"], {"long_name": "accuracy at a look", "units": "1"})
             # An interrupt leaves some seeds: those not done have no looks.
             missing = np.full((cfg.seeds - done, *halved["values"].shape[1:]), np.nan)
-            ds["halved_accuracy"] = kept[0], np.concatenate([halved["values"], missing]), kept[2]
+            looks = np.concatenate([-halved["values"], missing])
+            ds["halved_loss"] = (*trials, "rung"), looks, {"long_name": "validation loss at a look", "units": "nats"}
             ds = ds.assign_coords(rung=list(plan.rungs)).assign_attrs(complete=int(done == cfg.seeds))
         except KeyboardInterrupt:
             ds = ds.assign_attrs(complete=0)
@@ -126,17 +131,22 @@ class Replayed(NamedTuple):
     lost: np.ndarray
 
 
-def replayed(accuracy: np.ndarray, plan: Schedule) -> Replayed:
-    """A schedule on complete curves `[S, trials, epochs]`."""
-    reached = np.zeros(accuracy.shape[:2], int)
-    for seed, curves in enumerate(np.nan_to_num(accuracy)):
+def replayed(ds: xr.Dataset, plan: Schedule, by: str) -> Replayed:
+    """A schedule on complete curves, where trials are worth what `BY` says."""
+    worth = BY[by] * ds[f"validation_{by}"].values
+    reached = np.zeros(worth.shape[:2], int)
+    for seed, curves in enumerate(worth):
         alive = np.arange(len(curves))
         for epoch in plan.rungs:
             reached[seed, alive] += 1
             alive = alive[search.ranked(curves[alive, epoch - 1])[: halving.kept(len(alive), plan.keep)]]
-    final = np.nan_to_num(accuracy[..., -1])
-    survived = np.where(reached == len(plan.rungs), final, -np.inf).max(1)
-    return Replayed(reached, 100 * (final.max(1) - survived))
+    return Replayed(reached, lost(ds, reached == len(plan.rungs)))
+
+
+def lost(ds: xr.Dataset, survived: np.ndarray) -> np.ndarray:
+    """Points of final accuracy `[S]` by which the best of the survivors `[S, trials]` is below the best trial."""
+    final = 100 * np.nan_to_num(ds.validation_accuracy.values[..., -1])
+    return final.max(1) - np.where(survived, final, -np.inf).max(1)
 
 
 def schedules(ds: xr.Dataset) -> dict[tuple[int, int], Schedule]:
@@ -148,18 +158,19 @@ def schedules(ds: xr.Dataset) -> dict[tuple[int, int], Schedule]:
 def tables(ds: xr.Dataset) -> dict[str, list[dict]]:
     """Every schedule with its cost, what it loses and the share of seeds whose best is gone; `schedules.json`."""
     rows = []
-    for (first, eta), plan in schedules(ds).items():
-        lost = replayed(ds.validation_accuracy.values, plan).lost
-        mean, low, high = interval(lost)
-        told = {"first": first, "eta": eta, "rungs": list(plan.rungs), "cost": cost(plan, ds.sizes["trial"])}
-        rows.append(told | {"lost": mean, "low": low, "high": high, "gone": float((lost > 0).mean())})
+    for ((first, eta), plan), by in itertools.product(schedules(ds).items(), BY):
+        found = replayed(ds, plan, by).lost
+        mean, low, high = interval(found)
+        told = {"by": by, "first": first, "eta": eta, "rungs": list(plan.rungs)}
+        told |= {"cost": cost(plan, ds.sizes["trial"]), "gone": float((found > 0).mean())}
+        rows.append(told | {"lost": mean, "low": low, "high": high})
     return {"schedules": rows}
 
 
 def figures(ds: xr.Dataset) -> dict[str, Figure]:
     """The price of every schedule, one seed's curves as they are given up, and the real program's best."""
     made = {"price": price(ds), "curves": curves(ds)}
-    if "halved_accuracy" in ds and np.isfinite(ds.halved_accuracy).any():
+    if done_for_real(ds).any():
         made["for_real"] = for_real(ds)
     return made
 
@@ -170,31 +181,28 @@ def about(ds: xr.Dataset, *details: str) -> str:
 
 
 def price(ds: xr.Dataset) -> Figure:
-    """Accuracy lost, and seeds that lose their best trial, against the share of the work that is left."""
+    """Accuracy lost against the share of the work that is left, a panel for what trials are worth."""
     fig = plotting.figure(9.0, 4.6)
-    left, right = fig.subplots(1, 2, sharex=True)
-    rows = tables(ds)["schedules"]
-    for number, eta in enumerate(ETAS):
-        mine = sorted((row for row in rows if row["eta"] == eta), key=lambda row: row["cost"])
-        at = [100 * row["cost"] for row in mine]
-        mean = np.array([row["lost"] for row in mine])
-        reach = np.abs([[row[end] for row in mine] for end in ("low", "high")] - mean)
-        look = {"color": plotting.colour(number), "marker": plotting.MARKERS[number], "markersize": 5}
-        left.errorbar(
-            at, mean, np.where(np.isfinite(reach), reach, 0), capsize=2, label=f"the best 1/{eta} go on", **look
-        )
-        right.plot(at, [100 * row["gone"] for row in mine], **look)
-        for x, y, row in zip(at, mean, mine, strict=True):
-            left.annotate(f" {row['first']}", (x, y), fontsize="x-small", color="0.35")
-    left.axhline(POINT, color="0.5", linewidth=0.8, linestyle=":")
-    for ax, y in ((left, "accuracy lost (points)"), (right, "seeds that lose their best trial (%)")):
+    rows, panels = tables(ds)["schedules"], fig.subplots(1, 2, sharex=True, sharey=True)
+    for ax, by in zip(panels, BY, strict=True):
+        for number, eta in enumerate(ETAS):
+            mine = sorted((row for row in rows if (row["eta"], row["by"]) == (eta, by)), key=lambda row: row["cost"])
+            at, mean = [100 * row["cost"] for row in mine], np.array([row["lost"] for row in mine])
+            reach = np.abs([[row[end] for row in mine] for end in ("low", "high")] - mean)
+            reach = np.where(np.isfinite(reach), reach, 0)  # one seed has no interval
+            look = {"color": plotting.colour(number), "marker": plotting.MARKERS[number], "markersize": 5}
+            ax.errorbar(at, mean, reach, capsize=2, label=f"the best 1/{eta} go on", **look)
+            for x, y, row in zip(at, mean, mine, strict=True):
+                ax.annotate(f" {row['first']}", (x, y), fontsize="x-small", color="0.35")
+        ax.axhline(POINT, color="0.5", linewidth=0.8, linestyle=":")
         ax.axvline(100 * QUARTER, color="0.5", linewidth=0.8, linestyle=":")
-        plotting.dress(ax, xlabel="share of all updates (%)", ylabel=y)
-    left.set_ylim(min(0, left.get_ylim()[0]), None)
-    right.set_ylim(-2, 102)
-    plotting.legend(fig, title="What giving up early costs, and what it saves", of=left)
+        plotting.dress(
+            ax, xlabel="share of all updates (%)", ylabel="accuracy lost (points)" if by == "accuracy" else ""
+        )
+        ax.set_title(f"compared by {by}", fontsize="medium")
+    plotting.legend(fig, title="What giving up early costs, and what it saves", of=panels[0])
     detail = "a mark a schedule, replayed on complete curves; numbers: epochs before the first look"
-    plotting.caption(fig, about(ds, detail, "mean with its 95 % interval; dotted: the verdict's bars"))
+    plotting.caption(fig, about(ds, detail, "mean with its 95 % interval; dotted: the verdicts' bars"))
     return fig
 
 
@@ -203,8 +211,9 @@ def curves(ds: xr.Dataset) -> Figure:
     fig = plotting.figure()
     plan = shown(ds)
     ax = plotting.axes(fig, "Successive halving of one seed's trials", "epochs", "validation accuracy (%)")
-    accuracy = 100 * ds.validation_accuracy.values[:1]
-    epochs, reached = ds.epoch.values, replayed(accuracy / 100, plan).reached[0].tolist()
+    first = ds.isel(seed=slice(1))
+    accuracy, epochs = 100 * first.validation_accuracy.values, ds.epoch.values
+    reached = replayed(first, plan, "loss").reached[0].tolist()
     for trial, looks in zip(accuracy[0], reached, strict=True):
         last = plan.rungs[looks - 1]
         ax.plot(epochs, trial, color="0.85", linewidth=0.8, zorder=1)
@@ -217,7 +226,7 @@ def curves(ds: xr.Dataset) -> Figure:
     ax.set(xlim=(1, epochs[-1]))
     plotting.legend(fig)
     share = cost(plan, len(reached))
-    plotting.caption(fig, about(ds.isel(seed=slice(1)), f"{share:.0%} of the updates; grey: what was given up"))
+    plotting.caption(fig, about(first, f"compared by loss; {share:.0%} of the updates; grey: what was given up"))
     return fig
 
 
@@ -247,58 +256,60 @@ def shown(ds: xr.Dataset) -> Schedule:
     return schedule(1, round(1 / ds.keep), ds.sizes["epoch"])
 
 
+def done_for_real(ds: xr.Dataset) -> np.ndarray:
+    """`[S]`: the seeds whose trials the halving program did."""
+    if "halved_loss" not in ds:
+        return np.zeros(ds.sizes["seed"], bool)
+    return (~np.isnan(ds.halved_loss)).any(("trial", "rung")).values
+
+
 def bests(ds: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Percent, `[S]`: the best final accuracy of all trials, and of those that the program kept."""
-    done = np.isfinite(ds.halved_accuracy).any(("trial", "rung")).values
-    best = ds.validation_accuracy[..., -1].max("trial").values[done]
-    return 100 * best, 100 * ds.halved_accuracy[..., -1].max("trial").values[done]
+    mine = ds.isel(seed=done_for_real(ds))
+    best = 100 * np.nan_to_num(mine.validation_accuracy.values[..., -1]).max(1)
+    return best, best - lost(mine, ~np.isnan(mine.halved_loss.values[..., -1]))
 
 
 def summary(ds: xr.Dataset) -> str:
     """Every schedule's price."""
-    lines = [f"{'first look':>10}{'go on':>8}{'updates':>10}{'points lost':>14}{'lose their best':>18}"]
-    for row in tables(ds)["schedules"]:
+    lines = [
+        f"{'compared by':>12}{'first look':>12}{'go on':>8}{'updates':>10}{'points lost':>14}{'lose their best':>18}"
+    ]
+    for row in sorted(tables(ds)["schedules"], key=lambda row: row["by"]):
         lines.append(
-            f"{row['first']:>4} epochs{'1/' + str(row['eta']):>8}{row['cost']:>10.0%}{row['lost']:>14.2f}"
-            f"{row['gone']:>12.0%} of seeds"
+            f"{row['by']:>12}{row['first']:>5} epochs{'1/' + str(row['eta']):>8}{row['cost']:>10.0%}"
+            f"{row['lost']:>14.2f}{row['gone']:>12.0%} of seeds"
         )
     return "\n".join(lines)
 
 
 def verdicts(ds: xr.Dataset) -> list[Verdict]:
-    """Whether the best is reached for a quarter of the work: by the schedule done for real, and by any first look."""
-    if "halved_accuracy" not in ds or not np.isfinite(ds.halved_accuracy).any():
+    """Whether the schedule done for real reaches the best, and whether loss is the better judge of a young trial."""
+    if not done_for_real(ds).any():
         return []
     plan, (best, kept) = shown(ds), bests(ds)
     share = cost(plan, ds.sizes["trial"])
     looks = ", ".join(map(str, plan.rungs[:-1]))
-    found = [
+    by = {name: replayed(ds, plan, name).lost for name in BY}
+    return [
         decide(
-            f"Successive halving comes within {POINT:g} point of the best of all trials",
+            f"Successive halving comes within {POINT:g} point of the best of all trials for a quarter of the updates",
             POINT - (best - kept),
             "points",
             f"With looks after {looks} epochs, after each of which the best {plan.keep:.0%} go on, it loses "
             f"{(best - kept).mean():.2f} points for {share:.0%} of the updates, {{effect}} {{unit}} within the bar "
             "[{low}, {high}], {seeds} paired seeds.",
             "claim 17",
-        )
+        ),
+        decide(
+            "Early on, validation loss tells better than validation accuracy which trials to give up",
+            by["accuracy"] - by["loss"],
+            "points",
+            f"By the same schedule accuracy loses {by['accuracy'].mean():.2f} points and loss {by['loss'].mean():.2f}: "
+            "{effect} {unit} [{low}, {high}], {seeds} paired seeds.",
+            "claim 17",
+        ),
     ]
-    one_look = [row for row in tables(ds)["schedules"] if row["cost"] <= QUARTER]
-    if one_look:
-        chosen = min(one_look, key=lambda row: row["lost"])
-        lost = replayed(ds.validation_accuracy.values, Schedule(tuple(chosen["rungs"]), 1 / chosen["eta"])).lost
-        found.append(
-            decide(
-                f"Some schedule loses less than {POINT:g} point for a quarter of the updates",
-                POINT - lost,
-                "points",
-                f"The best of {len(one_look)} that are so cheap looks first after {chosen['first']} epochs and keeps "
-                f"1/{chosen['eta']}: it loses {lost.mean():.2f} points for {chosen['cost']:.0%}, {{effect}} {{unit}} "
-                "within the bar [{low}, {high}], {seeds} seeds (chosen on the same seeds, so a little too good).",
-                "claim 17",
-            )
-        )
-    return found
 
 
 if __name__ == "__main__":

@@ -168,9 +168,10 @@ class Shared:
     def ask(self, n: int) -> dict[str, np.ndarray]:
         """n settings to try next; first those that processes which died had asked for."""
         self._hand_on()
-        self.asked = [self.study.ask(_distributions(self.space)) for _ in range(n)]
-        for trial in self.asked:
-            trial.set_user_attr("worker", _worker())
+        self.asked = []
+        for _ in range(n):
+            self.asked.append(self.study.ask(_distributions(self.space)))
+            self.asked[-1].set_user_attr("worker", _worker())
         return {name: np.array([trial.params[name] for trial in self.asked]) for name in self.space}
 
     def tell(self, values: np.ndarray) -> None:

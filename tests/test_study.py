@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import jax
@@ -143,6 +144,7 @@ def test_misuse_is_a_sentence(tmp_path):
 
 WORK = """
 import sys, time
+from datetime import timedelta
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import test_study as t
@@ -155,6 +157,7 @@ with t.opened(Path(sys.argv[2])) as one:
 
 SHARED = """
 import sys, time
+from datetime import timedelta
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import test_study as t
@@ -189,7 +192,7 @@ def test_killed_again_and_again_no_trial_is_lost_or_run_twice(tmp_path):
 
 
 @OPTUNA
-def test_many_processes_share_a_study_and_one_of_them_dies(tmp_path):
+def test_many_processes_share_a_study_and_one_of_them_dies(tmp_path, monkeypatch):
     many = [process(SHARED, tmp_path) for _ in range(3)]
     one = study.Shared(tmp_path / "journal.log", "many", SPACE)
     while len(one.done()) < 8:
@@ -200,12 +203,15 @@ def test_many_processes_share_a_study_and_one_of_them_dies(tmp_path):
         said, _ = other.communicate(timeout=120)
         assert other.returncode == 0, said
     many[0].communicate()
+    # It may have died so late that nobody asked again, or before it had signed.
+    monkeypatch.setattr(study, "UNSIGNED", timedelta(0))
+    one.tell(value(one.ask(2)))
     trials = one.study.get_trials(deepcopy=False)
     assert not [trial for trial in trials if trial.state.name in ("RUNNING", "WAITING")], "nothing is lost"
     done = one.done()
-    assert 40 <= len(done) <= 46
+    assert 42 <= len(done) <= 48
     assert len({trial.params["lr"] for trial in done}) == len(done), "nothing is run twice"
-    assert len({trial.user_attrs["worker"]["pid"] for trial in done}) == 3
+    assert len({trial.user_attrs["worker"]["pid"] for trial in done}) >= 3
     failed = [trial for trial in trials if trial.state.name == "FAIL"]
     assert {trial.params["lr"] for trial in failed} <= {trial.params["lr"] for trial in done}, "but handed on"
 
