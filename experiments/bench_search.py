@@ -57,7 +57,7 @@ class Config(_cli.Options):
         self.check_at_least(trials=2, epochs=3, few=1, laps=1)
 
 
-QUICK = Config(trials=12, epochs=9, few=1, laps=1, quick=True)
+QUICK = Config(trials=6, epochs=4, few=1, laps=1, quick=True)
 
 
 def flop_per_trial(epochs: int) -> float:
