@@ -217,8 +217,10 @@ def finished(name, out):
     return (out / name / "metrics.nc").read_bytes()
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
-@pytest.mark.parametrize("kills", [2, pytest.param(15, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("name", "kills"),
+    [("optimizer_compare_mnist", 2), *(pytest.param(name, 15, marks=pytest.mark.slow) for name in EXPERIMENTS)],
+)
 def test_an_experiment_killed_at_random_moments_ends_as_if_it_had_not_been(name, kills, tmp_path):
     whole, rng, cut = finished(name, tmp_path / "whole"), random.Random(kills), 0
     for _ in range(kills):
