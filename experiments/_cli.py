@@ -111,14 +111,19 @@ def name_of(module: ModuleType) -> str:
     return (module.__spec__.name if module.__spec__ else module.__name__).rpartition(".")[2]
 
 
+def whose(cfg: Options) -> str:
+    """The name of the experiment that has these options."""
+    return name_of(sys.modules[type(cfg).__module__])
+
+
 def under_way(cfg: Options) -> Path:
     """The folder where the work of an experiment with these options is kept until it is done."""
-    return cfg.out / name_of(sys.modules[type(cfg).__module__]) / BLOCKS
+    return cfg.out / whose(cfg) / BLOCKS
 
 
 def manifest(cfg: Options) -> dict[str, Any]:
     """What two runs must have in common for one to go on where the other was cut off."""
-    return {"options": measured_by(cfg), "code": sources(name_of(sys.modules[type(cfg).__module__]))}
+    return {"options": measured_by(cfg), "code": sources(whose(cfg))}
 
 
 def measured_by(cfg: Any) -> dict[str, Any]:

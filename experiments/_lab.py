@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -182,13 +181,12 @@ def stream(
     *,
     chunk: int,
     part: str = "",
-    folder: Path | None = None,
 ) -> Iterator[Chunk]:
     """`sweep.stream` with checkpoints: the same command goes on from the last one.
 
-    part: tells several sweeps of one experiment apart. folder: where to keep them, if not in the experiment's own.
+    part: tells several sweeps of one experiment apart.
     """
-    where = (folder or _cli.under_way(cfg)) / part
+    where = _cli.under_way(cfg) / part
     return checkpoints.stream(
         where, _cli.manifest(cfg), runs, hps, keys, data, steps, chunk=chunk, every=cfg.checkpoint
     )

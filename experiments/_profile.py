@@ -39,6 +39,6 @@ def profiled(folder: Path | None) -> Iterator[None]:
         trace = max(folder.rglob("perfetto_trace.json.gz"), key=lambda path: path.stat().st_mtime)
         print(
             f"{whole:.1f} s: {compiling:.1f} s compiling (of all threads), {writing:.1f} s writing files, "
-            "the rest running and evaluating, which the trace tells apart."
+            "the rest running and evaluating."
         )
         print(f"Open {trace} in ui.perfetto.dev.", flush=True)

@@ -124,21 +124,41 @@ def trainer(
     return train_settings
 
 
-def abandoning(images: DataSet, rungs: Sequence[int], keep: float, rule: Rule = sgd) -> Trainer:
+class Schedule(NamedTuple):
+    """Successive halving: the epochs after which trials are compared, and the share of them that goes on."""
+
+    rungs: tuple[int, ...]
+    keep: float
+
+
+def schedule(first: int, eta: int, epochs: int) -> Schedule:
+    """Looks after first, first · η, first · η², … epochs, and at the end."""
+    rungs = []
+    while first < epochs:
+        rungs.append(first)
+        first *= eta
+    return Schedule((*rungs, epochs), 1 / eta)
+
+
+def cost(plan: Schedule, trials: int) -> float:
+    """The share of the updates of whole trainings that a schedule takes."""
+    return halving.updates(trials, plan.rungs, plan.keep) / (trials * plan.rungs[-1])
+
+
+def abandoning(images: DataSet, plan: Schedule, rule: Rule = sgd) -> Trainer:
     """What trains settings by successive halving, from the same starts and on the same minibatches as `trainer` does.
 
-    rungs: the epochs after which trials are compared by validation loss, which tells those apart that are equally
-        inaccurate still; keep: the share that goes on.
-    Its record is that of `fnn.halving`: "values" `[S, G, rungs]`, −loss, NaN where given up, and "survivors"
-    `[S, kept]`.
+    Trials are compared by validation loss, which tells those apart that are equally inaccurate still. The record is
+    that of `fnn.halving`: "values" `[S, G, rungs]`, −loss, NaN where given up, and "survivors" `[S, kept]`.
     """
     task, pool = _task(("validation",)), _lab.splits(images, IMAGES)["train"]
-    run = train.training(task, rule, rungs[-1] * STEPS_EACH)
+    run = train.training(task, rule, plan.rungs[-1] * STEPS_EACH)
 
     def score(hp, state, data):
         return -task.metrics(hp.task, state.params, state.stats, data)["validation_loss"]
 
-    halve = halving.halving(run, [r * STEPS_EACH for r in rungs], score, keep, AT_ONCE if _on_cpu() else None)
+    rungs = [epoch * STEPS_EACH for epoch in plan.rungs]
+    halve = halving.halving(run, rungs, score, plan.keep, AT_ONCE if _on_cpu() else None)
 
     def one_seed(mine, key, _):
         settings, parts = mine

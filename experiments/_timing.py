@@ -97,6 +97,25 @@ def triad(size: int) -> Program:
     return Program(lambda s, b, a: (a + s * b,), (jnp.float32(1e-3), b), (a,))
 
 
+def product_rates(n: int = 2048, times: int = 3, with_torch: bool = False) -> list[float]:
+    """FLOP/s of an n × n float32 matrix product, so many times by NumPy, JAX, PyTorch: others may be at work, too."""
+    ones = np.ones((n, n), np.float32)
+    on_device, product = jnp.asarray(ones), jax.jit(jnp.matmul)
+    product(on_device, on_device).block_until_ready()
+    doings = [lambda: ones @ ones, lambda: product(on_device, on_device).block_until_ready()]
+    if with_torch:
+        import torch  # pyright: ignore[reportMissingImports]
+
+        tensor = torch.from_numpy(ones)
+        doings.append(lambda: tensor @ tensor)
+    rates = []
+    for do in doings * times:
+        began = time.perf_counter()
+        do()
+        rates.append(2 * n**3 / (time.perf_counter() - began))
+    return rates
+
+
 def squares(number: int, size: int) -> tuple[Params, Params]:
     """Weights and gradients of a model that is so many square matrices, of about `size` numbers in all."""
     side = round(math.sqrt(size / number))

@@ -23,9 +23,9 @@ import xarray as xr
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from experiments import _cli, _lab, _search, bench_sweep, early_abandonment
+from experiments import _cli, _lab, _search, _timing
 from experiments._contenders import Rows, numpy_trial
-from fnn import halving, plotting, results, sweep
+from fnn import plotting, results, sweep
 from fnn.data import DataSet
 from fnn.errors import require
 from fnn.verdicts import Verdict, decide
@@ -100,12 +100,12 @@ def run(cfg: Config) -> xr.Dataset:
     """Time every contender in turns."""
     images = _cli.load_data(cfg)
     require(len(images.x_train) >= _search.IMAGES, f"This takes {_search.IMAGES} training images.")
-    plan = early_abandonment.schedule(FIRST, ETA, cfg.epochs)
+    plan = _search.schedule(FIRST, ETA, cfg.epochs)
     _cli.headline(cfg, images, f"{', '.join(TITLES.values())}: {cfg.trials} trials of {cfg.epochs} epochs")
     laps = {
         "numpy": notes_way(cfg, images),
         "fnn": ours(cfg, _search.trainer(images, cfg.epochs, evaluate_at=range(1, cfg.epochs + 1))),
-        "fnn_halving": ours(cfg, _search.abandoning(images, plan.rungs, plan.keep)),
+        "fnn_halving": ours(cfg, _search.abandoning(images, plan)),
     }
     first, seconds, rates = {}, {name: [] for name in laps}, []
     with tqdm(total=len(laps) * (cfg.laps + 1), unit="lap", disable=None, leave=False) as bar:
@@ -115,7 +115,7 @@ def run(cfg: Config) -> xr.Dataset:
             took = time.perf_counter() - began
             if number == 0:
                 first[name] = (took, trials)  # with its compilation
-                rates += bench_sweep.product_rates([])
+                rates += _timing.product_rates()
             else:
                 seconds[name].append(took / trials)
             bar.update()
@@ -138,7 +138,7 @@ def run(cfg: Config) -> xr.Dataset:
             **_lab.origin(images),
             "trials": cfg.trials,
             "epochs": cfg.epochs,
-            "updates": halving.updates(cfg.trials, plan.rungs, plan.keep) / (cfg.trials * cfg.epochs),
+            "updates": _search.cost(plan, cfg.trials),
             "peak_flop_per_second": max(rates),
             "flop_per_trial": flop_per_trial(cfg.epochs),
             "device": results.describe_devices(jax.local_devices()),

@@ -12,18 +12,16 @@ import importlib.util
 import itertools
 import multiprocessing
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from experiments import _cli, _lab
+from experiments import _cli, _lab, _timing
 from experiments._contenders import CONTENDERS, Work
 from fnn import data, plotting, results
 from fnn.errors import require
@@ -112,25 +110,6 @@ def at_home(contender: str, w: Work) -> Work:
     return w._replace(steps=max(w.steps, min(CHUNK, CHUNK * 64 // networks))) if in_chunks else w
 
 
-def product_rates(present: list[str], n: int = 2048, times: int = 3) -> list[float]:
-    """FLOP/s of an n × n float32 matrix product, so many times by each library at hand: others may be at work, too."""
-    ones = np.ones((n, n), np.float32)
-    on_device, product = jnp.asarray(ones), jax.jit(jnp.matmul)
-    product(on_device, on_device).block_until_ready()
-    doings = [lambda: ones @ ones, lambda: product(on_device, on_device).block_until_ready()]
-    if "torch" in present:
-        import torch  # pyright: ignore[reportMissingImports]
-
-        tensor = torch.from_numpy(ones)
-        doings.append(lambda: tensor @ tensor)
-    rates = []
-    for do in doings * times:
-        began = time.perf_counter()
-        do()
-        rates.append(2 * n**3 / (time.perf_counter() - began))
-    return rates
-
-
 def peak_bytes(contender: str, w: Work) -> float:
     """Memory that a fresh process needs for one lap beyond its imports and images; NaN where it cannot be told."""
     context = multiprocessing.get_context("spawn")
@@ -182,7 +161,7 @@ def run(cfg: Config) -> xr.Dataset:
                 compile_seconds[c, k] = next(contender).compile_seconds
                 bar.update()
             for lap in range(cfg.laps):
-                rates += product_rates(present)
+                rates += _timing.product_rates(with_torch="torch" in present)
                 for c, contender in enumerate(laps):
                     seconds[c, k, lap] = next(contender).seconds / works[c].steps / networks
                     bar.update()

@@ -24,6 +24,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from experiments import _cli, _lab, _search
+from experiments._search import Schedule, cost, schedule
 from fnn import halving, plotting, search, sweep
 from fnn.errors import require
 from fnn.verdicts import Verdict, decide, interval
@@ -35,16 +36,9 @@ FIRST = (1, 2, 3, 5, 10)
 BY = {"accuracy": 1, "loss": -1}
 """What a trial is worth at a look, and whether more of it is better."""
 QUARTER = 0.25
-"""The share of the work that halving is to take at most …"""
+"""The share of the work that halving is meant to take at most …"""
 POINT = 1.0
 """… while it loses less than so many points of accuracy; both fixed before anything was measured."""
-
-
-class Schedule(NamedTuple):
-    """Successive halving: the epochs after which trials are compared, and the share of them that goes on."""
-
-    rungs: tuple[int, ...]
-    keep: float
 
 
 @dataclass(frozen=True)
@@ -70,20 +64,6 @@ class Config(_cli.Options):
 QUICK = Config(seeds=2, trials=12, epochs=9, first=1, dataset="mnist_5k", quick=True)
 
 
-def schedule(first: int, eta: int, epochs: int) -> Schedule:
-    """Looks after first, first · η, first · η², … epochs, and at the end."""
-    rungs = []
-    while first < epochs:
-        rungs.append(first)
-        first *= eta
-    return Schedule((*rungs, epochs), 1 / eta)
-
-
-def cost(plan: Schedule, trials: int) -> float:
-    """The share of the updates of whole trainings that a schedule takes."""
-    return halving.updates(trials, plan.rungs, plan.keep) / (trials * plan.rungs[-1])
-
-
 def run(cfg: Config) -> xr.Dataset:
     """Train everything whole, then by one schedule."""
     images = _cli.load_data(cfg)
@@ -102,18 +82,23 @@ def run(cfg: Config) -> xr.Dataset:
             "validation_loss": ((*trials, "epoch"), record["validation_loss"], {"units": "nats"}),
             "diverged_at": (trials, record["diverged_at"]),
         },
-        {"seed": np.arange(done), "trial": np.arange(cfg.trials), "epoch": np.arange(1, cfg.epochs + 1)},
+        {
+            "seed": np.arange(done),
+            "trial": np.arange(cfg.trials),
+            "epoch": np.arange(1, cfg.epochs + 1),
+            "rung": [*plan.rungs],
+        },
         {**_lab.origin(images), "keep": plan.keep, "complete": int(done == cfg.seeds)},
     )
     if ds.complete:
         try:
-            abandoning = _search.abandoning(images, plan.rungs, plan.keep)
+            abandoning = _search.abandoning(images, plan)
             halved, done = _search.seed_by_seed(cfg, images, abandoning, settings, keys, "halved")
             # An interrupt leaves some seeds: those not done have no looks.
             missing = np.full((cfg.seeds - done, *halved["values"].shape[1:]), np.nan)
             looks = np.concatenate([-halved["values"], missing])
             ds["halved_loss"] = (*trials, "rung"), looks, {"long_name": "validation loss at a look", "units": "nats"}
-            ds = ds.assign_coords(rung=list(plan.rungs)).assign_attrs(complete=int(done == cfg.seeds))
+            ds = ds.assign_attrs(complete=int(done == cfg.seeds))
         except KeyboardInterrupt:
             ds = ds.assign_attrs(complete=0)
     print(summary(ds))
@@ -192,7 +177,7 @@ def price(ds: xr.Dataset) -> Figure:
             reach = np.where(np.isfinite(reach), reach, 0)  # one seed has no interval
             look = {"color": plotting.colour(number), "marker": plotting.MARKERS[number], "markersize": 5}
             ax.errorbar(at, mean, reach, capsize=2, label=f"the best 1/{eta} go on", **look)
-            for x, y, row in zip(at, mean, mine, strict=True):
+            for x, y, row in zip(at, mean, mine, strict=True) if by == "accuracy" else ():  # both panels have the same
                 ax.annotate(f" {row['first']}", (x, y), fontsize="x-small", color="0.35")
         ax.axhline(POINT, color="0.5", linewidth=0.8, linestyle=":")
         ax.axvline(100 * QUARTER, color="0.5", linewidth=0.8, linestyle=":")
@@ -202,7 +187,7 @@ def price(ds: xr.Dataset) -> Figure:
         ax.set_title(f"compared by {by}", fontsize="medium")
     plotting.legend(fig, title="What giving up early costs, and what it saves", of=panels[0])
     detail = "a mark a schedule, replayed on complete curves; numbers: epochs before the first look"
-    plotting.caption(fig, about(ds, detail, "mean with its 95 % interval; dotted: the verdicts' bars"))
+    plotting.caption(fig, about(ds, detail, "mean with its 95 % interval; dotted: a point, a quarter of the updates"))
     return fig
 
 
@@ -238,22 +223,20 @@ def for_real(ds: xr.Dataset) -> Figure:
         fig,
         "The best of all, and of what halving kept",
         "best of all trials (%)",
-        f"for {share:.0%} of the updates (%)",
+        "best of those kept (%)",
     )
     best, kept = bests(ds)
     low, high = min(best.min(), kept.min()) - 1, max(best.max(), kept.max()) + 1
     ax.plot(best, kept, plotting.MARKERS[0], color=plotting.colour(0), linestyle="none", alpha=0.6)
     ax.plot([low, high], [low, high], color="0.5", linewidth=1, linestyle="--")
     ax.set(xlim=(low, high), ylim=(low, high), aspect="equal")
-    plotting.caption(fig, about(ds, "a dot a seed; dashed: nothing lost"))
+    plotting.caption(fig, about(ds, f"kept for {share:.0%} of the updates", "a dot a seed; dashed: nothing lost"))
     return fig
 
 
 def shown(ds: xr.Dataset) -> Schedule:
-    """The schedule that was done for real, or a usual one if an interrupt came before."""
-    if "rung" in ds.coords:
-        return Schedule(tuple(int(rung) for rung in ds.rung), float(ds.keep))
-    return schedule(1, round(1 / ds.keep), ds.sizes["epoch"])
+    """The schedule that was done for real, or was to be."""
+    return Schedule(tuple(ds.rung.values.tolist()), float(ds.keep))
 
 
 def done_for_real(ds: xr.Dataset) -> np.ndarray:
@@ -293,11 +276,11 @@ def verdicts(ds: xr.Dataset) -> list[Verdict]:
     by = {name: replayed(ds, plan, name).lost for name in BY}
     return [
         decide(
-            f"Successive halving comes within {POINT:g} point of the best of all trials for a quarter of the updates",
+            f"Successive halving comes within {POINT:g} point of the best of all trials for {share:.0%} of the updates",
             POINT - (best - kept),
             "points",
             f"With looks after {looks} epochs, after each of which the best {plan.keep:.0%} go on, it loses "
-            f"{(best - kept).mean():.2f} points for {share:.0%} of the updates, {{effect}} {{unit}} within the bar "
+            f"{(best - kept).mean():.2f} points, {{effect}} {{unit}} within the bar "
             "[{low}, {high}], {seeds} paired seeds.",
             "claim 17",
         ),

@@ -8,7 +8,7 @@ hold the best, and how much of the winner's validation accuracy was luck.
 A campaign: it is cut into blocks that fit the memory, which are on disk when they are done, so that the same command
 goes on after an interrupt or a kill; --distributed shares it among processes and hosts.
 
-Takes about a minute on two cores; ten thousand networks (--settings 1000) take a quarter of an hour.
+Takes about a minute on two cores; ten thousand networks (--settings 1000) take twenty minutes.
 """
 
 import sys

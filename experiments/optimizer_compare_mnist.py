@@ -52,6 +52,11 @@ class Config(_lab.Contest):
             interop.twin(spec)
 
 
+@dataclass(frozen=True)
+class Everyone(tuned.Config):
+    """Settings of a race of every rule: those of `optimizer_compare_tuned`, but its checkpoints are kept here."""
+
+
 QUICK = Config(seeds=2, steps=200, dataset="mnist_5k", quick=True)
 
 
@@ -66,7 +71,7 @@ def run(cfg: Config) -> xr.Dataset:
     """Train all contenders over all seeds in one program; prints the notes' table as it goes."""
     if cfg.everyone:
         options = {f.name: getattr(cfg, f.name) for f in fields(_lab.Contest)}
-        return tuned.run(tuned.Config(**options, steps=cfg.steps), _cli.under_way(cfg))
+        return tuned.run(Everyone(**options, steps=cfg.steps))
     images = _cli.load_data(cfg, fitting="batch")
     rules = contenders(cfg)
     task = tasks.classification(lambda hp: models.multilayer(HIDDEN, 10), cfg.batch)

@@ -17,7 +17,6 @@ alone.
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import xarray as xr
@@ -86,11 +85,8 @@ def parts(images: DataSet) -> dict[str, Split]:
     return {"train": train_, "validation": rest, "test": whole["test"]}
 
 
-def run(cfg: Config, folder: Path | None = None) -> xr.Dataset:
-    """Train every rule at every learning rate over all seeds; extend grids whose best rate lies on an end.
-
-    folder: where checkpoints are kept, if not in the experiment's own.
-    """
+def run(cfg: Config) -> xr.Dataset:
+    """Train every rule at every learning rate over all seeds; extend grids whose best rate lies on an end."""
     images = _cli.load_data(cfg)
     data = parts(images)
     n = len(data["train"].y)
@@ -99,7 +95,7 @@ def run(cfg: Config, folder: Path | None = None) -> xr.Dataset:
     many = f"{len(grid)} rules × {cfg.rates} rates × {cfg.seeds} seeds"
     _cli.headline(cfg, images, f"{len(grid) * cfg.rates * cfg.seeds} networks ({many})")
     found: Found = {name: {} for name in grid}
-    followed = train_at(cfg, data, grid, found, folder=folder)
+    followed = train_at(cfg, data, grid, found)
     for number in range(cfg.extensions):
         wider = beyond(found)
         if not wider or not followed.attrs["complete"]:
@@ -108,7 +104,7 @@ def run(cfg: Config, folder: Path | None = None) -> xr.Dataset:
             "extended: " + ", ".join(f"{_lab.title(name)} to {rates[-1]:.3g}" for name, rates in wider.items()),
             flush=True,
         )
-        followed = train_at(cfg, data, wider, found, f"extension {number + 1}", folder)
+        followed = train_at(cfg, data, wider, found, f"extension {number + 1}")
     ds = label(cfg, images, found).assign_attrs(followed.attrs)
     print(summary(ds))
     return ds
@@ -120,11 +116,10 @@ def train_at(
     rates: Mapping[str, Sequence[float]],
     found: Found,
     part: str = "grid",
-    folder: Path | None = None,
 ) -> _lab.Followed:
     """Train at these learning rates and put the records into `found`; a part of an extension is left out.
 
-    part, folder: as `_lab.stream` takes them.
+    part: tells the sweeps apart.
     """
     task = tasks.classification(lambda hp: models.multilayer(HIDDEN, 10), cfg.batch)
 
@@ -141,9 +136,7 @@ def train_at(
         name: train.Hyper(sweep.grid(rule.hyper, **{hyper.rate(rule.hyper) or "lr": rates[name]}))
         for name, rule in rules.items()
     }
-    chunks = _lab.stream(
-        cfg, runs, hps, sweep.seeds(cfg.seeds), data, cfg.steps, chunk=min(50, cfg.steps), part=part, folder=folder
-    )
+    chunks = _lab.stream(cfg, runs, hps, sweep.seeds(cfg.seeds), data, cfg.steps, chunk=min(50, cfg.steps), part=part)
     followed = _lab.follow(chunks, cfg.steps)
     whole = followed.attrs["complete"] or not any(found.values())
     for name in rates if whole else ():

@@ -166,10 +166,9 @@ class Shared:
         self.study.set_user_attr("space", axes)
 
     def ask(self, n: int) -> dict[str, np.ndarray]:
-        """n settings to try next; first those that processes which died had asked for."""
+        """n settings to try next, first those that processes which died had asked for; the same until they are told."""
         self._hand_on()
-        self.asked = []
-        for _ in range(n):
+        for _ in range(0 if self.asked else n):
             self.asked.append(self.study.ask(_distributions(self.space)))
             self.asked[-1].set_user_attr("worker", _worker())
         return {name: np.array([trial.params[name] for trial in self.asked]) for name in self.space}

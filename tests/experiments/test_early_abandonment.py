@@ -6,7 +6,7 @@ import xarray as xr
 
 from experiments import _cli, _search
 from experiments import early_abandonment as experiment
-from experiments.early_abandonment import Schedule
+from experiments._search import Schedule
 from fnn import sweep
 from fnn.errors import InputError
 
@@ -20,7 +20,8 @@ def measured(tmp_path_factory):
 
 
 def made_up(accuracy, rungs=None, loss=None, keep=1 / 3):
-    """Results with these complete curves `[S, trials, epochs]`, and what a program with these rungs would have kept."""
+    """Results with these complete curves `[S, trials, epochs]`, and what a program with these rungs would have kept;
+    without rungs the program was not reached."""
     seeds, trials, epochs = accuracy.shape
     dims = ("seed", "trial")
     ds = xr.Dataset(
@@ -31,7 +32,12 @@ def made_up(accuracy, rungs=None, loss=None, keep=1 / 3):
             "validation_loss": ((*dims, "epoch"), -accuracy if loss is None else loss),
             "diverged_at": (dims, np.full((seeds, trials), -1)),
         },
-        {"seed": np.arange(seeds), "trial": np.arange(trials), "epoch": np.arange(1, epochs + 1)},
+        {
+            "seed": np.arange(seeds),
+            "trial": np.arange(trials),
+            "epoch": np.arange(1, epochs + 1),
+            "rung": [*(rungs or (epochs,))],
+        },
         {"dataset": "made up", "keep": keep, "complete": 1},
     )
     if rungs is None:
@@ -39,7 +45,7 @@ def made_up(accuracy, rungs=None, loss=None, keep=1 / 3):
     reached = experiment.replayed(ds, Schedule(rungs, keep), "loss").reached
     looks = ds.validation_loss.values[..., np.array(rungs) - 1]
     halved = np.where(np.arange(len(rungs)) < reached[..., None], looks, np.nan)
-    return ds.assign(halved_loss=((*dims, "rung"), halved)).assign_coords(rung=list(rungs))
+    return ds.assign(halved_loss=((*dims, "rung"), halved))
 
 
 def climbing(seeds=10, trials=12, epochs=10, fair=True):
@@ -71,9 +77,9 @@ def test_the_program_does_what_a_replay_would(measured):
 
 
 def test_schedules():
-    assert experiment.schedule(2, 3, 50) == Schedule((2, 6, 18, 50), 1 / 3)
-    assert experiment.schedule(5, 3, 10) == Schedule((5, 10), 1 / 3)
-    assert experiment.cost(Schedule((2, 6, 10), 1 / 3), 12) == pytest.approx((12 * 2 + 4 * 4 + 2 * 4) / 120)
+    assert _search.schedule(2, 3, 50) == Schedule((2, 6, 18, 50), 1 / 3)
+    assert _search.schedule(5, 3, 10) == Schedule((5, 10), 1 / 3)
+    assert _search.cost(Schedule((2, 6, 10), 1 / 3), 12) == pytest.approx((12 * 2 + 4 * 4 + 2 * 4) / 120)
 
 
 def test_a_replay_by_hand():
@@ -141,7 +147,7 @@ def test_abandoning_keeps_the_pairing():
     images, keys = data.load("mnist_5k"), sweep.seeds(2)
     settings = _search.samples(keys, 4)
     whole = _search.trainer(images, 2, evaluate_at=(1, 2))(settings, keys)["validation_loss"]
-    found = types.SimpleNamespace(**_search.abandoning(images, (1, 2), 0.5)(settings, keys))
+    found = types.SimpleNamespace(**_search.abandoning(images, Schedule((1, 2), 0.5))(settings, keys))
     np.testing.assert_allclose(-found.values[..., 0], whole[..., 0], rtol=1e-4)
     assert found.survivors.shape == (2, 2)
 
