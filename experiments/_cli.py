@@ -52,8 +52,8 @@ class Options:
     """Train nothing: make figures and verdicts again from the data saved in --out."""
     profile: bool = False
     """Write a trace beside the results, to be opened in ui.perfetto.dev, and say what the time went into."""
-    checkpoint: float = checkpoints.EVERY
-    """Seconds between two checkpoints on disk, which is what a kill or an interrupt costs at most."""
+    checkpoint: float | None = None
+    """Seconds between two checkpoints on disk, which is what a kill or an interrupt costs at most; None for none."""
 
     def start(self) -> None:
         """Set JAX up, before anything is computed."""
@@ -61,7 +61,9 @@ class Options:
 
     def check(self) -> None:
         """Raise `InputError` for values that no experiment can use."""
-        self.check_at_least(seeds=1, checkpoint=0)
+        self.check_at_least(seeds=1)
+        if self.checkpoint is not None:
+            self.check_at_least(checkpoint=0)
 
     def check_at_least(self, **least: float) -> None:
         """Raise `InputError` unless each of these options is a number and at least as large as told."""
@@ -94,11 +96,15 @@ def cores() -> int:
 
 
 def configure(module: ModuleType, argv: Sequence[str]) -> Any:
-    """The `Config` that these command-line options mean for an experiment module."""
+    """The `Config` that these command-line options mean for an experiment module.
+
+    From the command line there are checkpoints: it clears them away when the results are saved, which a caller of
+    `run` would have to do.
+    """
     default = replace(module.QUICK, quick=False) if "--quick" in argv else module.Config()
     return tyro.cli(
         module.Config,
-        default=default,
+        default=replace(default, checkpoint=checkpoints.EVERY),
         args=list(argv),
         prog=f"python -m experiments.{name_of(module)}",
         description=module.__doc__,
@@ -161,10 +167,12 @@ def main(module: ModuleType, argv: Sequence[str] | None = None) -> int:
         print(f"{name}: interrupted; {str(interrupt) or what}.", file=sys.stderr)
         return 130
     if not complete:
-        print(
-            f"Interrupted: what is done is kept in {kept}; the same command goes on from its last checkpoint, "
-            f"one of which it makes every {cfg.checkpoint:g} s."
+        again = (
+            "starts anew"
+            if cfg.checkpoint is None
+            else f"goes on from its last checkpoint of every {cfg.checkpoint:g} s"
         )
+        print(f"Interrupted: what is done is kept in {kept}; the same command {again}.")
         return 130
     return 0
 

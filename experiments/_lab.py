@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from experiments import _cli
-from fnn import checkpoints, hyper, optim, plotting
+from fnn import checkpoints, hyper, optim, plotting, sweep
 from fnn.data import DataSet
 from fnn.errors import require
 from fnn.sweep import Chunk
@@ -182,10 +182,12 @@ def stream(
     chunk: int,
     part: str = "",
 ) -> Iterator[Chunk]:
-    """`sweep.stream` with checkpoints: the same command goes on from the last one.
+    """`sweep.stream`, with checkpoints if the options ask for them: the same command goes on from the last one.
 
     part: tells several sweeps of one experiment apart.
     """
+    if cfg.checkpoint is None:
+        return sweep.stream(runs, hps, keys, data, steps, chunk=chunk)
     where = _cli.under_way(cfg) / part
     return checkpoints.stream(
         where, _cli.manifest(cfg), runs, hps, keys, data, steps, chunk=chunk, every=cfg.checkpoint

@@ -225,8 +225,9 @@ def seed_by_seed(
 ) -> tuple[dict[str, np.ndarray], int]:
     """Long work under a progress bar, as many seeds at a time as there are devices: `(record, seeds done)`.
 
-    There are checkpoints, from the last of which the same command goes on. An interrupt ends it and keeps the seeds
-    done; it is passed on where there are none yet. part: tells several such works of one experiment apart.
+    With checkpoints, if the options ask for them, the same command goes on from the last one. An interrupt ends it and
+    keeps the seeds done; it is passed on where there are none yet. part: tells several such works of one experiment
+    apart.
     """
     done, records = 0, []
     at_once = len(jax.local_devices()) if _on_cpu() else len(keys)
@@ -235,14 +236,17 @@ def seed_by_seed(
         mine = slice(first, first + at_once)
         return train_settings(jax.tree.map(lambda a: a[mine], settings), keys[mine])
 
-    told = {
-        **_cli.manifest(cfg),
-        "settings": blocks.checksum(settings),
-        "seeds": blocks.checksum(keys),
-        "data": images.checksum,
-    }
     numbers = range(0, len(keys), at_once)
-    found = checkpoints.each(_cli.under_way(cfg) / part, told, numbers, train_from, every=cfg.checkpoint)
+    if cfg.checkpoint is None:
+        found = map(train_from, numbers)
+    else:
+        told = {
+            **_cli.manifest(cfg),
+            "settings": blocks.checksum(settings),
+            "seeds": blocks.checksum(keys),
+            "data": images.checksum,
+        }
+        found = checkpoints.each(_cli.under_way(cfg) / part, told, numbers, train_from, every=cfg.checkpoint)
     with tqdm(total=len(keys), unit="seed", disable=None, leave=False) as bar:
         try:
             for first, record in zip(numbers, found, strict=True):

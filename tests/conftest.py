@@ -15,11 +15,3 @@ def x64():
     """float64 for one test."""
     with jax.enable_x64(True):
         yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def elsewhere(tmp_path_factory):
-    """Whatever is written into the working folder goes with the tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("elsewhere"))
-        yield

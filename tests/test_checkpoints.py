@@ -1,5 +1,6 @@
 """Checkpoints: work that is cut off goes on where it was, bit for bit; nothing of other work is mixed in."""
 
+import importlib
 import itertools
 import random
 import signal
@@ -237,3 +238,11 @@ def test_an_experiment_killed_at_random_moments_ends_as_if_it_had_not_been(name,
         cut += process.returncode == -signal.SIGKILL
     assert cut > 0
     assert finished(name, tmp_path) == whole
+
+
+def test_from_python_nothing_is_left_in_the_working_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    module = importlib.import_module("experiments.optimizer_compare_mnist")
+    assert module.Config().checkpoint is None
+    module.run(module.Config(seeds=1, steps=2, batch=8, optimizers="sgd", dataset="mnist_5k"))
+    assert list(tmp_path.iterdir()) == []
