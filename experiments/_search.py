@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from experiments import _cli, _lab
-from fnn import blocks, checkpoints, halving, models, search, sweep, tasks, train
+from fnn import blocks, checkpoints, halving, models, population, search, sweep, tasks, train
 from fnn.data import DataSet
 from fnn.optim.sgd import sgd
 from fnn.rule import Rule
@@ -22,7 +22,7 @@ from fnn.tasks import Split
 from fnn.types import Key, Keys
 
 IMAGES = 500
-"""The notes take the first 500 training images, shuffle them …"""
+"""The notes take the first 500 training images, shuffle them (here every class by itself) …"""
 VALIDATION = 100
 """… and set 20 % of them aside to validate on."""
 HIDDEN = (100,) * 6
@@ -68,14 +68,14 @@ def asking(keys: Keys) -> Keys:
     return jax.vmap(lambda key: _keys(key)[3])(keys)
 
 
-def _keys(key: Key) -> tuple[Key, Key, Key, Key]:
-    k_split, k_run, k_sample, k_ask = jax.random.split(key, 4)
-    return k_split, k_run, k_sample, k_ask
+def _keys(key: Key) -> tuple[Key, ...]:
+    k_split, k_run, k_sample, k_ask, k_luck = jax.random.split(key, 5)
+    return k_split, k_run, k_sample, k_ask, k_luck
 
 
 def split(key: Key, images: Split) -> dict[str, Split]:
-    """The images shuffled by `key`: the first `VALIDATION` of them to validate on, the others to train on."""
-    order = jax.random.permutation(key, len(images.y))
+    """The images in an order of `key`: the first `VALIDATION` to validate on, the others to train on, stratified."""
+    order = tasks.stratified(key, images.y)
     part = lambda picked: Split(images.x[picked], images.y[picked])
     return {"validation": part(order[:VALIDATION]), "train": part(order[VALIDATION:])}
 
@@ -111,7 +111,7 @@ def trainer(
 
     def one_seed(mine, key, also):
         settings, state, parts = mine
-        at_once = AT_ONCE if _on_cpu() else len(settings.lr)
+        at_once = _at_once() or len(settings.lr)
         return jax.lax.map(lambda s: one_trial(s, key, parts | also, state), settings, batch_size=at_once)
 
     program = sweep.over_seeds(one_seed)
@@ -149,27 +149,60 @@ def abandoning(images: DataSet, plan: Schedule, rule: Rule = sgd) -> Trainer:
     """What trains settings by successive halving, from the same starts and on the same minibatches as `trainer` does.
 
     Trials are compared by validation loss, which tells those apart that are equally inaccurate still. The record is
-    that of `fnn.halving`: "values" `[S, G, rungs]`, −loss, NaN where given up, and "survivors" `[S, kept]`.
+    that of `fnn.halving`: "values" `[S, G, rungs]`, −loss, NaN where given up, "survivors" `[S, kept]`, and as "final"
+    the validation accuracies of these.
     """
-    task, pool = _task(("validation",)), _lab.splits(images, IMAGES)["train"]
-    run = train.training(task, rule, plan.rungs[-1] * STEPS_EACH)
-
-    def score(hp, state, data):
-        return -task.metrics(hp.task, state.params, state.stats, data)["validation_loss"]
-
     rungs = [epoch * STEPS_EACH for epoch in plan.rungs]
-    halve = halving.halving(run, rungs, score, plan.keep, AT_ONCE if _on_cpu() else None)
+    run, scores = _scored(rungs[-1], rule)
+    halve = halving.halving(run, rungs, scores["loss"], plan.keep, _at_once(), scores["accuracy"])
+    return _in_one_program(images, rule, lambda s, key, _, data: halve(s, key, data)._asdict())
 
-    def one_seed(mine, key, _):
-        settings, parts = mine
-        return halve(jax.vmap(lambda s: _hyper(rule, s))(settings), key, parts)._asdict()
 
-    program = sweep.over_seeds(one_seed)
+def populating(images: DataSet, epochs: int, rule: Rule = sgd) -> Trainer:
+    """What trains settings as a population, from the same starts and on the same minibatches as `trainer` does.
+
+    Networks are compared by validation loss after every epoch; what copies try stays in the space. The record is that
+    of `fnn.population`, without its settings, with the validation accuracies at the end as "final" `[S, G]`.
+    """
+    run, scores = _scored(epochs * STEPS_EACH, rule)
+    perturb = population.perturb()
+
+    def explore(key, s):
+        return Setting(
+            *(jnp.clip(x, axis.low, axis.high) for x, axis in zip(perturb(key, s), SPACE.values(), strict=True))
+        )
+
+    evolve = population.population(
+        run, STEPS_EACH, epochs, scores["loss"], explore, final=scores["accuracy"], at_once=_at_once()
+    )
+    wanted = lambda found: {"values": found.values, "parents": found.parents, "final": found.final}
+    return _in_one_program(images, rule, lambda s, key, luck, data: wanted(evolve(s, key, luck, data)))
+
+
+def _scored(updates: int, rule: Rule) -> tuple[train.Run, dict[str, Callable[[Any, Any, Any], Any]]]:
+    """The run that takes a setting as it is, and what it is scored by: −loss, and the accuracy, in validation."""
+    task = _task(("validation",))
+    run = train.training(task, rule, updates)
+    of_setting = train.Run(
+        lambda s, key, data: run.start(_hyper(rule, s), key, data),
+        lambda s, key, data, state, i: run.step(_hyper(rule, s), key, data, state, i),
+    )
+
+    def metric(name, sign):
+        return lambda s, state, data: sign * task.metrics(s, state.params, state.stats, data)[f"validation_{name}"]
+
+    return of_setting, {"loss": metric("loss", -1), "accuracy": metric("accuracy", 1)}
+
+
+def _in_one_program(images: DataSet, rule: Rule, f: Callable[[Any, Key, Key, Any], Any]) -> Trainer:
+    """`f(settings, key, luck, data)` for all seeds, each with all of its settings at once."""
+    pool = _lab.splits(images, IMAGES)["train"]
+    program = sweep.over_seeds(lambda mine, key, _: f(mine[0], key, mine[1], mine[2]))
 
     def train_settings(settings, keys):
         settings = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), settings)
         k_run, parts, _ = _begin_all(keys, pool, rule)
-        return program((settings, parts), k_run, ())
+        return program((settings, jax.vmap(lambda key: _keys(key)[4])(keys), parts), k_run, ())
 
     return train_settings
 
@@ -214,6 +247,11 @@ def _hyper(rule: Rule, s: Any) -> train.Hyper:
 def _begin_all(keys: Keys, images: Split, rule: Rule) -> tuple[Keys, dict[str, Split], train.State]:
     """The beginnings of all seeds. A program of its own, which trainings of any length share."""
     return jax.lax.map(lambda key: begin(key, images, rule), keys)
+
+
+def _at_once() -> int | None:
+    """Trials that a device steps together; None for all."""
+    return AT_ONCE if _on_cpu() else None
 
 
 def _on_cpu() -> bool:

@@ -55,7 +55,7 @@ LINES = {"bn": "-", "plain": "--"}
 class Config(_cli.Options):
     """Settings of the comparison; the defaults are the notes'."""
 
-    seeds: int = 20
+    seeds: int = 15
     """How many networks a contender trains, each from its own weights and batches."""
     images: int = 1000
     """Training images, the first of the data set."""

@@ -44,7 +44,7 @@ class Config(_cli.Options):
 
     optimizers: str = "sgd,momentum,nesterov,adagrad,rmsprop,adam"
     """Rules, NAME or NAME:DIALECT with commas between."""
-    trials: int = 32
+    trials: int = 24
     """Learning rates a rule, a seed and a range: as many again in the other range."""
     epochs: int = 10
     """Passes over the 400 training images."""

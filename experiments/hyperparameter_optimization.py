@@ -7,28 +7,32 @@ the 20 best curves as the book does. The chosen setting of each seed then meets 
 The notes say more than they do, and each saying is put to the numbers:
 - Narrowing the range again and again leads to a suitable one: automatic, to the range of each round's best 20 %.
 - Training for fewer epochs is a good way to abandon hopeless trials early: replayed on the complete curves.
-- Bayesian search is more efficient: Optuna's samplers (extra `search`), and evolution beside them; a search a seed,
-  all in lockstep: a round of trials is one call of one compiled program.
-They train for fewer epochs and begin with the seed's first random trials, which pairs them with random search.
+- Bayesian search is more efficient: Optuna's samplers (extra `search`).
+Then searches of every kind (`--samplers`) at an equal budget of network-steps, over 20 repetitions: trial after trial
+(grid, Sobol, Halton, narrowing, evolution, CMA-ES, TPE, GP; a search a repetition, all in lockstep, a round of trials
+one call of one compiled program), and inside the program (successive halving, Hyperband, population-based training).
+They train for fewer epochs, and all that begin at random begin with the same trials, which pairs them.
 
-Takes about three minutes for 10 seeds on two cores.
+Takes about three and a half minutes for 10 seeds on two cores.
 """
 
 import importlib.util
 import itertools
+import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
+import tyro
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from experiments import _cli, _lab, _search
-from fnn import plotting, search, sweep
+from experiments import _cli, _lab, _search, _search_figures
+from fnn import blocks, halving, plotting, search, study, sweep
 from fnn.data import DataSet
 from fnn.errors import require
 from fnn.search import History, Sampler
@@ -51,14 +55,29 @@ NARROWING = {"narrowing": False, "margin": True}
 """The forms of narrowing, and whether they widen the range by a margin."""
 PARENTS = 5
 """The best so far from which evolution draws."""
+GENERATION = 6
+"""Trials in a generation of CMA-ES."""
+CROWD, ETA, POPULATION = 27, 3, 12
+"""Networks that successive halving begins with, one of how many goes on there and in Hyperband; in a population."""
 TITLES = {
-    "random": "random",
+    "random": "random search",
+    "grid": "grid search",
+    "sobol": "Sobol points",
+    "halton": "Halton points",
     "narrowing": "narrowing",
     "margin": "narrowing with a margin",
     "evolution": "evolution",
-    "tpe": "Bayesian (TPE)",
-    "gp": "Bayesian (GP)",
+    "cmaes": "CMA-ES",
+    "tpe": "Bayesian search (TPE)",
+    "gp": "Bayesian search (GP)",
+    "halving": "successive halving",
+    "hyperband": "Hyperband",
+    "pbt": "population-based training",
 }
+PROGRAMS = ("halving", "hyperband", "pbt")
+"""Those that search while they train, inside the compiled program."""
+NEEDS = {"tpe": ("optuna",), "gp": ("optuna", "torch"), "cmaes": ("cmaes",)}
+"""The packages that some searches need."""
 
 
 @dataclass(frozen=True)
@@ -69,32 +88,40 @@ class Config(_cli.Options):
     """Random settings a seed."""
     epochs: int = 50
     """Epochs that a random trial trains for."""
-    short: int = 20
-    """Epochs that a trial of the other searches trains for; random search is read off there to compare."""
+    repetitions: int = 20
+    """How many times every search is done: as many seeds, the first of which are those of the random trials."""
+    short: int = 10
+    """Epochs that a trial of the searches that are compared trains for."""
     rounds: int = 3
     """Rounds of narrowing."""
-    each: int = 15
-    """Trials in a round of narrowing. Every search gets rounds × each trials."""
-    samplers: str = "tpe"
-    """Bayesian searches, with commas between: tpe, gp (needs torch and a second a trial), or "" for none."""
-    startup: int = 10
+    each: int = 10
+    """Trials in a round of narrowing. Every search gets rounds × each trials, or as many network-steps."""
+    samplers: Annotated[str, tyro.conf.arg(aliases=["--sampler"])] = "narrowing,margin,evolution,tpe,halving,pbt"
+    """Searches that are compared with random search, with commas between, or all: grid, sobol, halton, narrowing,
+    margin, evolution, cmaes, tpe, gp (needs torch and a second a trial), halving, hyperband, pbt; or "" for none."""
+    startup: int = 8
     """Random trials that a Bayesian search begins with."""
+    retest: bool = False
+    """Look at the test set again, where it has been looked at already for the settings chosen here."""
 
     def check(self) -> None:
         """Raise `InputError` for options that cannot be used."""
         super().check()
-        self.check_at_least(trials=PANELS, epochs=5, rounds=1, each=10)
+        self.check_at_least(trials=PANELS, epochs=5, rounds=1, each=10, repetitions=1)
         require(1 <= self.short <= self.epochs, f"--short is 1 to --epochs {self.epochs}, not {self.short}.")
-        require(
-            self.budget <= self.trials,
-            f"--rounds × --each is at most --trials {self.trials}, not {self.budget}: random search gets as many.",
-        )
         require(
             1 <= self.startup < self.budget,
             f"--startup is 1 to {self.budget - 1}, fewer than --rounds × --each, not {self.startup}.",
         )
-        unknown = [name for name in self.names() if name not in ("tpe", "gp")]
-        require(not unknown, f"--samplers names tpe and gp, not {', '.join(unknown)}.")
+        known = [name for name in TITLES if name != "random"]
+        unknown = [name for name in self.names() if name not in known]
+        require(not unknown, f"--samplers takes all, or some of {', '.join(known)}, not {', '.join(unknown)}.")
+        for name in self.names():
+            each = _cost(self, name)
+            most = self.budget * self.short
+            require(
+                each <= most, f"{TITLES[name]} needs {each} epochs of networks, more than the {most} of the budget."
+            )
 
     @property
     def budget(self) -> int:
@@ -102,23 +129,82 @@ class Config(_cli.Options):
         return self.rounds * self.each
 
     def names(self) -> list[str]:
-        """The Bayesian searches asked for."""
-        return list(dict.fromkeys(name.strip() for name in self.samplers.split(",") if name.strip()))
+        """The searches asked for."""
+        asked = dict.fromkeys(name.strip() for name in self.samplers.split(",") if name.strip())
+        return [name for name in TITLES if name != "random"] if list(asked) == ["all"] else list(asked)
 
 
-QUICK = Config(seeds=2, trials=20, epochs=10, short=4, rounds=2, each=10, startup=5, dataset="mnist_5k", quick=True)
+QUICK = Config(
+    seeds=2,
+    trials=20,
+    epochs=10,
+    repetitions=3,
+    short=3,
+    rounds=2,
+    each=10,
+    startup=5,
+    samplers="margin,tpe,pbt",
+    dataset="mnist_5k",
+    quick=True,
+)
 
 
-def samplers(cfg: Config) -> dict[str, tuple[Sampler, int, int]]:
-    """The searches that are compared with random search, each with the random trials it begins with and how many trials
-    it asks for at a time."""
-    narrowing = {
-        name: (search.narrowing(2, cfg.each, keep=KEPT, margin=margin), cfg.each, cfg.each)
-        for name, margin in NARROWING.items()
+def samplers(cfg: Config, names: Sequence[str]) -> dict[str, tuple[Sampler, int, int]]:
+    """Of these searches those that go trial after trial: each with the random trials that it begins with, which are the
+    same for all, and how many trials it asks for at a time."""
+    long = next(n for n in range(math.isqrt(cfg.budget), 0, -1) if cfg.budget % n == 0)
+    made: dict[str, Callable[[], tuple[Sampler, int, int]]] = {
+        "grid": lambda: (search.lattice((cfg.budget // long, long)), 0, cfg.budget),
+        "sobol": lambda: (search.quasi_random(2), 0, cfg.budget),
+        "halton": lambda: (search.quasi_random(2, "halton"), 0, cfg.budget),
+        "evolution": lambda: (search.evolution(2, PARENTS), PARENTS, PARENTS),
+        "cmaes": lambda: (search.cmaes(2, GENERATION), 0, GENERATION),
     }
-    evolution = {"evolution": (search.evolution(2, PARENTS), PARENTS, PARENTS)}
-    bayesian = {name: (search.bayesian(2, name, cfg.startup), cfg.startup, 1) for name in available(cfg.names())}
-    return narrowing | evolution | bayesian
+    for name, margin in NARROWING.items():
+        made[name] = lambda margin=margin: (
+            search.narrowing(2, cfg.each, keep=KEPT, margin=margin),
+            cfg.each,
+            cfg.each,
+        )
+    for name in search.BAYESIAN:
+        made[name] = lambda name=name: (search.bayesian(2, name, cfg.startup), cfg.startup, 1)
+    return {name: made[name]() for name in names if name in made}
+
+
+class Early(NamedTuple):
+    """A search inside the program: a bout trains so many settings at a cost of so many epochs of one network."""
+
+    train: _search.Trainer
+    settings: int
+    epochs: float
+
+
+def programs(cfg: Config, images: DataSet, name: str) -> list[Early]:
+    """The kinds of bouts that such a search does in turns; Hyperband's brackets, say."""
+    if name == "pbt":
+        return [Early(_search.populating(images, cfg.short), POPULATION, POPULATION * cfg.short)]
+    return [
+        Early(_search.abandoning(images, plan), networks, networks * cfg.short * _search.cost(plan, networks))
+        for networks, plan in _brackets(cfg, name)
+    ]
+
+
+def _brackets(cfg: Config, name: str) -> list[tuple[int, _search.Schedule]]:
+    """Numbers of networks, and when they are compared."""
+    found = halving.hyperband(cfg.short, 1 / ETA)
+    plan = lambda bracket: _search.Schedule(bracket.rungs, 1 / ETA)
+    if name == "halving":
+        return [(CROWD, plan(found[0]))]
+    return [(bracket.networks, plan(bracket)) for bracket in found]
+
+
+def _cost(cfg: Config, name: str) -> int:
+    """Epochs of one network that the dearest single bout or trial of a search takes."""
+    if name == "pbt":
+        return POPULATION * cfg.short
+    if name in PROGRAMS:
+        return max(round(n * cfg.short * _search.cost(plan, n)) for n, plan in _brackets(cfg, name))
+    return cfg.short
 
 
 def kept(n: int) -> int:
@@ -158,7 +244,7 @@ def run(cfg: Config) -> xr.Dataset:
     if complete:
         try:
             ds = ds.merge(again(cfg, images, ds, keys))
-            ds = ds.merge(compare(cfg, images, ds, keys))
+            ds = ds.merge(compare(cfg, images))
         except KeyboardInterrupt:
             complete = False
     ds.attrs["complete"] = int(complete)
@@ -201,43 +287,75 @@ def again(cfg: Config, images: DataSet, ds: xr.Dataset, keys: Keys) -> xr.Datase
         {
             "panel_validation": (("place", "epoch"), panels["validation_accuracy"][0], {"units": "1"}),
             "panel_train": (("place", "epoch"), panels["train_accuracy"][0], {"units": "1"}),
-            "test_accuracy": ("seed", test(chosen(ds), keys)["test_accuracy"][:, 0, 0], {"units": "1"}),
+            "test_accuracy": (
+                "seed",
+                tested(cfg, chosen(ds), lambda: test(chosen(ds), keys)["test_accuracy"][:, 0, 0].tolist()),
+                {"units": "1"},
+            ),
         }
     )
 
 
-def compare(cfg: Config, images: DataSet, ds: xr.Dataset, keys: Keys) -> xr.Dataset:
-    """The other searches, each beginning with the seed's first random trials."""
-    short = _search.trainer(images, cfg.short)
-    points = np.stack([axis.unit(ds[name].values) for name, axis in _search.SPACE.items()], axis=-1)
-    values = ds.validation_accuracy.sel(epoch=cfg.short).values
-    found = {}
-    for name, (sampler, first, at_a_time) in samplers(cfg).items():
-        begin = [History(p[:first], v[:first]) for p, v in zip(points, values, strict=True)]
+def tested(cfg: Config, of: _search.Setting, measure: Callable[[], list[float]]) -> list[float]:
+    """What is found on the test set for these settings, by one look: who runs this again is told what that gave.
+
+    Without checkpoints there is no folder to remember it in: `run` from Python looks each time.
+    """
+    if cfg.checkpoint is None:
+        return measure()
+    told, folder = f"the settings {blocks.checksum(of)[:16]}", cfg.out / _cli.whose(cfg)
+    found = [look for look in study.looks(folder) if look["of"] == told and look["value"] is not None]
+    if found and not cfg.retest:
+        print(f"The test set was looked at on {found[-1]['time']}; what it gave stands (--retest looks again).")
+        return found[-1]["value"]
+    return study.look_once(folder, told, measure, again=True)
+
+
+def compare(cfg: Config, images: DataSet) -> xr.Dataset:
+    """Searches at equal budget, many times: trial after trial, and inside the program."""
+    keys, names = sweep.seeds(cfg.repetitions), available(cfg.names())
+    short, asking = _search.trainer(images, cfg.short), _search.asking(keys)
+    nothing = [History(np.empty((0, 2)), np.empty(0))] * cfg.repetitions
+    random = lockstep(search.uniform(2), nothing, 2 * cfg.budget, 2 * cfg.budget, short, keys)
+    found = {"random": [History(h.points[: cfg.budget], h.values[: cfg.budget]) for h in random]}
+    for name, (sampler, first, at_a_time) in samplers(cfg, names).items():
+        begin = [History(h.points[:first], h.values[:first]) for h in random]
         found[name] = lockstep(sampler, begin, at_a_time, cfg.budget, short, keys)
-    narrowed = [
-        [search.ranges(2, cfg.each, history, keep=KEPT, margin=margin) for history in found[name]]
-        for name, margin in NARROWING.items()
-    ]
     tried, reached = (np.array([[getattr(h, what) for h in hs] for hs in found.values()]) for what in History._fields)
-    dims = ("search", "seed", "asked")
-    return xr.Dataset(
+    dims = ("search", "repetition", "asked")
+    ds = xr.Dataset(
         {
+            "random_accuracy": (("repetition", "drawn"), np.array([h.values for h in random]), {"units": "1"}),
             "search_accuracy": (dims, reached, {"units": "1"}),
-            "search_exponent": (
-                (*dims, "axis"),
-                exponents(tried),
-            ),
-            "range": (("form", "seed", "round", "end", "axis"), exponents(np.moveaxis(np.array(narrowed), -1, -2))),
+            "search_exponent": ((*dims, "axis"), exponents(tried)),
         },
-        {
-            "search": list(found),
-            "form": list(NARROWING),
-            "asked": np.arange(1, cfg.budget + 1),
-            "axis": list(AXES),
-            "end": ["low", "high"],
-        },
-    ).transpose(..., "axis", "end")
+        {"search": list(found), "asked": np.arange(1, cfg.budget + 1), "axis": list(AXES)},
+    )
+    for form in (form for form in NARROWING if form in found):
+        rounds = [search.ranges(2, cfg.each, history, keep=KEPT, margin=NARROWING[form]) for history in found[form]]
+        shrunk = exponents(np.moveaxis(np.array(rounds), -1, -2))
+        ds[f"{form}_range"] = ("repetition", "round", "end", "axis"), shrunk
+        ds = ds.assign_coords(end=["low", "high"])
+    for name in (name for name in names if name in PROGRAMS):
+        epochs, best = bouts(cfg, programs(cfg, images, name), asking, keys)
+        ds[f"{name}_accuracy"] = ("repetition", f"{name}_bout"), best, {"units": "1"}
+        ds[f"{name}_epochs"] = f"{name}_bout", epochs, {"long_name": "epochs of one network so far", "units": "1"}
+    return ds
+
+
+def bouts(cfg: Config, kinds: Sequence[Early], asking: Keys, keys: Keys) -> tuple[np.ndarray, np.ndarray]:
+    """Bouts of these kinds in turns while the budget lasts: `(epochs so far [bouts], the best of each [R, bouts])`.
+
+    Their settings are those that random search draws, in the same order.
+    """
+    draw, turns, drawn, spent, best = search.uniform(2), itertools.cycle(kinds), 0, [0.0], []
+    while spent[-1] + (bout := next(turns)).epochs <= cfg.budget * cfg.short + 1e-9:
+        known = History(np.empty((drawn, 2)), np.empty(drawn))
+        points = np.stack([draw(key, known, bout.settings) for key in asking])
+        best.append(bout.train(_search.setting(points), keys)["final"].max(1))
+        spent.append(spent[-1] + bout.epochs)
+        drawn += bout.settings
+    return np.array(spent[1:]), np.stack(best, axis=1)
 
 
 def exponents(unit: np.ndarray) -> np.ndarray:
@@ -247,13 +365,13 @@ def exponents(unit: np.ndarray) -> np.ndarray:
 
 
 def available(names: Sequence[str]) -> list[str]:
-    """Those Bayesian searches whose packages are there; says so of the others."""
-    needs = {"tpe": ("optuna",), "gp": ("optuna", "torch")}
+    """Those searches whose packages are there; says so of the others."""
     there = []
     for name in names:
-        missing = [package for package in needs[name] if importlib.util.find_spec(package) is None]
+        missing = [package for package in NEEDS.get(name, ()) if importlib.util.find_spec(package) is None]
         if missing:
-            print(f"{TITLES[name]} search is left out: it needs {' and '.join(missing)} (extra `search`).")
+            packages = f"{' and '.join(missing)} (pip install {' '.join(missing)})"
+            print(f"{TITLES[name]} is left out: it needs {packages}.")
         else:
             there.append(name)
     return there
@@ -332,30 +450,33 @@ def saved(ds: xr.Dataset) -> np.ndarray:
     return (1 - kept(ds.sizes["trial"]) / ds.sizes["trial"]) * (1 - ds.epoch.values / ds.sizes["epoch"])
 
 
-def random_values(ds: xr.Dataset) -> np.ndarray:
-    """What random search finds with the short training, `[S, trials]`."""
-    return ds.validation_accuracy.sel(epoch=ds.short).values
-
-
 def best_so_far(ds: xr.Dataset) -> dict[str, np.ndarray]:
-    """The best accuracy with the short training after each trial, `[S, budget]`; random search's is expected."""
-    found = {"random": _search.expected_best(random_values(ds))[:, : ds.budget]}
-    if "search" in ds.dims:
-        found |= {
-            str(name): np.maximum.accumulate(ds.search_accuracy.sel(search=name).values, -1)
-            for name in ds.search.values
-        }
+    """The best accuracy after each trial of the searches that go by trials, `[R, budget]`; random search's is expected
+    over all orders of twice as many trials."""
+    found = {"random": _search.expected_best(ds.random_accuracy.values)[:, : ds.budget]}
+    for name in map(str, ds.search.values):
+        if name != "random":
+            found[name] = np.fmax.accumulate(ds.search_accuracy.sel(search=name).values, -1)
+    return found
+
+
+def best_by_epochs(ds: xr.Dataset) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """For every search `(epochs of one network spent [n], best accuracy of a whole training so far [R, n])`."""
+    trials = ds.short * np.arange(1, ds.budget + 1)
+    found = {name: (trials, best) for name, best in best_so_far(ds).items()}
+    for name in (name for name in PROGRAMS if f"{name}_accuracy" in ds):
+        found[name] = ds[f"{name}_epochs"].values, np.fmax.accumulate(ds[f"{name}_accuracy"].values, -1)
     return found
 
 
 def trials_needed(ds: xr.Dataset) -> dict[str, np.ndarray]:
-    """Trials until a seed's target is reached, `[S]`; not reached within the budget counts as budget + 1.
+    """Trials until a repetition's target is reached, `[R]`; not reached within the budget counts as budget + 1.
 
     The target is what random search reaches within the budget with a probability of one half. Its own number is the
-    exact expectation over all orders of the seed's random trials.
+    exact expectation over all orders of the repetition's random trials.
     """
-    values, n, budget = random_values(ds), ds.sizes["trial"], ds.budget
-    gone = _search.missed(n)
+    values, budget = ds.random_accuracy.values, ds.budget
+    gone = _search.missed(values.shape[-1])
     target = np.sort(values, -1)[:, ::-1][:, np.argmax(gone[budget] <= 0.5) - 1]
     good = (values >= target[:, None]).sum(-1)
     needed = {"random": gone[: budget + 1, good].sum(0)}
@@ -395,9 +516,18 @@ def figures(ds: xr.Dataset) -> dict[str, Figure]:
     made |= {"sixty_trials": sixty_trials(ds), "20_best_curves_all_seeds": best_curves_of_all(ds)}
     if "panel_train" in ds:
         made["20_best_curves"] = best_curves(ds)
-    if "range" in ds:
-        made |= {"searches": compared(ds), "narrowing": ranges(ds)}
+    made |= _search_figures.figures(panel(ds), about(ds, paired=False))
+    if "random_accuracy" in ds:
+        made |= {"searches": compared(ds), "searches_by_updates": by_updates(ds)}
+        if any(f"{form}_range" in ds for form in NARROWING):
+            made["narrowing"] = ranges(ds)
     return made
+
+
+def panel(ds: xr.Dataset) -> _search_figures.Trials:
+    """The random trials as `_search_figures` draws them: all seeds, the accuracy after the last epoch in percent."""
+    settings = {SYMBOLS[axis]: ds[axis].values for axis in AXES}
+    return _search_figures.Trials(settings, 100 * ds.validation_accuracy.values[..., -1], "validation accuracy (%)")
 
 
 def best_curves(ds: xr.Dataset) -> Figure:
@@ -515,40 +645,66 @@ def sixty_trials(ds: xr.Dataset) -> Figure:
 
 
 def compared(ds: xr.Dataset) -> Figure:
-    """Every search at equal budget: the best accuracy with the short training, against the number of trials."""
+    """The searches that go by trials: the best accuracy with the short training, against the number of trials."""
     fig = plotting.figure()
     title = f"Best so far of each search, {ds.short} epochs a trial"
     ax = plotting.axes(fig, title, "trials", "best validation accuracy (%)")
-    for number, (name, best) in enumerate(best_so_far(ds).items()):
-        plotting.curve(ax, np.arange(1, ds.budget + 1), 100 * best, TITLES[name], number)
+    for name, best in best_so_far(ds).items():
+        plotting.curve(ax, np.arange(1, ds.budget + 1), 100 * best, TITLES[name], _number(ds, name))
     ax.set(xlim=(1, ds.budget))
-    plotting.legend(fig)
-    detail = (
-        f"narrowing begins with a seed's first {ds.each} random trials, evolution with {PARENTS}, Bayesian search with "
-        f"{ds.startup}; "
-        "random search is expected over all orders; mean with its 95 % interval"
-    )
-    plotting.caption(fig, about(ds, detail))
+    plotting.legend(fig, 3)
+    plotting.caption(fig, _about_searches(ds))
     return fig
 
 
+def by_updates(ds: xr.Dataset) -> Figure:
+    """All searches: the best accuracy of a whole training so far, against the network-steps spent."""
+    fig = plotting.figure()
+    ax = plotting.axes(
+        fig,
+        f"Best of {ds.short} epochs so far, for what it costs",
+        "updates of one network",
+        "best validation accuracy (%)",
+    )
+    for name, (epochs, best) in best_by_epochs(ds).items():
+        mark = {} if name not in PROGRAMS else {"markers": 1}
+        plotting.curve(ax, epochs * _search.STEPS_EACH, 100 * best, TITLES[name], _number(ds, name), **mark)
+    ax.set(xlim=(0, ds.budget * ds.short * _search.STEPS_EACH))
+    plotting.legend(fig, 3)
+    plotting.caption(fig, f"{_about_searches(ds)}; markers: a bout of many networks, whose best counts when it ends")
+    return fig
+
+
+def _number(ds: xr.Dataset, name: str) -> int:
+    """Of a search, for its colour and marker in all figures."""
+    return list(best_by_epochs(ds)).index(name)
+
+
+def _about_searches(ds: xr.Dataset) -> str:
+    details = (
+        f"{ds.attrs['dataset']} · {_search.IMAGES - _search.VALIDATION} training images",
+        f"{ds.sizes['repetition']} repetitions, paired",
+        "random search is expected over all orders of its trials; mean with its 95 % interval",
+    )
+    return " · ".join(details)
+
+
 def ranges(ds: xr.Dataset) -> Figure:
-    """The shrinking ranges of narrowing, a bar a seed, and where the seed's best random trial lies."""
-    fig = plotting.figure(7.6, 6.6)
-    best, seeds, rounds = chosen(ds), ds.sizes["seed"], ds.sizes["round"]
-    for row, form in zip(fig.subplots(2, 2, sharex=True, sharey="col"), NARROWING, strict=True):
+    """The shrinking ranges of narrowing, a bar a repetition."""
+    forms = [form for form in NARROWING if f"{form}_range" in ds]
+    fig = plotting.figure(7.6, 0.6 + 3.0 * len(forms))
+    repetitions, rounds = ds.sizes["repetition"], ds.sizes["round"]
+    for row, form in zip(fig.subplots(len(forms), 2, sharex=True, sharey="col", squeeze=False), forms, strict=True):
         for ax, axis in zip(row, AXES, strict=True):
             _dress(ax, TITLES[form], f"range of {SYMBOLS[axis]}")
-            for seed in range(seeds):
-                at = np.arange(1, rounds + 1) + 0.7 * ((seed + 0.5) / seeds - 0.5)
-                low, high = 10 ** ds.range.sel(form=form, axis=axis)[seed].values.T
-                ax.vlines(at, low, high, color=plotting.colour(0), linewidth=2.2, alpha=0.8)
-                ax.plot(at, np.full(rounds, getattr(best, axis)[seed, 0]), "_", color=plotting.colour(1), markersize=5)
+            for number in range(repetitions):
+                at = np.arange(1, rounds + 1) + 0.7 * ((number + 0.5) / repetitions - 0.5)
+                low, high = 10 ** ds[f"{form}_range"].sel(axis=axis)[number].values.T
+                ax.vlines(at, low, high, color=plotting.colour(0), linewidth=1.6, alpha=0.8)
             ax.set(yscale="log", xticks=range(1, rounds + 1))
             ax.set_xticklabels([*(f"round {i}" for i in range(1, rounds)), "result"])
-    detail = f"a bar a seed; each round's range is that of the best {KEPT:.0%} of the {ds.each} trials before"
-    dash = f"orange: the seed's best of {ds.sizes['trial']} random trials of {ds.sizes['epoch']} epochs"
-    plotting.caption(fig, about(ds, detail, dash, paired=False))
+    detail = f"a bar a repetition; each round's range is that of the best {KEPT:.0%} of the {ds.each} trials before"
+    plotting.caption(fig, f"{ds.attrs['dataset']} · {detail}")
     return fig
 
 
@@ -574,13 +730,18 @@ def summary(ds: xr.Dataset) -> str:
             f"keeping the best {KEPT:.0%} after {e} epochs saves {saved(ds)[e - 1]:.0%} of the updates, keeps the "
             f"final best in {best_kept[:, e - 1].mean():.0%} of the seeds and loses {lost[:, e - 1].mean():.2%}"
         )
-    if "range" in ds:
-        width = (ds.range.sel(end="high") - ds.range.sel(end="low")).mean("seed")
-        for form, axis in itertools.product(NARROWING, AXES):
-            told = " → ".join(f"{w:.2f}" for w in width.sel(form=form, axis=axis).values)
-            lines.append(f"{TITLES[form]}: range of {SYMBOLS[axis]} {told} decades")
+    if "random_accuracy" in ds:
+        for form in (form for form in NARROWING if f"{form}_range" in ds):
+            shrunk = ds[f"{form}_range"]
+            width = (shrunk.sel(end="high") - shrunk.sel(end="low")).mean("repetition")
+            for axis in AXES:
+                told = " → ".join(f"{w:.2f}" for w in width.sel(axis=axis).values)
+                lines.append(f"{TITLES[form]}: range of {SYMBOLS[axis]} {told} decades")
         for name, needed in trials_needed(ds).items():
             lines.append(f"{TITLES[name]}: {needed.mean():.1f} trials to random search's median best of {ds.budget}")
+        for name, (epochs, best) in best_by_epochs(ds).items():
+            spent = int(epochs[-1]) * _search.STEPS_EACH
+            lines.append(f"{TITLES[name]}: best {best[:, -1].mean():.2%} for {spent:,} updates")
     return "\n".join(lines)
 
 
@@ -592,46 +753,39 @@ def early(ds: xr.Dataset) -> tuple[int, int]:
 def verdicts(ds: xr.Dataset) -> list[Verdict]:
     """What the notes say of short training, of narrowing and of Bayesian search."""
     found = short_training_verdicts(ds)
-    if "range" not in ds:
-        return found
-    best, needed = best_so_far(ds), trials_needed(ds)
-    at_equal_budget = f"after {ds.budget} trials of {ds.short} epochs"
-    found += [
-        decide(
-            f"Repeated {TITLES[form]} finds a better setting than random search in as many trials",
-            100 * (best[form][:, -1] - best["random"][:, -1]),
-            "points",
-            f"Its best validation accuracy {at_equal_budget} differs from random search's by {{effect}} {{unit}} "
-            "[{low}, {high}], {seeds} paired seeds.",
-            "notes §5.2",
-        )
-        for form in NARROWING
-    ]
-    for name in (name for name in needed if name not in ("random", *NARROWING)):
+    return found + search_verdicts(ds) if "random_accuracy" in ds else found
+
+
+def search_verdicts(ds: xr.Dataset) -> list[Verdict]:
+    """Every search beside random search: its best at equal cost, and by trials how many it needs."""
+    best, needed, found = best_so_far(ds), trials_needed(ds), []
+    cost = f"{ds.budget} trials of {ds.short} epochs"
+    for name, (_, reached) in best_by_epochs(ds).items():
+        if name == "random":
+            continue
         called = TITLES[name][0].upper() + TITLES[name][1:]
-        first = PARENTS if name == "evolution" else ds.startup
-        source = "notes §5.2" if name == "evolution" else "claim 18"
+        source = "claim 18" if name in search.BAYESIAN else "notes §5.2" if name in NARROWING else ""
         found.append(
             decide(
-                f"{called} search needs fewer trials than random search",
-                needed["random"] - needed[name],
-                "trials",
-                f"To random search's median best of {ds.budget} trials it saves {{effect}} {{unit}} [{{low}}, "
-                f"{{high}}] of {needed['random'].mean():.3g} ({ds.short} epochs each; the first {first} are random "
-                "too), {seeds} paired seeds.",
-                source,
-            )
-        )
-        found.append(
-            decide(
-                f"{called} search is ahead of random search at equal numbers of trials",
-                100 * (best[name] - best["random"])[:, first:].mean(-1),
+                f"{called} finds a better setting than random search for as many updates",
+                100 * (reached[:, -1] - best["random"][:, -1]),
                 "points",
-                f"Its best validation accuracy differs by {{effect}} {{unit}} [{{low}}, {{high}}], mean over trials "
-                f"{first + 1} to {ds.budget}, {{seeds}} paired seeds.",
+                f"Its best validation accuracy, for at most the updates of {cost}, differs from random search's by "
+                "{effect} {unit} [{low}, {high}], {seeds} paired repetitions.",
                 source,
             )
         )
+        if name in search.BAYESIAN or name in ("evolution", "cmaes"):
+            found.append(
+                decide(
+                    f"{called} needs fewer trials than random search",
+                    needed["random"] - needed[name],
+                    "trials",
+                    f"To random search's median best of {ds.budget} trials it saves {{effect}} {{unit}} [{{low}}, "
+                    f"{{high}}] of {needed['random'].mean():.3g} of {ds.short} epochs, {{seeds}} paired repetitions.",
+                    source,
+                )
+            )
     return found
 
 

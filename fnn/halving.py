@@ -27,10 +27,12 @@ class Halved(NamedTuple):
 
     values: every network's value at every rung `[n, rungs]`, the higher the better; NaN where it had been given up.
     survivors: the places of those that were trained to the end, best first.
+    final: what was asked of these at the end, each leaf `[kept, …]`.
     """
 
     values: Float[Array, "n rungs"]
     survivors: Int[Array, " kept"]
+    final: Any
 
 
 def halving(
@@ -39,6 +41,7 @@ def halving(
     score: Callable[[Hyper, Any, Any], Scalar],
     keep: float = 1 / 3,
     at_once: int | None = None,
+    final: Callable[[Hyper, Any, Any], Any] = lambda hp, state, data: (),
 ) -> Callable[[Hyper, Key, Any], Halved]:
     """`(hps, key, data) -> Halved`: successive halving of the networks with hyperparameters `hps`, `[n]`.
 
@@ -46,6 +49,7 @@ def halving(
     score: `(hp, state, data) -> value`, the higher the better; what is not a number is worst.
     keep: the share that goes on from a rung to the next.
     at_once: how many networks are stepped together, all by default; on a CPU so few that they stay in its cache.
+    final: `(hp, state, data) -> anything` that is wanted of the survivors at the end.
     """
     check(rungs, keep)
     require(at_once is None or at_once >= 1, f"At least 1 network is stepped at once, not {at_once}.")
@@ -67,7 +71,7 @@ def halving(
             best = jnp.argsort(-jnp.nan_to_num(now, nan=-jnp.inf, neginf=-jnp.inf))
             best = best if rung == rungs[-1] else best[: kept(len(alive), keep)]
             alive, hps, state = jax.tree.map(lambda a, best=best: a[best], (alive, hps, state))
-        return Halved(values, alive)
+        return Halved(values, alive, jax.vmap(final, (0, 0, None))(hps, state, data))
 
     return halve
 

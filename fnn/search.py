@@ -200,10 +200,9 @@ def quasi_random(axes: int, kind: str = "sobol") -> Sampler:
     require(kind in kinds, f"Quasi-random points are sobol or halton, not {kind!r}.")
 
     def ask(key, history, n):
-        sequence = kinds[kind](axes, rng=_rng(key))
-        if known := len(history.values):
-            sequence.fast_forward(known)
-        return sequence.random(n)
+        known = len(history.values)
+        whole = 2 ** math.ceil(math.log2(known + n))  # a Sobol sequence is balanced when cut at a power of 2
+        return kinds[kind](axes, rng=_rng(key)).random(whole)[known : known + n]
 
     return ask
 
@@ -261,6 +260,31 @@ def evolution(axes: int, parents: int = 8, step: float = 0.1) -> Sampler:
     return ask
 
 
+def cmaes(axes: int, each: int = 6, step: float = 0.3) -> Sampler:
+    """CMA-ES: a Gaussian whose mean, size and shape follow the better half of every generation of `each` trials.
+
+    Hansen 2016, arXiv:1604.00772, by the package `cmaes` (extra `search`), which Optuna takes too. It begins in the
+    middle of the cube with a standard deviation of `step`, and asks for no more than what is left of a generation.
+    """
+    require(axes >= 2, f"CMA-ES adapts a shape in at least 2 dimensions, not {axes}.")
+    require(each >= 3, f"A generation of CMA-ES has at least 3 trials, not {each}.")
+    from cmaes import CMA
+
+    def ask(key, history, n):
+        gaussian = CMA(np.full(axes, 0.5), step, np.tile([0.0, 1.0], (axes, 1)), population_size=each, seed=0)
+        known = len(history.values)
+        begun = known - known % each
+        losses = -np.nan_to_num(history.values, nan=-np.inf, neginf=-np.inf)
+        for first in range(0, begun, each):
+            mine = slice(first, first + each)
+            gaussian.tell(list(zip(history.points[mine], losses[mine], strict=True)))
+        gaussian.reseed_rng(_seed(key, begun))
+        generation = np.array([gaussian.ask() for _ in range(each)])
+        return generation[known - begun :][:n]
+
+    return ask
+
+
 BAYESIAN = ("tpe", "gp")
 
 
@@ -285,8 +309,7 @@ def bayesian(axes: int, name: str = "tpe", startup: int = 10) -> Sampler:
         known = len(history.values)
         if known < startup:
             return _drawn(key, known, min(n, startup - known), axes)
-        seed = int(_rng(jax.random.fold_in(key, known)).integers(2**31))
-        study = optuna.create_study(direction="maximize", sampler=samplers[name](seed))
+        study = optuna.create_study(direction="maximize", sampler=samplers[name](_seed(key, known)))
         worst = np.nanmin(np.where(np.isfinite(history.values), history.values, np.nan), initial=0.0)
         for point, value in zip(history.points, history.values, strict=True):
             study.add_trial(
@@ -304,3 +327,8 @@ def bayesian(axes: int, name: str = "tpe", startup: int = 10) -> Sampler:
 
 def _rng(key):
     return np.random.default_rng(np.asarray(jax.random.key_data(key)).astype(np.uint32))
+
+
+def _seed(key, known):
+    """A whole number for a generator of another library, of its own after every so many trials."""
+    return int(_rng(jax.random.fold_in(key, known)).integers(2**31))

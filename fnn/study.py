@@ -17,7 +17,7 @@ import socket
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 
@@ -32,6 +32,49 @@ TEST = "test.json"
 
 UNSIGNED = timedelta(minutes=1)
 """A trial that no process has signed for so long after it was asked for belongs to none."""
+
+
+class Look(TypedDict):
+    """One look at a test set: at what, what it gave (a number, or a list of them), and when."""
+
+    of: str
+    value: Any
+    time: str
+
+
+def look_once(folder: Path, of: str, measure: Callable[[], Any], again: bool = False) -> Any:
+    """What `measure()` finds on the test set, a number or a list: once for all that a folder stands for.
+
+    That it is looked at is told in the folder before, and what was found after, so a kill in between is a look, too.
+    Raises `InputError` where it has been looked at already. again: look all the same, which is told as well.
+    """
+    before = looks(folder)
+    if before and not again:
+        first = before[0]
+        found = "what it gave was lost" if first["value"] is None else f"gave {first['value']}"
+        raise InputError(
+            f"The test set of {folder} was looked at on {first['time']}, for {first['of']}, and {found}: a second look "
+            "would choose by it."
+        )
+    look = Look(of=of, value=None, time=datetime.now(UTC).isoformat(timespec="seconds"))
+    save_json(folder / TEST, [*before, look])
+    try:
+        value = measure()
+    except BaseException:
+        save_json(folder / TEST, before)  # nobody has seen a number
+        raise
+    save_json(folder / TEST, [*before, look | {"value": value}])
+    return value
+
+
+def looks(folder: Path) -> list[Look]:
+    """Every look at the test set of what is in the folder."""
+    try:
+        return json.loads((folder / TEST).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder / TEST} cannot be read.") from error
 
 
 class Study:
@@ -88,27 +131,12 @@ class Study:
 
         again: look all the same; every look is told in the folder.
         """
-        looks = self.looks()
-        if looks and not again:
-            first = looks[0]
-            raise InputError(
-                f"The test set of {self.folder} was looked at on {first['time']}, for trial {first['trial']}, and gave "
-                f"{first['value']:.6g}: a second look would choose by it."
-            )
         require(0 <= trial < len(self.points), f"There is no trial {trial} among {len(self.points)}.")
-        value = float(measure())
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        save_json(self.folder / TEST, [*looks, {"trial": int(trial), "value": value, "time": now}])
-        return value
+        return look_once(self.folder, f"trial {trial}", lambda: float(measure()), again)
 
-    def looks(self) -> list[dict[str, Any]]:
-        """Every look at the test set: its trial, value and time."""
-        try:
-            return json.loads((self.folder / TEST).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return []
-        except (OSError, ValueError) as error:
-            raise InputError(f"{self.folder / TEST} cannot be read.") from error
+    def looks(self) -> list[Look]:
+        """Every look at the test set."""
+        return looks(self.folder)
 
 
 @contextlib.contextmanager

@@ -35,6 +35,21 @@ class Split(NamedTuple):
     y: Int[Array, " n"]
 
 
+def stratified(key: Key, labels: Int[Array, " n"]) -> Int[Array, " n"]:
+    """The places of n examples in a random order of which every beginning holds the classes in proportion.
+
+    Of the first m examples m · n_c / n are of class c, to within (1 + C · n_c / n) / 2 with C classes: one, where all
+    are equally common. So it may be cut anywhere to train, validate and test on. The r-th of a class's n_c examples,
+    by lot, r = 0, 1, …, comes at (r + ½) / n_c, equals in an order of their own lot.
+    """
+    k_lot, k_equals = jax.random.split(key)
+    by_class = jnp.lexsort((jax.random.uniform(k_lot, labels.shape), labels))
+    ordered = labels[by_class]
+    first, end = (jnp.searchsorted(ordered, ordered, side=side) for side in ("left", "right"))
+    at = (jnp.arange(len(labels)) - first + 0.5) / (end - first)
+    return by_class[jnp.lexsort((jax.random.uniform(k_equals, at.shape), at))]
+
+
 def rows(x: UInt8[Array, "n ..."]) -> Float[Array, "n features"]:
     """Bytes 0…255 as rows of numbers 0…1."""
     return x.reshape(len(x), -1).astype(jnp.float32) / 255

@@ -33,7 +33,7 @@ def problem():
 def test_survivors_are_those_who_train_best_and_train_as_if_alone(problem, at_once):
     run, hps, data, score = problem
     key = jax.random.key(1)
-    found = jax.jit(halving.halving(run, RUNGS, score, 0.5, at_once))(hps, key, data)
+    found = jax.jit(halving.halving(run, RUNGS, score, 0.5, at_once, score))(hps, key, data)
     _, record = train.train(sweep.over_hypers(run), RUNGS[-1], hps, key, data)
     complete = -np.asarray(record["train_loss"])[np.array(RUNGS) - 1].T
     alive = np.arange(len(RATES))
@@ -47,6 +47,7 @@ def test_survivors_are_those_who_train_best_and_train_as_if_alone(problem, at_on
         alive = alive[order][: halving.kept(len(alive), 0.5)]
     np.testing.assert_array_equal(sorted(found.survivors), sorted(np.flatnonzero(~np.isnan(found.values[:, -1]))))
     assert (np.diff(found.values[found.survivors, -1]) <= 0).all()
+    np.testing.assert_allclose(found.final, found.values[found.survivors, -1], rtol=1e-5)
     assert 7 not in found.survivors, "the one that diverges"
 
 

@@ -91,11 +91,12 @@ SAMPLERS = {
     "halton": lambda: search.quasi_random(2, "halton"),
     "narrowing": lambda: search.narrowing(2, 15),
     "evolution": lambda: search.evolution(2),
+    "cmaes": lambda: search.cmaes(2, each=8),
     "tpe": lambda: search.bayesian(2, startup=8),
 }
 
 
-@pytest.fixture(params=[pytest.param(name, marks=OPTUNA) if name == "tpe" else name for name in SAMPLERS])
+@pytest.fixture(params=[pytest.param(name, marks=OPTUNA) if name in ("tpe", "cmaes") else name for name in SAMPLERS])
 def sampler(request):
     return SAMPLERS[request.param]()
 
@@ -110,19 +111,22 @@ def test_a_sampler_is_a_function_of_the_key_and_what_is_known(sampler):
     assert len(np.unique(whole.points, axis=0)) == 40
 
 
-@pytest.mark.parametrize("name", ["uniform", "sobol", "halton", "lattice", "narrowing"])
+@pytest.mark.parametrize(
+    "name", ["uniform", "sobol", "halton", "lattice", "narrowing", pytest.param("cmaes", marks=OPTUNA)]
+)
 def test_how_many_are_asked_for_at_once_does_not_matter(name):
     one, many = (grown(SAMPLERS[name](), 32, at_once=n).points for n in (1, 8))
     np.testing.assert_allclose(one, many, rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["uniform", "sobol", "halton", "narrowing", "evolution"])
+@pytest.mark.parametrize(
+    "name", ["uniform", "sobol", "halton", "narrowing", "evolution", pytest.param("cmaes", marks=OPTUNA)]
+)
 def test_other_keys_other_trials(name):
     one, other = (grown(SAMPLERS[name](), 20, key=jax.random.key(seed)).points for seed in (0, 1))
     assert (np.abs(one - other).max(0) > 0.01).all()
 
 
-@pytest.mark.filterwarnings("ignore:The balance properties")
 def test_samplers_survive_networks_that_diverge(sampler):
     history = grown(sampler, 40, at_once=8, value=lambda p: np.where(p[:, 0] > 0.5, np.nan, hill(p)))
     assert len(history.values) == 40
@@ -183,6 +187,19 @@ def test_steps_beyond_an_end_come_back():
     assert ((children >= 0) & (children <= 1)).all()
     assert 0.2 < children[:, 0].mean() < 0.45
     assert 0.55 < children[:, 1].mean() < 0.8
+
+
+@OPTUNA
+def test_cmaes_closes_in_on_a_narrow_ridge():
+    """Where only points along a diagonal are good, it learns the diagonal: better than evolution, which does not."""
+    ridge = lambda p: -np.square(p[:, 0] - p[:, 1]) - 1e-2 * np.square(p.sum(1) - 1.6)
+    best = {"cmaes": [], "evolution": []}
+    for seed in range(10):
+        for name in best:
+            history = grown(SAMPLERS[name](), 120, at_once=8, key=jax.random.key(seed), value=ridge)
+            best[name].append(history.values.max())
+    assert np.median(best["cmaes"]) > -1e-5
+    assert np.median(best["cmaes"]) > np.median(best["evolution"]) / 3
 
 
 @OPTUNA

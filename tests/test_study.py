@@ -100,10 +100,23 @@ def test_the_test_set_is_looked_at_once(tmp_path):
         with pytest.raises(InputError, match=r"was looked at on .*, for trial 2, and gave 0.5: a second look"):
             one.test(1, lambda: pytest.fail("it was looked at"))
         assert one.test(1, lambda: 0.25, again=True) == 0.25
-        assert [(look["trial"], look["value"]) for look in one.looks()] == [(2, 0.5), (1, 0.25)]
+        assert [(look["of"], look["value"]) for look in one.looks()] == [("trial 2", 0.5), ("trial 1", 0.25)]
         (tmp_path / study.TEST).write_text("{")
         with pytest.raises(InputError, match="cannot be read"):
             one.test(1, lambda: 0.0)
+
+
+def test_a_look_that_was_cut_off_is_one(tmp_path):
+    with pytest.raises(InputError, match="what it gave was lost"):
+        study.look_once(tmp_path, "all", lambda: study.look_once(tmp_path, "all", lambda: 0.0))
+    assert study.looks(tmp_path) == []
+    killed = "import os; from pathlib import Path; from fnn import study; "
+    killed += f"study.look_once(Path({str(tmp_path)!r}), 'all', lambda: os._exit(9))"
+    assert subprocess.run([sys.executable, "-c", killed]).returncode == 9
+    with pytest.raises(InputError, match="for all, and what it gave was lost"):
+        study.look_once(tmp_path, "all", lambda: 0.0)
+    assert study.look_once(tmp_path, "all", lambda: [0.5, 0.25], again=True) == [0.5, 0.25]
+    assert [look["value"] for look in study.looks(tmp_path)] == [None, [0.5, 0.25]]
 
 
 def test_a_test_that_fails_is_no_look(tmp_path):

@@ -12,7 +12,7 @@ from fnn.errors import InputError
 from fnn.layers import affine
 from fnn.losses import weights
 from fnn.models import multilayer
-from fnn.tasks import Split, classification, rows
+from fnn.tasks import Split, classification, rows, stratified
 
 KEY = jax.random.key(0)
 NOISE = jax.random.key(1)
@@ -158,3 +158,21 @@ def test_sizes_are_at_least_one(size):
     for options in ({"batch_size": size}, {"batch_size": 1, "block": size}):
         with pytest.raises(InputError, match=f"at least 1 example, not {size}"):
             classification(lambda hp: affine(2), **options)
+
+
+@pytest.mark.parametrize("shares", [np.ones(10), np.arange(1, 11) ** 2, [1.0, 200.0]])
+def test_a_stratified_order_holds_the_classes_in_proportion_wherever_it_is_cut(shares):
+    labels = np.random.default_rng(0).choice(len(shares), 600, p=np.array(shares) / np.sum(shares))
+    counts = np.bincount(labels, minlength=len(shares))
+    present = (counts > 0).sum()
+    first = np.zeros(600)
+    orders = jax.jit(jax.vmap(stratified, (0, None)))(jax.random.split(KEY, 300), jnp.asarray(labels))
+    for order in np.asarray(orders):
+        np.testing.assert_array_equal(np.sort(order), np.arange(600))
+        found = np.cumsum(labels[order][:, None] == np.arange(len(shares)), axis=0)
+        off = np.abs(found - np.arange(1, 601)[:, None] * counts / 600)
+        assert (off <= (1 + present * counts / 600) / 2 + 1e-6).all()
+        first[order[:120]] += 1
+    # Everyone's chance to be in the first fifth is a fifth: counts of 300 draws, 5 standard deviations.
+    common = counts[labels] >= 20
+    assert np.abs(first[common] - 60).max() < 5 * np.sqrt(300 * 0.2 * 0.8) + 300 / counts[labels][common].min()

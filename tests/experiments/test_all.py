@@ -148,3 +148,16 @@ def test_a_fingerprint_follows_imports(tmp_path, monkeypatch):
     assert _cli.sources("one") == before
     (tmp_path / "_deep.py").write_text("f = 2\n")
     assert _cli.sources("one") != before
+
+
+def test_the_next_begins_while_one_draws_but_a_benchmark_waits(tmp_path):
+    saved = tmp_path / "provenance.json"
+    saved.write_text("of an earlier run")
+    one = _all.Running(CHEAP, None, tmp_path / "log", 0.0, saved, _all._changed(saved))
+    assert one.measures()
+    assert _all._in_the_way([one], "zero_init_symmetry") == 1
+    os.utime(saved, ns=(one.old + 1, one.old + 1))
+    assert not one.measures()
+    assert _all._in_the_way([one], "zero_init_symmetry") == 0
+    assert _all._in_the_way([one], "bench_sweep") == 1
+    assert _all._in_the_way([one], "optax_parity") == 1

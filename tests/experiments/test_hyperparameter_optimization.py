@@ -1,5 +1,6 @@
 """The searches one by one, what is replayed on complete curves, verdicts both ways, and the experiment whole."""
 
+import dataclasses
 import importlib.util
 import itertools
 import types
@@ -13,19 +14,33 @@ from scipy.stats import kendalltau, spearmanr
 
 from experiments import _search
 from experiments import hyperparameter_optimization as experiment
-from fnn import search
+from fnn import search, study
 from fnn.errors import InputError
 
 OPTUNA = importlib.util.find_spec("optuna") is not None
 IMAGES: Any = types.SimpleNamespace(name="made up", checksum="none", source="nowhere")
-TINY = experiment.Config(seeds=2, trials=20, epochs=5, short=2, rounds=2, each=10, startup=5, dataset="mnist_5k")
+SEARCHES = ("grid", "sobol", "narrowing", "margin", "evolution", *["cmaes", "tpe"] * OPTUNA, *experiment.PROGRAMS)
+TINY = experiment.Config(
+    seeds=2,
+    trials=20,
+    epochs=5,
+    repetitions=3,
+    short=3,
+    rounds=2,
+    each=10,
+    startup=5,
+    samplers=",".join(SEARCHES),
+    dataset="mnist_5k",
+)
 
 
 @pytest.fixture(scope="module")
 def measured():
-    """The experiment, tiny."""
+    """The experiment, tiny, on networks with two hidden layers of 20, which compile sooner than six of 100."""
     TINY.check()
-    return experiment.run(TINY)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_search, "HIDDEN", (20, 20))
+        return experiment.run(TINY)
 
 
 def curves(seeds=10, trials=20, epochs=10, *, fair=True, seed=0):
@@ -48,16 +63,21 @@ def curves(seeds=10, trials=20, epochs=10, *, fair=True, seed=0):
     )
 
 
-def with_searches(ds, accuracy):
-    """The same with narrowing and Bayesian searches that find `accuracy` `[S, asked]` above the random trials' own."""
-    values = ds.validation_accuracy.sel(epoch=ds.short).values[:, : ds.budget] + accuracy
-    ranges = np.broadcast_to(np.array(_search.EXPONENTS), (2, ds.sizes["seed"], 3, 2, 2))
+def with_searches(ds, accuracy, repetitions=10):
+    """The same with searches of all kinds, which find `accuracy` above random search's own trials."""
+    rng, budget = np.random.default_rng(1), ds.budget
+    drawn = 0.1 + 0.5 * rng.uniform(size=(repetitions, 3 * budget))
+    trials = np.stack([drawn[:, :budget], *[drawn[:, :budget] + accuracy] * 3])
+    shrunk = np.broadcast_to(np.array(_search.EXPONENTS).T, (repetitions, 3, 2, 2))
+    dims = ("repetition", "round", "end", "axis")
     return ds.assign(
-        search_accuracy=(("search", "seed", "asked"), np.stack([values] * 3)),
-        range=(("form", "seed", "round", "axis", "end"), ranges),
-    ).assign_coords(
-        search=["narrowing", "margin", "tpe"], form=list(experiment.NARROWING), axis=["lr", "l2"], end=["low", "high"]
-    )
+        random_accuracy=(("repetition", "drawn"), drawn),
+        search_accuracy=(("search", "repetition", "asked"), trials),
+        narrowing_range=(dims, shrunk),
+        margin_range=(dims, shrunk),
+        halving_accuracy=(("repetition", "halving_bout"), drawn[:, :2] + accuracy),
+        halving_epochs=("halving_bout", [0.4 * budget * ds.short, 0.8 * budget * ds.short]),
+    ).assign_coords(search=["random", "narrowing", "margin", "tpe"], axis=["lr", "l2"], end=["low", "high"])
 
 
 def outcomes(ds):
@@ -75,22 +95,57 @@ def test_the_experiment_whole(measured):
     assert float(ds.panel_validation[0, -1]) == pytest.approx(float(best), abs=0.02)
     for figure in experiment.figures(ds).values():
         figure.canvas.draw()
-    assert {"20_best_curves", "20_best_curves_all_seeds", "searches", "narrowing"} <= set(experiment.figures(ds))
-    assert len(experiment.verdicts(ds)) == 7 + 2 * OPTUNA
+    drawn = {"20_best_curves", "20_best_curves_all_seeds", "searches", "searches_by_updates", "narrowing"}
+    assert drawn | {"parallel", "slices", "surface", *["importance"] * OPTUNA} <= set(experiment.figures(ds))
+    by_trials = ("evolution", *["cmaes", "tpe"] * OPTUNA)
+    assert len(experiment.verdicts(ds)) == 3 + len(SEARCHES) + len(by_trials)
     assert "random trials hit the best 5%" in experiment.summary(ds)
 
 
-def test_every_search_begins_with_the_seeds_own_random_trials(measured):
+def test_every_search_begins_with_the_same_random_trials(measured):
     ds = measured
-    assert list(ds.search.values) == ["narrowing", "margin", "evolution", *["tpe"] * OPTUNA]
-    random = ds.validation_accuracy.sel(epoch=2).values
+    assert list(ds.search.values) == ["random", *(name for name in SEARCHES if name not in experiment.PROGRAMS)]
+    random = ds.search_accuracy.sel(search="random")
+    np.testing.assert_array_equal(random, ds.random_accuracy[:, : ds.budget])
     for name, first in (("narrowing", 10), ("margin", 10), ("evolution", 5), *[("tpe", 5)] * OPTUNA):
-        np.testing.assert_array_equal(ds.search_accuracy.sel(search=name)[:, :first], random[:, :first])
-        exponents = ds.search_exponent.sel(search=name)
-        np.testing.assert_allclose(10 ** exponents.sel(axis="lr")[:, :first], ds.lr[:, :first], rtol=1e-5)
-        assert (exponents.sel(axis="lr") >= -6 - 1e-6).all()
-        assert (exponents.sel(axis="l2") <= -4 + 1e-6).all()
-    np.testing.assert_allclose(ds.range.isel(round=0), np.broadcast_to(_search.EXPONENTS, (2, 2, 2, 2)))
+        one = ds.sel(search=name)
+        np.testing.assert_array_equal(one.search_accuracy[:, :first], random[:, :first])
+        np.testing.assert_array_equal(
+            one.search_exponent[:, :first], ds.search_exponent.sel(search="random")[:, :first]
+        )
+        assert (one.search_exponent.sel(axis="lr") >= -6 - 1e-6).all()
+        assert (one.search_exponent.sel(axis="l2") <= -4 + 1e-6).all()
+    for form in experiment.NARROWING:
+        np.testing.assert_allclose(
+            ds[f"{form}_range"].isel(round=0), np.tile(_search.EXPONENTS, (3, 1, 1)).swapaxes(1, 2)
+        )
+
+
+def test_searches_inside_the_program_keep_to_the_budget_and_find_whole_trainings(measured):
+    """Halving begins with the trials of random search, so what survives is one of those that were trained whole."""
+    ds, budget = measured, TINY.budget * TINY.short
+    for name in experiment.PROGRAMS:
+        epochs = ds[f"{name}_epochs"].values
+        assert (np.diff(epochs, prepend=0) > 0).all()
+        assert budget / 2 < epochs[-1] <= budget
+        assert np.isfinite(ds[f"{name}_accuracy"]).all()
+    for repetition in range(3):
+        # 27 networks; the first 2 · budget settings are those of random search
+        assert ds.halving_accuracy[repetition, 0] <= ds.random_accuracy[repetition, :27].max() + 0.011
+        assert np.abs(ds.random_accuracy[repetition, :27] - ds.halving_accuracy[repetition, 0]).min() <= 0.011
+
+
+def test_the_test_set_is_looked_at_once_for_the_same_choice(tmp_path, capsys):
+    cfg = dataclasses.replace(TINY, out=tmp_path, checkpoint=20.0)
+    one, other = (_search.Setting(lr=np.full((2, 1), lr), l2=np.ones((2, 1))) for lr in (0.1, 0.2))
+    assert experiment.tested(cfg, one, lambda: [0.5, 0.25]) == [0.5, 0.25]
+    assert experiment.tested(cfg, one, lambda: pytest.fail("it was looked at")) == [0.5, 0.25]
+    assert "what it gave stands (--retest looks again)" in capsys.readouterr().out
+    assert experiment.tested(cfg, other, lambda: [0.75, 0.75]) == [0.75, 0.75]
+    assert experiment.tested(dataclasses.replace(cfg, retest=True), one, lambda: [0.5, 0.5]) == [0.5, 0.5]
+    told = study.looks(tmp_path / "hyperparameter_optimization")
+    assert [look["value"] for look in told] == [[0.5, 0.25], [0.75, 0.75], [0.5, 0.5]]
+    assert experiment.tested(dataclasses.replace(cfg, checkpoint=None), one, lambda: [1.0, 1.0]) == [1.0, 1.0]
 
 
 def test_the_ranking_is_printed_as_in_the_book(measured):
@@ -105,7 +160,7 @@ def test_the_ranking_is_printed_as_in_the_book(measured):
 
 
 def test_one_seed_alone_decides_nothing(measured):
-    one = measured.isel(seed=slice(1))
+    one = measured.isel(seed=slice(1), repetition=slice(1))
     assert set(outcomes(one).values()) == {"depends"}
     for figure in experiment.figures(one).values():
         figure.canvas.draw()
@@ -128,17 +183,21 @@ def test_an_interrupt_leaves_random_search_and_what_can_be_said_of_it(measured):
         "short_training",
         "sixty_trials",
         "20_best_curves_all_seeds",
+        "parallel",
+        "slices",
+        "surface",
+        *["importance"] * OPTUNA,
     }
     assert "test accuracy" not in experiment.summary(cut)
 
 
-def test_without_optuna_the_bayesian_part_is_a_sentence(monkeypatch, capsys):
+def test_without_its_packages_a_search_is_a_sentence(monkeypatch, capsys):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert experiment.available(["tpe", "gp"]) == []
+    assert experiment.available(["tpe", "margin", "gp"]) == ["margin"]
     said = capsys.readouterr().out.splitlines()
     assert said == [
-        "Bayesian (TPE) search is left out: it needs optuna (extra `search`).",
-        "Bayesian (GP) search is left out: it needs optuna and torch (extra `search`).",
+        "Bayesian search (TPE) is left out: it needs optuna (pip install optuna).",
+        "Bayesian search (GP) is left out: it needs optuna and torch (pip install optuna torch).",
     ]
 
 
@@ -185,15 +244,15 @@ def test_abandonment_by_hand():
 
 
 def test_trials_needed_agree_with_random_orders():
-    ds = curves(3)
+    ds = with_searches(curves(3), 0.0, repetitions=3)
     needed = experiment.trials_needed(ds)["random"]
-    values, rng = experiment.random_values(ds), np.random.default_rng(0)
+    values, rng = ds.random_accuracy.values, np.random.default_rng(0)
     target = [np.median([rng.permutation(mine)[: ds.budget].max() for _ in range(4001)]) for mine in values]
-    for seed in range(3):
-        orders = np.stack([rng.permutation(values[seed]) for _ in range(4000)])[:, : ds.budget]
-        reached = orders >= target[seed]
+    for repetition in range(3):
+        orders = np.stack([rng.permutation(values[repetition]) for _ in range(4000)])[:, : ds.budget]
+        reached = orders >= target[repetition]
         first = np.where(reached.any(1), reached.argmax(1) + 1, ds.budget + 1)
-        assert needed[seed] == pytest.approx(first.mean(), abs=0.4)
+        assert needed[repetition] == pytest.approx(first.mean(), abs=0.4)
 
 
 def test_hits_are_the_rule_of_thumbs_and_ties_help():
@@ -215,15 +274,25 @@ def test_short_training_that_ranks_alike_and_that_does_not():
 
 def test_searches_that_are_better_than_random_and_that_are_not():
     claims = (
-        "Repeated narrowing finds a better setting than random search in as many trials",
-        "Repeated narrowing with a margin finds a better setting than random search in as many trials",
-        "Bayesian (TPE) search needs fewer trials than random search",
-        "Bayesian (TPE) search is ahead of random search at equal numbers of trials",
+        "Narrowing finds a better setting than random search for as many updates",
+        "Narrowing with a margin finds a better setting than random search for as many updates",
+        "Bayesian search (TPE) needs fewer trials than random search",
+        "Bayesian search (TPE) finds a better setting than random search for as many updates",
+        "Successive halving finds a better setting than random search for as many updates",
     )
     ds = curves()
-    better, worse = outcomes(with_searches(ds, 0.5)), outcomes(with_searches(ds, -0.3))
-    assert [better[claim] for claim in claims] == ["holds"] * 4
-    assert [worse[claim] for claim in claims] == ["does not hold"] * 4
+    better, worse = outcomes(with_searches(ds, 0.5)), outcomes(with_searches(ds, -0.5))
+    assert [better[claim] for claim in claims] == ["holds"] * 5
+    assert [worse[claim] for claim in claims] == ["does not hold"] * 5
+
+
+def test_the_best_counts_from_when_its_bout_has_ended():
+    ds = with_searches(curves(), 0.0)
+    epochs, best = experiment.best_by_epochs(ds)["halving"]
+    np.testing.assert_allclose(epochs, [0.4 * 16 * 4, 0.8 * 16 * 4])
+    np.testing.assert_array_equal(best, np.maximum.accumulate(ds.halving_accuracy.values, 1))
+    epochs, _ = experiment.best_by_epochs(ds)["tpe"]
+    np.testing.assert_array_equal(epochs, 4 * np.arange(1, 17))
 
 
 def test_a_trial_without_a_number_is_the_last():
@@ -242,9 +311,14 @@ BAD: dict[str, dict[str, Any]] = {
     "--short is 1 to --epochs 50, not 51": {"short": 51},
     "--rounds is at least 1, not 0": {"rounds": 0},
     "--each is at least 10, not 9": {"each": 9},
-    "--rounds × --each is at most --trials 100, not 105": {"rounds": 7},
-    "--startup is 1 to 44, fewer than --rounds × --each, not 45": {"startup": 45},
-    "--samplers names tpe and gp, not cma, nsga": {"samplers": "cma,tpe,nsga"},
+    "--startup is 1 to 29, fewer than --rounds × --each, not 30": {"startup": 30},
+    "--repetitions is at least 1, not 0": {"repetitions": 0},
+    "--samplers takes all, or some of grid, sobol, .* pbt, not cma, nsga": {"samplers": "cma,tpe,nsga"},
+    "successive halving needs 54 epochs of networks, more than the 40": {
+        "short": 4,
+        "rounds": 1,
+        "samplers": "halving",
+    },
     "--seeds is at least 1, not 0": {"seeds": 0},
 }
 
@@ -258,3 +332,4 @@ def test_bad_options_get_one_sentence(sentence):
 def test_no_sampler_is_a_choice_too():
     assert experiment.Config(samplers="").names() == []
     assert experiment.Config(samplers="gp, tpe,gp").names() == ["gp", "tpe"]
+    assert experiment.Config(samplers="all").names() == [name for name in experiment.TITLES if name != "random"]
