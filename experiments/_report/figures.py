@@ -81,13 +81,13 @@ def _plain(text: str) -> str:
 
 
 def title(name: str, told: Words) -> str:
-    """A figure's heading: what is written above its axes, where one heading can be told to be that; else its name.
+    """A figure's heading: what is written above its axes, where one heading can be told to be that, else its name.
 
     The notes' figures say which they are; others have a title of three words or more that begins with a capital.
     """
     titles = [one for one in told.headings if "(notes, figure" in one]
-    titles += sorted((one for one in told.headings if re.match(r"[A-Z]\S*( \S+){2,}", one)), key=len, reverse=True)
-    return titles[0] if titles else named(name)
+    others = [one for one in told.headings if re.match(r"[A-Z]\S*( \S+){2,}", one)]
+    return titles[0] if titles else others[0] if len(others) == 1 else named(name)
 
 
 def named(name: str) -> str:

@@ -152,7 +152,7 @@ def _figures(
         told = figures.words(folder / f"{one}.svg")
         title = figures.title(one, told)
         finding = figures.finding(one, told, verdicts, answers)
-        drawn = "; ".join(told.headings[:12])
+        drawn = "; ".join([heading for heading in told.headings if heading != title][:12])
         alt = ". ".join(part.rstrip(".") for part in (title, f"Labels: {drawn}" if drawn else "", finding) if part)
         shown.append(Figure(one, title, uri, width, height, f"{alt}.", told.caption))
     return tuple(shown), tuple(one for one in there if one not in chosen)
