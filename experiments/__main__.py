@@ -1,4 +1,4 @@
-"""`python -m experiments`: every experiment with its question; `all` runs them, `verdicts` and `report` show what they found."""
+"""`python -m experiments`: every experiment with its question; `all` runs them, `verdicts` and `report` show the rest."""
 
 import ast
 import re
@@ -54,7 +54,7 @@ class Verdicts:
 
 @dataclass(frozen=True)
 class Report:
-    """Make one page of the results folder, report.html in it: figures, verdicts, answers, and what can be played with."""
+    """Make one page of the results folder, report.html in it: figures, verdicts, answers, and charts to play with."""
 
     out: Path = Path("results")
     """The results folder."""

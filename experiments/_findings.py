@@ -46,8 +46,10 @@ def gather(out: Path, names: Sequence[str]) -> Findings:
     return found
 
 
-def _read(kind: type[Any], entry: dict) -> Any:
+def _read(kind: type[Any], entry: Any) -> Any:
     """A finding from JSON. Raises `TypeError` where a field is missing, unknown or of another type."""
+    if not isinstance(entry, dict):
+        raise TypeError(f"a finding is an object, not {entry!r}")
     for field, hint in typing.get_type_hints(kind).items():
         allowed = (int, float) if hint is float else hint
         value = entry.get(field)

@@ -80,13 +80,17 @@ RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 def _by_rule() -> Spec:
     """Colour by rule. The page's checkboxes are the legend."""
-    return {"field": "rule", "type": "nominal", "legend": None, "scale": {"domain": list(RULES), "range": colours(RULES)}}
+    return {
+        "field": "rule",
+        "type": "nominal",
+        "legend": None,
+        "scale": {"domain": list(RULES), "range": colours(RULES)},
+    }
 
 
 def _look(name: str, of: Sequence[Any]) -> Spec:
     domain = {"domain": list(RULES), "range": list(of[: len(RULES)])}
     return {"field": "rule", "type": "nominal", "legend": None, "scale": domain, "title": name}
-
 
 
 def surface() -> Spec:
@@ -141,7 +145,9 @@ def surface() -> Spec:
     return _chart(
         "Contours of a surface and the paths of update rules across it. A cross marks each minimum.",
         360,
-        params=[{"name": f"{axis}{end}", "value": value} for axis in "xy" for end, value in (("Low", -10), ("High", 10))],
+        params=[
+            {"name": f"{axis}{end}", "value": value} for axis in "xy" for end, value in (("Low", -10), ("High", 10))
+        ],
         layer=[contour, minima, line, steps, heads],
     )
 
@@ -173,16 +179,25 @@ def plane() -> Spec:
     }
     measured = {
         "condition": {"test": "datum.measured >= 1", "value": "#8a8a8a"},
-        **_number("measured", "left after a step", scale={"domain": [0.6, 1], "clamp": True, "scheme": "viridis", "reverse": True}),
+        **_number(
+            "measured",
+            "left after a step",
+            scale={"domain": [0.6, 1], "clamp": True, "scheme": "viridis", "reverse": True},
+        ),
     }
-    key = {"orient": "top", "gradientLength": 160, "direction": "horizontal", "titleOrient": "left", "titleFontWeight": "normal"}
+    key = {
+        "orient": "top",
+        "gradientLength": 160,
+        "direction": "horizontal",
+        "titleOrient": "left",
+        "titleFontWeight": "normal",
+    }
     cells = {
         "data": {"name": "cells"},
-        "mark": {"type": "rect", "strokeWidth": 1},
+        "mark": "rect",
         "encoding": {
             **axes,
-            "fill": {**measured, "legend": key},
-            "stroke": {**measured, "legend": None},  # closes the seams between cells
+            "color": {**measured, "legend": key},
             "tooltip": [
                 _number("lr", "learning rate", format=".3f"),
                 _number("mu", "momentum", format=".2f"),
@@ -215,7 +230,13 @@ def ride() -> Spec:
         "The value of f after every step at the chosen learning rate and momentum.",
         340,
         data={"name": "ride"},
-        mark={"type": "line", "clip": True, "strokeWidth": 2, "stroke": "#D55E00", "point": {"fill": "#D55E00", "size": 14}},
+        mark={
+            "type": "line",
+            "clip": True,
+            "strokeWidth": 2,
+            "stroke": "#D55E00",
+            "point": {"fill": "#D55E00", "size": 14},
+        },
         encoding={
             "x": _number("step", "step"),
             "y": _number("f", "f", scale={"type": "log", "domain": [1e-8, 1e4], "clamp": True}, axis=_decades(-8, 4)),
@@ -247,7 +268,12 @@ def spread() -> Spec:
     """The standard deviation of the activations layer by layer."""
     axes = {
         "x": _number("layer", "layer", axis={"tickMinStep": 1, "format": "d"}, scale={"nice": False, "zero": False}),
-        "y": _number("spread", "standard deviation", scale={"type": "log", "domain": [1e-6, 100], "clamp": True}, axis=_decades(-6, 2)),
+        "y": _number(
+            "spread",
+            "standard deviation",
+            scale={"type": "log", "domain": [1e-6, 100], "clamp": True},
+            axis=_decades(-6, 2),
+        ),
     }
     return _chart(
         "Standard deviation of the activations in every layer, the chosen one marked.",
@@ -260,7 +286,10 @@ def spread() -> Spec:
                 "encoding": {
                     **axes,
                     "size": {"condition": {"test": "datum.chosen", "value": 170}, "value": 40},
-                    "color": {"condition": {"test": "datum.chosen", "value": plotting.COLOURS[1]}, "value": plotting.COLOURS[0]},
+                    "color": {
+                        "condition": {"test": "datum.chosen", "value": plotting.COLOURS[1]},
+                        "value": plotting.COLOURS[0],
+                    },
                 },
             },
         ],
@@ -270,7 +299,10 @@ def spread() -> Spec:
 def curves(contenders: Mapping[str, str]) -> Spec:
     """A learning curve a seed, thin, and their mean, thick. contenders: colour by name."""
     names = list(contenders)
-    hover = {"name": "seed", "select": {"type": "point", "on": "pointerover", "clear": "pointerout", "fields": ["who", "seed"]}}
+    hover = {
+        "name": "seed",
+        "select": {"type": "point", "on": "pointerover", "clear": "pointerout", "fields": ["who", "seed"]},
+    }
     label = "logarithmic ? format(pow(10, datum.value), '.2~g') : datum.label"
     key = {"title": None, "orient": "top", "symbolType": "stroke", "columns": 4}
     who = lambda seen: {"field": "who", "type": "nominal", "scale": {"domain": names, "range": seen}, "legend": key}
@@ -307,7 +339,9 @@ def curves(contenders: Mapping[str, str]) -> Spec:
 def sensitivity() -> Spec:
     """The loss at the end against the learning rate, a line a rule, one of them chosen."""
     axes = {
-        "x": _number("factor", "learning rate / the rule's default", scale={"type": "log", "nice": False}, axis=_decades(-2, 3)),
+        "x": _number(
+            "factor", "learning rate / the rule's default", scale={"type": "log", "nice": False}, axis=_decades(-2, 3)
+        ),
         "y": _number("loss", "loss at the end (nats)", scale={"domain": [0, 4], "clamp": True}),
         "detail": {"field": "who"},
     }
@@ -316,7 +350,10 @@ def sensitivity() -> Spec:
         _number("lr", "learning rate", format=".3g"),
         _number("loss", "loss", format=".3f"),
     ]
-    hover = {"name": "under", "select": {"type": "point", "on": "pointerover", "clear": "pointerout", "fields": ["who"]}}
+    hover = {
+        "name": "under",
+        "select": {"type": "point", "on": "pointerover", "clear": "pointerout", "fields": ["who"]},
+    }
     every = {
         "data": {"name": "lines"},
         "params": [hover],
@@ -333,8 +370,18 @@ def sensitivity() -> Spec:
         "mark": {"type": "line", "strokeWidth": 3, "clip": True, "point": {"size": 50, "filled": True}},
         "encoding": {
             **axes,
-            "color": {"field": "which", "type": "nominal", "legend": None, "scale": {"domain": [0, 1], "range": [plotting.COLOURS[1], plotting.COLOURS[0]]}},
-            "strokeDash": {"field": "which", "type": "nominal", "legend": None, "scale": {"domain": [0, 1], "range": [[1, 0], [6, 3]]}},
+            "color": {
+                "field": "which",
+                "type": "nominal",
+                "legend": None,
+                "scale": {"domain": [0, 1], "range": [plotting.COLOURS[1], plotting.COLOURS[0]]},
+            },
+            "strokeDash": {
+                "field": "which",
+                "type": "nominal",
+                "legend": None,
+                "scale": {"domain": [0, 1], "range": [[1, 0], [6, 3]]},
+            },
             "tooltip": tip,
         },
     }

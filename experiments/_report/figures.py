@@ -11,9 +11,6 @@ from pathlib import Path
 
 from fnn.verdicts import Answer, Verdict
 
-WIDEST = 1120
-"""Pixels; wider pictures are scaled down."""
-
 SMALL_PRINT = "fill: #595959"
 """The grey of `plotting.caption`, as an SVG has it."""
 
@@ -31,7 +28,8 @@ class Words:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure in the page. uri: the picture itself; finding: what it shows, as measured."""
+    """A figure in the page. uri: the picture itself; alt: what is written in it and what it shows; caption: its small
+    print."""
 
     name: str
     title: str
@@ -42,8 +40,11 @@ class Figure:
     caption: str
 
 
-def picture(path: Path, quality: int) -> tuple[str, int, int]:
-    """(data URI, width, height) of a PNG, as WebP. Raises `OSError` or `ValueError` where it is none."""
+def picture(path: Path, quality: int, widest: int) -> tuple[str, int, int]:
+    """(data URI, width, height) of a PNG, as WebP, scaled down to `widest` pixels where it is wider.
+
+    Raises `OSError` or `ValueError` where the file is no such picture.
+    """
     from PIL import Image
 
     try:
@@ -51,8 +52,8 @@ def picture(path: Path, quality: int) -> tuple[str, int, int]:
             image = found.convert("RGB")
     except (Image.DecompressionBombError, SyntaxError) as error:
         raise ValueError(str(error)) from error
-    if image.width > WIDEST:
-        image = image.resize((WIDEST, round(image.height * WIDEST / image.width)), Image.Resampling.LANCZOS)
+    if image.width > widest:
+        image = image.resize((widest, max(1, round(image.height * widest / image.width))), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=quality, method=5)
     uri = "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
@@ -68,7 +69,7 @@ def words(svg: Path) -> Words:
     headings, caption = {}, []
     for comment, style in re.findall(r"<!-- (.*?) -->\s*<g([^>]*)>", text, re.S):
         told = _plain(unescape(comment))
-        if SMALL_PRINT in style:
+        if SMALL_PRINT in style and (caption or len(told) > 20):  # short grey words are labels; later ones end a line
             caption.append(told)
         elif len(told) > 1 and not re.fullmatch(r"[−+\-]?[\d.,]+ ?%?", told) and "mathdefault" not in comment:
             headings[told] = None
@@ -81,12 +82,12 @@ def _plain(text: str) -> str:
 
 
 def title(name: str, told: Words) -> str:
-    """A figure's heading: what is written above its axes, where one heading can be told to be that, else its name.
+    """A figure's heading: what is written above its axes, where one heading is told to be that, else its name.
 
-    The notes' figures say which they are; others have a title of three words or more that begins with a capital.
+    The notes' figures say which they are; others have a title of four words or more that begins with a capital.
     """
     titles = [one for one in told.headings if "(notes, figure" in one]
-    others = [one for one in told.headings if re.match(r"[A-Z]\S*( \S+){2,}", one)]
+    others = [one for one in told.headings if re.match(r"[A-Z]\S*( \S+){3,}", one)]
     return titles[0] if titles else others[0] if len(others) == 1 else named(name)
 
 

@@ -14,14 +14,30 @@ from experiments._report.figures import Figure
 from fnn.errors import require
 from fnn.verdicts import Answer, Verdict
 
-MOST = 6
-"""So many figures of an experiment are shown; the others are named."""
 
-QUALITIES = (82, 70, 55, 40)
-"""WebP's quality: the first at which the pictures of the page fit into `PICTURES`."""
+@dataclass(frozen=True)
+class Fineness:
+    """How finely pictures are kept: WebP's quality, the widest in pixels, and how many an experiment shows."""
 
-PICTURES = 5_000_000
-"""Bytes of all pictures together, written in base64."""
+    quality: int
+    widest: int
+    most: int
+
+
+FINENESS = (
+    Fineness(82, 1120, 6),
+    Fineness(70, 1040, 6),
+    Fineness(62, 1000, 6),
+    Fineness(55, 900, 6),
+    Fineness(55, 900, 4),
+    Fineness(50, 800, 3),
+    Fineness(40, 640, 2),
+    Fineness(30, 480, 1),
+)
+"""The first at which the pictures of the page fit into `PICTURES`; the last even where they do not."""
+
+PICTURES = 5_200_000
+"""Bytes of all pictures, in base64. The rest of the page takes about 2.5 million, and it is to stay below 8."""
 
 GALLERY = Path(__file__).parents[1] / "gallery"
 
@@ -91,20 +107,25 @@ class Gathered:
 def gather(out: Path, docstrings: Mapping[str, str]) -> Gathered:
     """Everything in a results folder about these experiments. Raises `InputError` where there is no such folder."""
     require(out.is_dir(), f"There is no results folder {out}: run an experiment first, or name it with --out.")
-    for quality in QUALITIES:
+    for fineness in FINENESS:
         troubles: list[str] = []
-        entries = tuple(_entry(out, name, doc, quality, troubles) for name, doc in docstrings.items())
-        if sum(len(figure.uri) for entry in entries for figure in entry.figures) <= PICTURES:
-            break
-    return Gathered(entries, tuple(troubles))
+        entries = []
+        for name, doc in docstrings.items():
+            entries.append(_entry(out, name, doc, fineness, troubles))
+            heavy = sum(len(figure.uri) for entry in entries for figure in entry.figures) > PICTURES
+            if heavy and fineness != FINENESS[-1]:
+                break
+        else:
+            return Gathered(tuple(entries), tuple(troubles))
+    raise AssertionError("the last fineness is always taken")
 
 
-def _entry(out: Path, name: str, doc: str, quality: int, troubles: list[str]) -> Entry:
+def _entry(out: Path, name: str, doc: str, fineness: Fineness, troubles: list[str]) -> Entry:
     found = _findings.gather(out, [name])
     verdicts = [verdict for _, verdict in found.verdicts]
     answers = [answer for _, answer in found.answers]
     there = _provenance(out / name / "provenance.json", troubles)
-    shown, others = _figures(out / name, name, verdicts, answers, quality, troubles) if there else ((), ())
+    shown, others = _figures(out / name, name, verdicts, answers, fineness, troubles) if there else ((), ())
     troubles += found.unreadable
     first, *rest = [" ".join(paragraph.split("\n")) for paragraph in _paragraphs(doc)] or [name]
     question, _, notes = first.rpartition(" (") if first.endswith(")") else (first, "", "")
@@ -136,16 +157,21 @@ def _paragraphs(doc: str) -> list[str]:
 
 
 def _figures(
-    folder: Path, name: str, verdicts: Sequence[Verdict], answers: Sequence[Answer], quality: int, troubles: list[str]
+    folder: Path,
+    name: str,
+    verdicts: Sequence[Verdict],
+    answers: Sequence[Answer],
+    fineness: Fineness,
+    troubles: list[str],
 ) -> tuple[tuple[Figure, ...], tuple[str, ...]]:
     """The figures of an experiment: those of the README first, then those that answer a question, then the others."""
     there = sorted(path.stem for path in folder.glob("*.png"))
     first = [path.stem for path in sorted((GALLERY / name).glob("*.png"))] + [answer.figure for answer in answers]
     order = [*dict.fromkeys(one for one in first if one in there), *(one for one in there if one not in first)]
-    chosen, shown = order[:MOST], []
+    chosen, shown = order[: fineness.most], []
     for one in chosen:
         try:
-            uri, width, height = figures.picture(folder / f"{one}.png", quality)
+            uri, width, height = figures.picture(folder / f"{one}.png", fineness.quality, fineness.widest)
         except (OSError, ValueError) as error:
             troubles.append(f"{folder / one}.png cannot be read ({type(error).__name__}); --redraw makes it again")
             continue
@@ -177,7 +203,9 @@ def _provenance(path: Path, troubles: list[str]) -> Provenance | None:
     return Provenance(
         data=f"{_word(told.get('dataset'))}{source}" if _word(told.get("dataset")) else "no data set",
         seeds=f"{seeds} seed{'s' * (seeds != 1)}" if isinstance(seeds, int) else "",
-        versions=", ".join(f"{name} {_word(versions.get(name))}" for name in ("fnn", "jax", "numpy") if versions.get(name)),
+        versions=", ".join(
+            f"{name} {_word(versions.get(name))}" for name in ("fnn", "jax", "numpy") if versions.get(name)
+        ),
         device=_word(told.get("device")),
         when=_word(told.get("time"))[:10],
         revision=_word(told.get("revision")),

@@ -45,7 +45,5 @@ def pack(arrays: Mapping[str, Rounded]) -> dict[str, Any]:
         steps = np.diff(codes, axis=-1, prepend=np.zeros_like(codes[..., :1]))
         low, high = (steps & 0xFF).astype(np.uint8), (steps >> 8).astype(np.uint8) if not array.short else None
         planes += [low.tobytes(), *([] if high is None else [high.tobytes()])]
-        parts.append(
-            {"name": name, "shape": codes.shape, "low": array.low, "high": array.high, "short": array.short}
-        )
+        parts.append({"name": name, "shape": codes.shape, "low": array.low, "high": array.high, "short": array.short})
     return {"parts": parts, "gzip": base64.b64encode(gzip.compress(b"".join(planes), 9, mtime=0)).decode()}

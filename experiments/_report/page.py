@@ -71,7 +71,8 @@ def render(found: gather.Gathered, blocks: Mapping[str, Any], troubles: list[str
     )
     engine.filters |= {"marked": marked, "effect": effect, "whisker": whisker, "slug": slug}
     groups = [
-        (chapter, [entry for entry in found.entries if entry.chapter == chapter.number]) for chapter in chapters.CHAPTERS
+        (chapter, [entry for entry in found.entries if entry.chapter == chapter.number])
+        for chapter in chapters.CHAPTERS
     ]
     counts = {outcome: sum(v.outcome == outcome for _, v in found.verdicts) for outcome in OUTCOMES}
     return engine.get_template("page.html.j2").render(

@@ -187,7 +187,8 @@ const figures = {
         const cells = block.lr.flatMap((lr, l) =>
           block.momenta.map((mu, m) => ({
             lr, mu, l, m,
-            lr0: lr - step / 2, lr1: lr + step / 2, mu0: mu - rise / 2, mu1: mu + rise / 2,
+            // a little over the next cell, which is painted later: so no seam shows
+            lr0: lr - step / 2, lr1: lr + 0.56 * step, mu0: mu - rise / 2, mu1: mu + 0.56 * rise,
             measured: at(arrays.measured, k, l, m), exact: at(arrays.exact, k, l, m),
           })),
         );
@@ -323,7 +324,10 @@ function lazily() {
     { rootMargin: "400px" },
   );
   playing.forEach((figure) => watcher.observe(figure));
-  addEventListener("beforeprint", () => playing.forEach(start));
+  addEventListener("beforeprint", () => {
+    playing.forEach(start);
+    $$("details").forEach((one) => (one.open = true));
+  });
 }
 
 // The table of verdicts shows those of one outcome, and with a word in them.
@@ -382,6 +386,7 @@ function themes() {
 
 // Which chapter is being read, marked in the contents.
 function contents() {
+  $("nav.contents details").open = matchMedia("(min-width: 70rem)").matches; // beside the text it is in no one's way
   const links = new Map($$("nav.contents a").map((link) => [link.hash.slice(1), link]));
   const watcher = new IntersectionObserver(
     (seen) => {

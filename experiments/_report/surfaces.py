@@ -58,9 +58,7 @@ def all_surfaces() -> tuple[Surface, ...]:
     )
     return (
         *valleys,
-        Surface(
-            "Rosenbrock", "(1 − x)² + 100 (y − x²)²", rosenbrock, (-2, 2, -1, 3), (-1.5, 2), ((1, 1),)
-        ),
+        Surface("Rosenbrock", "(1 − x)² + 100 (y − x²)²", rosenbrock, (-2, 2, -1, 3), (-1.5, 2), ((1, 1),)),
         Surface(
             "Beale",
             "(1.5 − x + xy)² + (2.25 − x + xy²)² + (2.625 − x + xy³)²",
