@@ -1,4 +1,4 @@
-"""`python -m experiments`: every experiment with its question; `all` runs them, `verdicts` and `report` show the rest."""
+"""`python -m experiments`: every experiment with its question; `all` runs them, `verdicts` and `report` tell."""
 
 import ast
 import re

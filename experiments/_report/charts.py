@@ -300,7 +300,7 @@ def curves(contenders: Mapping[str, str]) -> Spec:
     """A learning curve a seed, thin, and their mean, thick. contenders: colour by name."""
     names = list(contenders)
     hover = {
-        "name": "seed",
+        "name": "followed",
         "select": {"type": "point", "on": "pointerover", "clear": "pointerout", "fields": ["who", "seed"]},
     }
     label = "logarithmic ? format(pow(10, datum.value), '.2~g') : datum.label"
@@ -314,12 +314,12 @@ def curves(contenders: Mapping[str, str]) -> Spec:
     each = {
         "data": {"name": "seeds"},
         "params": [hover],
-        "mark": {"type": "line", "strokeWidth": 1.2},
+        "mark": "line",
         "encoding": {
             **axes,
             "detail": {"field": "seed"},
-            "opacity": {"condition": {"param": "seed", "empty": False, "value": 1}, "value": 0.28},
-            "strokeWidth": {"condition": {"param": "seed", "empty": False, "value": 3}, "value": 1.2},
+            "opacity": {"condition": {"param": "followed", "empty": False, "value": 1}, "value": 0.28},
+            "strokeWidth": {"condition": {"param": "followed", "empty": False, "value": 3}, "value": 1.2},
             "tooltip": [{"field": "who", "title": "contender"}, {"field": "seed", "title": "seed"}],
         },
     }

@@ -195,8 +195,7 @@ def _provenance(path: Path, troubles: list[str]) -> Provenance | None:
     except (OSError, ValueError, TypeError, RecursionError) as error:
         troubles.append(f"{path} cannot be read ({type(error).__name__}); running the experiment makes it again")
         return None
-    config = told.get("config") if isinstance(told.get("config"), dict) else {}
-    versions = told.get("versions") if isinstance(told.get("versions"), dict) else {}
+    config, versions = (told[key] if isinstance(told.get(key), dict) else {} for key in ("config", "versions"))
     seeds = config.get("seeds")
     source = f" ({_word(told.get('source'))})" if _word(told.get("source")) else ""
     command = told.get("command")

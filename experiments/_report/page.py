@@ -83,6 +83,7 @@ def render(found: gather.Gathered, blocks: Mapping[str, Any], troubles: list[str
         troubles=troubles,
         blocks=blocks,
         rules=rules(),
+        plays=[(number, name, title) for number, name, title in PLAYS if name in blocks],
         style=(HERE / "style.css").read_text(encoding="utf-8"),
         library=library,
         ours=ours,
@@ -91,31 +92,38 @@ def render(found: gather.Gathered, blocks: Mapping[str, Any], troubles: list[str
     )
 
 
+PLAYS = (
+    (1, "paths", "Walk down a surface"),
+    (1, "plane", "Where Momentum is stable"),
+    (1, "curves", "Learning curves, seed by seed"),
+    (2, "activations", "Activations by weight scale and depth"),
+    (0, "sensitivity", "How much every rule minds its learning rate"),
+)
+"""What can be played with: chapter, name, title."""
+
 OUTCOMES = {"holds": "✓", "does not hold": "✗", "depends": "~"}
 """Every outcome of a verdict with a sign, so that nothing hangs on its colour."""
 
 
 def rules() -> list[dict[str, str]]:
-    """Every update rule: its title, its docstring's first line after its name, its file, its dialects."""
+    """Every update rule: its title, its docstring's first line after that, its dialects."""
     found = []
     for name in optim.names():
         doc = import_module(f"fnn.optim.{name}").__doc__ or ""
-        found.append(
-            {
-                "name": name,
-                "title": _lab.title(name),
-                "about": doc.partition("\n")[0],
-                "dialects": ", ".join(optim.dialects(name)),
-            }
-        )
+        title, about = _lab.title(name), doc.partition("\n")[0]
+        about = about.removeprefix(title).lstrip(".:, ")  # the name stands beside it already
+        dialects = ", ".join(optim.dialects(name))
+        found.append({"name": name, "title": title, "about": about[:1].upper() + about[1:], "dialects": dialects})
     return found
 
 
 def marked(text: str) -> Any:
-    """Text with its `code` marked up, everything else escaped."""
+    """Text of a docstring with its `code`, its *stress* and its points marked up, everything else escaped."""
     from markupsafe import Markup, escape
 
-    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+    safe = re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text)))
+    safe = re.sub(r"(?<![\w*])\*(\w[^*<>]*)\*(?![\w*])", r"<em>\1</em>", safe)
+    return Markup(re.sub(r"^[-*] ", "• ", safe))
 
 
 def slug(text: str) -> str:

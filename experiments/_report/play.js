@@ -2,7 +2,12 @@
 const $ = (selector, inside = document) => inside.querySelector(selector);
 const $$ = (selector, inside = document) => [...inside.querySelectorAll(selector)];
 const read = (id) => JSON.parse($(`#data-${id}`).textContent);
-const short = (x) => (x === 0 ? "0" : Math.abs(x) >= 0.001 && Math.abs(x) < 1e4 ? String(+x.toPrecision(3)) : x.toExponential(1));
+// Three digits; powers of ten where there would be many zeros.
+function short(x) {
+  if (x === 0 || (Math.abs(x) >= 0.001 && Math.abs(x) < 1e4)) return String(+x.toPrecision(3));
+  const [digits, power] = x.toExponential(1).split("e");
+  return `${digits}·10${[...String(+power)].map((one) => (one === "-" ? "⁻" : "⁰¹²³⁴⁵⁶⁷⁸⁹"[one])).join("")}`;
+}
 
 // ---- Packed arrays: the reverse of pack.py ----
 
@@ -129,7 +134,7 @@ const figures = {
       const surface = block.surfaces[number];
       const [left, right, low, high] = surface.window;
       $(".condition", figure).hidden = now.surface in others;
-      say(figure, "condition", surface.name.replace("valley, ", ""));
+      say(figure, "condition", surface.name.replace("valley, κ = ", ""));
       say(figure, "factor", `× ${short(block.factor[now.factor])}`);
       say(figure, "momentum", short(block.momenta[now.momentum]));
       say(figure, "step", String(now.step));
@@ -157,8 +162,8 @@ const figures = {
       const window = { xLow: left, xHigh: right, yLow: low, yHigh: high };
       await Promise.all([map.set({ ...ground, paths, heads }, window), descent.set({ paths }, { last: Math.max(1, now.step) })]);
       const ended = heads.map((head) => `${head.who} ${head.f === null ? "has diverged" : `f = ${short(head.f)}`}`);
-      const on = now.surface in others ? now.surface : surface.name;
-      tell(figure, `On ${on}, f = ${surface.formula}, after ${now.step} steps: ${ended.join("; ") || "no rule chosen"}.`);
+      const on = { Rosenbrock: "Rosenbrock’s surface", Beale: "Beale’s surface", saddle: "the saddle" }[now.surface];
+      tell(figure, `On ${on ?? surface.name.replace("valley, ", "the valley with ")}, f = ${surface.formula}, after ${now.step} steps: ${ended.join("; ") || "no rule chosen"}.`);
     });
   },
 
@@ -177,7 +182,7 @@ const figures = {
       const k = now.condition;
       const lr = block.lr[now.lr];
       const mu = block.momenta[now.momentum];
-      say(figure, "condition", `κ = ${block.conditions[k]}`);
+      say(figure, "condition", String(block.conditions[k]));
       say(figure, "lr", short(lr));
       say(figure, "momentum", short(mu));
       let ground = {};
@@ -327,6 +332,7 @@ function lazily() {
   addEventListener("beforeprint", () => {
     playing.forEach(start);
     $$("details").forEach((one) => (one.open = true));
+    $$("img[loading]").forEach((one) => (one.loading = "eager"));
   });
 }
 
@@ -380,7 +386,7 @@ function themes() {
     now = (now + 1) % order.length;
     apply();
   });
-  button.hidden = false;
+  button.style.visibility = "visible";
   apply();
 }
 

@@ -89,6 +89,6 @@ def contours(surface: Surface, levels: int = 11, points: int = 121) -> list[tupl
     x, y = np.linspace(left, right, points), np.linspace(low, high, points)
     grid = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
     values = np.asarray(jax.vmap(surface.value)(jnp.asarray(grid))).reshape(points, points)
-    levels_at = np.geomspace(*np.quantile(values, (0.01, 0.97)), levels)
+    lowest, highest = np.quantile(values, (0.01, 0.97))
     drawer = contour_generator(x, y, values)
-    return [(float(level), drawer.lines(level)) for level in levels_at]
+    return [(float(at), [np.asarray(line) for line in drawer.lines(at)]) for at in np.geomspace(lowest, highest, levels)]

@@ -378,7 +378,7 @@ def opened(browser, made):
     contexts, wrong = [], []
 
     def visit(width, **options):
-        context = browser.new_context(viewport={"width": width, "height": 900}, **options)
+        context = browser.new_context(viewport={"width": width, "height": 900}, reduced_motion="reduce", **options)
         contexts.append(context)
         view = context.new_page()
         view.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
@@ -450,12 +450,43 @@ def test_pointing_at_the_plane_chooses_a_place(opened):
     assert "it diverges" in figure.locator(".told").text_content()
 
 
+MIDDLE = """(path) => {
+    const point = path.getPointAtLength(path.getTotalLength() / 2).matrixTransform(path.getScreenCTM());
+    return [point.x, point.y];
+}"""
+"""Where on the screen half of a line is."""
+
+
+def test_pointing_at_a_seed_follows_it(opened):
+    view = opened(1280)
+    figure = view.locator("#play-curves")
+    play_with(figure)
+    thin = figure.locator('svg path[opacity="0.28"]')
+    assert thin.count() == 2 * 3, "a line for every seed of both contenders"
+    thin.first.scroll_into_view_if_needed()
+    x, y = thin.first.evaluate(MIDDLE)
+    view.mouse.move(x, y)
+    followed = figure.locator('svg path[opacity="1"][stroke-width="3"]')
+    followed.wait_for(timeout=5000)
+    assert followed.count() == 1
+    assert thin.count() == 2 * 3 - 1
+    view.mouse.move(x + 0.4, y)
+    told = view.locator("#vg-tooltip-element.visible")
+    told.wait_for(timeout=5000)
+    assert "seed" in told.inner_text()
+
+
 WATCH = """() => {
     window.shifted = 0;
     const add = (list) => list.getEntries().forEach((one) => (window.shifted += one.hadRecentInput ? 0 : one.value));
     new PerformanceObserver(add).observe({ type: "layout-shift", buffered: true });
 }"""
 """Sums how far things of the page move by themselves, in shares of the window."""
+
+
+OUTSIDE = """() => [...document.body.querySelectorAll("*")]
+    .filter((one) => one.getBoundingClientRect().right > innerWidth + 1 && !one.closest(".scroll, dialog, svg svg, .skip"))
+    .map((one) => one.outerHTML.slice(0, 80))"""
 
 
 def test_the_page_is_there_before_the_charts_and_nothing_shifts(opened):
@@ -469,7 +500,8 @@ def test_the_page_is_there_before_the_charts_and_nothing_shifts(opened):
         picture.scroll_into_view_if_needed()
     view.wait_for_timeout(200)
     assert view.evaluate("window.shifted") < 0.02
-    assert view.evaluate("document.documentElement.scrollWidth") <= 390, "nothing sticks out of a phone"
+    assert view.evaluate(OUTSIDE) == [], "nothing sticks out of a phone"
+    assert view.evaluate("document.documentElement.scrollWidth") <= 390
     for picture in view.locator("img[src]").all():
         assert picture.get_attribute("alt")
         assert picture.evaluate("one => one.naturalWidth") > 0
