@@ -297,7 +297,7 @@ def spread() -> Spec:
 
 
 def curves(contenders: Mapping[str, str]) -> Spec:
-    """A learning curve a seed, thin, and their mean, thick. contenders: colour by name."""
+    """A learning curve a seed, thin, and their mean, thick. contenders: colour by name. Signal `picked`: a seed."""
     names = list(contenders)
     hover = {
         "name": "followed",
@@ -311,6 +311,10 @@ def curves(contenders: Mapping[str, str]) -> Spec:
         "y": _number("loss", "training loss (nats)", scale={"zero": False}, axis={"labelExpr": label}),
         "color": who(list(contenders.values())),
     }
+    either = lambda pointed, picked: [
+        {"param": "followed", "empty": False, "value": pointed},
+        {"test": "datum.seed == picked", "value": picked},
+    ]
     each = {
         "data": {"name": "seeds"},
         "params": [hover],
@@ -318,9 +322,8 @@ def curves(contenders: Mapping[str, str]) -> Spec:
         "encoding": {
             **axes,
             "detail": {"field": "seed"},
-            "opacity": {"condition": {"param": "followed", "empty": False, "value": 1}, "value": 0.28},
-            "strokeWidth": {"condition": {"param": "followed", "empty": False, "value": 3}, "value": 1.2},
-            "tooltip": [{"field": "who", "title": "contender"}, {"field": "seed", "title": "seed"}],
+            "opacity": {"condition": either(1, 1), "value": 0.28},
+            "strokeWidth": {"condition": either(3, 2), "value": 1.2},
         },
     }
     mean = {
@@ -331,7 +334,7 @@ def curves(contenders: Mapping[str, str]) -> Spec:
     return _chart(
         "Training loss of every seed, and the mean of the seeds, for each contender.",
         360,
-        params=[{"name": "logarithmic", "value": False}],
+        params=[{"name": "logarithmic", "value": False}, {"name": "picked", "value": -1}],
         layer=[mean, each],
     )
 
@@ -362,7 +365,6 @@ def sensitivity() -> Spec:
             **axes,
             "opacity": {"condition": {"param": "under", "empty": False, "value": 0.9}, "value": 0.18},
             "strokeWidth": {"condition": {"param": "under", "empty": False, "value": 2.5}, "value": 1.4},
-            "tooltip": [{"field": "who", "title": "rule"}],
         },
     }
     chosen = {

@@ -61,8 +61,9 @@ function vega() {
   return library;
 }
 
-// A chart of the page, drawn when it is first given data. `set(data, signals)` shows these from then on, and gives the view.
-function chart(figure, name, spec) {
+// A chart of the page, drawn when it is first given data. `set(data, signals)` shows these from then on, and gives the
+// view; `once(view)` is called when it is first drawn.
+function chart(figure, name, spec, once = () => {}) {
   let view = null;
   return {
     async set(data, signals = {}) {
@@ -82,7 +83,9 @@ function chart(figure, name, spec) {
         tooltip: { theme: matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light" },
         actions: false,
       });
-      return (view = made.view);
+      view = made.view;
+      once(view);
+      return view;
     },
   };
 }
@@ -112,6 +115,9 @@ function controls(figure, show) {
 }
 
 const say = (figure, name, text) => ($(`output[data-of="${name}"]`, figure).textContent = text);
+// Says what the pointer is at: `name` is the chart's selection, `words` of its fields.
+const pointed = (figure, name, words) => (view) =>
+  view.addSignalListener(name, (_, fields) => say(figure, "pointed", fields.who ? words(fields) : "nothing"));
 const tell = (figure, text) => ($(".told", figure).textContent = text);
 
 // ---- The figures ----
@@ -170,7 +176,6 @@ const figures = {
   async plane(figure) {
     const block = read("plane");
     const arrays = await unpack(block.packed);
-    const [map, ride] = ["plane", "ride"].map((name) => chart(figure, name, block.charts[name]));
     let shaded = -1;
     const point = (_, item) => {
       if (!item || !item.datum || item.datum.l === undefined) return;
@@ -178,6 +183,9 @@ const figures = {
       $('[name="momentum"]', figure).value = item.datum.m;
       call();
     };
+    const listen = (view) => view.addEventListener("pointermove", point).addEventListener("click", point);
+    const map = chart(figure, "plane", block.charts.plane, listen);
+    const ride = chart(figure, "ride", block.charts.ride);
     const call = controls(figure, async (now) => {
       const k = now.condition;
       const lr = block.lr[now.lr];
@@ -201,8 +209,7 @@ const figures = {
       }
       const f = [...row(arrays.f, k, now.lr, now.momentum)];
       const steps = f.map((value, step) => ({ step, f: Number.isFinite(value) ? 10 ** value : null }));
-      const [view] = await Promise.all([map.set({ ...ground, here: [{ lr, mu }] }), ride.set({ ride: steps })]);
-      if (shaded < 0) view.addEventListener("pointermove", point).addEventListener("click", point);
+      await Promise.all([map.set({ ...ground, here: [{ lr, mu }] }), ride.set({ ride: steps })]);
       shaded = k;
       const [measured, exact] = ["measured", "exact"].map((name) => at(arrays[name], k, now.lr, now.momentum));
       const fate = exact < 1 ? "it comes to the minimum" : exact > 1 ? "it diverges" : "it neither comes nor goes";
@@ -246,11 +253,14 @@ const figures = {
     controls(figure, async (now) => {
       const race = races[+now.race];
       if (drawn?.race !== race) {
-        drawn = { race, arrays: await unpack(race.packed), lines: chart(figure, "curves", race.chart) };
+        const at = pointed(figure, "followed", ({ who, seed }) => `${who[0]}, seed ${seed[0]}`);
+        drawn = { race, arrays: await unpack(race.packed), lines: chart(figure, "curves", race.chart, at) };
       }
       const { arrays, lines } = drawn;
       const [contenders, seeds, points] = arrays.loss.shape;
       say(figure, "smooth", now.smooth ? `over ${(2 * now.smooth + 1) * race.each} iterations` : "none");
+      $('[name="seed"]', figure).max = seeds;
+      say(figure, "seed", now.seed ? String(now.seed - 1) : "none");
       const shown = (loss) => (now.log ? Math.log10(loss) : loss);
       const rows = [];
       const means = [];
@@ -267,7 +277,8 @@ const figures = {
         sums.forEach((loss, i) => means.push({ who: race.contenders[c], step: (i + 0.5) * race.each, loss: shown(loss) }));
         last.push(`${race.contenders[c]} ${short(sums[points - 1])}`);
       }
-      await lines.set({ seeds: rows.filter((one) => Number.isFinite(one.loss)), means }, { logarithmic: now.log });
+      const whole = rows.filter((one) => Number.isFinite(one.loss));
+      await lines.set({ seeds: whole, means }, { logarithmic: now.log, picked: now.seed - 1 });
       tell(figure, `${race.title}: ${seeds} seeds each, ${now.log ? "log" : "linear"} scale. Mean loss at the end: ${last.join("; ")}.`);
     });
   },
@@ -275,7 +286,7 @@ const figures = {
   async sensitivity(figure) {
     const block = read("sensitivity");
     const arrays = await unpack(block.packed);
-    const all = chart(figure, "sensitivity", block.charts.sensitivity);
+    const all = chart(figure, "sensitivity", block.charts.sensitivity, pointed(figure, "under", ({ who }) => who[0]));
     const lines = block.rules.flatMap((who, r) =>
       block.factor
         .map((factor, l) => ({ who, factor, lr: factor * block.default[r], loss: at(arrays.loss, r, l) }))
@@ -287,6 +298,7 @@ const figures = {
       await all.set({ lines, chosen });
       const told = names.map((who) => {
         const own = lines.filter((one) => one.who === who);
+        if (!own.length) return `${who} diverges at every one of these learning rates`;
         const best = own.reduce((a, b) => (b.loss < a.loss ? b : a), own[0]);
         const fine = own.filter((one) => one.loss < 1.5 * best.loss);
         const edge = [own[0], own[own.length - 1]].includes(best) ? ", the end of the range" : "";

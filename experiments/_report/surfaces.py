@@ -91,4 +91,6 @@ def contours(surface: Surface, levels: int = 11, points: int = 121) -> list[tupl
     values = np.asarray(jax.vmap(surface.value)(jnp.asarray(grid))).reshape(points, points)
     lowest, highest = np.quantile(values, (0.01, 0.97))
     drawer = contour_generator(x, y, values)
-    return [(float(at), [np.asarray(line) for line in drawer.lines(at)]) for at in np.geomspace(lowest, highest, levels)]
+    return [
+        (float(at), [np.asarray(line) for line in drawer.lines(at)]) for at in np.geomspace(lowest, highest, levels)
+    ]
