@@ -41,7 +41,7 @@ def gather(out: Path, names: Sequence[str]) -> Findings:
                 continue
             try:
                 into += [(name, _read(kind, entry)) for entry in json.loads(path.read_text(encoding="utf-8"))]
-            except (OSError, ValueError, TypeError, RecursionError) as error:
+            except (OSError, ValueError, TypeError, OverflowError, RecursionError) as error:
                 found.unreadable.append(f"{path} cannot be read ({type(error).__name__}); --redraw makes it again")
     return found
 
@@ -51,14 +51,15 @@ def _read(kind: type[Any], entry: Any) -> Any:
     if not isinstance(entry, dict):
         raise TypeError(f"a finding is an object, not {entry!r}")
     for field, hint in typing.get_type_hints(kind).items():
-        allowed = (int, float) if hint is float else hint
         value = entry.get(field)
         if typing.get_origin(hint) is typing.Literal:
             good = value in typing.get_args(hint)
         else:
-            good = isinstance(value, allowed) or field not in entry
+            good = isinstance(value, (int, float) if hint is float else hint) or field not in entry
         if not good:
             raise TypeError(f"{field} is {value!r}")
+        if hint is float and field in entry:
+            entry = entry | {field: float(entry[field])}  # a whole number may be too large for one
     return kind(**entry)
 
 

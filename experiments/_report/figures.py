@@ -67,7 +67,7 @@ def words(svg: Path) -> Words:
     except OSError:
         return Words((), "")
     headings, caption = {}, []
-    for comment, style in re.findall(r"<!-- (.*?) -->\s*<g([^>]*)>", text, re.S):
+    for comment, style in re.findall(r"<!-- (.{1,300}?) -->\s{0,99}<g([^>]{0,300})>", text, re.S):
         told = _plain(unescape(comment))
         if SMALL_PRINT in style and (caption or len(told) > 20):  # short grey words are labels; later ones end a line
             caption.append(told)

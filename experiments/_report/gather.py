@@ -164,12 +164,13 @@ def _figures(
     fineness: Fineness,
     troubles: list[str],
 ) -> tuple[tuple[Figure, ...], tuple[str, ...]]:
-    """The figures of an experiment: those of the README first, then those that answer a question, then the others."""
+    """An experiment's figures and the names of what is left out. Those of the README are shown before those that answer
+    a question, and these before others."""
     there = sorted(path.stem for path in folder.glob("*.png"))
     first = [path.stem for path in sorted((GALLERY / name).glob("*.png"))] + [answer.figure for answer in answers]
     order = [*dict.fromkeys(one for one in first if one in there), *(one for one in there if one not in first)]
     chosen, shown = order[: fineness.most], []
-    for one in chosen:
+    for one in sorted(chosen):  # the notes' figures come first: their names begin with their numbers
         try:
             uri, width, height = figures.picture(folder / f"{one}.png", fineness.quality, fineness.widest)
         except (OSError, ValueError) as error:

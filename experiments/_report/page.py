@@ -46,12 +46,14 @@ def write(out: Path, docstrings: Mapping[str, str], *, quick: bool = False) -> W
     blocks = embed.measured(out, play.QUICK if quick else play.Config())
     curves = embed.learning_curves(out, troubles)
     blocks |= {"curves": curves} if curves else {}
-    text = render(found, blocks, troubles)
+    text = render(found, blocks, troubles).encode(
+        "utf-8", errors="replace"
+    )  # JSON and file names can hold what it cannot
     path = out / "report.html"
     with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(text)
     missing = tuple(entry.name for entry in found.missing)
-    return Written(path, len(text.encode()), missing, tuple(troubles))
+    return Written(path, len(text), missing, tuple(troubles))
 
 
 def render(found: gather.Gathered, blocks: Mapping[str, Any], troubles: list[str]) -> str:

@@ -194,6 +194,8 @@ def test_what_is_damaged_is_named_and_left_out(out, tmp_path, capsys):
     (theirs / "06_loss.png").write_bytes((theirs / "06_loss.png").read_bytes()[:500])
     (theirs / "other.svg").write_bytes(b"\xff\xfe<!-- x -->")
     (ours / "provenance.json").write_text("[1, 2]")
+    told = json.loads((theirs / "provenance.json").read_text())
+    (theirs / "provenance.json").write_text(json.dumps(told | {"device": "\ud800 is no letter", "command": [1, 2, 3]}))
     assert command.make_report(command.Report(folder, quick=True)) == 1
     told = capsys.readouterr().out
     words = Reader((folder / "report.html").read_text()).words()
@@ -204,7 +206,10 @@ def test_what_is_damaged_is_named_and_left_out(out, tmp_path, capsys):
     assert "loss_surface" in told.rpartition("Without results yet")[2], "without provenance there are no results"
 
 
-@pytest.mark.parametrize("content", ["3", "null", '{"a": 1}', "[3]", '[{"claim": 1}]', "[" * 100_000, "\x00"])
+HUGE = json.dumps([Verdict("a", 1.0, 1.0, 1.0, "", 3, "holds", "b").__dict__ | {"effect": 10**400}])
+
+
+@pytest.mark.parametrize("content", [HUGE, "3", "null", '{"a": 1}', "[3]", '[{"claim": 1}]', "[" * 100_000, "\x00"])
 def test_findings_of_another_shape_are_named(tmp_path, content):
     (tmp_path / ARRIVED).mkdir()
     (tmp_path / ARRIVED / "verdicts.json").write_text(content)
