@@ -201,7 +201,7 @@ const figures = {
           block.momenta.map((mu, m) => ({
             lr, mu, l, m,
             // a little over the next cell, which is painted later: so no seam shows
-            lr0: lr - step / 2, lr1: lr + 0.56 * step, mu0: mu - rise / 2, mu1: mu + 0.56 * rise,
+            lr0: lr - step / 2, lr1: lr + 0.8 * step, mu0: mu - rise / 2, mu1: mu + 0.8 * rise,
             measured: at(arrays.measured, k, l, m), exact: at(arrays.exact, k, l, m),
           })),
         );
