@@ -1,4 +1,4 @@
-"""`python -m experiments`: every experiment with its question; `all` runs them, `verdicts` shows what they found."""
+"""`python -m experiments`: every experiment with its question; `all` runs them, `verdicts` and `report` tell."""
 
 import ast
 import re
@@ -52,13 +52,23 @@ class Verdicts:
     """The results folder."""
 
 
+@dataclass(frozen=True)
+class Report:
+    """Make one page of the results folder, report.html in it: figures, verdicts, answers, and charts to play with."""
+
+    out: Path = Path("results")
+    """The results folder."""
+    quick: bool = False
+    """Little to play with, for a first look: seconds instead of minutes the first time."""
+
+
 def show_list() -> int:
     """Print the list."""
     takes = durations()
     for name, question in questions().items():
         print(f"{name}\n    {question}\n    takes {takes[name]}")
     print("\nStart one with `python -m experiments.NAME [--help]`, all with `python -m experiments all [--quick]`;")
-    print("`python -m experiments verdicts` shows what they found.")
+    print("`python -m experiments verdicts` shows what they found, `python -m experiments report` makes a page of it.")
     return 0
 
 
@@ -70,6 +80,19 @@ def show_verdicts(out: Path) -> int:
     return 1 if found.unreadable else 0
 
 
+def make_report(options: Report) -> int:
+    """Make the page, and say where it is and what it lacks; 1 where a file of the results cannot be read."""
+    from experiments._report import page  # what it needs is an extra, and slow to import
+
+    made = page.write(options.out, docstrings(), quick=options.quick)
+    for trouble in made.troubles:
+        print(f"{trouble}.")
+    if made.missing:
+        print(f"Without results yet: {', '.join(made.missing)}; the page has the commands.")
+    print(f"Written to {made.path} ({made.size / 1e6:.1f} MB): open it in a browser.")
+    return 1 if made.troubles else 0
+
+
 def run_all(options: _all.Options) -> int:
     """Run everything; 0 if all is there, 1 if something failed, 130 if interrupted."""
     began = time.perf_counter()
@@ -79,6 +102,7 @@ def run_all(options: _all.Options) -> int:
     if outcomes & {"made", "unchanged"}:
         _findings.save(options.out, _findings.gather(options.out, list(questions())))
         print(f"All verdicts: python -m experiments verdicts --out {options.out}")
+        print(f"As a page: python -m experiments report --out {options.out}")
     if outcomes & {"interrupted", "not reached"}:  # the experiment under way may still have come to its end
         print("Interrupted: what is finished is kept, and the same command goes on with the rest.")
         return 130
@@ -87,13 +111,15 @@ def run_all(options: _all.Options) -> int:
 
 def main() -> int:
     """Dispatch; gives the exit code."""
-    commands = {"list": List, "all": _all.Options, "verdicts": Verdicts}
+    commands = {"list": List, "all": _all.Options, "verdicts": Verdicts, "report": Report}
     chosen = tyro.extras.subcommand_cli_from_dict(
         commands, prog="python -m experiments", description=__doc__, args=sys.argv[1:] or ["list"]
     )
     try:
         if isinstance(chosen, _all.Options):
             return run_all(chosen)
+        if isinstance(chosen, Report):
+            return make_report(chosen)
         return show_verdicts(chosen.out) if isinstance(chosen, Verdicts) else show_list()
     except InputError as error:
         print(f"experiments: {error}", file=sys.stderr)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import textwrap
+import typing
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,10 +40,27 @@ def gather(out: Path, names: Sequence[str]) -> Findings:
             if not path.is_file():
                 continue
             try:
-                into += [(name, kind(**entry)) for entry in json.loads(path.read_text(encoding="utf-8"))]
-            except (OSError, ValueError, TypeError) as error:
+                into += [(name, _read(kind, entry)) for entry in json.loads(path.read_text(encoding="utf-8"))]
+            except (OSError, ValueError, TypeError, OverflowError, RecursionError) as error:
                 found.unreadable.append(f"{path} cannot be read ({type(error).__name__}); --redraw makes it again")
     return found
+
+
+def _read(kind: type[Any], entry: Any) -> Any:
+    """A finding from JSON. Raises `TypeError` where a field is missing, unknown or of another type."""
+    if not isinstance(entry, dict):
+        raise TypeError(f"a finding is an object, not {entry!r}")
+    for field, hint in typing.get_type_hints(kind).items():
+        value = entry.get(field)
+        if typing.get_origin(hint) is typing.Literal:
+            good = value in typing.get_args(hint)
+        else:
+            good = isinstance(value, (int, float) if hint is float else hint) or field not in entry
+        if not good:
+            raise TypeError(f"{field} is {value!r}")
+        if hint is float and field in entry:
+            entry = entry | {field: float(entry[field])}  # a whole number may be too large for one
+    return kind(**entry)
 
 
 def save(out: Path, found: Findings) -> Path:

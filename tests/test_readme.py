@@ -68,7 +68,7 @@ def test_every_rule_and_experiment_is_in_its_table():
     rules = re.findall(r"`(\w+)`", README[README.index("## Update rules") : README.index("### Add an optimizer")])
     assert set(optim.names()) <= set(rules)
     for name in questions():
-        assert f"| `{name}` |" in README
+        assert f"| [`{name}`](experiments/{name}.py) |" in README
 
 
 def test_the_two_commands_are_one_line_each():

@@ -1,0 +1,129 @@
+"""Pictures of a results folder as the page holds them: small, with their size, and in words for who cannot see them."""
+
+import base64
+import io
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import unescape
+from pathlib import Path
+
+from fnn.verdicts import Answer, Verdict
+
+SMALL_PRINT = "fill: #595959"
+"""The grey of `plotting.caption`, as an SVG has it."""
+
+LONGEST_SVG = 4_000_000
+"""Bytes of an SVG that are looked through for its words."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """What is written in a figure: its headings (titles, axes, legends) and the small print below it."""
+
+    headings: tuple[str, ...]
+    caption: str
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure in the page. uri: the picture itself; alt: what is written in it and what it shows; caption: its small
+    print."""
+
+    name: str
+    title: str
+    uri: str
+    width: int
+    height: int
+    alt: str
+    caption: str
+
+
+def picture(path: Path, quality: int, widest: int) -> tuple[str, int, int]:
+    """(data URI, width, height) of a PNG, as WebP, scaled down to `widest` pixels where it is wider.
+
+    Raises `OSError` or `ValueError` where the file is no such picture.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=("PNG",)) as found:
+            image = found.convert("RGB")
+    except (Image.DecompressionBombError, SyntaxError) as error:
+        raise ValueError(str(error)) from error
+    if image.width > widest:
+        image = image.resize((widest, max(1, round(image.height * widest / image.width))), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=quality, method=5)
+    uri = "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return uri, image.width, image.height
+
+
+def words(svg: Path) -> Words:
+    """What is written in a figure: matplotlib draws letters as outlines and leaves the text in comments beside them."""
+    try:
+        text = svg.read_bytes()[:LONGEST_SVG].decode("utf-8", errors="replace")
+    except OSError:
+        return Words((), "")
+    headings, caption = {}, []
+    for comment, style in re.findall(r"<!-- (.{1,300}?) -->\s{0,99}<g([^>]{0,300})>", text, re.S):
+        told = _plain(unescape(comment))
+        if SMALL_PRINT in style and (caption or len(told) > 20):  # short grey words are labels; later ones end a line
+            caption.append(told)
+        elif len(told) > 1 and not re.fullmatch(r"[−+\-]?[\d.,]+ ?%?", told) and "mathdefault" not in comment:
+            headings[told] = None
+    return Words(tuple(headings), " ".join(caption))
+
+
+def _plain(text: str) -> str:
+    """matplotlib's mathematics as letters."""
+    return re.sub(r"\\mathdefault|[${}\\]", "", text).strip()
+
+
+def title(name: str, told: Words) -> str:
+    """A figure's heading: what is written above its axes, where one heading is told to be that, else its name.
+
+    The notes' figures say which they are; others have a title of four words or more that begins with a capital.
+    """
+    titles = [one for one in told.headings if "(notes, figure" in one]
+    others = [one for one in told.headings if re.match(r"[A-Z]\S*( \S+){3,}", one)]
+    return titles[0] if titles else others[0] if len(others) == 1 else named(name)
+
+
+def named(name: str) -> str:
+    """A file's name as words: "15_16_spread" is "Figures 15 and 16: spread"."""
+    numbers = re.match(r"((?:\d\d_)+)(?=\D)", name + "_")
+    rest = name[len(numbers[1]) :] if numbers else name
+    spoken = rest.replace("_", " ").strip()
+    if not numbers:
+        return spoken[:1].upper() + spoken[1:]
+    listed = numbers[1].strip("_").split("_")
+    return f"Figure{'s' * (len(listed) > 1)} {' and '.join(listed)}: {spoken}" if spoken else f"Figure {listed[0]}"
+
+
+def finding(name: str, told: Words, verdicts: Sequence[Verdict], answers: Sequence[Answer]) -> str:
+    """What a figure shows: the answer that names it, else the verdict of its experiment whose claim is most like it.
+
+    Likeness is the cosine of the words' tf-idf over the experiment's claims. "" where the experiment has found nothing.
+    """
+    asked = [answer for answer in answers if answer.figure == name]
+    if asked:
+        return " ".join(f"{answer.question} {answer.answer}" for answer in asked)
+    if not verdicts:
+        return ""
+    claims = [_stems(verdict.claim) for verdict in verdicts]
+    own = _stems(f"{name.replace('_', ' ')} {' '.join(told.headings)}")
+    rarity = {word: math.log(1 + len(claims) / sum(word in claim for claim in claims)) for word in set().union(*claims)}
+
+    def likeness(number):
+        size = math.sqrt(sum(rarity[word] ** 2 for word in claims[number])) or 1
+        return sum(rarity[word] ** 2 for word in own & claims[number]) / size
+
+    best = verdicts[max(range(len(verdicts)), key=likeness)]
+    return f"This experiment found: “{best.claim}” {best.outcome}. {best.sentence}"
+
+
+def _stems(text: str) -> set[str]:
+    """The words of a text without their endings."""
+    return {re.sub(r"(ies|es|s|ing|ed)$", "", word) for word in re.findall(r"[^\W_]{2,}", text.lower())}

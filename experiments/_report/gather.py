@@ -1,0 +1,233 @@
+"""What the page says, gathered from a results folder into plain records. What cannot be read is named, and left out."""
+
+import json
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments import _cli, _findings
+from experiments._report import chapters, figures
+from experiments._report.figures import Figure
+from fnn.errors import require
+from fnn.verdicts import Answer, Verdict
+
+
+@dataclass(frozen=True)
+class Fineness:
+    """How finely pictures are kept: WebP's quality, the widest in pixels, and how many an experiment shows."""
+
+    quality: int
+    widest: int
+    most: int
+
+
+FINENESS = (
+    Fineness(82, 1120, 6),
+    Fineness(70, 1040, 6),
+    Fineness(62, 1000, 6),
+    Fineness(55, 900, 6),
+    Fineness(55, 900, 4),
+    Fineness(50, 800, 3),
+    Fineness(40, 640, 2),
+    Fineness(30, 480, 1),
+)
+"""The first at which the pictures of the page fit into `PICTURES`; the last even where they do not."""
+
+PICTURES = 5_200_000
+"""Bytes of all pictures, in base64. The rest of the page takes about 2.5 million, and it is to stay below 8."""
+
+GALLERY = Path(__file__).parents[1] / "gallery"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where an experiment's results come from, in words."""
+
+    data: str
+    seeds: str
+    versions: str
+    device: str
+    when: str
+    revision: str
+    settings: tuple[tuple[str, str], ...]
+    arguments: tuple[str, ...]
+
+    @property
+    def line(self) -> str:
+        """In one line, for small print."""
+        return " · ".join(part for part in (self.data, self.seeds, self.versions, self.device, self.when) if part)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An experiment as the page shows it.
+
+    notes: its place in the notes and their figures; said: what the notes say; method: how it is measured.
+    others: figures that are in the results and not shown.
+    provenance: None where there are no results.
+    """
+
+    name: str
+    question: str
+    notes: str
+    section: str
+    chapter: int
+    said: tuple[str, ...]
+    method: tuple[str, ...]
+    takes: str
+    figures: tuple[Figure, ...]
+    others: tuple[str, ...]
+    verdicts: tuple[Verdict, ...]
+    answers: tuple[Answer, ...]
+    provenance: Provenance | None
+    command: str
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """All there is. troubles: what could not be read, a sentence each."""
+
+    entries: tuple[Entry, ...]
+    troubles: tuple[str, ...]
+
+    @property
+    def verdicts(self) -> list[tuple[Entry, Verdict]]:
+        """Every verdict with its experiment."""
+        return [(entry, verdict) for entry in self.entries for verdict in entry.verdicts]
+
+    @property
+    def missing(self) -> list[Entry]:
+        """The experiments without results."""
+        return [entry for entry in self.entries if entry.provenance is None]
+
+
+def gather(out: Path, docstrings: Mapping[str, str]) -> Gathered:
+    """Everything in a results folder about these experiments. Raises `InputError` where there is no such folder."""
+    require(out.is_dir(), f"There is no results folder {out}: run an experiment first, or name it with --out.")
+    for fineness in FINENESS:
+        troubles: list[str] = []
+        entries = []
+        for name, doc in docstrings.items():
+            entries.append(_entry(out, name, doc, fineness, troubles))
+            heavy = sum(len(figure.uri) for entry in entries for figure in entry.figures) > PICTURES
+            if heavy and fineness != FINENESS[-1]:
+                break
+        else:
+            return Gathered(tuple(entries), tuple(troubles))
+    raise AssertionError("the last fineness is always taken")
+
+
+def _entry(out: Path, name: str, doc: str, fineness: Fineness, troubles: list[str]) -> Entry:
+    found = _findings.gather(out, [name])
+    verdicts = [verdict for _, verdict in found.verdicts]
+    answers = [answer for _, answer in found.answers]
+    there = _provenance(out / name / "provenance.json", troubles)
+    shown, others = _figures(out / name, name, verdicts, answers, fineness, troubles) if there else ((), ())
+    troubles += found.unreadable
+    first, *rest = [" ".join(paragraph.split("\n")) for paragraph in _paragraphs(doc)] or [name]
+    question, _, notes = first.rpartition(" (") if first.endswith(")") else (first, "", "")
+    takes = [one for one in rest if re.match(r"Takes |Uses no data set", one)]
+    told = [one for one in rest if one not in takes]
+    said = [one for one in told if re.match(r"The notes (say|show|ask|leave)|A slip", one)]
+    return Entry(
+        name=name,
+        question=question,
+        notes=notes.rstrip(")"),
+        section=chapters.section(first),
+        chapter=chapters.number(first),
+        said=tuple(said),
+        method=tuple(one for one in told if one not in said),
+        takes=" ".join(takes),
+        figures=shown,
+        others=others,
+        verdicts=tuple(verdicts),
+        answers=tuple(answers),
+        provenance=there,
+        command=_command(name, there),
+    )
+
+
+def _paragraphs(doc: str) -> list[str]:
+    """Paragraphs of a docstring; points of a list are paragraphs too."""
+    parts = re.split(r"\n\s*\n|\n(?=[-*] )", doc.strip())
+    return [re.sub(r"\s*\n\s*", "\n", part) for part in parts if part.strip()]
+
+
+def _figures(
+    folder: Path,
+    name: str,
+    verdicts: Sequence[Verdict],
+    answers: Sequence[Answer],
+    fineness: Fineness,
+    troubles: list[str],
+) -> tuple[tuple[Figure, ...], tuple[str, ...]]:
+    """An experiment's figures and the names of what is left out. Those of the README are shown before those that answer
+    a question, and these before others."""
+    there = sorted(path.stem for path in folder.glob("*.png"))
+    first = [path.stem for path in sorted((GALLERY / name).glob("*.png"))] + [answer.figure for answer in answers]
+    order = [*dict.fromkeys(one for one in first if one in there), *(one for one in there if one not in first)]
+    chosen, shown = order[: fineness.most], []
+    for one in sorted(chosen):  # the notes' figures come first: their names begin with their numbers
+        try:
+            uri, width, height = figures.picture(folder / f"{one}.png", fineness.quality, fineness.widest)
+        except (OSError, ValueError) as error:
+            troubles.append(f"{folder / one}.png cannot be read ({type(error).__name__}); --redraw makes it again")
+            continue
+        told = figures.words(folder / f"{one}.svg")
+        title = figures.title(one, told)
+        finding = figures.finding(one, told, verdicts, answers)
+        drawn = "; ".join([heading for heading in told.headings if heading != title][:12])
+        alt = ". ".join(part.rstrip(".") for part in (title, f"Labels: {drawn}" if drawn else "", finding) if part)
+        shown.append(Figure(one, title, uri, width, height, f"{alt}.", told.caption))
+    return tuple(shown), tuple(one for one in there if one not in chosen)
+
+
+def _provenance(path: Path, troubles: list[str]) -> Provenance | None:
+    """Read provenance.json; what is of another type than ours is left out."""
+    if not path.is_file():
+        return None
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(told, dict):
+            raise TypeError("it is no object")
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        troubles.append(f"{path} cannot be read ({type(error).__name__}); running the experiment makes it again")
+        return None
+    config, versions = (told[key] if isinstance(told.get(key), dict) else {} for key in ("config", "versions"))
+    seeds = config.get("seeds")
+    source = f" ({_word(told.get('source'))})" if _word(told.get("source")) else ""
+    command = told.get("command")
+    return Provenance(
+        data=f"{_word(told.get('dataset'))}{source}" if _word(told.get("dataset")) else "no data set",
+        seeds=f"{seeds} seed{'s' * (seeds != 1)}" if isinstance(seeds, int) else "",
+        versions=", ".join(
+            f"{name} {_word(versions.get(name))}" for name in ("fnn", "jax", "numpy") if versions.get(name)
+        ),
+        device=_word(told.get("device")),
+        when=_word(told.get("time"))[:10],
+        revision=_word(told.get("revision")),
+        settings=tuple((str(key), _word(value)) for key, value in config.items() if key not in _cli.ELSEWHERE),
+        arguments=tuple(map(str, command[2:])) if isinstance(command, list) else (),
+    )
+
+
+def _word(value: Any) -> str:
+    """A value of a JSON file as text; nothing is nothing."""
+    return "" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _command(name: str, there: Provenance | None) -> str:
+    """The command that makes these results again, wherever the results and the data lie."""
+    given, arguments = list(there.arguments if there else ()), []
+    while given:
+        one = given.pop(0)
+        if one in ("--redraw", "--profile"):
+            continue
+        if one in ("--out", "--data-dir"):
+            given[:1] = []
+        elif not one.startswith(("--out=", "--data-dir=")):
+            arguments.append(one)
+    return shlex.join(["python", "-m", f"experiments.{name}", *arguments])

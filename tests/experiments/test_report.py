@@ -1,0 +1,541 @@
+"""The report: whole, partial, damaged and hostile results folders, in text and in a real browser."""
+
+import json
+import math
+import re
+import shutil
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from experiments import __main__ as command
+from experiments import _cli, _findings, loss_surface
+from experiments._report import chapters, embed, figures, gather, pack, page, play, surfaces
+from fnn import plotting, results
+from fnn.errors import InputError
+from fnn.verdicts import Answer, Verdict
+
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{ 7 * 7 }}"
+ARRIVED = "optimizer_compare_mnist"
+
+
+class Reader(HTMLParser):
+    """Every element with its attributes, and the text outside of scripts and styles."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.text, self.ids, self.silent = [], [], set(), False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        self.ids |= {dict(attrs).get("id")}
+        self.silent = tag in ("script", "style")
+
+    def handle_endtag(self, tag):
+        self.silent = False
+
+    def handle_data(self, data):
+        if not self.silent:
+            self.text.append(data)
+
+    def all(self, tag):
+        return [attrs for name, attrs in self.elements if name == tag]
+
+    def words(self):
+        return " ".join(" ".join(self.text).split())
+
+
+def squeezed(text):
+    return " ".join(text.split())
+
+
+def figure(title):
+    """A small figure of the project's."""
+    made = plotting.figure(3, 2)
+    plotting.axes(made, title, "iterations", "loss (nats)").plot([0, 1], [1, 0], label="a line")
+    plotting.caption(made, "mnist_5k · 3 seeds, paired")
+    return made
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    """A results folder: a real experiment, and one with learning curves, an answer and hostile strings everywhere."""
+    folder = tmp_path_factory.mktemp("report") / "results"
+    assert _cli.main(loss_surface, ["--quick", "--out", str(folder)]) == 0
+    loss = np.exp(-np.linspace(0, 3, 40)) * np.ones((2, 3, 1)) + 0.01 * np.random.default_rng(0).random((2, 3, 40))
+    names = ["sgd", HOSTILE]
+    measured = xr.Dataset({"loss": (("optimizer", "seed", "step"), loss)}, {"optimizer": names}, {"note": HOSTILE})
+    told = {
+        "config": {"seeds": 3, "steps": 40, HOSTILE: HOSTILE, "out": "/elsewhere"},
+        "command": ["/usr/bin/python", "/x/optimizer_compare_mnist.py", "--out", "/elsewhere", "--steps", HOSTILE],
+        "versions": {"fnn": HOSTILE, "jax": 3},
+        "dataset": HOSTILE,
+        "device": None,
+        "time": HOSTILE,
+    }
+    results.save_data(folder / ARRIVED, measured, told)
+    verdicts = [
+        Verdict(f"Momentum beats SGD {HOSTILE}", 0.5, 0.2, 0.8, HOSTILE, 3, "holds", HOSTILE, HOSTILE),
+        Verdict("One seed has no interval", math.nan, -math.inf, math.inf, "", 1, "depends", "So it is."),
+    ]
+    answers = [Answer(f"Why? {HOSTILE}", f"Because. {HOSTILE}", "06_loss", 3, HOSTILE)]
+    drawn = {"06_loss": figure("Training loss of each rule (notes, figure 06)"), "other": figure("Something else")}
+    results.save_findings(folder / ARRIVED, verdicts, answers, drawn, {}, {})
+    shutil.copy(folder / ARRIVED / "other.png", folder / ARRIVED / "a<b> & 'c'.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(out):
+    """The page of that folder, and what writing it told."""
+    written = page.write(out, command.docstrings(), quick=True)
+    return written, written.path.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def reader(made):
+    return Reader(made[1])
+
+
+def test_every_finding_is_on_the_page(out, made, reader):
+    written, _ = made
+    found = _findings.gather(out, list(command.questions()))
+    words = reader.words()
+    assert len(found.verdicts) > 3
+    for _, verdict in found.verdicts:
+        assert words.count(squeezed(verdict.claim)) >= 2, "in the front table and with its experiment"
+        assert squeezed(verdict.sentence) in words
+    for _, answer in found.answers:
+        assert squeezed(answer.answer) in words
+    assert written.troubles == ()
+
+
+def test_every_experiment_is_there_and_missing_ones_say_how_to_make_them(made, reader):
+    written, _ = made
+    words = reader.words()
+    for name, question in command.questions().items():
+        assert name in reader.ids
+        assert squeezed(question.replace("`", "")).rpartition(" (")[0] in words
+        assert (name in written.missing) == (name not in ("loss_surface", ARRIVED))
+        assert f"python -m experiments.{name}" in words
+    linked = {attrs["href"][1:] for attrs in reader.all("a") if attrs.get("href", "").startswith("#")}
+    assert linked <= reader.ids, "every link within the page leads somewhere"
+
+
+def test_pictures_say_what_they_show_and_keep_their_place(reader):
+    pictures = [attrs for attrs in reader.all("img") if attrs.get("src")]
+    assert len(pictures) == 4 + 3
+    for attrs in pictures:
+        assert attrs["src"].startswith("data:image/webp;base64,")
+        assert int(attrs["width"]) > 100
+        assert int(attrs["height"]) > 100
+        assert attrs["loading"] == "lazy"
+    alts = {attrs["alt"] for attrs in pictures}
+    assert any("figure 06" in alt and "Because." in alt for alt in alts), "the answer that names the figure"
+    assert any("the gradient" in alt.lower() and "holds" in alt for alt in alts), "a verdict"
+    assert "mnist_5k · 3 seeds, paired" in reader.words(), "the small print, read from the SVG"
+    for attrs in reader.all("div"):
+        assert attrs.get("role") != "img" or len(attrs["aria-label"]) > 20
+
+
+def test_nothing_of_the_results_becomes_markup(made, reader):
+    _, text = made
+    scripts = reader.all("script")
+    assert len([one for one in scripts if one.get("type") == "module"]) == 1
+    assert {one.get("type") for one in scripts} == {"module", "text/plain", "application/json"}
+    assert not [attrs for _, attrs in reader.elements if any(name.startswith("on") for name in attrs)]
+    assert squeezed(HOSTILE) in reader.words(), "it is there, as text, and the template does not compute it"
+    assert "alert(1)</script>" not in re.sub(r"&lt;/script&gt;|\\u003c", "", text)
+    [policy] = [one["content"] for one in reader.all("meta") if one.get("http-equiv") == "Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'")
+    assert "eval" not in policy
+    assert "'unsafe-inline'" not in policy.partition("script-src")[2]
+
+
+def test_the_command_leaves_out_where_things_lie(out):
+    [entry] = [one for one in gather.gather(out, command.docstrings()).entries if one.name == ARRIVED]
+    assert entry.command.startswith(f"python -m experiments.{ARRIVED} --steps '</script>")
+    assert "/elsewhere" not in entry.command
+    assert ("steps", "40") in entry.provenance.settings
+
+
+def test_it_stands_alone_and_is_not_heavy(made, reader):
+    written, text = made
+    assert written.size == written.path.stat().st_size < 8e6
+    for tag, attrs in reader.elements:
+        for name in ("src", "href", "srcset", "action", "poster"):
+            link = attrs.get(name)
+            assert not link or link.startswith(("#", "data:")), (tag, name, link[:80])
+    assert "@import" not in text
+    assert "url(" not in (page.HERE / "style.css").read_text()
+
+
+def test_pictures_grow_coarser_until_the_page_is_light(out, monkeypatch):
+    docs = {ARRIVED: command.docstrings()[ARRIVED]}
+    weight = lambda found: sum(len(one.uri) for entry in found.entries for one in entry.figures)
+    fine = gather.gather(out, docs)
+    monkeypatch.setattr(gather, "PICTURES", weight(fine) - 1)
+    coarse = gather.gather(out, docs)
+    assert 0 < weight(coarse) < weight(fine)
+    monkeypatch.setattr(gather, "PICTURES", 1)
+    assert len(gather.gather(out, docs).entries[0].figures) == 1, "one is always shown"
+
+
+def test_what_is_damaged_is_named_and_left_out(out, tmp_path, capsys):
+    folder = tmp_path / "results"
+    shutil.copytree(out, folder)
+    theirs, ours = folder / ARRIVED, folder / "loss_surface"
+    (theirs / "verdicts.json").write_text("{half")
+    (theirs / "answers.json").write_text(json.dumps([{"question": "Why?", "answer": 3, "figure": "x", "seeds": 1}]))
+    (theirs / "metrics.nc").write_bytes(b"no such thing")
+    (theirs / "06_loss.png").write_bytes((theirs / "06_loss.png").read_bytes()[:500])
+    (theirs / "other.svg").write_bytes(b"\xff\xfe<!-- x -->")
+    (ours / "provenance.json").write_text("[1, 2]")
+    told = json.loads((theirs / "provenance.json").read_text())
+    (theirs / "provenance.json").write_text(json.dumps(told | {"device": "\ud800 is no letter", "command": [1, 2, 3]}))
+    assert command.make_report(command.Report(folder, quick=True)) == 1
+    told = capsys.readouterr().out
+    words = Reader((folder / "report.html").read_text()).words()
+    for name in ("verdicts.json", "answers.json", "metrics.nc", "06_loss.png", "provenance.json"):
+        assert name in told
+        assert name in words
+    assert "Something else" not in words
+    assert "loss_surface" in told.rpartition("Without results yet")[2], "without provenance there are no results"
+
+
+HUGE = json.dumps([Verdict("a", 1.0, 1.0, 1.0, "", 3, "holds", "b").__dict__ | {"effect": 10**400}])
+
+
+@pytest.mark.parametrize("content", [HUGE, "3", "null", '{"a": 1}', "[3]", '[{"claim": 1}]', "[" * 100_000, "\x00"])
+def test_findings_of_another_shape_are_named(tmp_path, content):
+    (tmp_path / ARRIVED).mkdir()
+    (tmp_path / ARRIVED / "verdicts.json").write_text(content)
+    found = _findings.gather(tmp_path, [ARRIVED])
+    assert not found.verdicts
+    assert len(found.unreadable) == 1
+    assert "verdicts.json cannot be read" in found.unreadable[0]
+
+
+def test_no_folder_and_no_extra_are_a_sentence(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="There is no results folder"):
+        page.write(tmp_path / "none", {})
+    monkeypatch.setattr(page, "find_spec", lambda name: None if name == "vl_convert" else name)
+    with pytest.raises(InputError, match=r'needs vl_convert: pip install -e "\.\[report\]"'):
+        page.write(tmp_path, {})
+
+
+def test_an_empty_folder_makes_a_page_that_says_so(tmp_path, out):
+    shutil.copytree(out / "report", tmp_path / "report")  # what was computed for the other page
+    written = page.write(tmp_path, command.docstrings(), quick=True)
+    words = Reader(written.path.read_text()).words()
+    total = len(command.questions())
+    assert len(written.missing) == total
+    assert f"{total} of {total} experiments have no results here yet" in words
+
+
+def test_packed_arrays_come_back():
+    values = np.array([[0.0, 0.5, 1.0, np.nan], [2.0, -1.0, 0.25, np.inf]])
+    for short, step in ((False, 1 / 65534), (True, 1 / 254)):
+        packed = pack.pack({"a": pack.Rounded(values, 0, 1, short=short), "b": pack.Rounded(values, 0, 1, short=True)})
+        found = unpacked(packed)
+        inside = np.isfinite(values) & (values >= 0) & (values <= 1)
+        assert (np.isfinite(found["a"]) == inside).all()
+        np.testing.assert_allclose(found["a"][inside], values[inside], atol=step / 2)
+        np.testing.assert_allclose(found["b"][inside], values[inside], atol=1 / 508)
+    floored = unpacked(pack.pack({"a": pack.Rounded(np.array([[-np.inf, 0.5]]), 0, 1, floor=True)}))["a"]
+    assert floored[0, 0] == 0
+
+
+def unpacked(packed):
+    """The reverse of `pack.pack`, as play.js does it."""
+    import base64
+    import gzip
+
+    planes = np.frombuffer(gzip.decompress(base64.b64decode(packed["gzip"])), np.uint8)
+    found, at = {}, 0
+    for part in packed["parts"]:
+        size = math.prod(part["shape"])
+        steps = planes[at : at + size].astype(int)
+        at += size
+        if not part["short"]:
+            steps, at = steps + 256 * planes[at : at + size].astype(int), at + size
+        mask = 255 if part["short"] else 65535
+        codes = np.cumsum(steps.reshape(part["shape"]), -1) & mask
+        values = part["low"] + codes / (mask - 1) * (part["high"] - part["low"])
+        found[part["name"]] = np.where(codes == mask, np.nan, values)
+    return found
+
+
+def test_paths_are_the_rules_own():
+    """SGD in the valley is known exactly, and its learning rate at factor 1 is the notes'."""
+    found = play.paths(play.QUICK)
+    rule, valley, factor = play.RULES.index("sgd"), surfaces.CONDITIONS.index(20), list(found.factor).index(1)
+    assert found.base[rule, valley] == 0.95
+    t = np.arange(play.QUICK.steps + 1)
+    exact = np.stack([-7 * (1 - 0.95 / 10) ** t, 2 * (1 - 2 * 0.95) ** t], -1)
+    np.testing.assert_allclose(found.place[rule, valley, factor, 0], exact, atol=1e-12)
+    np.testing.assert_allclose(found.value[rule, valley, factor, 0], exact[:, 0] ** 2 / 20 + exact[:, 1] ** 2)
+
+
+def test_surfaces_have_their_minima():
+    for surface in surfaces.all_surfaces():
+        left, right, low, high = surface.window
+        for x, y in surface.minima:
+            assert float(surface.value(np.array([x, y], float))) == pytest.approx(0, abs=1e-10)
+            assert left < x < right
+            assert low < y < high
+        x, y = surface.start
+        assert left < x < right
+        assert low < y < high
+        lines = [line for _, lines in surfaces.contours(surface, points=31) for line in lines]
+        assert len(lines) >= 5
+
+
+def test_the_plane_knows_its_edge():
+    found = play.plane(play.QUICK)
+    stable = found.lr[:, None] < 1 + found.momentum - 0.05
+    unstable = found.lr[:, None] > 1 + found.momentum + 0.05
+    assert (found.measured[:, stable] < 1).all()
+    assert (found.measured[:, unstable] > 1).all()
+    complex_or_not = abs(found.measured - found.exact)
+    assert np.median(complex_or_not) < 0.01
+    assert complex_or_not.max() < 0.1
+
+
+def test_figures_are_put_into_words(tmp_path):
+    drawn = figure("Training loss of each rule (notes, figure 06)")
+    drawn.savefig(tmp_path / "06_loss.svg")
+    told = figures.words(tmp_path / "06_loss.svg")
+    assert told.caption == "mnist_5k · 3 seeds, paired"
+    assert {"iterations", "loss (nats)"} <= set(told.headings)
+    assert figures.title("06_loss", told) == "Training loss of each rule (notes, figure 06)"
+    assert figures.words(tmp_path / "none.svg") == figures.Words((), "")
+    assert figures.named("15_16_spread") == "Figures 15 and 16: spread"
+    assert figures.named("against_lr") == "Against lr"
+    verdicts = [
+        Verdict(claim, 1.0, 1.0, 1.0, "", 3, "holds", claim)
+        for claim in ("Adam's loss is lower", "Dropout narrows the gap", "Weight decay narrows the gap")
+    ]
+    assert "Dropout" in figures.finding("dropout_gap", figures.Words((), ""), verdicts, [])
+    assert "Adam" in figures.finding("curves", told, verdicts, [])
+
+
+def test_every_experiment_has_its_chapter():
+    found = {name: chapters.number(question) for name, question in command.questions().items()}
+    assert found["loss_surface"] == 1
+    assert found["batch_norm_test"] == 3
+    assert found["bench_sweep"] == 0
+    assert set(found.values()) == {0, 1, 2, 3, 4, 5}
+
+
+def test_what_was_computed_is_kept_until_the_settings_change(tmp_path, monkeypatch):
+    calls = []
+
+    def sensitivity(cfg):
+        calls.append(cfg)
+        return play.Sensitivity(np.array(["sgd"]), np.ones(1), np.ones(2), np.array([[1.0, np.nan]]))
+
+    keep = lambda cfg: embed._kept(tmp_path, sensitivity, play.Sensitivity, cfg)
+    first, again = keep(play.QUICK), keep(play.QUICK)
+    assert len(calls) == 1
+    np.testing.assert_array_equal(first.loss, again.loss)
+    assert list(again.rules) == ["sgd"]
+    keep(play.Config())
+    assert len(calls) == 2
+    (tmp_path / "report" / "sensitivity.npz").write_bytes(b"PK\x03\x04 half a file")
+    keep(play.Config())
+    assert len(calls) == 3
+
+
+# ---- In a real browser ----
+
+QUIET = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium, Debian's; skips where there is none."""
+    driver = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright.")
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("There is no Chromium on this machine: apt-get install chromium.")
+    with driver.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=path, args=list(QUIET))
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def opened(browser, made):
+    """Opens the page at a width; at the end nothing may have gone wrong or out to the network."""
+    written, _ = made
+    contexts, wrong = [], []
+
+    def visit(width, **options):
+        context = browser.new_context(viewport={"width": width, "height": 900}, reduced_motion="reduce", **options)
+        contexts.append(context)
+        view = context.new_page()
+        view.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
+        view.on("pageerror", lambda error: wrong.append(str(error)))
+        view.on("request", lambda request: wrong.append(request.url) if not local(request.url) else None)
+        view.on("dialog", lambda dialog: wrong.append(dialog.message))
+        local = lambda url: url.startswith("data:") or url == written.path.as_uri()
+        view.goto(written.path.as_uri())
+        return view
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert wrong == []
+
+
+def play_with(figure):
+    """Waits until a figure of the page is drawn; gives what is drawn, and a wait for it to be drawn anew."""
+    figure.scroll_into_view_if_needed()
+    drawn = lambda: int(figure.get_attribute("data-drawn") or 0)
+    look = lambda: "".join(figure.locator("svg").evaluate_all("all => all.map((one) => one.outerHTML)"))
+
+    def wait(before):
+        figure.page.wait_for_function(
+            "([id, before]) => +(document.getElementById(id).dataset.drawn || 0) > before",
+            arg=[figure.get_attribute("id"), before],
+            timeout=15_000,
+        )
+
+    wait(0)
+    return look, drawn, wait
+
+
+@pytest.mark.parametrize("name", ["paths", "plane", "curves", "activations", "sensitivity"])
+def test_every_control_changes_the_picture_by_keyboard(opened, name):
+    view = opened(1280)
+    figure = view.locator(f"#play-{name}")
+    look, drawn, wait = play_with(figure)
+    assert len(look()) > 1000
+    controls = figure.locator("input, select").all()
+    assert controls
+    for control in sorted(controls, key=lambda one: one.evaluate("one => one.localName") == "select"):
+        before, times, told = look(), drawn(), figure.locator(".told").text_content()
+        control.focus()
+        kind = control.evaluate("one => one.type")
+        if kind == "range":
+            control.press("ArrowLeft" if control.input_value() == control.get_attribute("max") else "ArrowRight")
+        elif kind == "checkbox":
+            control.press("Space")
+        else:
+            others = control.locator("option:not(:checked)")
+            if not others.count():
+                continue  # one experiment has learning curves, so there is no choice
+            control.select_option(others.first.get_attribute("value") or others.first.text_content())
+        wait(times)
+        assert look() != before, control.get_attribute("name")
+        assert control.get_attribute("name") in ("smooth", "seed") or figure.locator(".told").text_content() != told
+
+
+def test_pointing_at_the_plane_chooses_a_place(opened):
+    view = opened(1280)
+    figure = view.locator("#play-plane")
+    _, drawn, wait = play_with(figure)
+    before, told = drawn(), figure.locator(".told").text_content()
+    box = figure.locator('[data-chart="plane"] svg').bounding_box()
+    view.mouse.move(box["x"] + 0.9 * box["width"], box["y"] + 0.8 * box["height"])
+    wait(before)
+    assert figure.locator(".told").text_content() != told
+    assert "it diverges" in figure.locator(".told").text_content()
+
+
+MIDDLE = """(path) => {
+    const point = path.getPointAtLength(path.getTotalLength() / 2).matrixTransform(path.getScreenCTM());
+    return [point.x, point.y];
+}"""
+"""Where on the screen half of a line is."""
+
+
+def test_pointing_at_a_seed_follows_it(opened):
+    view = opened(1280)
+    figure = view.locator("#play-curves")
+    play_with(figure)
+    thin = figure.locator('svg path[opacity="0.28"]')
+    assert thin.count() == 2 * 3, "a line for every seed of both contenders"
+    thin.first.scroll_into_view_if_needed()
+    x, y = thin.first.evaluate(MIDDLE)
+    view.mouse.move(x, y)
+    followed = figure.locator('svg path[opacity="1"][stroke-width="3"]')
+    followed.wait_for(timeout=5000)
+    assert followed.count() == 1
+    assert thin.count() == 2 * 3 - 1
+    assert re.search(r"seed \d$", figure.locator('output[data-of="pointed"]').text_content())
+    view.mouse.move(5, 5)
+    followed.wait_for(state="detached", timeout=5000)
+    assert figure.locator('output[data-of="pointed"]').text_content() == "nothing"
+
+
+WATCH = """() => {
+    window.shifted = 0;
+    const add = (list) => list.getEntries().forEach((one) => (window.shifted += one.hadRecentInput ? 0 : one.value));
+    new PerformanceObserver(add).observe({ type: "layout-shift", buffered: true });
+}"""
+"""Sums how far things of the page move by themselves, in shares of the window."""
+
+
+OUTSIDE = """() => [...document.body.querySelectorAll("*")]
+    .filter((one) => one.getBoundingClientRect().right > innerWidth + 1)
+    .filter((one) => !one.closest(".scroll, .pointed, dialog, .skip"))
+    .map((one) => one.outerHTML.slice(0, 80))"""
+
+
+def test_the_page_is_there_before_the_charts_and_nothing_shifts(opened):
+    view = opened(390)
+    view.wait_for_function("performance.getEntriesByName('first-contentful-paint').length")
+    assert view.evaluate("window.vegaEmbed === undefined"), "the library waits until a chart is wanted"
+    view.evaluate(WATCH)
+    for figure in view.locator("[data-play]").all():
+        play_with(figure)
+    for picture in view.locator(".zoom img").all():
+        picture.scroll_into_view_if_needed()
+    view.wait_for_timeout(200)
+    assert view.evaluate("window.shifted") < 0.02
+    assert view.evaluate(OUTSIDE) == [], "nothing sticks out of a phone"
+    assert view.evaluate("document.documentElement.scrollWidth") <= 390
+    for picture in view.locator("img[src]").all():
+        assert picture.get_attribute("alt")
+        assert picture.evaluate("one => one.naturalWidth") > 0
+
+
+def test_the_table_can_be_sifted_and_a_figure_enlarged(opened):
+    view = opened(1280)
+    rows = view.locator("#verdicts tbody tr:visible")
+    everything = rows.count()
+    view.get_by_label("Outcome").select_option("depends")
+    assert 0 < rows.count() < everything
+    view.get_by_label("Outcome").select_option("")
+    view.get_by_label("With the word").fill("momentum beats")
+    assert rows.count() == 1
+    zoom = view.locator(".zoom").first
+    zoom.focus()
+    zoom.press("Enter")
+    assert view.locator("dialog").is_visible()
+    view.keyboard.press("Escape")
+    assert not view.locator("dialog").is_visible()
+    view.locator("#theme").click()
+    view.locator("#theme").click()
+    assert view.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(21, 24, 28)"
+
+
+def test_it_can_be_read_without_javascript(opened, out):
+    view = opened(1280, java_script_enabled=False)
+    words = squeezed(view.locator("main").inner_text())
+    for _, verdict in _findings.gather(out, list(command.questions())).verdicts:
+        assert squeezed(verdict.claim) in words
+    assert "This figure needs JavaScript" in words
