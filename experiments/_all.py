@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -35,8 +36,8 @@ class Options:
     force: bool = False
     """Make again what is there and unchanged."""
     jobs: int = 0
-    """Experiments that measure at the same time; 0 for one, which has all cores, and with --quick for one a core.
-    While one draws what it has measured, which takes one core, the next begins."""
+    """Experiments that measure at the same time; 0 for one, which has all cores, and with --quick for one more than
+    there are cores. While one draws what it has measured, which takes one core, the next begins."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def run(names: Sequence[str], options: Options) -> list[Entry]:
         arguments += ["--dataset", data.load(options.dataset, options.data_dir).name]
     if options.data_dir is not None:
         arguments += ["--data-dir", str(options.data_dir)]
-    jobs = options.jobs or (_cli.cores() if options.quick else 1)
+    jobs = options.jobs or (_cli.cores() + 1 if options.quick else 1)
     waiting, running, entries = list(names), [], {}
     bar_format = "{n_fmt}/{total_fmt} |{bar:24}| {elapsed} {desc}"
 
@@ -98,7 +99,7 @@ def run(names: Sequence[str], options: Options) -> list[Entry]:
                     if not options.force and unchanged(name, arguments):
                         settle(Entry(name, "unchanged"))
                     else:
-                        running.append(_start(name, arguments, options.out))
+                        running.append(_start(name, arguments, options))
                 bar.set_description_str(", ".join(one.name for one in running))
                 for one in [one for one in running if one.process.poll() is not None]:
                     running.remove(one)
@@ -145,15 +146,27 @@ def _changed(path: Path) -> int:
         return 0
 
 
-def _start(name: str, arguments: Sequence[str], out: Path) -> Running:
+def _start(name: str, arguments: Sequence[str], options: Options) -> Running:
     """Start one experiment in a process of its own."""
-    log, saved = out / f"{name}.log", out / name / "provenance.json"  # written after the data
+    log = options.out / f"{name}.log"
+    saved = options.out / name / "provenance.json"  # written after the data
     log.parent.mkdir(parents=True, exist_ok=True)
     command, old = [sys.executable, "-m", f"experiments.{name}", *arguments], _changed(saved)
     with log.open("w", encoding="utf-8") as sink:
         # In a session of its own it is interrupted once, by us, and not by the terminal as well.
-        process = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT, start_new_session=True)
+        process = subprocess.Popen(
+            command,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env={**os.environ, **(_compiled_in_haste() if options.quick else {})},
+        )
     return Running(name, process, log, time.perf_counter(), saved, old)
+
+
+def _compiled_in_haste() -> dict[str, str]:
+    """The environment in which XLA optimizes less: what is quick compiles for longer than it runs."""
+    return {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=1".strip()}
 
 
 def _ended(one: Running, interrupted: bool = False) -> Entry:
