@@ -10,6 +10,7 @@ Numbers on `Log`, `Linear` and `Whole` axes are traced: one compiled program tra
 changes the program: `groups` sorts settings by it, a compilation each.
 """
 
+import importlib.util
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -268,6 +269,7 @@ def cmaes(axes: int, each: int = 6, step: float = 0.3) -> Sampler:
     """
     require(axes >= 2, f"CMA-ES adapts a shape in at least 2 dimensions, not {axes}.")
     require(each >= 3, f"A generation of CMA-ES has at least 3 trials, not {each}.")
+    _needs("cmaes")
     from cmaes import CMA
 
     def ask(key, history, n):
@@ -295,6 +297,7 @@ def bayesian(axes: int, name: str = "tpe", startup: int = 10) -> Sampler:
     that it begins with.
     """
     require(name in BAYESIAN, f"Bayesian search is {', '.join(BAYESIAN)}, not {name!r}.")
+    _needs("optuna")
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -323,6 +326,10 @@ def bayesian(axes: int, name: str = "tpe", startup: int = 10) -> Sampler:
         return np.array([[trial.params[u] for u in names] for trial in asked])
 
     return ask
+
+
+def _needs(package):
+    require(importlib.util.find_spec(package) is not None, f"This search needs {package}: pip install {package}.")
 
 
 def _rng(key):

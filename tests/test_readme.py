@@ -80,6 +80,5 @@ def test_the_two_commands_are_one_line_each():
 
 def test_the_search_runs(capsys):
     exec(compile(block("search.Log"), "README.md", "exec"), {})
-    lines = capsys.readouterr().out.splitlines()
-    assert {line.split("'")[3] for line in lines} == {"sgd", "adam"}
-    assert sum(int(re.search(r"\((\d+),\)", line)[1]) for line in lines) == 64  # pyright: ignore[reportOptionalSubscript]
+    *_, reached = capsys.readouterr().out.split()
+    assert 0 <= float(reached) < 0.1, "the loss is 1 where it begins"

@@ -133,6 +133,13 @@ def test_samplers_survive_networks_that_diverge(sampler):
     assert np.isfinite(history.points).all()
 
 
+@pytest.mark.parametrize("make", [lambda: search.cmaes(2), lambda: search.bayesian(2)])
+def test_a_missing_package_is_a_sentence(make, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"This search needs (cmaes|optuna): pip install"):
+        make()
+
+
 def test_a_grid_ends():
     history = grown(search.lattice((2, 3)), 100, at_once=4)
     np.testing.assert_allclose(history.points, [[x, y] for x in (0.25, 0.75) for y in (1 / 6, 0.5, 5 / 6)])
