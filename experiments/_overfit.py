@@ -36,7 +36,7 @@ class Config(_cli.Options):
     """Examples per update, drawn with replacement."""
     epochs: int = 201
     """Epochs of training, each of (images / batch) updates."""
-    evaluate_every: int = 10
+    evaluate_every: int = 20
     """Epochs between two points of a curve over epochs: the whole test set is dear to evaluate."""
 
     def check(self) -> None:

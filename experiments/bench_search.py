@@ -42,7 +42,7 @@ ETA, FIRST = 3, 2
 class Config(_cli.Options):
     """Settings of the benchmark. (--seeds has no meaning here: a core trains one.)"""
 
-    trials: int = 30
+    trials: int = 20
     """Settings a seed."""
     epochs: int = 50
     """Epochs that a whole trial trains for."""

@@ -6,13 +6,13 @@ same weights on the same minibatches; and in the time that compiling and doing a
 
 Equality is decided in float64, with the compiler held to rounding every operation once: 1e-12 of every coordinate of
 every update. Left to itself XLA rounds a·b + c once or twice as it likes, and differently in two programs; where a
-moving average passes through 0 so little of it is left that this shows (1e-11 and more in float64), so what users
-run, float32 as it is compiled, is shown beside and not decided on.
+moving average passes through 0 so little of it is left that this shows (1e-11 and more). What that is in what users
+run, float32 as it is compiled, the losses in training show; nothing is decided on them.
 
 Says too where one name stands for different numbers: how far the book's, the paper's and torch's form of a rule are
 from optax's at the same hyperparameters (`same_name.md`).
 
-Takes about four minutes on two cores, most of it compiling.
+Takes about three minutes on two cores, most of it compiling.
 """
 
 import functools
@@ -25,7 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.flatten_util
@@ -51,17 +51,6 @@ TOLERANCE = 1e-12
 SHAPES = {"scalar": (), "layers": [{"w": (4, 3), "b": (4,)}]}
 """The arrays that the streams update: a nested tree with one of every rank."""
 SIDES = ("ours", "twin")
-
-
-class Arithmetic(NamedTuple):
-    """How updates are computed: in which precision, and with which options of the compiler."""
-
-    dtype: Any
-    options: dict[str, Any]
-
-
-DECIDING, USUAL = "float64, every operation rounded", "float32, as compiled"
-ARITHMETICS = {DECIDING: Arithmetic(np.float64, _streams.EXACT), USUAL: Arithmetic(np.float32, {})}
 
 
 @dataclass(frozen=True)
@@ -222,10 +211,8 @@ def traced(hyper: Hyper, dtype: Any) -> Hyper:
     return jax.tree.map(lambda h: jnp.asarray(h, dtype), hyper)
 
 
-def updates(rule: Rule, drawn: tuple[Params, Params], arithmetic: Arithmetic) -> np.ndarray:
-    """All updates of a rule along all streams, `[steps, streams, coordinates]`."""
-    hp = traced(rule.hyper, arithmetic.dtype)
-    weights, gradients = jax.tree.map(lambda a: jnp.asarray(a, arithmetic.dtype), drawn)
+def updates(rule: Rule, drawn: tuple[Params, Params]) -> np.ndarray:
+    """All updates of a rule along all streams, `[steps, streams, coordinates]`, every operation rounded once."""
     flat = jax.vmap(lambda tree: jax.flatten_util.ravel_pytree(tree)[0])
 
     def start(hp, weights):
@@ -234,7 +221,7 @@ def updates(rule: Rule, drawn: tuple[Params, Params], arithmetic: Arithmetic) ->
     def step(hp, carry, now):
         (state, w), (g, key) = carry, now
         k_value, k_rule = jax.random.split(key)
-        value = jax.random.uniform(k_value, dtype=arithmetic.dtype)
+        value = jax.random.uniform(k_value, dtype=np.float64)
 
         def one(g, state, w):
             return rule.update(hp, g, state, w, _streams.extra(g, w, value, k_rule))
@@ -242,12 +229,15 @@ def updates(rule: Rule, drawn: tuple[Params, Params], arithmetic: Arithmetic) ->
         change, state = jax.vmap(one)(g, state, w)
         return (state, apply_updates(w, change)), flat(change)
 
-    @functools.partial(jax.jit, compiler_options=arithmetic.options)
+    @functools.partial(jax.jit, compiler_options=_streams.EXACT)
     def along(hp, w, gs, keys):
         return jax.lax.scan(functools.partial(step, hp), start(hp, w), (gs, keys))[1]
 
-    keys = jax.random.split(jax.random.key(0), len(jax.tree.leaves(gradients)[0]))
-    return np.asarray(along(hp, weights, gradients, keys))
+    with jax.enable_x64(True):
+        hp = traced(rule.hyper, np.float64)
+        weights, gradients = jax.tree.map(jnp.asarray, drawn)
+        keys = jax.random.split(jax.random.key(0), len(jax.tree.leaves(gradients)[0]))
+        return np.asarray(along(hp, weights, gradients, keys))
 
 
 def differences(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -263,29 +253,20 @@ def differences(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def along_streams(cfg: Config, drawn: tuple[Params, Params], ours: Rule, twin: Rule) -> xr.Dataset:
     """The largest difference of an update from its twin's, over every stream and over all streams at every step."""
-    relative, ulp, lost = [], [], np.zeros(len(SIDES), bool)
-    for arithmetic in ARITHMETICS.values():
-        with jax.enable_x64(arithmetic.dtype == np.float64):
-            sides = [updates(rule, drawn, arithmetic) for rule in (ours, twin)]
-        lost |= [bool(np.isnan(side).any()) for side in sides]
-        found = differences(*sides)
-        by_stream = [each.max(-1).reshape(cfg.steps, len(KINDS), cfg.seeds) for each in found]
-        relative.append(by_stream[0].max(0))
-        ulp.append(by_stream[1])
-    dims = ("arithmetic", "kind", "seed")
+    sides = [updates(rule, drawn) for rule in (ours, twin)]
+    relative, ulp = (each.max(-1).reshape(cfg.steps, len(KINDS), cfg.seeds) for each in differences(*sides))
     return xr.Dataset(
         {
-            "relative": (dims, np.stack(relative), {"long_name": "largest relative difference", "units": "1"}),
-            "ulp": (dims, np.stack([u.max(0) for u in ulp]), {"long_name": "largest difference", "units": "ulp"}),
+            "relative": (("kind", "seed"), relative.max(0), {"long_name": "largest relative difference", "units": "1"}),
+            "ulp": (("kind", "seed"), ulp.max(0), {"long_name": "largest difference", "units": "ulp"}),
             "ulp_at_step": (
-                ("arithmetic", "step"),
-                np.stack([u.max((1, 2)) for u in ulp]),
+                "step",
+                ulp.max((1, 2)),
                 {"long_name": "largest difference over all streams", "units": "ulp"},
             ),
-            "lost": (("side",), lost, {"long_name": "whether an update was not a number"}),
+            "lost": ("side", [bool(np.isnan(side).any()) for side in sides], {"long_name": "an update was no number"}),
         },
         {
-            "arithmetic": list(ARITHMETICS),
             "kind": list(KINDS),
             "seed": np.arange(cfg.seeds),
             "step": np.arange(1, cfg.steps + 1),
@@ -309,9 +290,7 @@ def namesakes(cfg: Config, drawn: tuple[Params, Params], forms: Sequence[str]) -
         own = own._replace(hyper=own.hyper._replace(**shared))
         gaps = []
         for change in (lambda rule: rule, falling):
-            with jax.enable_x64(True):
-                sides = [updates(change(rule), drawn, ARITHMETICS[DECIDING]) for rule in (form, own)]
-            relative, _ = differences(*sides)
+            relative, _ = differences(*(updates(change(rule), drawn) for rule in (form, own)))
             gaps.append(np.median(relative.reshape(cfg.steps, len(KINDS), -1), -1))
         return gaps
 
@@ -400,13 +379,13 @@ def timed(cfg: Config, ours: Rule, twin: Rule) -> xr.Dataset:
 
 
 def seed_worst(ds: xr.Dataset) -> xr.DataArray:
-    """The largest relative difference of a seed's streams, in float64, every operation rounded: rule, seed."""
-    return ds.relative.sel(arithmetic=DECIDING).max("kind")
+    """The largest relative difference of a seed's streams: rule, seed."""
+    return ds.relative.max("kind")
 
 
 def first_step(ds: xr.Dataset, spec: str) -> int | None:
-    """The first update that differs from the twin's at all, in float64, every operation rounded; None if none does."""
-    differs = ds.ulp_at_step.sel(rule=spec, arithmetic=DECIDING) > 0
+    """The first update that differs from the twin's at all; None if none does."""
+    differs = ds.ulp_at_step.sel(rule=spec) > 0
     return int(ds.step[int(differs.argmax("step"))]) if differs.any() else None
 
 
@@ -421,22 +400,16 @@ def rows(ds: xr.Dataset) -> list[dict]:
     for spec, size in itertools.product(ds.rule.values, ds.parameters.values):
         one = ds.sel(rule=spec, parameters=size)
         name, _, dialect = str(spec).partition(":")
-        decided = one.sel(arithmetic=DECIDING)
         found.append(
             {
                 "contender": "fnn",
                 "rule": name,
                 "dialect": dialect or "own",
                 "twin": f"fnn.interop.TWINS[{str(spec)!r}]",
-                "max_relative_f64": float(decided.relative.max()),
-                "max_ulp_f64": float(decided.ulp.max()),
+                "max_relative_f64": float(one.relative.max()),
+                "max_ulp_f64": float(one.ulp.max()),
                 "first_step": first_step(ds, spec),
-                "why": why(
-                    float(decided.relative.max()),
-                    float(one.ulp.sel(arithmetic=USUAL).max()),
-                    bool(one.lost.sel(side="twin") & ~one.lost.sel(side="ours")),
-                ),
-                "max_ulp_f32_compiled": float(one.ulp.sel(arithmetic=USUAL).max()),
+                "why": why(float(one.relative.max()), bool(one.lost.sel(side="twin") & ~one.lost.sel(side="ours"))),
                 "max_loss_gap_f32": float(one.loss_gap.max()),
                 "parameters": int(size),
                 "seconds_ours": float(one.seconds.sel(side="ours").median()),
@@ -470,12 +443,12 @@ def parity(ds: xr.Dataset) -> str:
         "",
         f"The largest difference of any coordinate of any update along {about_streams(ds)}: in float64 with every "
         "operation rounded once, relative and in units in the last place (ulp), and the first update that differs at "
-        "all; then in ulp in float32, as XLA compiles it if left to itself. Then the largest difference of a training "
-        f"loss on {ds.attrs['dataset']} after up to {ds.sizes['iteration']} updates in float32, and the time of an "
-        f"update of {size:,} parameters and of its compilation, ours over the twin's, on {ds.device}.",
+        f"all. Then the largest difference of a training loss on {ds.attrs['dataset']} after up to "
+        f"{ds.sizes['iteration']} updates in float32, as XLA compiles it if left to itself, and the time of an update "
+        f"of {size:,} parameters and of its compilation, ours over the twin's, on {ds.device}.",
         "",
-        "| rule | relative | ulp | first at | why | float32, ulp | loss gap | time | compile |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| rule | relative | ulp | first at | why | loss gap | time | compile |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     table = [row for row in rows(ds) if row["parameters"] == size]
     for row in sorted(table, key=lambda row: -row["max_relative_f64"]):
@@ -483,21 +456,19 @@ def parity(ds: xr.Dataset) -> str:
         first = row["first_step"] or "–"
         lines.append(
             f"| `{spec}` | {row['max_relative_f64']:.1e} | {row['max_ulp_f64']:.3g} | {first} | {row['why']} | "
-            f"{row['max_ulp_f32_compiled']:.3g} | {row['max_loss_gap_f32']:.1e} | "
+            f"{row['max_loss_gap_f32']:.1e} | "
             f"{row['seconds_ours'] / row['seconds_twin']:.2f} × | {row['compile_ours'] / row['compile_twin']:.2f} × |"
         )
     return "\n".join([*lines, ""])
 
 
-def why(relative: float, compiled: float, lost: bool) -> str:
+def why(relative: float, lost: bool) -> str:
     """Where a difference comes from; `lost`: the twin alone gave something that is not a number."""
     if lost:
         return "optax divides 0 by 0 while all gradients are 0"
     if relative > TOLERANCE:
         return "other arithmetic"
-    if relative > 0:
-        return "the same operations in another order"
-    return "equal" if compiled == 0 else "equal; compiled, XLA fuses otherwise"
+    return "the same operations in another order" if relative > 0 else "equal"
 
 
 def same_name(ds: xr.Dataset) -> str:
@@ -537,15 +508,14 @@ def summary(ds: xr.Dataset) -> str:
     size = int(ds.parameters.max())
     lines = [
         f"{'largest difference of an update:':>54}",
-        f"{'':16}{'relative':>10}{'ulp':>9}{'from step':>11}{'float32 ulp':>13}{'loss gap':>10}"
-        f"{'time':>8}{'compile':>9}",
+        f"{'':16}{'relative':>10}{'ulp':>9}{'from step':>11}{'loss gap':>10}{'time':>8}{'compile':>9}",
     ]
     for row in rows(ds):
         if row["parameters"] == size:
             spec = row["rule"] + ("" if row["dialect"] == "own" else f":{row['dialect']}")
             lines.append(
                 f"{spec:16}{row['max_relative_f64']:10.1e}{row['max_ulp_f64']:9.3g}{row['first_step'] or '–':>11}"
-                f"{row['max_ulp_f32_compiled']:13.3g}{row['max_loss_gap_f32']:10.1e}"
+                f"{row['max_loss_gap_f32']:10.1e}"
                 f"{row['seconds_ours'] / row['seconds_twin']:7.2f}×{row['compile_ours'] / row['compile_twin']:8.2f}×"
             )
     lines.append(f"Times are ours over the twin's, of an update of {size:,} parameters.")
@@ -554,9 +524,8 @@ def summary(ds: xr.Dataset) -> str:
 
 def about_streams(ds: xr.Dataset) -> str:
     """The caption of a figure of the streams."""
-    return (
-        f"{ds.sizes['seed']} seeds × {ds.sizes['kind']} kinds of gradients, {ds.sizes['step']} updates of a nested tree"
-    )
+    streams = f"{ds.sizes['seed']} seeds × {ds.sizes['kind']} kinds of gradients"
+    return f"{streams}, {ds.sizes['step']} updates of a nested tree in float64"
 
 
 def figures(ds: xr.Dataset) -> dict[str, Figure]:
@@ -603,13 +572,10 @@ def rungs(
 def largest_differences(ds: xr.Dataset) -> Figure:
     """The largest difference of an update from its twin's: in units in the last place, and relative."""
     fig, (left, right) = ladder(ds, "largest difference (ulp)", "largest relative difference")
-    n = ds.sizes["arithmetic"]
-    for number, arithmetic in enumerate(ds.arithmetic.values):
-        one = ds.sel(arithmetic=arithmetic)
-        # Equal updates have no place on a log axis; they are drawn on its floor.
-        rungs(left, np.maximum(one.ulp.max("kind"), 0.2), "seed", np.max, number, n, label=arithmetic)
-        rungs(right, np.maximum(one.relative.max("kind"), 1e-17), "seed", np.max, number, n)
-    right.axvline(TOLERANCE, color="0.4", linestyle="--", linewidth=1, label=f"{TOLERANCE:g}, the bar for {DECIDING}")
+    # Equal updates have no place on a log axis; they are drawn on its floor.
+    rungs(left, np.maximum(ds.ulp.max("kind"), 0.2), "seed", np.max, 0, 1)
+    rungs(right, np.maximum(ds.relative.max("kind"), 1e-17), "seed", np.max, 0, 1)
+    right.axvline(TOLERANCE, color="0.4", linestyle="--", linewidth=1, label=f"{TOLERANCE:g}, the bar")
     plotting.legend(fig, 2, "Updates of our rules beside their optax twins'")
     plotting.caption(
         fig,
@@ -646,12 +612,10 @@ def drift_of_updates(ds: xr.Dataset) -> Figure:
     fig, panels = by_rule(ds, "updates", "difference (ulp)")
     labelled = set()
     for spec, (ax, number, dialect) in panels.items():
-        for arithmetic, line in ((DECIDING, "-"), (USUAL, ":")):
-            label = f"{dialect}, {arithmetic}"
-            gap = np.maximum(ds.ulp_at_step.sel(rule=spec, arithmetic=arithmetic), 0.2)
-            style = {"color": plotting.colour(number), "linestyle": line, "linewidth": 1.1}
-            ax.plot(ds.step, gap, label=None if label in labelled else label, **style)
-            labelled.add(label)
+        gap = np.maximum(ds.ulp_at_step.sel(rule=spec), 0.2)
+        label = None if dialect in labelled else dialect
+        ax.plot(ds.step, gap, label=label, color=plotting.colour(number), linewidth=1.1)
+        labelled.add(dialect)
     plotting.legend(fig, 3, "How far updates are from their optax twins'")
     plotting.caption(fig, f"{about_streams(ds)} · the largest of all streams · equal updates stand at the lower end")
     return fig

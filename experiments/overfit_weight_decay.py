@@ -8,7 +8,7 @@ penalty beside decoupled decay, w ← (1 − lr λ) w, under SGD, where the two 
 The notes say: without decay the network recognizes nearly all of its 300 images after about 100 epochs and far fewer of
 the test images; λ = 0.1 narrows the gap, and training accuracy stays below 100 %.
 
-Takes about two and a half minutes on two cores.
+Takes about two minutes on two cores.
 """
 
 import itertools
