@@ -11,7 +11,7 @@ from pkgutil import iter_modules
 import tyro
 
 import experiments
-from experiments import _all, _findings
+from experiments import _all, _cli, _findings
 from fnn.errors import InputError
 
 
@@ -84,6 +84,7 @@ def make_report(options: Report) -> int:
     """Make the page, and say where it is and what it lacks; 1 where a file of the results cannot be read."""
     from experiments._report import page  # what it needs is an extra, and slow to import
 
+    _cli.prepare()
     made = page.write(options.out, docstrings(), quick=options.quick)
     for trouble in made.troubles:
         print(f"{trouble}.")

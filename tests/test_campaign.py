@@ -124,7 +124,10 @@ def test_seeds_are_stepped_together_where_a_block_has_several(whole, tmp_path):
         np.testing.assert_allclose(ours.loss, ds.loss, rtol=2e-4)
 
 
-@pytest.mark.parametrize("changed", ["settings", "seeds", "data", "program", "block"])
+LONG = [pytest.param(name, marks=pytest.mark.slow) for name in ("seeds", "data", "block")]
+
+
+@pytest.mark.parametrize("changed", ["settings", "program", *LONG])
 def test_another_campaign_is_refused(tmp_path, changed):
     trial, hps, data = problem()
     options = {"block": Block(4, 1)}
@@ -149,6 +152,7 @@ def test_another_campaign_is_refused(tmp_path, changed):
     assert blocks.manifest(tmp_path) == ours.manifest()
 
 
+@pytest.mark.slow
 def test_blocks_shrink_to_the_memory(tmp_path):
     usual = started(tmp_path / "a", block=Block(6, 2))
     assert usual.plan.block == Block(6, 2)
@@ -205,7 +209,7 @@ def process(folder, devices=2, **options):
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
 
 
-@pytest.mark.parametrize("devices", [2, 4])
+@pytest.mark.parametrize("devices", [4, pytest.param(2, marks=pytest.mark.slow)])
 def test_the_number_of_devices_does_not_show(whole, tmp_path, devices):
     with process(tmp_path, devices) as one:
         said, _ = one.communicate(timeout=300)

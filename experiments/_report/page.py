@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from experiments import _cli, _lab
+from experiments import _lab
 from experiments._report import chapters, embed, gather, play
 from fnn import optim, results
 from fnn.errors import require
@@ -41,7 +41,6 @@ def write(out: Path, docstrings: Mapping[str, str], *, quick: bool = False) -> W
     require(not lacking, f'The report needs {", ".join(lacking)}: pip install -e ".[report]".')
     results.check_writable(out)
     found = gather.gather(out, docstrings)
-    _cli.prepare()
     troubles = list(found.troubles)
     blocks = embed.measured(out, play.QUICK if quick else play.Config())
     curves = embed.learning_curves(out, troubles)

@@ -146,6 +146,7 @@ def uninterrupted(tmp_path_factory):
     return metrics(out)
 
 
+@pytest.mark.slow
 def test_a_profile_is_a_trace_and_a_sum(tmp_path):
     said = finished(tmp_path, "--epochs", "1", "--settings", "2", "--profile")
     [told] = [line for line in said.splitlines() if "compiling" in line]
@@ -158,7 +159,7 @@ def test_a_profile_is_a_trace_and_a_sum(tmp_path):
         assert len(json.load(file)["traceEvents"]) > 100
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_the_same_command_goes_on_where_it_was_cut_off(uninterrupted, tmp_path, how):
     with started(tmp_path) as process:
         wait_for_blocks(tmp_path, process, 3)
