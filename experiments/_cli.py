@@ -225,24 +225,29 @@ def _keep(folder: Path, measured: Any, provenance: dict[str, Any]) -> Path:
 
 
 def sources(name: str) -> str:
-    """SHA-256 over the code that an experiment's results depend on: its own, what it imports here, and all of fnn."""
-    files = [*_imported(Path(__file__).parent / f"{name}.py"), *Path(fnn.__file__).parent.rglob("*.py")]
+    """SHA-256 over the code that a module's results depend on: its own, what it imports here, and all of fnn.
+
+    name: of a module in this folder, or in one below it with a dot between.
+    """
+    files = [*_imported(name), *Path(fnn.__file__).parent.rglob("*.py")]
     digest = hashlib.sha256()
     for path in sorted(files):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
 
 
-def _imported(path: Path, seen: frozenset[Path] = frozenset()) -> frozenset[Path]:
-    """The file and the files of this folder that it imports, directly or not."""
+def _imported(name: str, seen: frozenset[Path] = frozenset()) -> frozenset[Path]:
+    """The file of a module of `experiments`, and those of what it imports from there, directly or not."""
+    path = Path(__file__).parent.joinpath(*name.split(".")).with_suffix(".py")
     if path in seen or not path.is_file():
         return seen
     seen |= {path}
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module:
             package, _, module = node.module.partition(".")
-            for name in [module] if module else [alias.name for alias in node.names]:
-                seen = _imported(path.with_name(f"{name}.py"), seen) if package == "experiments" else seen
+            names = [module, *(f"{module}.{alias.name}".lstrip(".") for alias in node.names)]
+            for one in names if package == "experiments" else ():
+                seen = _imported(one, seen)
     return seen
 
 

@@ -183,7 +183,10 @@ def panels(figure: Figure, *labels: tuple[str, str, str], rows: int = 1) -> list
 
 
 def notes_figure(ds: xr.Dataset, axis: str, titles: Mapping[float, str]) -> Figure:
-    """The notes' figures 15, 16 and 18: one network each, a marker every 10 epochs, the legend at the lower right."""
+    """The notes' figures 15, 16 and 18: one network each, the legend at the lower right.
+
+    A marker every 10 epochs, as there, or at every point where these are further apart.
+    """
     fig = plotting.figure(0.6 + 5.2 * len(titles), 4.4)
     drawn = panels(fig, *((title, "epochs", "accuracy") for title in titles.values()))
     for ax, value in zip(drawn, titles, strict=True):

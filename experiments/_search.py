@@ -162,7 +162,7 @@ def populating(images: DataSet, epochs: int, rule: Rule = sgd) -> Trainer:
     """What trains settings as a population, from the same starts and on the same minibatches as `trainer` does.
 
     Networks are compared by validation loss after every epoch; what copies try stays in the space. The record is that
-    of `fnn.population`, without its settings, with the validation accuracies at the end as "final" `[S, G]`.
+    of `fnn.population`, with the validation accuracies at the end as "final" `[S, G]`.
     """
     run, scores = _scored(epochs * STEPS_EACH, rule)
     perturb = population.perturb()
@@ -175,8 +175,7 @@ def populating(images: DataSet, epochs: int, rule: Rule = sgd) -> Trainer:
     evolve = population.population(
         run, STEPS_EACH, epochs, scores["loss"], explore, final=scores["accuracy"], at_once=_at_once()
     )
-    wanted = lambda found: {"values": found.values, "parents": found.parents, "final": found.final}
-    return _in_one_program(images, rule, lambda s, key, luck, data: wanted(evolve(s, key, luck, data)))
+    return _in_one_program(images, rule, lambda s, key, luck, data: evolve(s, key, luck, data)._asdict())
 
 
 def _scored(updates: int, rule: Rule) -> tuple[train.Run, dict[str, Callable[[Any, Any, Any], Any]]]:

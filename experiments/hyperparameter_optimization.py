@@ -13,7 +13,7 @@ Then searches of every kind (`--samplers`) at an equal budget of network-steps, 
 one call of one compiled program), and inside the program (successive halving, Hyperband, population-based training).
 They train for fewer epochs, and all that begin at random begin with the same trials, which pairs them.
 
-Takes about three and a half minutes for 10 seeds on two cores.
+Takes about four minutes for 10 seeds on two cores.
 """
 
 import importlib.util
@@ -74,6 +74,8 @@ TITLES = {
     "hyperband": "Hyperband",
     "pbt": "population-based training",
 }
+SEARCHES = tuple(name for name in TITLES if name != "random")
+"""Those that are compared with random search."""
 PROGRAMS = ("halving", "hyperband", "pbt")
 """Those that search while they train, inside the compiled program."""
 NEEDS = {"tpe": ("optuna",), "gp": ("optuna", "torch"), "cmaes": ("cmaes",)}
@@ -113,15 +115,13 @@ class Config(_cli.Options):
             1 <= self.startup < self.budget,
             f"--startup is 1 to {self.budget - 1}, fewer than --rounds × --each, not {self.startup}.",
         )
-        known = [name for name in TITLES if name != "random"]
-        unknown = [name for name in self.names() if name not in known]
-        require(not unknown, f"--samplers takes all, or some of {', '.join(known)}, not {', '.join(unknown)}.")
-        for name in self.names():
-            each = _cost(self, name)
-            most = self.budget * self.short
-            require(
-                each <= most, f"{TITLES[name]} needs {each} epochs of networks, more than the {most} of the budget."
-            )
+        unknown = [name for name in self.names() if name not in SEARCHES]
+        require(not unknown, f"--samplers takes all, or some of {', '.join(SEARCHES)}, not {', '.join(unknown)}.")
+        most = self.budget * self.short
+        for name in (name for name in self.names() if name in PROGRAMS):
+            dearest = max(bout.epochs for bout in turns(self, name))
+            told = f"{TITLES[name]} needs {dearest} epochs of networks, more than the {most} of the budget."
+            require(dearest <= most, told)
 
     @property
     def budget(self) -> int:
@@ -131,7 +131,7 @@ class Config(_cli.Options):
     def names(self) -> list[str]:
         """The searches asked for."""
         asked = dict.fromkeys(name.strip() for name in self.samplers.split(",") if name.strip())
-        return [name for name in TITLES if name != "random"] if list(asked) == ["all"] else list(asked)
+        return list(SEARCHES if list(asked) == ["all"] else asked)
 
 
 QUICK = Config(
@@ -152,9 +152,9 @@ QUICK = Config(
 def samplers(cfg: Config, names: Sequence[str]) -> dict[str, tuple[Sampler, int, int]]:
     """Of these searches those that go trial after trial: each with the random trials that it begins with, which are the
     same for all, and how many trials it asks for at a time."""
-    long = next(n for n in range(math.isqrt(cfg.budget), 0, -1) if cfg.budget % n == 0)
+    fewer = next(n for n in range(math.isqrt(cfg.budget), 0, -1) if cfg.budget % n == 0)
     made: dict[str, Callable[[], tuple[Sampler, int, int]]] = {
-        "grid": lambda: (search.lattice((cfg.budget // long, long)), 0, cfg.budget),
+        "grid": lambda: (search.lattice((cfg.budget // fewer, fewer)), 0, cfg.budget),
         "sobol": lambda: (search.quasi_random(2), 0, cfg.budget),
         "halton": lambda: (search.quasi_random(2, "halton"), 0, cfg.budget),
         "evolution": lambda: (search.evolution(2, PARENTS), PARENTS, PARENTS),
@@ -171,40 +171,32 @@ def samplers(cfg: Config, names: Sequence[str]) -> dict[str, tuple[Sampler, int,
     return {name: made[name]() for name in names if name in made}
 
 
-class Early(NamedTuple):
-    """A search inside the program: a bout trains so many settings at a cost of so many epochs of one network."""
+class Bout(NamedTuple):
+    """What a search inside the program does at a time: so many networks, given up by a plan, or a population of them.
 
-    train: _search.Trainer
-    settings: int
-    epochs: float
+    epochs: of one network, that it costs.
+    """
+
+    networks: int
+    epochs: int
+    plan: _search.Schedule | None = None
+
+    def trainer(self, cfg: Config, images: DataSet) -> _search.Trainer:
+        """What does it."""
+        return _search.abandoning(images, self.plan) if self.plan else _search.populating(images, cfg.short)
 
 
-def programs(cfg: Config, images: DataSet, name: str) -> list[Early]:
-    """The kinds of bouts that such a search does in turns; Hyperband's brackets, say."""
+def turns(cfg: Config, name: str) -> list[Bout]:
+    """The bouts that such a search does in turns: all the same, or Hyperband's brackets."""
     if name == "pbt":
-        return [Early(_search.populating(images, cfg.short), POPULATION, POPULATION * cfg.short)]
-    return [
-        Early(_search.abandoning(images, plan), networks, networks * cfg.short * _search.cost(plan, networks))
-        for networks, plan in _brackets(cfg, name)
-    ]
-
-
-def _brackets(cfg: Config, name: str) -> list[tuple[int, _search.Schedule]]:
-    """Numbers of networks, and when they are compared."""
-    found = halving.hyperband(cfg.short, 1 / ETA)
-    plan = lambda bracket: _search.Schedule(bracket.rungs, 1 / ETA)
+        return [Bout(POPULATION, POPULATION * cfg.short)]
+    brackets = halving.hyperband(cfg.short, 1 / ETA)
     if name == "halving":
-        return [(CROWD, plan(found[0]))]
-    return [(bracket.networks, plan(bracket)) for bracket in found]
-
-
-def _cost(cfg: Config, name: str) -> int:
-    """Epochs of one network that the dearest single bout or trial of a search takes."""
-    if name == "pbt":
-        return POPULATION * cfg.short
-    if name in PROGRAMS:
-        return max(round(n * cfg.short * _search.cost(plan, n)) for n, plan in _brackets(cfg, name))
-    return cfg.short
+        brackets = [brackets[0]._replace(networks=CROWD)]
+    return [
+        Bout(networks, halving.updates(networks, rungs, 1 / ETA), _search.Schedule(rungs, 1 / ETA))
+        for networks, rungs in brackets
+    ]
 
 
 def kept(n: int) -> int:
@@ -282,6 +274,7 @@ def again(cfg: Config, images: DataSet, ds: xr.Dataset, keys: Keys) -> xr.Datase
     """
     curves = _search.trainer(images, cfg.epochs, evaluate_at=ds.epoch.values.tolist(), on=("validation", "train"))
     panels = curves(chosen(ds.isel(seed=slice(1)), PANELS), keys[:1])
+    best = chosen(ds)
     test = _search.trainer(images, cfg.epochs, on=("test",), also={"test": _lab.splits(images)["test"]})
     return xr.Dataset(
         {
@@ -289,7 +282,7 @@ def again(cfg: Config, images: DataSet, ds: xr.Dataset, keys: Keys) -> xr.Datase
             "panel_train": (("place", "epoch"), panels["train_accuracy"][0], {"units": "1"}),
             "test_accuracy": (
                 "seed",
-                tested(cfg, chosen(ds), lambda: test(chosen(ds), keys)["test_accuracy"][:, 0, 0].tolist()),
+                tested(cfg, best, lambda: test(best, keys)["test_accuracy"][:, 0, 0].tolist()),
                 {"units": "1"},
             ),
         }
@@ -337,24 +330,27 @@ def compare(cfg: Config, images: DataSet) -> xr.Dataset:
         ds[f"{form}_range"] = ("repetition", "round", "end", "axis"), shrunk
         ds = ds.assign_coords(end=["low", "high"])
     for name in (name for name in names if name in PROGRAMS):
-        epochs, best = bouts(cfg, programs(cfg, images, name), asking, keys)
+        epochs, best = bouts(cfg, images, name, asking, keys)
         ds[f"{name}_accuracy"] = ("repetition", f"{name}_bout"), best, {"units": "1"}
         ds[f"{name}_epochs"] = f"{name}_bout", epochs, {"long_name": "epochs of one network so far", "units": "1"}
     return ds
 
 
-def bouts(cfg: Config, kinds: Sequence[Early], asking: Keys, keys: Keys) -> tuple[np.ndarray, np.ndarray]:
-    """Bouts of these kinds in turns while the budget lasts: `(epochs so far [bouts], the best of each [R, bouts])`.
+def bouts(cfg: Config, images: DataSet, name: str, asking: Keys, keys: Keys) -> tuple[np.ndarray, np.ndarray]:
+    """A search's bouts while the budget lasts: `(epochs of one network so far [bouts], the best of each [R, bouts])`.
 
     Their settings are those that random search draws, in the same order.
     """
-    draw, turns, drawn, spent, best = search.uniform(2), itertools.cycle(kinds), 0, [0.0], []
-    while spent[-1] + (bout := next(turns)).epochs <= cfg.budget * cfg.short + 1e-9:
+    kinds = [(bout, bout.trainer(cfg, images)) for bout in turns(cfg, name)]
+    draw, drawn, spent, best = search.uniform(2), 0, [0], []
+    for bout, train in itertools.cycle(kinds):
+        if spent[-1] + bout.epochs > cfg.budget * cfg.short:
+            break
         known = History(np.empty((drawn, 2)), np.empty(drawn))
-        points = np.stack([draw(key, known, bout.settings) for key in asking])
-        best.append(bout.train(_search.setting(points), keys)["final"].max(1))
+        points = np.stack([draw(key, known, bout.networks) for key in asking])
+        best.append(train(_search.setting(points), keys)["final"].max(1))
         spent.append(spent[-1] + bout.epochs)
-        drawn += bout.settings
+        drawn += bout.networks
     return np.array(spent[1:]), np.stack(best, axis=1)
 
 
@@ -461,7 +457,10 @@ def best_so_far(ds: xr.Dataset) -> dict[str, np.ndarray]:
 
 
 def best_by_epochs(ds: xr.Dataset) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """For every search `(epochs of one network spent [n], best accuracy of a whole training so far [R, n])`."""
+    """For every search `(epochs of one network spent [n], best accuracy of a whole training so far [R, n])`.
+
+    Those that go by trials come first, in the order of `best_so_far`: a search looks the same in all figures.
+    """
     trials = ds.short * np.arange(1, ds.budget + 1)
     found = {name: (trials, best) for name, best in best_so_far(ds).items()}
     for name in (name for name in PROGRAMS if f"{name}_accuracy" in ds):
@@ -649,8 +648,8 @@ def compared(ds: xr.Dataset) -> Figure:
     fig = plotting.figure()
     title = f"Best so far of each search, {ds.short} epochs a trial"
     ax = plotting.axes(fig, title, "trials", "best validation accuracy (%)")
-    for name, best in best_so_far(ds).items():
-        plotting.curve(ax, np.arange(1, ds.budget + 1), 100 * best, TITLES[name], _number(ds, name))
+    for number, (name, best) in enumerate(best_so_far(ds).items()):
+        plotting.curve(ax, np.arange(1, ds.budget + 1), 100 * best, TITLES[name], number)
     ax.set(xlim=(1, ds.budget))
     plotting.legend(fig, 3)
     plotting.caption(fig, _about_searches(ds))
@@ -666,18 +665,13 @@ def by_updates(ds: xr.Dataset) -> Figure:
         "updates of one network",
         "best validation accuracy (%)",
     )
-    for name, (epochs, best) in best_by_epochs(ds).items():
-        mark = {} if name not in PROGRAMS else {"markers": 1}
-        plotting.curve(ax, epochs * _search.STEPS_EACH, 100 * best, TITLES[name], _number(ds, name), **mark)
+    for number, (name, (epochs, best)) in enumerate(best_by_epochs(ds).items()):
+        updates, markers = epochs * _search.STEPS_EACH, int(name in PROGRAMS)
+        plotting.curve(ax, updates, 100 * best, TITLES[name], number, markers=markers)
     ax.set(xlim=(0, ds.budget * ds.short * _search.STEPS_EACH))
     plotting.legend(fig, 3)
     plotting.caption(fig, f"{_about_searches(ds)}; markers: a bout of many networks, whose best counts when it ends")
     return fig
-
-
-def _number(ds: xr.Dataset, name: str) -> int:
-    """Of a search, for its colour and marker in all figures."""
-    return list(best_by_epochs(ds)).index(name)
 
 
 def _about_searches(ds: xr.Dataset) -> str:
@@ -740,7 +734,7 @@ def summary(ds: xr.Dataset) -> str:
         for name, needed in trials_needed(ds).items():
             lines.append(f"{TITLES[name]}: {needed.mean():.1f} trials to random search's median best of {ds.budget}")
         for name, (epochs, best) in best_by_epochs(ds).items():
-            spent = int(epochs[-1]) * _search.STEPS_EACH
+            spent = epochs[-1] * _search.STEPS_EACH
             lines.append(f"{TITLES[name]}: best {best[:, -1].mean():.2%} for {spent:,} updates")
     return "\n".join(lines)
 

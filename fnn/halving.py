@@ -8,7 +8,6 @@ Jamieson & Talwalkar 2016, AISTATS, Algorithm 1 (successive halving); Li et al. 
 as are left.
 """
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -52,28 +51,47 @@ def halving(
     final: `(hp, state, data) -> anything` that is wanted of the survivors at the end.
     """
     check(rungs, keep)
-    require(at_once is None or at_once >= 1, f"At least 1 network is stepped at once, not {at_once}.")
+    go_on = stretch(run, score, at_once)
 
     def halve(hps, key, data):
         n = len(jax.tree.leaves(hps)[0])
         alive, values, done = jnp.arange(n), jnp.full((n, len(rungs)), jnp.nan), 0
         state = jax.vmap(run.start, (0, None, None))(hps, key, data)
 
-        def go_on(steps, one):
-            hp, state = one
-            state, _ = advance(run, hp, key, data, state, steps)
-            return state, score(hp, state, data)
-
         for place, rung in enumerate(rungs):
-            stretch = functools.partial(go_on, jnp.arange(done, rung))
-            state, now = jax.lax.map(stretch, (hps, state), batch_size=at_once or len(alive))
+            state, now = go_on(hps, key, data, state, jnp.arange(done, rung))
             values, done = values.at[alive, place].set(now), rung
-            best = jnp.argsort(-jnp.nan_to_num(now, nan=-jnp.inf, neginf=-jnp.inf))
+            best = best_first(now)
             best = best if rung == rungs[-1] else best[: kept(len(alive), keep)]
             alive, hps, state = jax.tree.map(lambda a, best=best: a[best], (alive, hps, state))
         return Halved(values, alive, jax.vmap(final, (0, 0, None))(hps, state, data))
 
     return halve
+
+
+def stretch(
+    run: Run, score: Callable[[Hyper, Any, Any], Scalar], at_once: int | None
+) -> Callable[..., tuple[Any, Float[Array, " n"]]]:
+    """`(hps, key, data, state, steps) -> (state, values)`: all networks do these steps, and each is scored after them.
+
+    score, at_once: see `halving`.
+    """
+    require(at_once is None or at_once >= 1, f"At least 1 network is stepped at once, not {at_once}.")
+
+    def go_on(hps, key, data, state, steps):
+        def one(network):
+            hp, state = network
+            state, _ = advance(run, hp, key, data, state, steps)
+            return state, score(hp, state, data)
+
+        return jax.lax.map(one, (hps, state), batch_size=at_once or len(jax.tree.leaves(hps)[0]))
+
+    return go_on
+
+
+def best_first(values: Float[Array, " n"]) -> Int[Array, " n"]:
+    """Places from the best value to the worst; what is not a number is worst."""
+    return jnp.argsort(-jnp.nan_to_num(values, nan=-jnp.inf, neginf=-jnp.inf))
 
 
 def check(rungs: Sequence[int], keep: float) -> None:

@@ -17,7 +17,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from fnn.errors import require
-from fnn.train import Run, advance
+from fnn.halving import best_first, stretch
+from fnn.train import Run
 from fnn.types import Hyper, Key, Scalar
 
 Explore = Callable[[Key, Hyper], Hyper]
@@ -61,7 +62,7 @@ def population(
     """
     require(every >= 1 and rounds >= 1, f"A population trains in rounds of updates, not {rounds} of {every}.")
     require(0 < share <= 0.5, f"The share of networks that copies others is above 0 and at most a half, not {share}.")
-    require(at_once is None or at_once >= 1, f"At least 1 network is stepped at once, not {at_once}.")
+    go_on = stretch(run, score, at_once)
 
     def evolve(hps, key, luck, data):
         n = len(jax.tree.leaves(hps)[0])
@@ -69,13 +70,8 @@ def population(
         copying = max(1, int(share * n + 1e-9))
         everyone = jnp.arange(n)
 
-        def go_on(steps, one):
-            hp, state = one
-            state, _ = advance(run, hp, key, data, state, steps)
-            return state, score(hp, state, data)
-
         def exploit(k_parent, values):
-            order = jnp.argsort(-jnp.nan_to_num(values, nan=-jnp.inf, neginf=-jnp.inf))
+            order = best_first(values)
             return everyone.at[order[-copying:]].set(jax.random.choice(k_parent, order[:copying], (copying,)))
 
         def one_round(carry, number):
@@ -85,8 +81,7 @@ def population(
             hps, state = jax.tree.map(lambda a: a[parents], (hps, state))
             tried = jax.vmap(explore)(jax.random.split(k_explore, n), hps)
             hps = jax.tree.map(functools.partial(jnp.where, parents != everyone), tried, hps)
-            steps = number * every + jnp.arange(every)
-            state, values = jax.lax.map(functools.partial(go_on, steps), (hps, state), batch_size=at_once or n)
+            state, values = go_on(hps, key, data, state, number * every + jnp.arange(every))
             return (hps, state, values), (values, hps, parents)
 
         state = jax.vmap(run.start, (0, None, None))(hps, key, data)

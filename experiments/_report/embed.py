@@ -1,6 +1,5 @@
 """What play.js is given: for every figure its charts and its packed data."""
 
-import hashlib
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -8,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-import fnn
-from experiments import _lab
+from experiments import _cli, _lab
 from experiments._report import charts, play
 from experiments._report.pack import Rounded, pack
 from experiments._report.surfaces import all_surfaces, contours
@@ -45,7 +43,7 @@ def paths(found: play.Paths) -> Block:
     f = logarithm(found.value)
     return {
         "charts": {"surface": charts.surface(), "descent": charts.descent()},
-        "rules": [{"name": name, "title": _lab.title(name), "keeps": name in play.KEEPS} for name in play.RULES],
+        "rules": [{"name": name, "title": _lab.title(name)} for name in play.RULES],
         "colours": charts.colours(play.RULES),
         "surfaces": [
             {
@@ -163,7 +161,7 @@ def measured(out: Path, cfg: play.Config) -> dict[str, Block]:
 def _kept(out: Path, make: Callable[[play.Config], Any], kind: type[Any], cfg: play.Config) -> Any:
     """What `make` gives, from the file where it was kept if the code and the settings are still the same."""
     file = out / "report" / f"{make.__name__}.npz"
-    fingerprint = _fingerprint(cfg)
+    fingerprint = f"{_cli.sources('_report.play')} {cfg}"
     try:
         with np.load(file, allow_pickle=False) as there:
             if str(there["fingerprint"]) == fingerprint:
@@ -174,13 +172,3 @@ def _kept(out: Path, make: Callable[[play.Config], Any], kind: type[Any], cfg: p
     with atomic(file) as path:
         np.savez_compressed(path, fingerprint=fingerprint, **found._asdict())
     return found
-
-
-def _fingerprint(cfg: play.Config) -> str:
-    """SHA-256 over all of fnn, what is played with here, and its settings."""
-    here = Path(__file__).parent
-    files = [*sorted(Path(fnn.__file__).parent.rglob("*.py")), here / "play.py", here / "surfaces.py"]
-    digest = hashlib.sha256(repr(cfg).encode())
-    for path in [*files, here.parent / "_valley.py", here.parent / "loss_surface.py"]:
-        digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()

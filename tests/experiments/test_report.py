@@ -60,6 +60,14 @@ def figure(title):
     return made
 
 
+@pytest.fixture(scope="module", autouse=True)
+def jax_is_set_up():
+    """For all tests of this process, so a command must not do it again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_cli, "prepare", lambda: None)
+        yield
+
+
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
     """A results folder: a real experiment, and one with learning curves, an answer and hostile strings everywhere."""
@@ -481,6 +489,11 @@ def test_pointing_at_a_seed_follows_it(opened):
     assert figure.locator('output[data-of="pointed"]').text_content() == "nothing"
 
 
+PAINTED = """() => new Promise((painted) => new PerformanceObserver((list) =>
+    list.getEntriesByName("first-contentful-paint").length && painted()).observe({ type: "paint", buffered: true }))"""
+"""Waits for the first text on the screen. (Playwright's own wait evaluates a string, which the page forbids.)"""
+
+
 WATCH = """() => {
     window.shifted = 0;
     const add = (list) => list.getEntries().forEach((one) => (window.shifted += one.hadRecentInput ? 0 : one.value));
@@ -497,7 +510,7 @@ OUTSIDE = """() => [...document.body.querySelectorAll("*")]
 
 def test_the_page_is_there_before_the_charts_and_nothing_shifts(opened):
     view = opened(390)
-    view.wait_for_function("performance.getEntriesByName('first-contentful-paint').length")
+    view.evaluate(PAINTED)
     assert view.evaluate("window.vegaEmbed === undefined"), "the library waits until a chart is wanted"
     view.evaluate(WATCH)
     for figure in view.locator("[data-play]").all():
