@@ -27,7 +27,7 @@ from fnn.errors import InputError, require
 BLOCKS = "blocks"
 """The folder, in an experiment's own, where work that is under way is kept block by block."""
 
-ELSEWHERE = ("out", "data_dir", "redraw", "profile", "checkpoint")
+ELSEWHERE = ("out", "data_dir", "redraw", "profile", "checkpoint", "storage", "retest")
 """Options that say where things are and how they are watched, and not what is measured."""
 
 TIMES = ("train_seconds", "compile_seconds")

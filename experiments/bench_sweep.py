@@ -107,7 +107,7 @@ def at_home(contender: str, w: Work) -> Work:
     """The work in laps that suit the contender: programs go on in chunks of steps, a loop has none."""
     networks = w.seeds * len(w.rules)
     in_chunks = contender in ("fnn", "flax_scan")
-    return w._replace(steps=max(w.steps, min(CHUNK, CHUNK * 64 // networks))) if in_chunks else w
+    return w._replace(steps=max(w.steps, min(CHUNK, CHUNK * 256 // networks))) if in_chunks else w
 
 
 def peak_bytes(contender: str, w: Work) -> float:

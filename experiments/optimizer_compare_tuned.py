@@ -17,7 +17,9 @@ alone.
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import jax
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -30,12 +32,16 @@ from fnn.data import DataSet
 from fnn.errors import require
 from fnn.tasks import Split
 from fnn.train import Record
+from fnn.types import Key
 from fnn.verdicts import Verdict, decide, interval
 
 HIDDEN = (100, 100, 100, 100)
 VALIDATION = 1 / 6
 """The share of the training images that is set aside to choose learning rates by."""
 SMOOTH = 31
+HELD = 2**30
+"""Bytes that the networks of one program hold at most, where they are those of several contenders; checkpoints and what
+is computed between take a few times as much. The same everywhere, so that a run goes on on any machine."""
 FEW = 8
 """So many contenders share one set of axes; more have a panel each."""
 
@@ -95,31 +101,28 @@ def run(cfg: Config) -> xr.Dataset:
     many = f"{len(grid)} rules × {cfg.rates} rates × {cfg.seeds} seeds"
     _cli.headline(cfg, images, f"{len(grid) * cfg.rates * cfg.seeds} networks ({many})")
     found: Found = {name: {} for name in grid}
-    followed = train_at(cfg, data, grid, found)
+    attrs = train_at(cfg, data, grid, found)
     for number in range(cfg.extensions):
         wider = beyond(found)
-        if not wider or not followed.attrs["complete"]:
+        if not wider or not attrs["complete"]:
             break
         print(
             "extended: " + ", ".join(f"{_lab.title(name)} to {rates[-1]:.3g}" for name, rates in wider.items()),
             flush=True,
         )
-        followed = train_at(cfg, data, wider, found, f"extension {number + 1}")
-    ds = label(cfg, images, found).assign_attrs(followed.attrs)
+        attrs = train_at(cfg, data, wider, found, f"extension {number + 1}")
+    ds = label(cfg, images, {name: records for name, records in found.items() if records}).assign_attrs(attrs)
     print(summary(ds))
     return ds
 
 
 def train_at(
-    cfg: Config,
-    data: Mapping[str, Split],
-    rates: Mapping[str, Sequence[float]],
-    found: Found,
-    part: str = "grid",
-) -> _lab.Followed:
-    """Train at these learning rates and put the records into `found`; a part of an extension is left out.
+    cfg: Config, data: Mapping[str, Split], rates: Mapping[str, Sequence[float]], found: Found, part: str = "grid"
+) -> dict[str, Any]:
+    """Train at these learning rates and put the records into `found`; what is cut off is left out, but for the first.
 
-    part: tells the sweeps apart.
+    As many contenders share a program as `HELD` has room for; all are paired, in one program or in several.
+    part: tells the sweeps apart. Gives the attributes of the results, see `_lab.Followed`.
     """
     task = tasks.classification(lambda hp: models.multilayer(HIDDEN, 10), cfg.batch)
 
@@ -127,23 +130,57 @@ def train_at(
         return of(hp, params, stats, {name: data[name] for name in ("validation", "test")})
 
     task = task._replace(metrics=metrics)
-    rules = {name: optim.rule(cfg.specs()[name]) for name in rates}
-    runs = {
-        name: sweep.over_hypers(train.training(task, rule, cfg.steps, loss_after=True, evaluate_at=(cfg.steps,)))
-        for name, rule in rules.items()
-    }
-    hps = {
-        name: train.Hyper(sweep.grid(rule.hyper, **{hyper.rate(rule.hyper) or "lr": rates[name]}))
-        for name, rule in rules.items()
-    }
-    chunks = _lab.stream(cfg, runs, hps, sweep.seeds(cfg.seeds), data, cfg.steps, chunk=min(50, cfg.steps), part=part)
-    followed = _lab.follow(chunks, cfg.steps)
-    whole = followed.attrs["complete"] or not any(found.values())
-    for name in rates if whole else ():
-        for i, lr in enumerate(rates[name]):
-            one = {what: values[..., i] for what, values in followed.record[name].items()}
-            found[name][lr] = {what: v if what == "loss" else v[:, -1] for what, v in one.items()}
-    return followed
+    runs, hps, keys = {}, {}, sweep.seeds(cfg.seeds)
+    for name, tried in rates.items():
+        rule = optim.rule(cfg.specs()[name])
+        runs[name] = sweep.over_hypers(train.training(task, rule, cfg.steps, loss_after=True, evaluate_at=(cfg.steps,)))
+        hps[name] = train.Hyper(sweep.grid(rule.hyper, **{hyper.rate(rule.hyper) or "lr": tried}))
+    bytes_each = {name: cfg.seeds * held(runs[name], hps[name], keys[0], data) for name in runs}
+    attrs: dict[str, Any] = {"complete": 1, "train_seconds": 0.0, "compile_seconds": 0.0}
+    programs = groups(bytes_each)
+    for number, names in enumerate(programs):
+        if len(programs) > 1:
+            told = ", ".join(_lab.title(name) for name in names)
+            print(f"{part}, program {number + 1} of {len(programs)}: {told}", flush=True)
+        mine = {name: runs[name] for name in names}
+        where = f"{part} {number}"
+        chunks = _lab.stream(cfg, mine, hps, keys, data, cfg.steps, chunk=min(50, cfg.steps), part=where)
+        try:
+            followed = _lab.follow(chunks, cfg.steps)
+        except KeyboardInterrupt:
+            if not any(found.values()):
+                raise
+            return attrs | {"complete": 0}
+        attrs |= {name: round(attrs[name] + followed.attrs[name], 2) for name in _cli.TIMES}
+        if followed.attrs["complete"] or not any(found.values()):
+            for name in names:
+                found[name] |= {lr: of_rate(followed.record[name], i) for i, lr in enumerate(rates[name])}
+        if not followed.attrs["complete"]:
+            return attrs | {"complete": 0}
+    return attrs
+
+
+def of_rate(record: Record, i: int) -> Record:
+    """Of a contender's record what belongs to its i-th learning rate: the loss of every step, all else at the end."""
+    one = {what: values[..., i] for what, values in record.items()}
+    return {what: values if what == "loss" else values[:, -1] for what, values in one.items()}
+
+
+def held(run: train.Run, hp: train.Hyper, key: Key, data: Mapping[str, Split]) -> int:
+    """Bytes that the networks of a run hold for one seed."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(jax.eval_shape(run.start, hp, key, data)))
+
+
+def groups(bytes_each: Mapping[str, int]) -> list[list[str]]:
+    """The contenders in their order, as many together as `HELD` has room for, and at least one."""
+    found, room = [], 0
+    for name, size in bytes_each.items():
+        if size > room:
+            found.append([])
+            room = HELD
+        found[-1].append(name)
+        room -= size
+    return found
 
 
 def beyond(found: Found) -> dict[str, list[float]]:

@@ -99,7 +99,9 @@ def test_the_test_set_is_looked_at_once(tmp_path):
     with opened(tmp_path) as one:
         with pytest.raises(InputError, match=r"was looked at on .*, for trial 2, and gave 0.5: a second look"):
             one.test(1, lambda: pytest.fail("it was looked at"))
+        assert one.tested(1) is None
         assert one.test(1, lambda: 0.25, again=True) == 0.25
+        assert (one.tested(1), one.tested(2)) == (0.25, 0.5)
         assert [(look["of"], look["value"]) for look in one.looks()] == [("trial 2", 0.5), ("trial 1", 0.25)]
         (tmp_path / study.TEST).write_text("{")
         with pytest.raises(InputError, match="cannot be read"):
@@ -247,3 +249,75 @@ def test_a_shared_study_takes_rows_choices_and_networks_that_diverge(tmp_path):
         one.tell(np.zeros(2))
     with pytest.raises(InputError, match="searches another space"):
         study.Shared(f"sqlite:///{tmp_path / 'study.db'}", "kinds", SPACE)
+
+
+@OPTUNA
+def test_what_another_host_does_not_tell_is_handed_on_after_a_lease(tmp_path, monkeypatch):
+    """The other host is this process under another name, whose trial is told in the end all the same, too late."""
+    slow = study.Shared(tmp_path / "journal.log", "far", SPACE)
+    with monkeypatch.context() as there:
+        there.setattr(study.socket, "gethostname", lambda: "far away")
+        lost = slow.ask(1)
+    patient = study.Shared(tmp_path / "journal.log", "far", SPACE)
+    assert patient.others() == 1
+    assert patient.ask(1)["lr"] != lost["lr"]
+    patient.tell(np.zeros(1))
+    hasty = study.Shared(tmp_path / "journal.log", "far", SPACE, lease=timedelta(0))
+    assert hasty.others() == 0
+    np.testing.assert_array_equal(hasty.ask(1)["lr"], lost["lr"])
+    slow.tell(np.ones(1))
+    hasty.tell(np.full(1, 2.0))
+    np.testing.assert_array_equal(hasty.values, [[0.0], [2.0]])
+    np.testing.assert_array_equal(hasty.settings["lr"][1:], lost["lr"])
+    assert hasty.ranking().tolist() == [1, 0]
+
+
+@OPTUNA
+def test_many_processes_look_at_the_test_set_once(tmp_path):
+    one = study.Shared(tmp_path / "journal.log", "many", SPACE)
+    one.ask(3)
+    one.tell(np.arange(3.0))
+    looking = """
+import os, sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import test_study as t
+one = t.study.Shared(Path(sys.argv[2]) / "journal.log", "many", t.SPACE)
+def measure():
+    print("looking", flush=True)
+    time.sleep(1)
+    return 0.5
+try:
+    print("found", one.test(2, measure))
+except t.InputError as error:
+    print("told", one.tested(2), error)
+"""
+    several = [process(looking, tmp_path) for _ in range(3)]
+    said = [each.communicate(timeout=60)[0] for each in several]
+    assert sum("looking" in words for words in said) == 1, said
+    assert sum("found 0.5" in words for words in said) == 1, said
+    assert sum("told 0.5 The test set of many was looked at" in words for words in said) == 2, said
+    with pytest.raises(InputError, match=r"for trial 2, and gave 0.5: a second look"):
+        one.test(1, lambda: pytest.fail("it was looked at"))
+    with pytest.raises(ZeroDivisionError):
+        one.test(1, lambda: 1 / 0, again=True)
+    assert one.test(1, lambda: 0.25, again=True) == 0.25
+    assert [(look["of"], look["value"]) for look in one.looks()] == [("trial 2", 0.5), ("trial 1", 0.25)]
+    with pytest.raises(InputError, match="no trial 9 among 3"):
+        one.test(9, lambda: 1.0)
+
+
+@OPTUNA
+def test_a_look_whose_process_was_killed_is_one(tmp_path):
+    one = study.Shared(tmp_path / "journal.log", "many", SPACE)
+    one.ask(1)
+    one.tell(np.ones(1))
+    killed = "import os, sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]); import test_study as t; "
+    killed += "t.study.Shared(Path(sys.argv[2]) / 'journal.log', 'many', t.SPACE).test(0, lambda: os._exit(9))"
+    with process(killed, tmp_path) as dying:
+        said, _ = dying.communicate(timeout=60)
+    assert dying.returncode == 9, said
+    with pytest.raises(InputError, match="for trial 0, and what it gave was lost"):
+        one.test(0, lambda: 1.0)
+    assert one.tested(0) is None
+    assert one.test(0, lambda: 1.0, again=True) == 1.0

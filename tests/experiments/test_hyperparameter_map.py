@@ -5,6 +5,7 @@ import contextlib
 import gzip
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -150,9 +151,11 @@ def uninterrupted(tmp_path_factory):
 def test_a_profile_is_a_trace_and_a_sum(tmp_path):
     said = finished(tmp_path, "--epochs", "1", "--settings", "2", "--profile")
     [told] = [line for line in said.splitlines() if "compiling" in line]
-    whole, compiling = (float(part.split(" s")[0]) for part in told.split(": "))
-    assert compiling > 0
+    whole, compiling, evaluating, writing = (float(number) for number in re.findall(r"([\d.]+) s\b", told))
     assert whole > 0
+    assert compiling > 0
+    assert 0 < evaluating < 2 * whole
+    assert writing < whole
     [trace] = (tmp_path / "hyperparameter_map" / "trace").rglob("perfetto_trace.json.gz")
     assert str(trace) in said
     with gzip.open(trace) as file:

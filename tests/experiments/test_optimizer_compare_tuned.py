@@ -144,3 +144,38 @@ def test_every_rule_races(monkeypatch):
         figure.canvas.draw()
     assert len(compare.tables(ds)["ranking"]) == 3
     assert compare.verdicts(ds)
+
+
+def test_contenders_share_programs_while_there_is_room(monkeypatch):
+    monkeypatch.setattr(tuned, "HELD", 10)
+    sizes = {"a": 4, "b": 6, "c": 1, "d": 30, "e": 10, "f": 1}
+    assert tuned.groups(sizes) == [["a", "b"], ["c"], ["d"], ["e"], ["f"]]
+
+
+SMALL = tuned.Config(
+    seeds=2, steps=6, rates=2, extensions=0, optimizers="sgd,adam,momentum", dataset="mnist_5k", checkpoint=None
+)
+
+
+def test_several_programs_find_what_one_does(monkeypatch):
+    one = tuned.run(SMALL)
+    monkeypatch.setattr(tuned, "HELD", 1)
+    several = tuned.run(SMALL)
+    xr.testing.assert_allclose(several.drop_attrs(), one.drop_attrs(), rtol=1e-5)
+
+
+def test_an_interrupt_keeps_the_programs_that_were_done(monkeypatch):
+    monkeypatch.setattr(tuned, "HELD", 1)
+    follow, calls = _lab.follow, []
+
+    def interrupted(chunks, steps, row=None):
+        calls.append(steps)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return follow(chunks, steps, row)
+
+    monkeypatch.setattr(_lab, "follow", interrupted)
+    ds = tuned.run(SMALL)
+    assert ds.optimizer.values.tolist() == ["sgd", "adam"]
+    assert ds.complete == 0
+    assert ds.loss.notnull().all()
