@@ -29,8 +29,8 @@ HIDDEN = (100,) * 6
 BATCH = 100
 STEPS_EACH = (IMAGES - VALIDATION) // BATCH
 """Updates an epoch."""
-AT_ONCE = 20
-"""Trials that a CPU steps together: enough for large matrix products, few enough for their weights to stay in cache."""
+AT_ONCE = 4
+"""Trials that a CPU steps together: few, so that their weights stay in the cache."""
 
 
 class Setting(NamedTuple):

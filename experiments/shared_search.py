@@ -259,7 +259,7 @@ def choice(ds: xr.Dataset) -> Figure:
     fig = plotting.figure(7.4, 4.8)
     ax = plotting.axes(fig, "How sure is the choice?", "learning rate, weight decay λ", "validation accuracy (%)")
     rows, best = tables(ds)["ranking"][:SHOWN], ds.validation_accuracy.values
-    for told_apart, colour, name in ((False, 0, "not told from the chosen one"), (True, 1, "worse, paired by seed")):
+    for told_apart, colour, name in ((False, 0, "not told from the first"), (True, 1, "worse than the first")):
         mine = [row for row in rows if row["told_apart"] is told_apart]
         at, means = [row["place"] for row in mine], np.array([100 * row["accuracy"] for row in mine])
         reach = np.abs([[100 * row[end] for row in mine] for end in ("low", "high")] - means)
@@ -272,7 +272,7 @@ def choice(ds: xr.Dataset) -> Figure:
         ax.plot(np.full(len(single), row["place"]), single, ".", color="0.7", markersize=3, zorder=1)
     test = 100 * ds.test_accuracy.values
     if np.isfinite(test).all():
-        ax.axhline(test.mean(), color="black", linewidth=1, linestyle="--", label="the chosen one on the test set")
+        ax.axhline(test.mean(), color="black", linewidth=1, linestyle="--", label="the first on the test set")
     ax.set_xticks([row["place"] for row in rows])
     labels = [f"{row['lr']:.2g}\n{row['l2']:.0e}".replace("e-0", "e-") for row in rows]
     ax.set_xticklabels(labels, fontsize="x-small")
