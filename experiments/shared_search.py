@@ -102,12 +102,13 @@ def run(cfg: Config) -> xr.Dataset:
         try:
             finish(one, cfg, lambda settings: trained(train, settings, keys, cfg.at_once)["validation_accuracy"])
         except KeyboardInterrupt as interrupt:
-            told = f"{len(one.values)} trials are in {place}, and the same command goes on"
+            told = f"{len(one.told()[1])} trials are in {place}, and the same command goes on"
             raise KeyboardInterrupt(told) from interrupt
-        best = int(one.ranking(cfg.by)[0])
-        chosen = {axis: one.settings[axis][[best]] for axis in AXES}
+        settings, values = one.told()
+        best = int(study.ranking(values, cfg.by)[0])
+        chosen = {axis: settings[axis][[best]] for axis in AXES}
         found = tested(one, best, lambda: trained(test, chosen, keys, 1)["test_accuracy"][0], cfg.retest)
-        ds = label(cfg, images, one.settings, one.values)
+    ds = label(cfg, images, settings, values)
     ds["test_accuracy"] = "seed", np.broadcast_to(np.nan if found is None else found, cfg.seeds), {"units": "1"}
     print(summary(ds))
     return ds
@@ -162,13 +163,16 @@ def finish(one: Study | Shared, cfg: Config, values: Callable[[Mapping[str, np.n
     """Do all trials that are missing and that no other process is at; wait for these."""
     others = one.others if isinstance(one, Shared) else lambda: 0
     with tqdm(total=cfg.trials, unit="trial", disable=None, leave=False) as bar:
-        # Who tells a trial in between is counted twice for a moment, which costs a wait; the other order, a trial.
-        while (busy := others()) + (left := cfg.trials - len(one.values)) > 0:
+        while True:
+            # In this order: who tells a trial in between is counted twice for a moment, which costs a wait at most.
+            busy, left = others(), cfg.trials - len(one.told()[1])
             bar.update(cfg.trials - left - bar.n)
             if left > busy:
                 one.tell(values(one.ask(min(cfg.at_once, left - busy))))
-            else:
+            elif busy:
                 time.sleep(study.WAIT)
+            else:
+                return
 
 
 def trained(

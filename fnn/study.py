@@ -126,6 +126,10 @@ class Study:
         """All settings told, in order."""
         return search.settings(self.space, self.points)
 
+    def told(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """All trials told, in order: their settings and their values `[n, seeds]`."""
+        return self.settings, self.values
+
     def ask(self, n: int) -> dict[str, np.ndarray]:
         """At most n settings to try next, fewer or none where the search ends; the same ones until they are told."""
         require(n >= 1, f"A study is asked for at least 1 setting, not {n}.")
@@ -259,21 +263,11 @@ class Shared:
         mine = [trial.number for trial in self.asked]
         return sum(trial.number not in mine and not _lost(trial, self.lease) for trial in _running(self.study))
 
-    @property
-    def settings(self) -> dict[str, np.ndarray]:
-        """All settings told, in order."""
+    def told(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """All trials told, by any process, in order: their settings and their values `[n, seeds]`."""
         done = self.done()
-        return {name: np.array([trial.params[name] for trial in done]) for name in self.space}
-
-    @property
-    def values(self) -> np.ndarray:
-        """The values of all settings told, in order, `[n, seeds]`."""
-        done = self.done()
-        return np.array([trial.user_attrs["values"] for trial in done]) if done else np.empty((0, 1))
-
-    def ranking(self, by: Literal["mean", "low"] = "mean") -> np.ndarray:
-        """The trials told from best to worst, see `ranking`."""
-        return ranking(self.values, by)
+        settings = {name: np.array([trial.params[name] for trial in done]) for name in self.space}
+        return settings, np.array([trial.user_attrs["values"] for trial in done]) if done else np.empty((0, 1))
 
     def test(self, trial: int, measure: Callable[[], Any], again: bool = False) -> Any:
         """As `Study.test`, for all processes together: who comes while another looks waits, and is told what it saw."""
