@@ -46,7 +46,7 @@ class Config(_cli.Options):
     """Rules, NAME or NAME:DIALECT with commas between."""
     trials: int = 64
     """Learning rates a rule, a seed and a range: as many again in the other range."""
-    epochs: int = 10
+    epochs: int = 6
     """Passes over the 400 training images."""
 
     def check(self) -> None:

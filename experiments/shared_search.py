@@ -75,7 +75,7 @@ class Config(_cli.Options):
         require(self.by == "mean" or self.seeds > 1, "--by low takes at least 2 --seeds: one alone has no interval.")
         needed = (*NEEDS[self.searched_by()], *(("optuna",) if self.storage else ()))
         missing = [package for package in dict.fromkeys(needed) if not _there(package)]
-        require(not missing, f'This search needs {" and ".join(missing)}: pip install "fnn[search]".')
+        require(not missing, f"This search needs {' and '.join(missing)}: pip install {' '.join(missing)}.")
 
     def searched_by(self) -> str:
         """The search that is meant."""

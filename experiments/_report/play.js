@@ -80,7 +80,7 @@ function chart(figure, name, spec, once = () => {}) {
         mode: "vega-lite",
         renderer: "svg",
         ast: true, // expressions are interpreted: the page allows no evaluation of text
-        tooltip: { theme: matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light" },
+        tooltip: { theme: "page" }, // its colours are in style.css, and follow the reader's choice
         actions: false,
       });
       view = made.view;

@@ -153,10 +153,11 @@ def test_contenders_share_programs_while_there_is_room(monkeypatch):
 
 
 SMALL = tuned.Config(
-    seeds=2, steps=6, rates=2, extensions=0, optimizers="sgd,adam,momentum", dataset="mnist_5k", checkpoint=None
+    seeds=2, steps=6, rates=2, extensions=0, optimizers="sgd,momentum", dataset="mnist_5k", checkpoint=None
 )
 
 
+@pytest.mark.slow
 def test_several_programs_find_what_one_does(monkeypatch):
     one = tuned.run(SMALL)
     monkeypatch.setattr(tuned, "HELD", 1)
@@ -170,12 +171,12 @@ def test_an_interrupt_keeps_the_programs_that_were_done(monkeypatch):
 
     def interrupted(chunks, steps, row=None):
         calls.append(steps)
-        if len(calls) == 3:
+        if len(calls) == 2:
             raise KeyboardInterrupt
         return follow(chunks, steps, row)
 
     monkeypatch.setattr(_lab, "follow", interrupted)
     ds = tuned.run(SMALL)
-    assert ds.optimizer.values.tolist() == ["sgd", "adam"]
+    assert ds.optimizer.values.tolist() == ["sgd"]
     assert ds.complete == 0
     assert ds.loss.notnull().all()
