@@ -28,7 +28,7 @@ BLOCKS = "blocks"
 """The folder, in an experiment's own, where work that is under way is kept block by block."""
 
 ELSEWHERE = ("out", "data_dir", "redraw", "profile", "checkpoint", "storage", "retest")
-"""Options that say where things are and how they are watched, and not what is measured."""
+"""Options that say where things are, how they are watched and how often they are tested, not what is measured."""
 
 TIMES = ("train_seconds", "compile_seconds")
 """Attributes of a measured data set that belong to its provenance: no two runs have them alike."""

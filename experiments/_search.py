@@ -5,6 +5,7 @@ split, initial weights and minibatches of its own, and all its trials share them
 """
 
 import functools
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from tqdm import tqdm
 from experiments import _cli, _lab
 from fnn import blocks, checkpoints, halving, models, population, search, sweep, tasks, train
 from fnn.data import DataSet
+from fnn.errors import require
 from fnn.optim.sgd import sgd
 from fnn.rule import Rule
 from fnn.tasks import Split
@@ -46,6 +48,25 @@ EXPONENTS = Setting(lr=(-6.0, -2.0), l2=(-8.0, -4.0))
 
 SPACE = {axis: search.Log(10.0**low, 10.0**high) for axis, (low, high) in EXPONENTS._asdict().items()}
 """The same as a space for samplers."""
+
+
+HEADING = "=========== Hyper-Parameter Optimization Result ==========="
+"""What the book prints above its ranking."""
+
+NEEDS = {"tpe": ("optuna",), "gp": ("optuna", "torch"), "cmaes": ("cmaes",)}
+"""The packages that some searches need."""
+
+
+def missing(name: str) -> list[str]:
+    """The packages that a search needs and that are not installed."""
+    return [package for package in NEEDS.get(name, ()) if importlib.util.find_spec(package) is None]
+
+
+def load(cfg: _cli.Options) -> DataSet:
+    """The data set that the options name. Raises `InputError` where it has too few images for the task."""
+    images = _cli.load_data(cfg)
+    require(len(images.x_train) >= IMAGES, f"This takes {IMAGES} training images.")
+    return images
 
 
 def setting(unit: Any) -> Setting:

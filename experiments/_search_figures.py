@@ -13,6 +13,8 @@ BINS = 8
 """Parts of an axis over which a slice takes its means."""
 GRID = 60
 """Numbers an axis where a surface is fitted."""
+BOX = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
+"""What numbers that stand among lines are written on."""
 
 
 class Trials(NamedTuple):
@@ -52,7 +54,9 @@ def parallel(trials: Trials, caption: str) -> Figure:
         ax.axvline(x, color="0.3", linewidth=0.8)
         for y, end in enumerate(ends[name]):
             told = f"{10**end:.1g}" if name in logs else f"{end:.3g}"
-            ax.annotate(told, (x, y), (-4, 0), textcoords="offset points", ha="right", va="center", fontsize="x-small")
+            ax.annotate(
+                told, (x, y), (-4, 0), textcoords="offset points", ha="right", va="center", fontsize="x-small", bbox=BOX
+            )
     fig.colorbar(drawn, ax=ax, label=trials.called)
     plotting.caption(fig, f"{caption}; a line a trial")
     return fig

@@ -27,7 +27,6 @@ from experiments import _cli, _lab, _search, _timing
 from experiments._contenders import Rows, numpy_trial
 from fnn import plotting, results, sweep
 from fnn.data import DataSet
-from fnn.errors import require
 from fnn.verdicts import Verdict, decide
 
 SIZES = (784, *_search.HIDDEN, 10)
@@ -98,8 +97,7 @@ def ours(cfg: Config, train_settings: _search.Trainer) -> Callable[[], int]:
 
 def run(cfg: Config) -> xr.Dataset:
     """Time every contender in turns."""
-    images = _cli.load_data(cfg)
-    require(len(images.x_train) >= _search.IMAGES, f"This takes {_search.IMAGES} training images.")
+    images = _search.load(cfg)
     plan = _search.schedule(FIRST, ETA, cfg.epochs)
     _cli.headline(cfg, images, f"{', '.join(TITLES.values())}: {cfg.trials} trials of {cfg.epochs} epochs")
     laps = {

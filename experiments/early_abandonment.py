@@ -66,8 +66,7 @@ QUICK = Config(seeds=2, trials=12, epochs=9, first=1, dataset="mnist_5k", quick=
 
 def run(cfg: Config) -> xr.Dataset:
     """Train everything whole, then by one schedule."""
-    images = _cli.load_data(cfg)
-    require(len(images.x_train) >= _search.IMAGES, f"This takes {_search.IMAGES} training images.")
+    images = _search.load(cfg)
     keys, plan = sweep.seeds(cfg.seeds), schedule(cfg.first, cfg.eta, cfg.epochs)
     _cli.headline(cfg, images, f"{cfg.trials * cfg.seeds} networks ({cfg.trials} trials × {cfg.seeds} seeds), twice")
     settings = _search.samples(keys, cfg.trials)

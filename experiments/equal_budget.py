@@ -25,7 +25,6 @@ from matplotlib.figure import Figure
 
 from experiments import _cli, _lab, _search
 from fnn import optim, plotting, sweep
-from fnn.errors import require
 from fnn.types import Keys
 from fnn.verdicts import Verdict, decide
 
@@ -75,8 +74,7 @@ def rates(keys: Keys, spec: str, trials: int) -> dict[str, np.ndarray]:
 
 def run(cfg: Config) -> xr.Dataset:
     """Train every rule at all of its learning rates, rule by rule."""
-    images = _cli.load_data(cfg)
-    require(len(images.x_train) >= _search.IMAGES, f"This takes {_search.IMAGES} training images.")
+    images = _search.load(cfg)
     keys, specs = sweep.seeds(cfg.seeds), cfg.specs()
     each = len(RANGES) * cfg.trials
     many = f"{len(specs)} rules × {each} learning rates × {cfg.seeds} seeds"

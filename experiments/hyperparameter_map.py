@@ -21,7 +21,6 @@ from matplotlib.figure import Figure
 
 from experiments import _campaigns, _cli, _lab, _search
 from fnn import plotting, search, sweep
-from fnn.errors import require
 from fnn.verdicts import Verdict, decide
 
 NAMES = {"lr": "learning rate", "l2": "weight decay λ"}
@@ -51,8 +50,7 @@ QUICK = Config(seeds=3, settings=24, epochs=10, dataset="mnist_5k", quick=True)
 
 def run(cfg: Config) -> xr.Dataset | None:
     """Train every setting for every seed; None where another process makes the results."""
-    images = _cli.load_data(cfg)
-    require(len(images.x_train) >= _search.IMAGES, f"This takes {_search.IMAGES} training images.")
+    images = _search.load(cfg)
     keys = sweep.seeds(cfg.seeds)
     drawn = jax.tree.map(lambda values: values[0], _search.samples(keys[:1], cfg.settings))  # the first seed's
     _cli.headline(cfg, images, f"{cfg.settings * cfg.seeds} networks ({cfg.settings} settings × {cfg.seeds} seeds)")

@@ -16,7 +16,6 @@ They train for fewer epochs, and all that begin at random begin with the same tr
 Takes about four minutes for 10 seeds on two cores.
 """
 
-import importlib.util
 import itertools
 import math
 import sys
@@ -78,8 +77,6 @@ SEARCHES = tuple(name for name in TITLES if name != "random")
 """Those that are compared with random search."""
 PROGRAMS = ("halving", "hyperband", "pbt")
 """Those that search while they train, inside the compiled program."""
-NEEDS = {"tpe": ("optuna",), "gp": ("optuna", "torch"), "cmaes": ("cmaes",)}
-"""The packages that some searches need."""
 
 
 @dataclass(frozen=True)
@@ -297,10 +294,10 @@ def tested(cfg: Config, of: _search.Setting, measure: Callable[[], list[float]])
     if cfg.checkpoint is None:
         return measure()
     told, folder = f"the settings {blocks.checksum(of)[:16]}", cfg.out / _cli.whose(cfg)
-    found = [look for look in study.looks(folder) if look["of"] == told and look["value"] is not None]
+    found = study.found(study.looks(folder), told)
     if found and not cfg.retest:
-        print(f"The test set was looked at on {found[-1]['time']}; what it gave stands (--retest looks again).")
-        return found[-1]["value"]
+        print(f"The test set was looked at on {found['time']}; what it gave stands (--retest looks again).")
+        return found["value"]
     return study.look_once(folder, told, measure, again=True)
 
 
@@ -364,8 +361,7 @@ def available(names: Sequence[str]) -> list[str]:
     """Those searches whose packages are there; says so of the others."""
     there = []
     for name in names:
-        missing = [package for package in NEEDS.get(name, ()) if importlib.util.find_spec(package) is None]
-        if missing:
+        if missing := _search.missing(name):
             packages = f"{' and '.join(missing)} (pip install {' '.join(missing)})"
             print(f"{TITLES[name]} is left out: it needs {packages}.")
         else:
@@ -376,7 +372,7 @@ def available(names: Sequence[str]) -> list[str]:
 def ranking(ds: xr.Dataset, n: int) -> list[str]:
     """The n best trials of the first seed, as the book prints them."""
     accuracy = ds.validation_accuracy.isel(seed=0, epoch=-1).values
-    lines = ["=========== Hyper-Parameter Optimization Result ==========="]
+    lines = [_search.HEADING]
     for place, trial in enumerate(search.ranked(accuracy)[:n], 1):
         lr, l2 = (float(ds[axis][0, trial]) for axis in AXES)
         lines.append(f"Best-{place}(val acc:{accuracy[trial]:.2f}) | lr:{lr:.3g}, weight decay:{l2:.3g}")

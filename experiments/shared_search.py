@@ -14,7 +14,6 @@ Takes a quarter of a minute for 40 trials of 10 seeds on two cores.
 
 import contextlib
 import hashlib
-import importlib.util
 import json
 import sys
 import tempfile
@@ -37,8 +36,7 @@ from fnn.search import Sampler
 from fnn.study import Shared, Study
 from fnn.verdicts import Answer, Verdict, decide, interval
 
-NEEDS = {"random": (), "tpe": ("optuna",), "gp": ("optuna", "torch"), "cmaes": ("cmaes",)}
-"""The searches, and the packages that they need."""
+SAMPLERS = ("random", "tpe", "gp", "cmaes")
 AXES = ("lr", "l2")
 SHOWN = 12
 """The best settings that are drawn beside each other."""
@@ -71,28 +69,23 @@ class Config(_cli.Options):
         """Raise `InputError` for options that cannot be used."""
         super().check()
         self.check_at_least(trials=1, epochs=1, startup=1, at_once=1)
-        require(self.sampler in ("auto", *NEEDS), f"--sampler is auto, {', '.join(NEEDS)}, not {self.sampler!r}.")
+        require(self.sampler in ("auto", *SAMPLERS), f"--sampler is auto, {', '.join(SAMPLERS)}, not {self.sampler!r}.")
         require(self.by == "mean" or self.seeds > 1, "--by low takes at least 2 --seeds: one alone has no interval.")
-        needed = (*NEEDS[self.searched_by()], *(("optuna",) if self.storage else ()))
-        missing = [package for package in dict.fromkeys(needed) if not _there(package)]
+        storing = _search.missing("tpe") if self.storage else []  # the storage is Optuna's, whatever searches
+        missing = list(dict.fromkeys([*_search.missing(self.searched_by()), *storing]))
         require(not missing, f"This search needs {' and '.join(missing)}: pip install {' '.join(missing)}.")
 
     def searched_by(self) -> str:
         """The search that is meant."""
-        return self.sampler if self.sampler != "auto" else "tpe" if _there("optuna") else "random"
+        return self.sampler if self.sampler != "auto" else "random" if _search.missing("tpe") else "tpe"
 
 
 QUICK = Config(seeds=2, trials=10, epochs=3, startup=5, dataset="mnist_5k", quick=True)
 
 
-def _there(package: str) -> bool:
-    return importlib.util.find_spec(package) is not None
-
-
 def run(cfg: Config) -> xr.Dataset:
     """The study to its end, by this process or with others, and the test of what is chosen."""
-    images = _cli.load_data(cfg)
-    require(len(images.x_train) >= _search.IMAGES, f"This takes {_search.IMAGES} training images.")
+    images = _search.load(cfg)
     many = f"{cfg.trials * cfg.seeds} networks ({cfg.trials} settings × {cfg.seeds} seeds), by {cfg.searched_by()},"
     _cli.headline(cfg, images, many)
     keys = sweep.seeds(cfg.seeds)
@@ -187,15 +180,16 @@ def trained(
 
 def tested(one: Study | Shared, trial: int, measure: Callable[[], Any], again: bool) -> Any:
     """The chosen trial's accuracies on the test set: by one look, or what that gave before; None where refused."""
-    if not again and (found := one.tested(trial)) is not None:
-        print("The test set was looked at for this setting before; what it gave stands (--retest looks again).")
-        return found
+    if (found := one.tested(trial)) and not again:
+        print(f"The test set was looked at on {found['time']}; what it gave stands (--retest looks again).")
+        return found["value"]
     try:
         return one.test(trial, measure, again)
     except InputError as error:
-        if (found := one.tested(trial)) is None:  # else another process has just looked
-            print(f"No test accuracy: {error} --retest looks all the same.")
-        return found
+        if found := one.tested(trial):  # another process has just looked
+            return found["value"]
+        print(f"No test accuracy: {error} --retest looks all the same.")
+        return None
 
 
 def label(cfg: Config, images: DataSet, settings: Mapping[str, np.ndarray], values: np.ndarray) -> xr.Dataset:
@@ -216,21 +210,26 @@ def ranked(ds: xr.Dataset) -> np.ndarray:
     return study.ranking(ds.validation_accuracy.values, ds.by)
 
 
+def rows(ds: xr.Dataset, most: int | None = None) -> list[dict[str, Any]]:
+    """The trials, best first, `most` of them; with those told apart that are worse than the first, paired by seed."""
+    order, values, found = ranked(ds), ds.validation_accuracy.values, []
+    for place, trial in enumerate(order[:most], 1):
+        mean, low, high = interval(values[trial])
+        behind = interval(np.nan_to_num(values[order[0]]) - np.nan_to_num(values[trial]))
+        told = {"place": place, "trial": int(trial), **{axis: float(ds[axis][trial]) for axis in AXES}}
+        found.append(told | {"accuracy": mean, "low": low, "high": high, "told_apart": behind[1] > 0})
+    return found
+
+
 def alike(ds: xr.Dataset) -> np.ndarray:
     """`[trial]`: which settings these seeds cannot tell from the chosen one, by the interval of their difference."""
-    values = np.nan_to_num(ds.validation_accuracy.values)
-    ahead = values[ranked(ds)[0]] - values
-    return np.array([interval(difference)[1] <= 0 for difference in ahead])
+    told_apart = {row["trial"]: row["told_apart"] for row in rows(ds)}
+    return np.array([not told_apart[trial] for trial in range(len(told_apart))])
 
 
 def tables(ds: xr.Dataset) -> dict[str, list[dict[str, Any]]]:
     """All trials, best first, as the file `ranking.json`."""
-    same, rows = alike(ds), []
-    for place, trial in enumerate(ranked(ds), 1):
-        mean, low, high = interval(ds.validation_accuracy.values[trial])
-        told = {"place": place, "trial": int(trial), **{axis: float(ds[axis][trial]) for axis in AXES}}
-        rows.append(told | {"accuracy": mean, "low": low, "high": high, "told_apart": not same[trial]})
-    return {"ranking": rows}
+    return {"ranking": rows(ds)}
 
 
 def figures(ds: xr.Dataset) -> dict[str, Figure]:
@@ -262,35 +261,35 @@ def choice(ds: xr.Dataset) -> Figure:
     """The best settings by their place: accuracy with its interval, and the chosen one's on the test set."""
     fig = plotting.figure(7.4, 4.8)
     ax = plotting.axes(fig, "How sure is the choice?", "learning rate, weight decay λ", "validation accuracy (%)")
-    rows, best = tables(ds)["ranking"][:SHOWN], ds.validation_accuracy.values
+    best, values = rows(ds, SHOWN), ds.validation_accuracy.values
     for told_apart, colour, name in ((False, 0, "not told from the first"), (True, 1, "worse than the first")):
-        mine = [row for row in rows if row["told_apart"] is told_apart]
+        mine = [row for row in best if row["told_apart"] is told_apart]
         at, means = [row["place"] for row in mine], np.array([100 * row["accuracy"] for row in mine])
         reach = np.abs([[100 * row[end] for row in mine] for end in ("low", "high")] - means)
         reach = np.where(np.isfinite(reach), reach, 0)  # one seed has no interval
         look = {"color": plotting.colour(colour), "marker": plotting.MARKERS[colour], "markersize": 5, "capsize": 2}
         if mine:
             ax.errorbar(at, means, reach, linestyle="none", label=name, **look)
-    for row in rows:
-        single = 100 * best[row["trial"]]
+    for row in best:
+        single = 100 * values[row["trial"]]
         ax.plot(np.full(len(single), row["place"]), single, ".", color="0.7", markersize=3, zorder=1)
     test = 100 * ds.test_accuracy.values
     if np.isfinite(test).all():
         ax.axhline(test.mean(), color="black", linewidth=1, linestyle="--", label="the first on the test set")
-    ax.set_xticks([row["place"] for row in rows])
-    labels = [f"{row['lr']:.2g}\n{row['l2']:.0e}".replace("e-0", "e-") for row in rows]
+    ax.set_xticks([row["place"] for row in best])
+    labels = [f"{row['lr']:.2g}\n{row['l2']:.0e}".replace("e-0", "e-") for row in best]
     ax.set_xticklabels(labels, fontsize="x-small")
     plotting.legend(fig, 3)
     plotting.caption(
-        fig, about(ds, f"the best {len(rows)} by their {BY[ds.by]}; mean with its 95 % interval; dots: seeds")
+        fig, about(ds, f"the best {len(best)} by their {BY[ds.by]}; mean with its 95 % interval; dots: seeds")
     )
     return fig
 
 
 def summary(ds: xr.Dataset) -> str:
     """The best settings, as the book prints them, and the chosen one's test."""
-    lines = ["=========== Hyper-Parameter Optimization Result ==========="]
-    for row in tables(ds)["ranking"][:10]:
+    lines = [_search.HEADING]
+    for row in rows(ds, 10):
         sure = f" [{row['low']:.3f}, {row['high']:.3f}]" if np.isfinite(row["low"]) else ""
         told = f"Best-{row['place']}(val acc:{row['accuracy']:.3f}{sure}) | lr:{row['lr']:.3g}"
         lines.append(f"{told}, weight decay:{row['l2']:.3g}")

@@ -17,7 +17,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal, TypedDict
@@ -78,18 +78,19 @@ def _plain(value):
     return np.asarray(value, float).tolist()
 
 
-def _found(told, of):
-    return next((look["value"] for look in reversed(told) if look["of"] == of and look["value"] is not None), None)
-
-
 def _refuse(before, again, whose):
     if before and not again:
         first = before[0]
-        found = "what it gave was lost" if first["value"] is None else f"gave {first['value']}"
+        gave = "what it gave was lost" if first["value"] is None else f"gave {first['value']}"
         raise InputError(
-            f"The test set of {whose} was looked at on {first['time']}, for {first['of']}, and {found}: a second look "
+            f"The test set of {whose} was looked at on {first['time']}, for {first['of']}, and {gave}: a second look "
             "would choose by it."
         )
+
+
+def found(told: Sequence[Look], of: str) -> Look | None:
+    """The last look at this that gave something, where there was one."""
+    return next((look for look in reversed(told) if look["of"] == of and look["value"] is not None), None)
 
 
 def looks(folder: Path) -> list[Look]:
@@ -159,15 +160,14 @@ class Study:
         """`measure()` on the test set for the chosen trial, once: a study that has been tested says so and refuses.
 
         measure: gives a number, or one a seed.
-
         again: look all the same; every look is told in the folder.
         """
         require(0 <= trial < len(self.points), f"There is no trial {trial} among {len(self.points)}.")
         return look_once(self.folder, f"trial {trial}", measure, again)
 
-    def tested(self, trial: int) -> Any:
-        """What the test set gave for this trial when it was looked at last; None where it was not."""
-        return _found(self.looks(), f"trial {trial}")
+    def tested(self, trial: int) -> Look | None:
+        """The last look at the test set for this trial, where there was one."""
+        return found(self.looks(), f"trial {trial}")
 
     def looks(self) -> list[Look]:
         """Every look at the test set."""
@@ -290,9 +290,9 @@ class Shared:
         self.tests.tell(mine, float(np.mean(value)))
         return value
 
-    def tested(self, trial: int) -> Any:
-        """What the test set gave for this trial when it was looked at last, by any process; None where it was not."""
-        return _found(self.looks(), self._called(trial))
+    def tested(self, trial: int) -> Look | None:
+        """The last look at the test set for this trial, by any process, where there was one."""
+        return found(self.looks(), self._called(trial))
 
     def looks(self, before: float | int = math.inf) -> list[Look]:
         """Every look at the test set, by any process, whose number in the storage is below `before`."""
@@ -336,9 +336,8 @@ def _in_storage(storage, name, sampler=None, tries=10):
             storage=there, sampler=sampler, study_name=name, direction="maximize", load_if_exists=True
         )
     except (OSError, ImportError, ValueError, OptunaError, SQLAlchemyError) as error:
-        if (
-            isinstance(error, DatabaseError) and tries
-        ):  # several that come to a new database at once trip over its tables
+        # Several that come to a new database at once trip over each other's tables.
+        if isinstance(error, DatabaseError) and tries:
             time.sleep(WAIT)
             return _in_storage(storage, name, sampler, tries - 1)
         raise InputError(f"The storage {storage} cannot be used: {str(error).partition(chr(10))[0]}") from error

@@ -101,7 +101,7 @@ def test_the_test_set_is_looked_at_once(tmp_path):
             one.test(1, lambda: pytest.fail("it was looked at"))
         assert one.tested(1) is None
         assert one.test(1, lambda: 0.25, again=True) == 0.25
-        assert (one.tested(1), one.tested(2)) == (0.25, 0.5)
+        assert [one.tested(trial)["value"] for trial in (1, 2)] == [0.25, 0.5]
         assert [(look["of"], look["value"]) for look in one.looks()] == [("trial 2", 0.5), ("trial 1", 0.25)]
         (tmp_path / study.TEST).write_text("{")
         with pytest.raises(InputError, match="cannot be read"):
@@ -290,7 +290,7 @@ def measure():
 try:
     print("found", one.test(2, measure))
 except t.InputError as error:
-    print("told", one.tested(2), error)
+    print("told", one.tested(2)["value"], error)
 """
     several = [process(looking, tmp_path) for _ in range(3)]
     said = [each.communicate(timeout=60)[0] for each in several]

@@ -210,7 +210,7 @@ def test_bad_options_get_one_sentence(sentence):
 
 
 def test_what_is_not_installed_is_named(monkeypatch):
-    monkeypatch.setattr(experiment, "_there", lambda package: False)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match="needs optuna and torch: pip install optuna torch"):
         experiment.Config(sampler="gp").check()
     with pytest.raises(InputError, match="needs optuna: pip"):
