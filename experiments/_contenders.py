@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments._timing import torch_device
 from fnn.data import DataSet
 
 LR = {"sgd": 0.01, "momentum": 0.01, "adagrad": 0.01, "adam": 0.001}
@@ -215,7 +216,7 @@ def _torch_network(sizes: Sequence[int]) -> Any:
 
     layers = []
     for n_in, n_out in itertools.pairwise(sizes):
-        layers += [torch.nn.Linear(n_in, n_out), torch.nn.ReLU()]
+        layers += [torch.nn.Linear(n_in, n_out, device=torch_device()), torch.nn.ReLU()]
         torch.nn.init.kaiming_normal_(layers[-2].weight)
     return torch.nn.Sequential(*layers[:-1])
 
@@ -223,8 +224,8 @@ def _torch_network(sizes: Sequence[int]) -> Any:
 def _torch_data(work: Work) -> tuple[Any, Any]:
     import torch  # pyright: ignore[reportMissingImports]
 
-    x = torch.tensor(work.images.x_train.reshape(len(work.images.x_train), -1)).float() / 255
-    return x, torch.tensor(work.images.y_train).long()
+    x = torch.tensor(work.images.x_train.reshape(len(work.images.x_train), -1), device=torch_device()).float() / 255
+    return x, torch.tensor(work.images.y_train, device=x.device).long()
 
 
 def torch_laps(work: Work, compiled: bool = False) -> Iterator[Lap]:
@@ -252,7 +253,7 @@ def torch_laps(work: Work, compiled: bool = False) -> Iterator[Lap]:
         losses = []
         for _ in range(work.steps):
             for row, their in zip(networks, optimizers, strict=True):
-                picked = torch.randint(len(y), (work.batch,))
+                picked = torch.randint(len(y), (work.batch,), device=x.device)
                 x_batch, t_batch = x[picked], y[picked]
                 for network_, optimizer in zip(row, their, strict=True):
                     optimizer.zero_grad()
@@ -282,7 +283,7 @@ def torch_vmap_laps(work: Work) -> Iterator[Lap]:
         began = time.perf_counter()
         losses = []
         for _ in range(work.steps):
-            picked = torch.randint(len(y), (work.seeds, work.batch))
+            picked = torch.randint(len(y), (work.seeds, work.batch), device=x.device)
             x_batch, t_batch = x[picked], y[picked]
             for stack, optimizer in zip(stacks, optimizers, strict=True):
                 weights = {name: w.detach() for name, w in stack.items()}
@@ -290,7 +291,7 @@ def torch_vmap_laps(work: Work) -> Iterator[Lap]:
                     stack[name].grad = gradient
                 optimizer.step()
                 with torch.no_grad():
-                    losses.append(losses_of(weights, x_batch, t_batch).numpy())
+                    losses.append(losses_of(weights, x_batch, t_batch).cpu().numpy())
         yield Lap(time.perf_counter() - began)
 
 

@@ -97,23 +97,42 @@ def triad(size: int) -> Program:
     return Program(lambda s, b, a: (a + s * b,), (jnp.float32(1e-3), b), (a,))
 
 
-def product_rates(n: int = 2048, times: int = 3, with_torch: bool = False) -> list[float]:
-    """FLOP/s of an n × n float32 matrix product, so many times by NumPy, JAX, PyTorch: others may be at work, too."""
-    ones = np.ones((n, n), np.float32)
-    on_device, product = jnp.asarray(ones), jax.jit(jnp.matmul)
+def product_rates(times: int = 3, with_torch: bool = False) -> list[float]:
+    """FLOP/s of a float32 matrix product on the device, so many times by each library: others may be at work, too.
+
+    The product is of a size that fills the device, at the precision that JAX is set to, PyTorch's the same: on GPU,
+    unless `jax_default_matmul_precision` says otherwise, factors are rounded to TF32.
+    """
+    on_cpu = jax.default_backend() == "cpu"
+    n, products = (2048, 1) if on_cpu else (8192, 10)
+    factor = np.random.default_rng(0).random((n, n), np.float32)
+    on_device, product = jnp.asarray(factor), jax.jit(jnp.matmul)
     product(on_device, on_device).block_until_ready()
-    doings = [lambda: ones @ ones, lambda: product(on_device, on_device).block_until_ready()]
+    doings = [lambda: jax.block_until_ready([product(on_device, on_device) for _ in range(products)])]
+    if on_cpu:
+        doings.append(lambda: factor @ factor)
     if with_torch:
         import torch  # pyright: ignore[reportMissingImports]
 
-        tensor = torch.from_numpy(ones)
-        doings.append(lambda: tensor @ tensor)
+        tensor = torch.from_numpy(factor).to(torch_device())
+        doings.append(lambda: torch.stack([(tensor @ tensor)[0, 0] for _ in range(products)]).cpu())
     rates = []
     for do in doings * times:
         began = time.perf_counter()
         do()
-        rates.append(2 * n**3 / (time.perf_counter() - began))
+        rates.append(2 * n**3 * products / (time.perf_counter() - began))
     return rates
+
+
+def torch_device() -> str:
+    """PyTorch's name of the kind of device that JAX computes on, with PyTorch set to JAX's precision of products."""
+    import torch  # pyright: ignore[reportMissingImports]
+
+    if jax.default_backend() != "gpu" or not torch.cuda.is_available():
+        return "cpu"
+    fast = jax.config.values["jax_default_matmul_precision"] in (None, "default", "tensorfloat32")
+    torch.set_float32_matmul_precision("high" if fast else "highest")
+    return "cuda"
 
 
 def squares(number: int, size: int) -> tuple[Params, Params]:

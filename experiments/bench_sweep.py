@@ -11,6 +11,7 @@ Takes about a minute on two cores; the README's table (--contenders all --networ
 import importlib.util
 import itertools
 import multiprocessing
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,8 @@ class Config(_cli.Options):
     """Timed laps of each contender; the median counts. (--seeds has no meaning here.)"""
     lap: int = 400
     """Network-steps a lap, shared among the K networks."""
+    memory: bool = True
+    """Measure memory too, at the most networks, in a process each."""
 
     def check(self) -> None:
         """Raise `InputError` for options that cannot be used."""
@@ -84,7 +87,7 @@ class Config(_cli.Options):
         return [int(part) for part in asked]
 
 
-QUICK = Config(contenders="numpy,fnn", networks="4", laps=1, lap=40, quick=True)
+QUICK = Config(contenders="numpy,fnn", networks="4", laps=1, lap=40, memory=False, quick=True)
 
 
 def flop_per_step(batch: int = BATCH) -> int:
@@ -100,18 +103,23 @@ def flop_per_step(batch: int = BATCH) -> int:
 def work(images: data.DataSet, networks: int, lap: int) -> Work:
     """The K networks: all four rules on K/4 seeds, or Adam alone."""
     rules = ("adam",) if networks == 1 else RULES
-    return Work(images, SIZES, rules, networks // len(rules), BATCH, max(5, lap // networks))
+    return Work(images, SIZES, rules, networks // len(rules), BATCH, max(1, lap // networks))
 
 
 def at_home(contender: str, w: Work) -> Work:
     """The work in laps that suit the contender: programs go on in chunks of steps, a loop has none."""
+    if contender not in ("fnn", "flax_scan"):
+        return w
     networks = w.seeds * len(w.rules)
-    in_chunks = contender in ("fnn", "flax_scan")
-    return w._replace(steps=max(w.steps, min(CHUNK, CHUNK * 256 // networks))) if in_chunks else w
+    most = CHUNK * 256 // networks if jax.default_backend() == "cpu" else CHUNK  # a CPU takes minutes
+    return w._replace(steps=max(w.steps, min(CHUNK, most)))
 
 
 def peak_bytes(contender: str, w: Work) -> float:
-    """Memory that a fresh process needs for one lap beyond its imports and images; NaN where it cannot be told."""
+    """Memory that a fresh process needs for one lap beyond its imports and images; NaN where it cannot be told.
+
+    The device's, where it has one of its own.
+    """
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
     child = context.Process(target=_report_memory, args=(queue, contender, w))
@@ -121,12 +129,23 @@ def peak_bytes(contender: str, w: Work) -> float:
 
 
 def _report_memory(queue, contender, w):
+    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # the parent's JAX has most of a GPU's memory
     _cli.prepare()
     for package in PACKAGES.get(contender.partition("_")[0], ()):
         importlib.import_module(package)
-    before = _most_resident()
+    before = _most_held(contender)
     next(CONTENDERS[contender](w))
-    queue.put(_most_resident() - before)
+    queue.put(_most_held(contender) - before)
+
+
+def _most_held(contender: str) -> float:
+    if contender == "numpy" or jax.default_backend() == "cpu":
+        return _most_resident()
+    if contender.startswith("torch"):
+        import torch  # pyright: ignore[reportMissingImports]
+
+        return torch.cuda.max_memory_allocated()
+    return (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use", float("nan"))
 
 
 def _most_resident() -> float:
@@ -167,8 +186,11 @@ def run(cfg: Config) -> xr.Dataset:
                     bar.update()
             for contender in laps:
                 contender.close()  # pyright: ignore[reportAttributeAccessIssue]
-            if networks == max(counts) and not cfg.quick:  # it takes a process each
-                memory[:, k] = [peak_bytes(c, w._replace(steps=5)) for c in present]
+            medians = 1e6 * np.median(seconds[:, k], axis=-1)
+            told = [f"{TITLES[c]} {_short(median)}" for c, median in zip(present, medians, strict=True)]
+            bar.write(f"{networks:5d} networks, µs per network-step: {', '.join(told)}")  # minutes may lie behind it
+            if networks == max(counts) and cfg.memory:
+                memory[:, k] = [peak_bytes(c, w) for c in present]
     dims = ("contender", "networks")
     ds = xr.Dataset(
         {
@@ -183,6 +205,7 @@ def run(cfg: Config) -> xr.Dataset:
             "peak_flop_per_second": max(rates),
             "flop_per_step": flop_per_step(),
             "device": results.describe_devices(jax.local_devices()),
+            "precision": jax.config.values["jax_default_matmul_precision"] or "default",
             "complete": 1,
         },
     )
@@ -218,16 +241,20 @@ def tables(ds: xr.Dataset) -> dict[str, list[dict]]:
 def table(ds: xr.Dataset) -> str:
     """The rows, for people."""
     lines = [
-        f"Best float32 matrix product: {ds.peak_flop_per_second / 1e9:.0f} GFLOP/s",
+        f"Best float32 matrix product: {ds.peak_flop_per_second / 1e9:.0f} GFLOP/s (precision: {ds.precision})",
         f"{'':28}{'networks':>9}{'µs/network-step':>17}{'of peak':>9}{'fnn faster by':>15}{'compile s':>11}{'MB':>7}",
     ]
     for row in rows(ds):
         lines.append(
-            f"{TITLES[row['contender']]:28}{row['networks']:9d}{1e6 * row['seconds']:17.0f}"
+            f"{TITLES[row['contender']]:28}{row['networks']:9d}{_short(1e6 * row['seconds']):>17}"
             f"{row['fraction_of_peak']:9.0%}{row['fnn_is_faster_by']:14.2f}×{row['compile_seconds']:11.1f}"
             + (f"{row['peak_bytes'] / 1e6:7.0f}" if row["peak_bytes"] else "")
         )
     return "\n".join(lines)
+
+
+def _short(microseconds: float) -> str:
+    return f"{microseconds:,.0f}" if microseconds >= 100 else f"{microseconds:.3g}"
 
 
 def figures(ds: xr.Dataset) -> dict[str, Figure]:
@@ -247,8 +274,9 @@ def figures(ds: xr.Dataset) -> dict[str, Figure]:
     ax.set(xscale="log", yscale="log")
     ax.set_xticks(ds.networks.values, [str(k) for k in ds.networks.values])
     ax.minorticks_off()
-    ticks = [t for t in (200, 500, 1000, 2000, 5000, 10000) if ax.get_ylim()[0] <= t <= ax.get_ylim()[1]]
-    ax.set_yticks(ticks, [f"{t:,}" for t in ticks])
+    low, high = ax.get_ylim()
+    ticks = [t * 10.0**e for e in range(-2, 5) for t in (1, 2, 5) if low <= t * 10.0**e <= high]
+    ax.set_yticks(ticks, [f"{t:,g}" for t in ticks])
     plotting.legend(fig, 2)
     plotting.caption(
         fig,

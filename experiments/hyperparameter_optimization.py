@@ -140,7 +140,7 @@ QUICK = Config(
     rounds=2,
     each=10,
     startup=5,
-    samplers="margin,pbt",
+    samplers="margin",
     dataset="mnist_5k",
     quick=True,
 )

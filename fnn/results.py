@@ -101,6 +101,7 @@ def save_findings(
             written.append(folder / f"{name}{suffix}")
             with atomic(written[-1]) as path:
                 figure.savefig(path, dpi=160)
+            figure.set_layout_engine("none")  # laying out is half of the work, and done for both files
     written += [save_json(folder / f"{name}.json", rows) for name, rows in tables.items()]
     for name, page in pages.items():
         written.append(folder / f"{name}.md")
@@ -138,6 +139,7 @@ def provenance(config: Any, **more: Any) -> dict[str, Any]:
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         "revision": _revision(),
         "device": describe_devices(jax.local_devices()),
+        "matmul_precision": jax.config.values["jax_default_matmul_precision"] or "default",
         "machine": platform.platform(),
         **more,
     }

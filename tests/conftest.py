@@ -8,6 +8,7 @@ from jaxtyping import install_import_hook
 install_import_hook("fnn", "beartype.beartype")
 
 jax.config.update("jax_numpy_rank_promotion", "allow")
+jax.config.update("jax_default_matmul_precision", "float32")  # GPUs round the factors of products otherwise
 
 
 @pytest.fixture

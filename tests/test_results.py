@@ -6,6 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import xarray as xr
@@ -54,7 +55,8 @@ def test_provenance_says_how_to_do_it_again():
     assert found["config"] == {"lr": 0.1, "out": "here"}
     assert found["seconds"] == 1.5
     assert found["versions"]["jax"].startswith("0.")
-    assert "cpu" in found["device"].lower() or "gpu" in found["device"].lower()
+    assert found["device"] == f"{jax.local_device_count()} × {jax.devices()[0].device_kind}"
+    assert found["matmul_precision"] == "float32"
     assert found["command"]
 
 
