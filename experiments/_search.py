@@ -317,6 +317,20 @@ def seed_by_seed(
     return {what: np.concatenate([r[what] for r in records]) for what in records[0]}, done
 
 
+def remembered(
+    cfg: _cli.Options, images: DataSet, part: str, make: Callable[[], Mapping[str, np.ndarray]]
+) -> Mapping[str, np.ndarray]:
+    """What `make` gives; with checkpoints, if the options ask for them, the same command does not make it again.
+
+    part: tells several such works of one experiment apart.
+    """
+    if cfg.checkpoint is None:
+        return make()
+    told = {**_cli.manifest(cfg), "data": images.checksum}
+    [made] = checkpoints.each(_cli.under_way(cfg) / part, told, range(1), lambda _: make(), every=0.0)
+    return made
+
+
 def missed(n: int) -> np.ndarray:
     """`[k, i]`, 0 … n each: the probability that k of n trials, drawn without replacement, hold none of the best i.
 

@@ -304,14 +304,20 @@ def tested(cfg: Config, of: _search.Setting, measure: Callable[[], list[float]])
 def compare(cfg: Config, images: DataSet) -> xr.Dataset:
     """Searches at equal budget, many times: trial after trial, and inside the program."""
     keys, names = sweep.seeds(cfg.repetitions), available(cfg.names())
-    short, asking = _search.trainer(images, cfg.short), _search.asking(keys)
+    short = _search.trainer(images, cfg.short)
+
+    def searched(name: str, *how: Any) -> list[History]:
+        arrays = _search.remembered(cfg, images, name, lambda: together(lockstep(*how, short, keys)))
+        return [History(*history) for history in zip(arrays["points"], arrays["values"], strict=True)]
+
     nothing = [History(np.empty((0, 2)), np.empty(0))] * cfg.repetitions
-    random = lockstep(search.uniform(2), nothing, 2 * cfg.budget, 2 * cfg.budget, short, keys)
+    random = searched("random", search.uniform(2), nothing, 2 * cfg.budget, 2 * cfg.budget)
     found = {"random": [History(h.points[: cfg.budget], h.values[: cfg.budget]) for h in random]}
     for name, (sampler, first, at_a_time) in samplers(cfg, names).items():
         begin = [History(h.points[:first], h.values[:first]) for h in random]
-        found[name] = lockstep(sampler, begin, at_a_time, cfg.budget, short, keys)
-    tried, reached = (np.array([[getattr(h, what) for h in hs] for hs in found.values()]) for what in History._fields)
+        found[name] = searched(name, sampler, begin, at_a_time, cfg.budget)
+    trials = [together(histories) for histories in found.values()]
+    tried, reached = (np.stack([of[what] for of in trials]) for what in History._fields)
     dims = ("search", "repetition", "asked")
     ds = xr.Dataset(
         {
@@ -327,18 +333,24 @@ def compare(cfg: Config, images: DataSet) -> xr.Dataset:
         ds[f"{form}_range"] = ("repetition", "round", "end", "axis"), shrunk
         ds = ds.assign_coords(end=["low", "high"])
     for name in (name for name in names if name in PROGRAMS):
-        epochs, best = bouts(cfg, images, name, asking, keys)
-        ds[f"{name}_accuracy"] = ("repetition", f"{name}_bout"), best, {"units": "1"}
-        ds[f"{name}_epochs"] = f"{name}_bout", epochs, {"long_name": "epochs of one network so far", "units": "1"}
+        made = _search.remembered(cfg, images, name, lambda name=name: bouts(cfg, images, name, keys))
+        bout = f"{name}_bout"
+        ds[f"{name}_accuracy"] = ("repetition", bout), made["best"], {"units": "1"}
+        ds[f"{name}_epochs"] = bout, made["epochs"], {"long_name": "epochs of one network so far", "units": "1"}
     return ds
 
 
-def bouts(cfg: Config, images: DataSet, name: str, asking: Keys, keys: Keys) -> tuple[np.ndarray, np.ndarray]:
-    """A search's bouts while the budget lasts: `(epochs of one network so far [bouts], the best of each [R, bouts])`.
+def together(histories: Sequence[History]) -> dict[str, np.ndarray]:
+    """The histories of all repetitions as arrays with an axis R in front."""
+    return {what: np.stack([getattr(history, what) for history in histories]) for what in History._fields}
+
+
+def bouts(cfg: Config, images: DataSet, name: str, keys: Keys) -> dict[str, np.ndarray]:
+    """A search's bouts while the budget lasts: the best of each `[R, bouts]`, epochs of one network so far `[bouts]`.
 
     Their settings are those that random search draws, in the same order.
     """
-    kinds = [(bout, bout.trainer(cfg, images)) for bout in turns(cfg, name)]
+    kinds, asking = [(bout, bout.trainer(cfg, images)) for bout in turns(cfg, name)], _search.asking(keys)
     draw, drawn, spent, best = search.uniform(2), 0, [0], []
     for bout, train in itertools.cycle(kinds):
         if spent[-1] + bout.epochs > cfg.budget * cfg.short:
@@ -348,7 +360,7 @@ def bouts(cfg: Config, images: DataSet, name: str, asking: Keys, keys: Keys) -> 
         best.append(train(_search.setting(points), keys)["final"].max(1))
         spent.append(spent[-1] + bout.epochs)
         drawn += bout.networks
-    return np.array(spent[1:]), np.stack(best, axis=1)
+    return {"epochs": np.array(spent[1:]), "best": np.stack(best, axis=1)}
 
 
 def exponents(unit: np.ndarray) -> np.ndarray:

@@ -198,7 +198,7 @@ def test_a_sweep_goes_on_after_whole_chunks_from_a_state(done, message):
 
 
 EXPERIMENTS = {
-    "optimizer_compare_mnist": "--seeds 3 --steps 3000 --batch 16",
+    "optimizer_compare_mnist": "--seeds 3 --steps 6000 --batch 16 --optimizers sgd,adam",
     "random_vs_grid": "--seeds 6 --quick",
 }
 """One that follows a sweep, and one that goes from seed to seed."""

@@ -38,7 +38,7 @@ def command(name, *options, **environment):
 def race(tmp_path_factory):
     """A tiny race with twins, from the command line."""
     out = tmp_path_factory.mktemp("race")
-    names = "sgd,momentum,nesterov,adagrad,rmsprop,adam,adam:own"
+    names = "sgd,momentum,adam,adam:own"
     done = command(
         "optimizer_compare_mnist", "--seeds", 3, "--steps", 120, "--batch", 32, "--optimizers", names, "--twins",
         "--dataset", "mnist_5k", "--out", out,
@@ -50,7 +50,7 @@ def race(tmp_path_factory):
 def test_the_race_leaves_labelled_results(race):
     folder, _ = race
     ds = results.load(folder)
-    assert dict(ds.loss.sizes) == {"optimizer": 7, "seed": 3, "step": 120}
+    assert dict(ds.loss.sizes) == {"optimizer": 4, "seed": 3, "step": 120}
     assert ds.test_accuracy.dims == ds.train_accuracy.dims == ("optimizer", "seed")
     assert np.isfinite(ds.loss).all()
     assert (ds.diverged_at == -1).all()
@@ -76,7 +76,7 @@ def test_the_race_is_paired_and_agrees_with_optax(race):
 def test_the_race_prints_the_notes_table(race):
     out = race[1].splitlines()
     assert out[0].startswith("mnist_5k: 4,000 training and 1,000 test images")
-    assert "42 networks" in out[1]
+    assert "24 networks" in out[1]
     assert out[2].split()[:3] == ["iteration", "SGD", "Momentum"]
     assert [line.split()[0] for line in out[3:5]] == ["0", "100"]
     ds = results.load(race[0])

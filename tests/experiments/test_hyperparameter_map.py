@@ -178,6 +178,7 @@ def test_the_same_command_goes_on_where_it_was_cut_off(uninterrupted, tmp_path, 
     assert metrics(tmp_path) == uninterrupted
 
 
+@pytest.mark.slow  # a campaign of other settings is refused in test_campaign.py
 def test_other_options_are_not_mixed_in(tmp_path):
     with started(tmp_path) as process:
         wait_for_blocks(tmp_path, process, 1)

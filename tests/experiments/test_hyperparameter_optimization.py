@@ -151,6 +151,33 @@ def test_the_test_set_is_looked_at_once_for_the_same_choice(tmp_path, capsys):
     assert experiment.tested(dataclasses.replace(cfg, checkpoint=None), one, lambda: [1.0, 1.0]) == [1.0, 1.0]
 
 
+def test_searches_that_are_done_are_not_done_again(tmp_path, monkeypatch):
+    cfg = dataclasses.replace(TINY, repetitions=2, samplers="grid,pbt", out=tmp_path, checkpoint=20.0)
+    rng, begun = np.random.default_rng(0), []
+
+    def lockstep(sampler, begin, at_a_time, budget, short, keys):
+        begun.append(budget)
+        if len(begun) == 2:
+            raise KeyboardInterrupt
+        return [search.History(rng.uniform(size=(budget, 2)), rng.uniform(size=budget)) for _ in keys]
+
+    def bouts(cfg, images, name, keys):
+        begun.append(name)
+        return {"epochs": np.arange(1, 4), "best": rng.uniform(size=(len(keys), 3))}
+
+    monkeypatch.setattr(experiment, "lockstep", lockstep)
+    monkeypatch.setattr(experiment, "bouts", bouts)
+    monkeypatch.setattr(_search, "trainer", lambda *_: None)
+    with pytest.raises(KeyboardInterrupt):
+        experiment.compare(cfg, IMAGES)
+    done = experiment.compare(cfg, IMAGES)
+    assert begun == [2 * cfg.budget, cfg.budget, cfg.budget, "pbt"]
+    xr.testing.assert_identical(experiment.compare(cfg, IMAGES), done)
+    assert len(begun) == 4
+    with pytest.raises(InputError, match="options"):
+        experiment.compare(dataclasses.replace(cfg, startup=6), IMAGES)
+
+
 def test_the_ranking_is_printed_as_in_the_book(measured):
     lines = experiment.ranking(measured, 3)
     assert len(lines) == 4
