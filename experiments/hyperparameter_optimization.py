@@ -306,8 +306,9 @@ def compare(cfg: Config, images: DataSet) -> xr.Dataset:
     keys, names = sweep.seeds(cfg.repetitions), available(cfg.names())
     short = _search.trainer(images, cfg.short)
 
-    def searched(name: str, *how: Any) -> list[History]:
-        arrays = _search.remembered(cfg, images, name, lambda: together(lockstep(*how, short, keys)))
+    def searched(name: str, sampler: Sampler, begin: list[History], at_a_time: int, budget: int) -> list[History]:
+        run = lambda: together(lockstep(sampler, begin, at_a_time, budget, short, keys))
+        arrays = _search.remembered(cfg, images, name, run)
         return [History(*history) for history in zip(arrays["points"], arrays["values"], strict=True)]
 
     nothing = [History(np.empty((0, 2)), np.empty(0))] * cfg.repetitions
@@ -321,7 +322,7 @@ def compare(cfg: Config, images: DataSet) -> xr.Dataset:
     dims = ("search", "repetition", "asked")
     ds = xr.Dataset(
         {
-            "random_accuracy": (("repetition", "drawn"), np.array([h.values for h in random]), {"units": "1"}),
+            "random_accuracy": (("repetition", "drawn"), together(random)["values"], {"units": "1"}),
             "search_accuracy": (dims, reached, {"units": "1"}),
             "search_exponent": ((*dims, "axis"), exponents(tried)),
         },
