@@ -49,7 +49,7 @@ class Config(_cli.Options):
     """Settings of the study; the space and the task are the notes'."""
 
     trials: int = 40
-    """Settings to try, each on every seed."""
+    """Settings to try, each on every seed; processes that share them may do a few more, each having begun the last."""
     epochs: int = 10
     """Epochs that a trial trains for."""
     sampler: str = "auto"

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from fnn import factorizations
 from fnn.errors import require
 from fnn.types import Initializer, Key, Scalar
 
@@ -116,7 +117,7 @@ def orthogonal(gain: Scalar = 1.0) -> Initializer:
         n_in, n_out = fans(shape)[0], shape[-1]
         tall = (max(n_in, n_out), min(n_in, n_out))
         # LAPACK has no QR below single precision.
-        q, r = jnp.linalg.qr(jax.random.normal(key, tall, jnp.promote_types(dtype, jnp.float32)))
+        q, r = factorizations.qr(jax.random.normal(key, tall, jnp.promote_types(dtype, jnp.float32)))
         q = (q * jnp.sign(jnp.diagonal(r))).astype(dtype)
         return jnp.asarray(gain, dtype) * (q if n_in >= n_out else q.T).reshape(shape)
 

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.custom_batching
 import jax.flatten_util
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from fnn import factorizations
 from fnn.layers import Layer, through
 from fnn.trees import norm as norm
 from fnn.types import Key, Params, Scalar
@@ -64,23 +64,16 @@ def update_ratio(updates: Params, params: Params) -> Params:
     return jax.tree.map(jnp.divide, norms(updates), norms(params))
 
 
-# One matrix after the other: batched ones on several CPU devices at once wait for each other for ever (jax 0.10).
-@jax.custom_batching.sequential_vmap
-def singular_values(w: Float[Array, "rows columns"]) -> Float[Array, " least"]:
-    """The singular values, largest first."""
-    return jnp.linalg.svd(w, compute_uv=False)
-
-
 def rank(w: Float[Array, "rows columns"], tolerance: Scalar | None = None) -> Float[Array, ""]:
     """How many singular values exceed `tolerance` · the largest (by default max(shape) · ε, as NumPy has it)."""
-    values = singular_values(w)
+    values = factorizations.singular_values(w)
     bar = max(w.shape) * float(jnp.finfo(w.dtype).eps) if tolerance is None else tolerance
     return (values > bar * values[0]).sum().astype(w.dtype)
 
 
 def stable_rank(w: Float[Array, "rows columns"]) -> Float[Array, ""]:
     """‖W‖²_F / ‖W‖²₂, which small singular values hardly move. Rudelson & Vershynin 2007, arXiv:math/0503442, §1."""
-    values = singular_values(w)
+    values = factorizations.singular_values(w)
     return jnp.square(values).sum() / jnp.square(values[0])
 
 
@@ -128,6 +121,6 @@ def hessian_extremes(loss: Loss, params: Params, key: Key, iterations: int = 20)
     # In place of a missing vector's quotient stands one that lies within the spectrum.
     alphas = jnp.where(basis[:-1].any(1), alphas, alphas[0])
     tridiagonal = jnp.diag(alphas) + jnp.diag(betas[:-1], 1) + jnp.diag(betas[:-1], -1)
-    values, vectors = jnp.linalg.eigh(tridiagonal)
+    values, vectors = factorizations.eigh(tridiagonal)
     errors = betas[-1] * jnp.abs(vectors[-1])
     return Extremes(values[-1], values[0], errors[-1], errors[0])

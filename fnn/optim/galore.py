@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from fnn import factorizations
 from fnn.errors import require
 from fnn.optim import adam
 from fnn.rule import Rule, leafwise
@@ -73,7 +74,7 @@ def upright(x: Array) -> Array:
 
 def strongest(g: Array, rank: int) -> Array:
     """The first singular vectors of the longer side, `[longer side, rank]`."""
-    u, _, v = jnp.linalg.svd(g.astype(jnp.float32), full_matrices=False)
+    u, _, v = factorizations.svd(g.astype(jnp.float32))
     return (u if tall(g) else v.T)[:, :rank].astype(g.dtype)
 
 

@@ -62,7 +62,7 @@ def mechanized(rule: Rule) -> Rule:
         g = jax.tree.map(lambda g, w: g + pull * w, g, w)
         gone = jax.tree.map(lambda w_0, w, s=s: (w_0 - w) / (s.sum() + hp.eps), w_0, w)
         h = dot(g, gone)
-        beta = 1 - 0.1 ** jnp.arange(1, HORIZONS + 1, dtype=s.dtype)
+        beta = jnp.asarray([1 - 0.1**k for k in range(1, HORIZONS + 1)], s.dtype)
         r = beta * r + jnp.clip(h, -m, m) * s
         m = jnp.maximum(beta * m, jnp.abs(h) + hp.eps)
         v = beta**2 * v + h**2

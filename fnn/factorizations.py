@@ -1,0 +1,47 @@
+"""Matrix factorizations that may be vmapped in a program for several CPU devices.
+
+jaxlib 0.10 shares a batch of matrices among the threads of a pool, and waits for them in a thread of that pool: where
+all threads wait, as they do when two devices factorize at once on two cores, they wait for ever. So on CPU a batch is
+factorized matrix by matrix.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.custom_batching
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def _one_by_one(factorize: Callable[[Array], Any]) -> Callable[[Array], Any]:
+    alone = jax.custom_batching.sequential_vmap(factorize)
+    return lambda a: jax.lax.platform_dependent(a, cpu=alone, default=factorize)
+
+
+_svd = _one_by_one(lambda a: tuple(jnp.linalg.svd(a, full_matrices=False)))
+_singular_values = _one_by_one(lambda a: jnp.linalg.svd(a, compute_uv=False))
+_qr = _one_by_one(lambda a: tuple(jnp.linalg.qr(a)))
+_eigh = _one_by_one(lambda a: tuple(jnp.linalg.eigh(a)))
+
+
+def svd(
+    a: Float[Array, "rows columns"],
+) -> tuple[Float[Array, "rows least"], Float[Array, " least"], Float[Array, "least columns"]]:
+    """U, the singular values s, largest first, and Vᵀ: A = U diag(s) Vᵀ."""
+    return _svd(a)
+
+
+def singular_values(a: Float[Array, "rows columns"]) -> Float[Array, " least"]:
+    """The singular values, largest first."""
+    return _singular_values(a)
+
+
+def qr(a: Float[Array, "rows columns"]) -> tuple[Float[Array, "rows least"], Float[Array, "least columns"]]:
+    """Q with orthonormal columns and R, upper triangular: A = Q R."""
+    return _qr(a)
+
+
+def eigh(a: Float[Array, "n n"]) -> tuple[Float[Array, " n"], Float[Array, "n n"]]:
+    """The eigenvalues of a symmetric matrix, smallest first, and its eigenvectors, as columns."""
+    return _eigh(a)
