@@ -444,8 +444,8 @@ def summary(ds: xr.Dataset) -> str:
     for name in ds.optimizer.values:
         one = at_best(ds, name)
         lines.append(
-            f"{_lab.title(name):>20}{float(one.lr):10.3g}{float(one.loss.mean()):12.4f}"
-            f"{float(one.validation_loss.mean()):18.4f}{float(one.test_accuracy.mean()):16.2%}"
+            f"{_lab.title(name):>20}{float(one.lr):10.3g}{float(one.loss.mean()):12.4g}"
+            f"{float(one.validation_loss.mean()):18.4g}{float(one.test_accuracy.mean()):16.2%}"
         )
         if on_edge(ds, name):
             lines.append(f"{'':20}(on the edge of its grid: a better rate may lie beyond)")
