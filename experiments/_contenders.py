@@ -211,12 +211,12 @@ def _torch_makers() -> dict[str, Callable[[Any], Any]]:
     }
 
 
-def _torch_network(sizes: Sequence[int]) -> Any:
+def _torch_network(sizes: Sequence[int], device: Any) -> Any:
     import torch  # pyright: ignore[reportMissingImports]
 
     layers = []
     for n_in, n_out in itertools.pairwise(sizes):
-        layers += [torch.nn.Linear(n_in, n_out, device=torch_device()), torch.nn.ReLU()]
+        layers += [torch.nn.Linear(n_in, n_out, device=device), torch.nn.ReLU()]
         torch.nn.init.kaiming_normal_(layers[-2].weight)
     return torch.nn.Sequential(*layers[:-1])
 
@@ -233,7 +233,7 @@ def torch_laps(work: Work, compiled: bool = False) -> Iterator[Lap]:
     import torch  # pyright: ignore[reportMissingImports]
 
     x, y = _torch_data(work)
-    networks = [[_torch_network(work.sizes) for _ in work.rules] for _ in range(work.seeds)]
+    networks = [[_torch_network(work.sizes, x.device) for _ in work.rules] for _ in range(work.seeds)]
     makers = _torch_makers()
     optimizers = [[makers[r](n.parameters()) for r, n in zip(work.rules, row, strict=True)] for row in networks]
     began = time.perf_counter()
@@ -270,7 +270,7 @@ def torch_vmap_laps(work: Work) -> Iterator[Lap]:
     import torch  # pyright: ignore[reportMissingImports]
 
     x, y = _torch_data(work)
-    networks = [[_torch_network(work.sizes) for _ in work.rules] for _ in range(work.seeds)]
+    networks = [[_torch_network(work.sizes, x.device) for _ in work.rules] for _ in range(work.seeds)]
     one, makers = networks[0][0], _torch_makers()
     stacks = [torch.func.stack_module_state(list(column))[0] for column in zip(*networks, strict=True)]
     optimizers = [makers[r](list(stack.values())) for r, stack in zip(work.rules, stacks, strict=True)]

@@ -5,7 +5,7 @@ on K/4 seeds each (K = 1: Adam alone), gathering, forward, backward and update, 
 The contenders take turns; every time is a median of laps, and beside them stands the best float32 matrix product that
 any of them reaches on this machine in the same run. Contenders whose package is not installed are left out, and named.
 
-Takes about a minute on two cores; the README's table (--contenders all --networks 1,4,16,64 --laps 5) six.
+Takes about a minute on two cores; the README's table (--contenders all --networks 1,4,16,64,256,1024 --laps 5) twenty.
 """
 
 import importlib.util
@@ -59,7 +59,7 @@ class Config(_cli.Options):
     """Timed laps of each contender; the median counts. (--seeds has no meaning here.)"""
     lap: int = 400
     """Network-steps a lap, shared among the K networks."""
-    memory: bool = True
+    measure_memory: bool = True
     """Measure memory too, at the most networks, in a process each."""
 
     def check(self) -> None:
@@ -87,7 +87,7 @@ class Config(_cli.Options):
         return [int(part) for part in asked]
 
 
-QUICK = Config(contenders="numpy,fnn", networks="4", laps=1, lap=40, memory=False, quick=True)
+QUICK = Config(contenders="numpy,fnn", networks="4", laps=1, lap=40, measure_memory=False, quick=True)
 
 
 def flop_per_step(batch: int = BATCH) -> int:
@@ -189,7 +189,7 @@ def run(cfg: Config) -> xr.Dataset:
             medians = 1e6 * np.median(seconds[:, k], axis=-1)
             told = [f"{TITLES[c]} {_short(median)}" for c, median in zip(present, medians, strict=True)]
             bar.write(f"{networks:5d} networks, µs per network-step: {', '.join(told)}")  # minutes may lie behind it
-            if networks == max(counts) and cfg.memory:
+            if networks == max(counts) and cfg.measure_memory:
                 memory[:, k] = [peak_bytes(c, w) for c in present]
     dims = ("contender", "networks")
     ds = xr.Dataset(
@@ -205,7 +205,7 @@ def run(cfg: Config) -> xr.Dataset:
             "peak_flop_per_second": max(rates),
             "flop_per_step": flop_per_step(),
             "device": results.describe_devices(jax.local_devices()),
-            "precision": jax.config.values["jax_default_matmul_precision"] or "default",
+            "precision": results.matmul_precision(),
             "complete": 1,
         },
     )

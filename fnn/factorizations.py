@@ -5,43 +5,47 @@ all threads wait, as they do when two devices factorize at once on two cores, th
 factorized matrix by matrix.
 """
 
+import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
 import jax
 import jax.custom_batching
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+Factors = TypeVar("Factors")
 
-def _one_by_one(factorize: Callable[[Array], Any]) -> Callable[[Array], Any]:
+
+def _one_by_one(factorize: Callable[[Array], Factors]) -> Callable[[Array], Factors]:
     alone = jax.custom_batching.sequential_vmap(factorize)
-    return lambda a: jax.lax.platform_dependent(a, cpu=alone, default=factorize)
+    return functools.wraps(factorize)(lambda a: jax.lax.platform_dependent(a, cpu=alone, default=factorize))
 
 
-_svd = _one_by_one(lambda a: tuple(jnp.linalg.svd(a, full_matrices=False)))
-_singular_values = _one_by_one(lambda a: jnp.linalg.svd(a, compute_uv=False))
-_qr = _one_by_one(lambda a: tuple(jnp.linalg.qr(a)))
-_eigh = _one_by_one(lambda a: tuple(jnp.linalg.eigh(a)))
-
-
+@_one_by_one
 def svd(
     a: Float[Array, "rows columns"],
 ) -> tuple[Float[Array, "rows least"], Float[Array, " least"], Float[Array, "least columns"]]:
     """U, the singular values s, largest first, and Vᵀ: A = U diag(s) Vᵀ."""
-    return _svd(a)
+    u, s, vt = jnp.linalg.svd(a, full_matrices=False)
+    return u, s, vt
 
 
+@_one_by_one
 def singular_values(a: Float[Array, "rows columns"]) -> Float[Array, " least"]:
     """The singular values, largest first."""
-    return _singular_values(a)
+    return jnp.linalg.svd(a, compute_uv=False)
 
 
+@_one_by_one
 def qr(a: Float[Array, "rows columns"]) -> tuple[Float[Array, "rows least"], Float[Array, "least columns"]]:
     """Q with orthonormal columns and R, upper triangular: A = Q R."""
-    return _qr(a)
+    q, r = jnp.linalg.qr(a)
+    return q, r
 
 
+@_one_by_one
 def eigh(a: Float[Array, "n n"]) -> tuple[Float[Array, " n"], Float[Array, "n n"]]:
     """The eigenvalues of a symmetric matrix, smallest first, and its eigenvectors, as columns."""
-    return _eigh(a)
+    values, vectors = jnp.linalg.eigh(a)
+    return values, vectors

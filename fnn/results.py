@@ -139,10 +139,15 @@ def provenance(config: Any, **more: Any) -> dict[str, Any]:
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         "revision": _revision(),
         "device": describe_devices(jax.local_devices()),
-        "matmul_precision": jax.config.values["jax_default_matmul_precision"] or "default",
+        "matmul_precision": matmul_precision(),
         "machine": platform.platform(),
         **more,
     }
+
+
+def matmul_precision() -> str:
+    """The precision of matrix products that JAX is set to: "default" is less than float32's own on some devices."""
+    return jax.config.values["jax_default_matmul_precision"] or "default"
 
 
 def describe_devices(devices: Sequence[Any]) -> str:
