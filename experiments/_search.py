@@ -205,7 +205,8 @@ def _scored(updates: int, rule: Rule) -> tuple[train.Run, dict[str, Callable[[An
     run = train.training(task, rule, updates)
     of_setting = train.Run(
         lambda s, key, data: run.start(_hyper(rule, s), key, data),
-        lambda s, key, data, state, i: run.step(_hyper(rule, s), key, data, state, i),
+        lambda s, data, state, drawn: run.step(_hyper(rule, s), data, state, drawn),
+        run.draw,
     )
 
     def metric(name, sign):
@@ -235,7 +236,8 @@ def trial(
     run = train.training(_task(on), rule, epochs * STEPS_EACH, evaluate_at=numbers)
 
     def follow(s, key, data, state):
-        _, record = train.advance(run, _hyper(rule, s), key, data, state, jnp.arange(epochs * STEPS_EACH))
+        drawn = train.draw(run, key, data, jnp.arange(epochs * STEPS_EACH))
+        _, record = train.advance(run, _hyper(rule, s), data, state, drawn)
         bad = ~jnp.isfinite(record["loss"])
         scores = {name: values[jnp.asarray(numbers) - 1] for name, values in record.items() if name != "loss"}
         return scores | {"diverged_at": jnp.where(bad.any(), bad.argmax(), -1)}

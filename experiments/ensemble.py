@@ -313,7 +313,8 @@ def dropped_regression(key: Key) -> dict[str, Array]:
     def distances(moment):
         return {f"to_{name}": jnp.linalg.norm(moment.after - w) / jnp.linalg.norm(w) for name, w in ends.items()}
 
-    task = tasks.Task(lambda hp, key, data: (jnp.zeros(10), ()), lambda key, data: (), loss, lambda *everything: {})
+    nothing = lambda *everything: ()
+    task = tasks.Task(lambda hp, key, data: (jnp.zeros(10), ()), nothing, nothing, loss, lambda *everything: {})
     rule = optim.rule("sgd")
     decay = schedules.on("rule.lr", schedules.polynomial())
     run = train.training(task, rule, RIDGE_STEPS, schedule=decay, observe=distances)

@@ -197,7 +197,7 @@ def at_initialisation(cfg: Config, data: Any) -> xr.Dataset:
 
         def one(activation, depth):
             task, network = problem(activation, depth, cfg.batch)
-            return look(network(scale), *task.init(scale, k_init, data), task.batch(k_batch, data))
+            return look(network(scale), *task.init(scale, k_init, data), task.batch(data, task.draw(k_batch, data)))
 
         return {kind: one(*kind) for kind in built}
 

@@ -317,10 +317,13 @@ def trainer(cfg: Config, images: DataSet) -> Callable[[Rule], np.ndarray]:
     def loss_on(stats):
         return lambda w, batch: task.loss((), w, stats, batch, None, True)[0]
 
+    def batch_of(key, data, i):
+        return task.batch(data, task.draw(jax.random.fold_in(key, i), data))
+
     @jax.jit
     def gradient(weights, stats, k_batch, data, i):
         def one(w, stats, key):
-            return jax.value_and_grad(loss_on(stats))(w, task.batch(jax.random.fold_in(key, i), data))
+            return jax.value_and_grad(loss_on(stats))(w, batch_of(key, data, i))
 
         return jax.vmap(one)(weights, stats, k_batch)
 
@@ -328,7 +331,7 @@ def trainer(cfg: Config, images: DataSet) -> Callable[[Rule], np.ndarray]:
         @jax.jit
         def update(hp, data, i, value, g, state, w):
             def one(stats, k_batch, k_rule, value, g, state, w):
-                batch, k_rule = task.batch(jax.random.fold_in(k_batch, i), data), jax.random.fold_in(k_rule, i)
+                batch, k_rule = batch_of(k_batch, data, i), jax.random.fold_in(k_rule, i)
                 asked = train.extra(loss_on(stats), w, batch, value, k_rule)
                 change, state = rule.update(hp, g, state, w, asked)
                 return state, apply_updates(w, change)

@@ -115,13 +115,16 @@ def deepening(f: Callable[[Array], Array], look: Callable[[Array, Array, Array],
     def start(gain, key, data):
         return jax.random.normal(jax.random.fold_in(key, 0), (cfg.examples, cfg.width))
 
-    def step(gain, key, data, x, i):
+    def draw(key, data, i):
+        return jax.random.fold_in(key, i + 1)
+
+    def step(gain, data, x, key):
         layer = layers.serial(layers.affine(cfg.width, init.xavier(gain=gain)), layers.elementwise(f))
-        params, stats = layer.init(jax.random.fold_in(key, i + 1), x)
+        params, stats = layer.init(key, x)
         sums, y = instruments.activations(layer, params, stats, x)
         return y, look(x, sums, y)
 
-    return Run(start, step)
+    return Run(start, step, draw)
 
 
 def sizes(x: Array, sums: Array, y: Array) -> Record:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from fnn.errors import require
-from fnn.train import Run, advance
+from fnn.train import Run, advance, draw
 from fnn.types import Hyper, Key, Scalar
 
 
@@ -79,9 +79,11 @@ def stretch(
     require(at_once is None or at_once >= 1, f"At least 1 network is stepped at once, not {at_once}.")
 
     def go_on(hps, key, data, state, steps):
+        drawn = draw(run, key, data, steps)
+
         def one(network):
             hp, state = network
-            state, _ = advance(run, hp, key, data, state, steps)
+            state, _ = advance(run, hp, data, state, drawn)
             return state, score(hp, state, data)
 
         return jax.lax.map(one, (hps, state), batch_size=at_once or len(jax.tree.leaves(hps)[0]))

@@ -19,7 +19,7 @@ from jax.sharding import PartitionSpec as P
 from fnn.checks import check_hyper
 from fnn.errors import require
 from fnn.hyper import get, put
-from fnn.train import Record, Run, advance
+from fnn.train import Record, Run, advance, draw
 from fnn.types import Hyper, Key, Keys
 
 
@@ -59,7 +59,8 @@ def over_hypers(run: Run) -> Run:
     """The run of many hyperparameter settings at once: every leaf of hp, state and record gains a leading axis G."""
     return Run(
         jax.vmap(run.start, (0, None, None)),
-        jax.vmap(run.step, (0, None, None, 0, None)),
+        jax.vmap(run.step, (0, None, 0, None)),
+        run.draw,
     )
 
 
@@ -184,30 +185,35 @@ def _lane(runs, hps, keys, data, chunks, at_once, devices, state):
     hps, data = jax.device_put(({name: jax.tree.map(jnp.asarray, hps[name]) for name in runs}, data), everywhere)
 
     def start(mine, shared):
-        (key, _), (hps, data, _) = mine, shared
+        (key, _), (hps, data) = mine, shared
         return {name: run.start(hps[name], key, data) for name, run in runs.items()}
 
     def go_on(mine, shared):
         (key, state), (hps, data, numbers) = mine, shared
+        drawing = {run.draw: run for run in runs.values()}  # once for all whose draws are equal
+        drawn = {same: draw(run, key, data, numbers) for same, run in drawing.items()}
         # One loop a run rather than one for all: see `at_once` in `stream`.
-        done = {name: advance(run, hps[name], key, data, state[name], numbers) for name, run in runs.items()}
+        done = {name: advance(run, hps[name], data, state[name], drawn[run.draw]) for name, run in runs.items()}
         return {name: s for name, (s, _) in done.items()}, {name: r for name, (_, r) in done.items()}
 
-    def program(f):
+    def compiled(f, state, *shared):
+        """f for every seed of the mesh, for arguments like these, and the seconds that compiling it took."""
+        began = time.perf_counter()
         each = _each_seed(f, mesh, at_once)
-        return jax.jit(lambda keys, state, shared: each((keys, state), shared), donate_argnums=1)
+        program = jax.jit(lambda keys, state, *shared: each((keys, state), shared), donate_argnums=1)
+        return program.lower(keys, state, *shared).compile(), time.perf_counter() - began
 
+    programs, compile_seconds = {}, 0.0
     if state is None:
-        state = program(start)(keys, (), (hps, data, ()))
+        starting, compile_seconds = compiled(start, (), hps, data)
+        state = starting(keys, (), hps, data)
     else:
         state = jax.device_put(jax.tree.map(lambda a: a[padded], {name: state[name] for name in runs}), one_a_seed)
-    compiled = {}
     for numbers in chunks:
         steps = jax.device_put(np.arange(numbers.start, numbers.stop), everywhere)
-        arguments = (keys, state, (hps, data, steps))
-        began = time.perf_counter()
-        if len(numbers) not in compiled:
-            compiled[len(numbers)] = program(go_on).lower(*arguments).compile()
-        compile_seconds = time.perf_counter() - began
-        state, record = compiled[len(numbers)](*arguments)
+        if len(numbers) not in programs:
+            programs[len(numbers)], seconds = compiled(go_on, state, hps, data, steps)
+            compile_seconds += seconds
+        state, record = programs[len(numbers)](keys, state, hps, data, steps)
         yield state, record, compile_seconds
+        compile_seconds = 0.0

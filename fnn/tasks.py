@@ -1,6 +1,7 @@
 """Tasks: what is learnt, as pure functions of a data set, a network and a loss."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -17,13 +18,15 @@ class Task(NamedTuple):
     """What a run learns. `hp` are the task's own traced numbers (λ, a dropout ratio, a weight scale; may be empty).
 
     init:    `(hp, key, data) -> (params, stats)`
-    batch:   `(key, data) -> batch`
+    draw:    `(key, data) -> examples`, which ones a step takes, as small as can be; those of equal draws are shared
+    batch:   `(data, examples) -> batch`
     loss:    `(hp, params, stats, batch, key, train) -> (loss, stats)`
     metrics: `(hp, params, stats, data) -> {name: scalar}`, on whole splits
     """
 
     init: Callable[[Hyper, Key, Any], tuple[Params, Any]]
-    batch: Callable[[Key, Any], Any]
+    draw: Callable[[Key, Any], Any]
+    batch: Callable[[Any, Any], Any]
     loss: Callable[[Hyper, Params, Any, Any, Key | None, bool], tuple[Scalar, Any]]
     metrics: Callable[[Hyper, Params, Any, Any], Mapping[str, Scalar]]
 
@@ -48,6 +51,17 @@ def stratified(key: Key, labels: Int[Array, " n"]) -> Int[Array, " n"]:
     first, end = (jnp.searchsorted(ordered, ordered, side=side) for side in ("left", "right"))
     at = (jnp.arange(len(labels)) - first + 0.5) / (end - first)
     return by_class[jnp.lexsort((jax.random.uniform(k_equals, at.shape), at))]
+
+
+@dataclass(frozen=True)
+class WithReplacement:
+    """`(key, data) -> places` of n examples of `data["train"]`, any of them as likely as any other at every draw."""
+
+    n: int
+
+    def __call__(self, key: Key, data: Mapping[str, Split]) -> Int[Array, " n"]:
+        """The places."""
+        return jax.random.randint(key, (self.n,), 0, len(data["train"].y))
 
 
 def rows(x: UInt8[Array, "n ..."]) -> Float[Array, "n features"]:
@@ -77,10 +91,9 @@ def classification(
         n_in = data["train"].x[0].size
         return network(hp).init(key, jax.ShapeDtypeStruct((batch_size, n_in), jnp.float32))
 
-    def batch(key, data):
+    def batch(data, places):
         split = data["train"]
-        picked = jax.random.randint(key, (batch_size,), 0, len(split.y))
-        return rows(split.x[picked]), split.y[picked]
+        return rows(split.x[places]), split.y[places]
 
     def loss(hp, params, stats, batch, key, train):
         x, y = batch
@@ -96,7 +109,7 @@ def classification(
         scores = {name: averaged(score, split, block) for name, split in data.items()}
         return {f"{name}_{what}": s[i] for name, s in scores.items() for i, what in enumerate(("loss", "accuracy"))}
 
-    return Task(init, batch, loss, metrics)
+    return Task(init, WithReplacement(batch_size), batch, loss, metrics)
 
 
 def averaged(score: Callable[[Split], Array], split: Split, block: int) -> Array:

@@ -1,10 +1,12 @@
 """One run of training, as a pure function on `lax.scan`.
 
-A `Run` is two functions: how it starts and what a step does. Everything else (many steps, many hyperparameters, many
-seeds, many rules side by side) is a transformation of a run that gives a run or a record; see `fnn.sweep`.
+A `Run` is three functions: how it starts, what is drawn by lot for a step, and what the step does. Everything else
+(many steps, many hyperparameters, many seeds, many rules side by side) is a transformation of a run that gives a run or
+a record; see `fnn.sweep`.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -28,7 +30,7 @@ class Hyper(NamedTuple):
 
 
 class State(NamedTuple):
-    """All that a run carries. No key: step i draws from `fold_in(key, i)`, so a run can resume anywhere."""
+    """All that a run carries. No key: what step i draws depends on the run's key and i, so it can resume anywhere."""
 
     params: Params
     stats: Any
@@ -36,14 +38,45 @@ class State(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Training as two pure functions.
+    """Training as three pure functions.
 
     start: `(hp, key, data) -> state`
-    step:  `(hp, key, data, state, i) -> (state, record)`, i = 0, 1, …
+    step:  `(hp, data, state, drawn) -> (state, record)`
+    draw:  `(key, data, i) -> drawn`, what step i = 0, 1, … leaves to chance. It is drawn for many steps at once, before
+           they are done, and once for all runs whose `draw` are equal (`==`) and that share a key.
     """
 
     start: Callable[[Any, Key, Any], Any]
-    step: Callable[[Any, Key, Any, Any, Int[Array, ""]], tuple[Any, Record]]
+    step: Callable[[Any, Any, Any, Any], tuple[Any, Record]]
+    draw: Callable[[Key, Any, Int[Array, ""]], Any]
+
+
+class Drawn(NamedTuple):
+    """What a step of training draws: its number, its examples, and keys for whoever needs noise.
+
+    init: the key of the run's first parameters, for those who ask for them again.
+    noise, look, rule: for the layers, for instruments and for the update rule.
+    """
+
+    i: Int[Array, ""]
+    examples: Any
+    init: Key
+    noise: Key
+    look: Key
+    rule: Key
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """`(key, data, i) -> Drawn`, by a task's `draw`. Those of one task are equal, so its runs share what is drawn."""
+
+    examples: Callable[[Key, Any], Any]
+
+    def __call__(self, key: Key, data: Any, i: Int[Array, ""]) -> Drawn:
+        """What step i draws."""
+        k_init, *others = _keys(key)
+        k_examples, *keys = jax.vmap(jax.random.fold_in, (0, None))(jnp.stack(others), i)
+        return Drawn(i, self.examples(k_examples, data), k_init, *keys)
 
 
 class Moment(NamedTuple):
@@ -71,8 +104,8 @@ class Moment(NamedTuple):
 
 
 def _keys(key):
-    k_init, k_batch, k_noise, k_look, k_rule = jax.random.split(key, 5)
-    return k_init, k_batch, k_noise, k_look, k_rule
+    k_init, k_examples, k_noise, k_look, k_rule = jax.random.split(key, 5)
+    return k_init, k_examples, k_noise, k_look, k_rule
 
 
 def training(
@@ -105,17 +138,16 @@ def training(
         params, stats = task.init(hp.task, k_init, data)
         return State(params, stats, rule.init(hp.rule, params))
 
-    def step(hp, key, data, state, i):
-        k_init, *others = _keys(key)
-        k_batch, k_noise, k_look, k_rule = (jax.random.fold_in(k, i) for k in others)
+    def step(hp, data, state, drawn):
+        i = drawn.i
         hp = schedule(hp, progress(i, steps))
-        batch = task.batch(k_batch, data)
+        batch = task.batch(data, drawn.examples)
 
         def loss(params, batch):
-            return task.loss(hp.task, params, state.stats, batch, k_noise, True)
+            return task.loss(hp.task, params, state.stats, batch, drawn.noise, True)
 
         (value, stats), grads = jax.value_and_grad(loss, has_aux=True)(state.params, batch)
-        asked = extra(lambda *at: loss(*at)[0], state.params, batch, value, k_rule)
+        asked = extra(lambda *at: loss(*at)[0], state.params, batch, value, drawn.rule)
         updates, opt = rule.update(hp.rule, grads, state.opt, state.params, asked)
         params = apply_updates(state.params, updates)
         result = lambda: rule.result(hp.rule, params, opt)
@@ -127,13 +159,14 @@ def training(
         if observe is not None:
 
             def look(observe=observe):
-                first, _ = task.init(hp.task, k_init, data)
-                return observe(Moment(hp.task, first, state.params, params, stats, grads, updates, batch, data, k_look))
+                first, _ = task.init(hp.task, drawn.init, data)
+                around = (first, state.params, params, stats, grads, updates)
+                return observe(Moment(hp.task, *around, batch, data, drawn.look))
 
             record |= look() if observe_at is None else _at(observe_at, i, look)
         return State(params, stats, opt), record
 
-    return Run(start, step)
+    return Run(start, step, Drawing(task.draw))
 
 
 def extra(loss: Callable[[Params, Any], Scalar], params: Params, batch: Any, value: Scalar, key: Key) -> Extra:
@@ -152,11 +185,16 @@ def _at(numbers, i, measure):
     return jax.lax.cond(jnp.isin(i + 1, jnp.asarray(numbers)), measure, lambda: nothing)
 
 
-def advance(run: Run, hp: Any, key: Key, data: Any, state: Any, steps: Int[Array, " n"]) -> tuple[Any, Record]:
-    """Do the steps with these (consecutive) numbers: `(state, record)` with a leading axis of n on every record."""
-    return jax.lax.scan(lambda state, i: run.step(hp, key, data, state, i), state, steps)
+def draw(run: Run, key: Key, data: Any, steps: Int[Array, " n"]) -> Any:
+    """What the steps with these numbers draw, with a leading axis of n."""
+    return jax.vmap(run.draw, (None, None, 0))(key, data, steps)
+
+
+def advance(run: Run, hp: Any, data: Any, state: Any, drawn: Any) -> tuple[Any, Record]:
+    """Do the (consecutive) steps that drew this: `(state, record)` with a leading axis of n on every record."""
+    return jax.lax.scan(lambda state, drawn: run.step(hp, data, state, drawn), state, drawn)
 
 
 def train(run: Run, steps: int, hp: Any, key: Key, data: Any) -> tuple[Any, Record]:
     """A whole run: `(final state, record)` with axis 0 of every record the step."""
-    return advance(run, hp, key, data, run.start(hp, key, data), jnp.arange(steps))
+    return advance(run, hp, data, run.start(hp, key, data), draw(run, key, data, jnp.arange(steps)))

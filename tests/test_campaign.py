@@ -30,7 +30,7 @@ def problem():
     run = train.training(tasks.classification(lambda hp: models.multilayer((33, 33), 10), 16), rule, STEPS)
 
     def trial(hp, key, data):
-        _, record = train.advance(run, hp, key, data, run.start(hp, key, data), jnp.arange(STEPS))
+        _, record = train.train(run, STEPS, hp, key, data)
         return {"loss": record["loss"], "last": record["loss"][-1]}
 
     return trial, train.Hyper(sweep.grid(rule.hyper, lr=np.logspace(-4, -1, SETTINGS).tolist())), data

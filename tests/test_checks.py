@@ -41,7 +41,7 @@ def test_traced_hyperparameters_are_let_through():
 
 def test_a_sweep_checks_its_grid_before_it_starts():
     rule = RULES["adam"]
-    runs = {"adam": train.Run(lambda hp, key, data: (), lambda hp, key, data, state, i: (state, {}))}
+    runs = {"adam": train.Run(lambda hp, key, data: (), lambda hp, data, state, i: (state, {}), lambda key, data, i: i)}
     hps = {"adam": train.Hyper(sweep.grid(rule.hyper, b1=[0.9, 1.0, 1.5]))}
     with pytest.raises(InputError, match=r"b1 is a number from 0 on and below 1, not 1.0, 1.5"):
         next(sweep.stream(runs, hps, sweep.seeds(1), (), 1))

@@ -20,8 +20,9 @@ class Rate(NamedTuple):
 
 def slope():
     """A run that climbs by its learning rate at every step; the start, and the numbers of the steps, are on record."""
-    step = lambda hp, key, data, state, i: ({"at": state["at"] + hp.lr, "last": i}, {})
-    return Run(lambda hp, key, data: {"at": jax.random.normal(key), "last": jnp.int32(-1)}, step)
+    start = lambda hp, key, data: {"at": jax.random.normal(key), "last": jnp.int32(-1)}
+    step = lambda hp, data, state, i: ({"at": state["at"] + hp.lr, "last": i}, {})
+    return Run(start, step, lambda key, data, i: i)
 
 
 def height(hp, state, data):
@@ -76,11 +77,9 @@ def test_what_is_not_a_number_is_worst_and_is_given_up():
 def test_trying_other_settings_pays_where_the_best_rate_changes():
     """Large steps are good at first and bad later: copies that keep the settings they take over are no match."""
 
-    def step(hp, key, data, at, i):
-        noise = jax.random.normal(jax.random.fold_in(key, i))
-        return at - hp.lr * (at + noise), {}
-
-    run = Run(lambda hp, key, data: jnp.float32(30), step)
+    step = lambda hp, data, at, noise: (at - hp.lr * (at + noise), {})
+    noise = lambda key, data, i: jax.random.normal(jax.random.fold_in(key, i))
+    run = Run(lambda hp, key, data: jnp.float32(30), step, noise)
     score = lambda hp, at, data: -jnp.square(at)
     evolve = population.population(run, 5, 20, score, population.perturb(0.5, 1.5), share=0.3)
     rates = jnp.geomspace(0.003, 0.9, 16)

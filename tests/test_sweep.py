@@ -23,13 +23,13 @@ def data():
     return {"train": tasks.Split(jnp.asarray(x, jnp.uint8), jnp.asarray(y, jnp.int32))}
 
 
-def watched_task():
-    """The usual task, recording a fingerprint of the minibatch in place of metrics."""
+def small_task():
+    """The usual task, small."""
     return tasks.classification(lambda hp: models.multilayer((12, 12), 10), 16)
 
 
 def race(rules, **options):
-    return {n: train.training(watched_task(), r, STEPS, **options) for n, r in rules.items()}
+    return {n: train.training(small_task(), r, STEPS, **options) for n, r in rules.items()}
 
 
 def collect(runs, hps, data, *, seeds=SEEDS, chunk=5, at_once=None):
@@ -87,7 +87,7 @@ def test_seeds_do_not_depend_on_their_number():
 def test_contenders_start_alike_and_see_the_same_minibatches(data):
     """Pairing: weights at step 0 are identical across rules and settings; so are batches, seen through lr = 0."""
     hps = {n: train.Hyper(sweep.grid(r.hyper, lr=[0.0, 0.1])) for n, r in RULES.items()}
-    runs = {n: sweep.over_hypers(train.training(watched_task(), r, STEPS)) for n, r in RULES.items()}
+    runs = {n: sweep.over_hypers(train.training(small_task(), r, STEPS)) for n, r in RULES.items()}
     key = jax.random.key(0)
     weights = [jax.tree.leaves(runs[n].start(hps[n], key, data).params) for n in RULES]
     for others in weights:
@@ -107,7 +107,7 @@ def test_vmapped_runs_are_single_runs(data):
     hps = {n: train.Hyper(r.hyper) for n, r in RULES.items()}
     record = collect(race(RULES, loss_after=True), hps, data)
     for name, rule in RULES.items():
-        run = train.training(watched_task(), rule, STEPS, loss_after=True)
+        run = train.training(small_task(), rule, STEPS, loss_after=True)
         alone = jax.jit(lambda hp, key, run=run: train.train(run, STEPS, hp, key, data)[1]["loss"])
         for s in range(SEEDS):
             np.testing.assert_allclose(record[name]["loss"][s], alone(hps[name], sweep.seeds(SEEDS)[s]), rtol=1e-5)
@@ -122,9 +122,28 @@ def test_chunks_and_seeds_at_once_do_not_show(data):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), whole, abreast)
 
 
+def test_runs_of_one_task_draw_once(data):
+    """Tracing tells: two rules on one task draw no more often than one, but for one that has a draw of its own."""
+    drawn = []
+
+    def counted(key, data):
+        drawn.append(1)
+        return small_task().draw(key, data)
+
+    def losses(*draws):
+        named = zip(PAIR.items(), draws, strict=True)
+        runs = {n: train.training(small_task()._replace(draw=draw), r, STEPS) for (n, r), draw in named}
+        return collect(runs, {n: train.Hyper(r.hyper) for n, r in PAIR.items()}, data)
+
+    together, once = losses(counted, counted), len(drawn)
+    alone = losses(counted, lambda key, data: counted(key, data))
+    assert len(drawn) == once + 2 * once
+    jax.tree.map(np.testing.assert_array_equal, together, alone)
+
+
 def test_a_diverged_network_disturbs_nobody(data):
     rule = optim.rule("sgd")
-    run = sweep.over_hypers(train.training(watched_task(), rule, STEPS))
+    run = sweep.over_hypers(train.training(small_task(), rule, STEPS))
 
     def losses(*lrs):
         return collect({"sgd": run}, {"sgd": train.Hyper(sweep.grid(rule.hyper, lr=lrs))}, data)["sgd"]["loss"]
@@ -136,7 +155,7 @@ def test_a_diverged_network_disturbs_nobody(data):
 
 def test_new_values_do_not_recompile(data):
     traces = []
-    run = train.training(watched_task(), optim.rule("sgd"), STEPS)
+    run = train.training(small_task(), optim.rule("sgd"), STEPS)
 
     def step(*arguments):
         traces.append(1)
@@ -144,7 +163,7 @@ def test_new_values_do_not_recompile(data):
 
     f = jax.jit(
         lambda hps: sweep.sweep(
-            lambda hp, key: train.train(train.Run(run.start, step), STEPS, hp, key, data)[1]["loss"],
+            lambda hp, key: train.train(run._replace(step=step), STEPS, hp, key, data)[1]["loss"],
             hps,
             sweep.seeds(2),
         )

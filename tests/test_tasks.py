@@ -1,5 +1,6 @@
 """Classification: what a batch is, what the loss adds up, and what the metrics are taken over."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -44,6 +45,11 @@ def task(batch_size=10, **options):
     return classification(network, batch_size, **options)
 
 
+def drawn(t, key, data):
+    """A minibatch."""
+    return t.batch(data, t.draw(key, data))
+
+
 def numbers(batch):
     return np.rint(255 * np.asarray(batch[0][:, 0])).astype(int)
 
@@ -60,7 +66,7 @@ def test_rows(shape):
 
 @pytest.mark.parametrize("batch_size", [1, 37, 200])
 def test_a_batch_is_of_the_training_examples(data, batch_size):
-    x, y = task(batch_size).batch(KEY, data)
+    x, y = drawn(task(batch_size), KEY, data)
     assert x.shape == (batch_size, 12)
     i = numbers((x, y))
     np.testing.assert_array_equal(x, rows(data["train"].x)[i])
@@ -69,18 +75,18 @@ def test_a_batch_is_of_the_training_examples(data, batch_size):
 
 def test_batches_depend_on_the_key_only(data):
     t = task(50)
-    first = t.batch(KEY, data)
+    first = drawn(t, KEY, data)
     other_data = {"train": Split(data["train"].x[::-1], data["train"].y[::-1]), "test": data["train"]}
-    np.testing.assert_array_equal(numbers(first), numbers(t.batch(KEY, data)))
-    np.testing.assert_array_equal(numbers(first), numbers(jax.jit(t.batch)(KEY, data)))
-    np.testing.assert_array_equal(numbers(first), 36 - numbers(t.batch(KEY, other_data)))
-    assert (numbers(first) != numbers(t.batch(NOISE, data))).any()
+    np.testing.assert_array_equal(numbers(first), numbers(drawn(t, KEY, data)))
+    np.testing.assert_array_equal(numbers(first), numbers(jax.jit(partial(drawn, t))(KEY, data)))
+    np.testing.assert_array_equal(numbers(first), 36 - numbers(drawn(t, KEY, other_data)))
+    assert (numbers(first) != numbers(drawn(t, NOISE, data))).any()
 
 
 def test_batches_are_drawn_with_replacement(data):
     """n uniform draws from n miss each example with probability q = (1 − 1/n)ⁿ; without replacement they miss none."""
     n, draws = 37, 2000
-    batch = jax.jit(jax.vmap(lambda key: task(n).batch(key, data)))(jax.random.split(KEY, draws))
+    batch = jax.jit(jax.vmap(lambda key: drawn(task(n), key, data)))(jax.random.split(KEY, draws))
     i = np.rint(255 * np.asarray(batch[0][..., 0])).astype(int)
     distinct = np.array([len(set(row)) for row in i])
     q, both = (1 - 1 / n) ** n, (1 - 2 / n) ** n
@@ -101,7 +107,7 @@ def test_loss_adds_half_lambda_squared_weights(data, train):
     hp = Hyper(decay=0.25)
     with_decay, without = task(weight_decay=lambda hp: hp.decay), task()
     params, stats = with_decay.init(hp, KEY, data)
-    batch = with_decay.batch(KEY, data)
+    batch = drawn(with_decay, KEY, data)
     apply = jax.jit(network(hp).apply, static_argnums=4)
     logits, stats_after = apply(params, stats, batch[0], NOISE, train)
     log_p = log_softmax(np.asarray(logits, np.float64), axis=1)
@@ -119,7 +125,7 @@ def test_loss_adds_half_lambda_squared_weights(data, train):
 def test_metrics_are_of_whole_splits_at_inference(data, block):
     hp, t = Hyper(), task(block=block, weight_decay=lambda hp: hp.decay)
     params, stats = t.init(hp, KEY, data)
-    _, stats = t.loss(hp, params, stats, t.batch(KEY, data), NOISE, True)
+    _, stats = t.loss(hp, params, stats, drawn(t, KEY, data), NOISE, True)
     metrics = jax.jit(t.metrics)(hp, params, stats, data)
     assert set(metrics) == {"train_loss", "train_accuracy", "test_loss", "test_accuracy"}
     for name, split in data.items():
@@ -140,7 +146,7 @@ def test_numbers_may_be_swept(data):
     def run(hp):
         traces.append(hp)
         params, stats = t.init(hp, KEY, data)
-        loss, stats = t.loss(hp, params, stats, t.batch(KEY, data), NOISE, True)
+        loss, stats = t.loss(hp, params, stats, drawn(t, KEY, data), NOISE, True)
         return t.metrics(hp, params, stats, data) | {"loss": loss}
 
     hps = Hyper(jnp.array([0.0, 0.2, 0.5]), jnp.array([0.0, 0.1, 0.2]))

@@ -54,8 +54,9 @@ def test_resuming_is_running_through(data):
         jax.random.key(3),
     )
     state, record = train.train(run, 20, hp, key, data)
-    half, first = train.advance(run, hp, key, data, run.start(hp, key, data), jnp.arange(8))
-    rest, second = train.advance(run, hp, key, data, half, jnp.arange(8, 20))
+    early, late = (train.draw(run, key, data, jnp.arange(*ends)) for ends in ((8,), (8, 20)))
+    half, first = train.advance(run, hp, data, run.start(hp, key, data), early)
+    rest, second = train.advance(run, hp, data, half, late)
     jax.tree.map(np.testing.assert_array_equal, state, rest)
     np.testing.assert_array_equal(record["loss"], np.concatenate([first["loss"], second["loss"]]))
 
@@ -64,9 +65,10 @@ def test_the_loss_is_on_the_minibatch_before_or_after_the_update(data):
     t, hp, key = task(), train.Hyper(SGD.hyper), jax.random.key(5)
     before, after = (train.training(t, SGD, 2, loss_after=flag) for flag in (False, True))
     start = before.start(hp, key, data)
-    batch = t.batch(jax.random.fold_in(jax.random.split(key, 3)[1], 0), data)
-    state, record = before.step(hp, key, data, start, jnp.asarray(0))
-    _, record_after = after.step(hp, key, data, start, jnp.asarray(0))
+    drawn = before.draw(key, data, jnp.asarray(0))
+    batch = t.batch(data, t.draw(jax.random.fold_in(jax.random.split(key, 5)[1], 0), data))
+    state, record = before.step(hp, data, start, drawn)
+    _, record_after = after.step(hp, data, start, drawn)
     np.testing.assert_allclose(record["loss"], t.loss((), start.params, start.stats, batch, None, True)[0], rtol=1e-6)
     np.testing.assert_allclose(
         record_after["loss"], t.loss((), state.params, state.stats, batch, None, False)[0], rtol=1e-6
@@ -94,7 +96,7 @@ def test_a_schedule_reaches_rule_and_task(data):
     hp = train.Hyper(SGD.hyper, Decay())
     frozen = schedules.on("rule.lr", schedules.steps(0.0, 0.5))
     run = train.training(t, SGD, 10, schedule=frozen)
-    half, _ = train.advance(run, hp, jax.random.key(0), data, run.start(hp, jax.random.key(0), data), jnp.arange(5))
+    half, _ = train.train(run, 5, hp, jax.random.key(0), data)
     end, _ = train.train(run, 10, hp, jax.random.key(0), data)
     jax.tree.map(np.testing.assert_array_equal, half.params, end.params)
 

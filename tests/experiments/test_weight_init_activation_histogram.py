@@ -101,7 +101,7 @@ def test_a_layer_is_the_notes_layer(x64):
     run = module.deepening(layers.tanh, lambda *seen: dict(zip("xsy", seen, strict=True)), cfg)
     key, gain = jax.random.key(3), jnp.float64(0.7)
     x = run.start(gain, key, ())
-    _, seen = run.step(gain, key, (), x, jnp.asarray(0))
+    _, seen = run.step(gain, (), x, run.draw(key, (), jnp.asarray(0)))
     w = np.linalg.lstsq(seen["x"], seen["s"], rcond=None)[0]
     assert seen["x"].dtype == np.float64
     np.testing.assert_allclose(seen["y"], np.tanh(seen["s"]), rtol=1e-14)
@@ -116,7 +116,7 @@ def test_a_layer_is_the_notes_layer(x64):
 def test_weights_have_the_std_of_their_gain():
     run = module.deepening(layers.identity, module.sizes, module.Config(width=200, examples=200))
     x = jnp.eye(200)
-    _, seen = run.step(jnp.float32(1.7), jax.random.key(0), (), x, jnp.asarray(2))
+    _, seen = run.step(jnp.float32(1.7), (), x, run.draw(jax.random.key(0), (), jnp.asarray(2)))
     assert float(seen["sum_mean_square"]) == pytest.approx(1.7**2 / 200, rel=0.05)
 
 
