@@ -133,6 +133,14 @@ def _told(f):
     return f if _counts(f) else lambda hp, t, *rest: f(hp, *rest)
 
 
+def _next(t):
+    """t + 1, but for the largest number there is, which stays: the sum would be negative."""
+    # A bare sum XLA would do twice, in place and for its readers, with t copied in between: AdaMax's update of 10⁴
+    # numbers then takes twice the time.
+    last = jnp.iinfo(t.dtype).max
+    return jnp.where(t < last, t + 1, last)
+
+
 def _like(hp, dtype):
     return jax.tree.map(lambda h: jnp.asarray(h, dtype), hp)
 
@@ -147,7 +155,7 @@ def _lift(hyper, init, update, result, counts) -> Rule:
 
     def update_lifted(hp, grads, state, params, extra=NOTHING):
         check_gradients(grads, params)
-        params, t = widen(params), state.t + 1 if counts else None
+        params, t = widen(params), _next(state.t) if counts else None
         grads = jax.tree.map(lambda w, g: jnp.asarray(g, w.dtype), params, grads)
         updates, own = update(hp, t, grads, state.own, params, extra)
         return updates, Lifted(t, own)

@@ -144,6 +144,18 @@ def test_resuming_is_running_through(spec):
     jax.tree.map(np.testing.assert_array_equal, through, on)
 
 
+def test_a_counter_never_turns_negative():
+    """The largest number stays, and the rule goes on."""
+    adam, w, g = RULES["adam"], jnp.ones(3), jnp.arange(3.0)
+    state = adam.init(adam.hyper, w)._replace(t=jnp.int32(2**31 - 2))
+    first, state = adam.update(adam.hyper, g, state, w)
+    assert state.t == 2**31 - 1
+    second, state = adam.update(adam.hyper, g, state, w)
+    assert state.t == 2**31 - 1
+    np.testing.assert_array_equal(np.sign(first), [0, -1, -1])
+    np.testing.assert_array_equal(np.sign(second), [0, -1, -1])
+
+
 def test_adam_without_eps_does_not_see_the_gradients_scale(x64):
     adam, params = RULES["adam"], problems.tree(jnp.float64)
     grads = problems.gradients("normal", params, 20)
