@@ -113,7 +113,7 @@ class Chunk(NamedTuple):
     record: for each run its record, NumPy arrays `[S, len(steps), …]` with the run's own axes (settings) last.
     state: for each run its networks after it, leading axis S or some more; good until the next chunk is asked for,
         which reuses the memory.
-    seconds, compile_seconds: what the chunk took to run, and to compile beforehand.
+    seconds, compile_seconds: what the chunk took to run, and to compile beforehand; the first one's, with the start.
     """
 
     steps: range

@@ -18,7 +18,7 @@ class Task(NamedTuple):
     """What a run learns. `hp` are the task's own traced numbers (λ, a dropout ratio, a weight scale; may be empty).
 
     init:    `(hp, key, data) -> (params, stats)`
-    draw:    `(key, data) -> examples`, which ones a step takes, as small as can be; those of equal draws are shared
+    draw:    `(key, data) -> examples`, which ones a step takes: their places, say, since many are drawn at once
     batch:   `(data, examples) -> batch`
     loss:    `(hp, params, stats, batch, key, train) -> (loss, stats)`
     metrics: `(hp, params, stats, data) -> {name: scalar}`, on whole splits

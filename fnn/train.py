@@ -74,9 +74,9 @@ class Drawing:
 
     def __call__(self, key: Key, data: Any, i: Int[Array, ""]) -> Drawn:
         """What step i draws."""
-        k_init, *others = _keys(key)
-        k_examples, *keys = jax.vmap(jax.random.fold_in, (0, None))(jnp.stack(others), i)
-        return Drawn(i, self.examples(k_examples, data), k_init, *keys)
+        keys = _keys(key)
+        k_examples, *others = jax.vmap(jax.random.fold_in, (0, None))(keys[1:], i)
+        return Drawn(i, self.examples(k_examples, data), keys[0], *others)
 
 
 class Moment(NamedTuple):
@@ -104,8 +104,8 @@ class Moment(NamedTuple):
 
 
 def _keys(key):
-    k_init, k_examples, k_noise, k_look, k_rule = jax.random.split(key, 5)
-    return k_init, k_examples, k_noise, k_look, k_rule
+    """Keys for the first parameters, the examples, the layers, instruments and the rule."""
+    return jax.random.split(key, 5)
 
 
 def training(
@@ -134,8 +134,7 @@ def training(
     require(not wrong, f"Evaluation happens after 1 to {steps} updates, not after {wrong}.")
 
     def start(hp, key, data):
-        k_init, *_ = _keys(key)
-        params, stats = task.init(hp.task, k_init, data)
+        params, stats = task.init(hp.task, _keys(key)[0], data)
         return State(params, stats, rule.init(hp.rule, params))
 
     def step(hp, data, state, drawn):
