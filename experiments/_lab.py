@@ -235,6 +235,11 @@ def follow(chunks: Iterable[Chunk], steps: int, row: Callable[[Chunk], str] | No
     return Followed(record, done, {"complete": complete, **times})
 
 
+def in_all(first: Mapping[str, Any], then: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes (see `Followed`) of two sweeps, one after the other: as complete as the second, seconds of both."""
+    return {"complete": then["complete"], **{name: round(first[name] + then[name], 2) for name in _cli.TIMES}}
+
+
 def epochs(n: int, steps_each: int, every: int = 1) -> tuple[int, ...]:
     """The numbers of updates after which every `every`-th of n epochs ends, the first and the last always included."""
     chosen = sorted({1, *range(every, n + 1, every), n})

@@ -142,8 +142,7 @@ def stages(first: Callable[[], xr.Dataset], *later: Callable[[], xr.Dataset]) ->
             more = stage()
         except KeyboardInterrupt:
             return ds.assign_attrs(complete=0)
-        seconds = {name: round(ds.attrs[name] + more.attrs[name], 2) for name in ("train_seconds", "compile_seconds")}
-        ds = ds.merge(more).assign_attrs(complete=more.attrs["complete"], **seconds)
+        ds = ds.merge(more).assign_attrs(_lab.in_all(ds.attrs, more.attrs))
     return ds
 
 

@@ -110,7 +110,7 @@ def run(cfg: Config) -> xr.Dataset:
             "extended: " + ", ".join(f"{_lab.title(name)} to {rates[-1]:.3g}" for name, rates in wider.items()),
             flush=True,
         )
-        attrs = train_at(cfg, data, wider, found, f"extension {number + 1}")
+        attrs = _lab.in_all(attrs, train_at(cfg, data, wider, found, f"extension {number + 1}"))
     ds = label(cfg, images, {name: records for name, records in found.items() if records}).assign_attrs(attrs)
     print(summary(ds))
     return ds
@@ -151,12 +151,12 @@ def train_at(
             if not any(found.values()):
                 raise
             return attrs | {"complete": 0}
-        attrs |= {name: round(attrs[name] + followed.attrs[name], 2) for name in _cli.TIMES}
-        if followed.attrs["complete"] or not any(found.values()):
+        attrs = _lab.in_all(attrs, followed.attrs)
+        if attrs["complete"] or not any(found.values()):
             for name in names:
                 found[name] |= {lr: of_rate(followed.record[name], i) for i, lr in enumerate(rates[name])}
-        if not followed.attrs["complete"]:
-            return attrs | {"complete": 0}
+        if not attrs["complete"]:
+            return attrs
     return attrs
 
 

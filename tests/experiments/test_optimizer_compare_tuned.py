@@ -70,6 +70,12 @@ def test_a_grid_is_extended_on_the_side_of_its_best(losses, wider):
     assert tuned.beyond(found) == ({"sgd": pytest.approx(wider)} if wider else {})
 
 
+def test_a_race_takes_the_seconds_of_all_its_sweeps():
+    grid = {"complete": 1, "train_seconds": 1.25, "compile_seconds": 3.0}
+    extension = {"complete": 0, "train_seconds": 0.5, "compile_seconds": 2.0}
+    assert _lab.in_all(grid, extension) == {"complete": 0, "train_seconds": 1.75, "compile_seconds": 5.0}
+
+
 def test_a_tiny_race_with_an_extension():
     cfg = tuned.Config(seeds=2, steps=12, batch=16, optimizers="sgd,adam", rates=2, extensions=1, dataset="mnist_5k")
     ds = tuned.run(cfg)
