@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Int
 
 from fnn.checks import check_gradients, check_hyper, check_params
 from fnn.errors import require
@@ -133,7 +133,7 @@ def _told(f):
     return f if _counts(f) else lambda hp, t, *rest: f(hp, *rest)
 
 
-def _next(t):
+def increment(t: Int[Array, ""]) -> Int[Array, ""]:
     """t + 1, but for the largest number there is, which stays: the sum would be negative."""
     # A bare sum XLA would do twice, in place and for its readers, with t copied in between: AdaMax's update of 10⁴
     # numbers then takes twice the time.
@@ -155,7 +155,7 @@ def _lift(hyper, init, update, result, counts) -> Rule:
 
     def update_lifted(hp, grads, state, params, extra=NOTHING):
         check_gradients(grads, params)
-        params, t = widen(params), _next(state.t) if counts else None
+        params, t = widen(params), increment(state.t) if counts else None
         grads = jax.tree.map(lambda w, g: jnp.asarray(g, w.dtype), params, grads)
         updates, own = update(hp, t, grads, state.own, params, extra)
         return updates, Lifted(t, own)

@@ -13,7 +13,7 @@ from jaxtyping import Array
 
 from fnn.errors import require
 from fnn.hyper import get, put
-from fnn.rule import NOTHING, Rule
+from fnn.rule import NOTHING, Rule, increment
 from fnn.types import Hyper, Scalar
 
 Shape = Callable[[Scalar], Scalar]
@@ -168,7 +168,7 @@ def scheduled(rule: Rule, schedule: Schedule, updates: int) -> Rule:
 
     def update(hp, grads, state, params, extra=NOTHING):
         updates, inner = rule.update(at(hp, state.t), grads, state.inner, params, extra)
-        return updates, Scheduled(state.t + 1, inner)
+        return updates, Scheduled(increment(state.t), inner)
 
     def result(hp, params, state):
         return rule.result(at(hp, state.t), params, state.inner)

@@ -15,7 +15,7 @@ import problems
 import pytest
 
 from experiments import _streams
-from fnn import interop, optim
+from fnn import interop, optim, schedules
 from fnn.errors import InputError
 from fnn.rule import Rule, apply_updates
 
@@ -154,6 +154,9 @@ def test_a_counter_never_turns_negative():
     assert state.t == 2**31 - 1
     np.testing.assert_array_equal(np.sign(first), [0, -1, -1])
     np.testing.assert_array_equal(np.sign(second), [0, -1, -1])
+    scheduled = schedules.scheduled(adam, schedules.constant, 10)
+    state = scheduled.init(adam.hyper, w)._replace(t=jnp.int32(2**31 - 1))
+    assert scheduled.update(adam.hyper, g, state, w)[1].t == 2**31 - 1
 
 
 def test_adam_without_eps_does_not_see_the_gradients_scale(x64):
