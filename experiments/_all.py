@@ -30,7 +30,7 @@ class Options:
     dataset: str = "auto"
     """mnist, fashion_mnist, mnist_5k, or auto: full MNIST where it can be had, else the 5,000 embedded digits."""
     data_dir: Path | None = None
-    """Where to look for data-set files first (default: the environment's FNN_DATA)."""
+    """Where the data-set files are (default: the environment's FNN_DATA); otherwise they are searched for."""
     quick: bool = False
     """Tiny sizes, for a first look: minutes in all, on the embedded digits."""
     force: bool = False
@@ -76,7 +76,7 @@ def run(names: Sequence[str], options: Options) -> list[Entry]:
     arguments = ["--out", str(options.out)]
     if options.quick:
         arguments.append("--quick")
-    if not options.quick or options.dataset != "auto":
+    if not options.quick or options.dataset != "auto" or options.data_dir is not None:
         # Found once, so that not every experiment searches again and all of them take the same.
         arguments += ["--dataset", data.load(options.dataset, options.data_dir).name]
     if options.data_dir is not None:

@@ -45,7 +45,7 @@ class Options:
     dataset: str = "auto"
     """mnist, fashion_mnist, mnist_5k, or auto: full MNIST where it can be had, else the 5,000 embedded digits."""
     data_dir: Path | None = None
-    """Where to look for data-set files first (default: the environment's FNN_DATA)."""
+    """Where the data-set files are (default: the environment's FNN_DATA); otherwise they are searched for."""
     quick: bool = False
     """Tiny sizes, for a first look: changes the defaults of the other options."""
     redraw: bool = False
@@ -81,13 +81,12 @@ def prepare() -> None:
 
     A core trains its own seeds, instead of all cores sharing every small matrix product and waiting for each other.
     """
-    import pooch
-
     if "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         jax.config.update("jax_num_cpu_devices", cores())
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # a second start compiles nothing
-    if jax.config.values["jax_compilation_cache_dir"] is None:
-        jax.config.update("jax_compilation_cache_dir", str(pooch.os_cache("fnn") / "compiled"))
+    cache = data.user_cache()
+    if jax.config.values["jax_compilation_cache_dir"] is None and cache is not None:
+        jax.config.update("jax_compilation_cache_dir", str(cache / "compiled"))
 
 
 def cores() -> int:
@@ -102,6 +101,8 @@ def configure(module: ModuleType, argv: Sequence[str]) -> Any:
     `run` would have to do.
     """
     default = replace(module.QUICK, quick=False) if "--quick" in argv else module.Config()
+    if any(argument.replace("_", "-").startswith("--data-dir") for argument in argv):
+        default = replace(default, dataset="auto")  # also a first look is a look at the data that are named
     return tyro.cli(
         module.Config,
         default=replace(default, checkpoint=checkpoints.EVERY),

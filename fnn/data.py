@@ -11,21 +11,20 @@ Every byte is verified before it is used. What is wrong with a file is said in o
 """
 
 import contextlib
-import gzip
 import hashlib
-import io
-import math
 import os
 import sys
 import tempfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import Int32, Shaped, UInt8
 
 from fnn.errors import InputError, require
+from fnn.idx import read_idx, sha256
 
 NAMES = ("auto", "mnist", "fashion_mnist", "mnist_5k")
 
@@ -70,13 +69,8 @@ DEBIAN = {"fashion_mnist": Path("/usr/share/datasets/fashion-mnist")}
 TIMEOUT = (5.0, 30.0)
 """Seconds to wait for a mirror to accept a connection, and for its next bytes."""
 
-MOST_BYTES = 2**30
-"""The largest array an IDX header may promise: a bound on memory whatever a file claims, 20 times MNIST."""
-
-_CHUNK = 2**20
-
-Bytes = UInt8[np.ndarray, "..."]
-"""The content of an IDX file."""
+Arrays = Mapping[str, Shaped[np.ndarray, "..."]]
+"""The content of each of `FILES`."""
 
 
 @dataclass(frozen=True, eq=False)  # equality of arrays is not one truth value: compare checksums
@@ -97,153 +91,132 @@ class DataSet:
 def load(name: str = "auto", data_dir: str | os.PathLike[str] | None = None) -> DataSet:
     """The data set `name`, one of `NAMES`.
 
-    Looked for in `data_dir`, `$FNN_DATA`, the per-user cache, Debian's folder and the public mirrors, in this
-    order. A folder the user names holds a folder `mnist/` or `fashion_mnist/` (or `fashion-mnist/`) with the
-    four IDX files, or these files themselves.
+    Where `data_dir` names a folder, or else `$FNN_DATA` does, its files must be there: in it, in its folder `mnist/`
+    or `fashion_mnist/`, or in torchvision's `MNIST/raw/` or `FashionMNIST/raw/`, gzipped or not, in any of the
+    spellings that are about. Where no folder is named, they are searched for in the per-user cache, Debian's folder
+    and the public mirrors, in this order. `mnist_5k` needs no files.
 
-    Raises `InputError` for an unknown name, a named folder that does not exist, a file in a named folder that
-    is missing or unsound, and a data set asked for by name that is nowhere.
+    Raises `InputError` for an unknown name, a named folder that does not exist or lacks the files, a file in it that
+    is unsound, and a data set asked for by name that is nowhere.
     """
     require(name in NAMES, f"data set {name!r} is unknown: it must be one of {', '.join(NAMES)}")
-    folders = _named_folders(data_dir)
+    named = _named_folder(data_dir)
     if name == "mnist_5k":
         return _mnist_5k()
-    found, looked = _search("mnist" if name == "auto" else name, folders)
+    wanted = "mnist" if name == "auto" else name
+    if named is not None:
+        embedded = "; mnist_5k is the 5,000 embedded digits, which need none" if name == "auto" else ""
+        return _from_named(wanted, *named, embedded)
+    found, searched = _search(wanted)
     if found is None and name == "auto":
         return _mnist_5k()
     if found is None:
         raise InputError(
-            f"data set {name!r} was not found; looked in {', '.join(looked)}: put its four IDX files in a "
+            f"data set {name!r} was not found; searched {', '.join(searched)}: put its four IDX files in a "
             f"folder {name}/ and name the folder around it by data_dir or FNN_DATA, or connect to the network"
         )
     return found
 
 
-def read_idx(path: str | os.PathLike[str]) -> Bytes:
-    """The array of unsigned bytes in an IDX file, gzipped or plain (told by content, not by name).
+def user_cache() -> Path | None:
+    """The folder where files are kept for this user; None where there is none, as for a user without a home."""
+    import pooch
 
-    IDX is two zero bytes, the type (0x08), the rank r, r dimensions as big-endian uint32, and the elements in
-    C order. Raises `InputError` where the file cannot be read or is not exactly that.
-    """
     try:
-        with open(path, "rb") as file:
-            zipped = file.peek(2)[:2] == b"\x1f\x8b"
-            return _parse_idx(gzip.GzipFile(fileobj=file) if zipped else file, path)
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist: expected an IDX file") from None
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InputError(f"{path} is a damaged gzip file: {error}") from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
+        folder = Path(pooch.os_cache("fnn"))
+    except (KeyError, OSError, RuntimeError):
+        return None
+    return folder if folder.is_absolute() else None  # a "~" that stands for nothing stays in the name
 
 
-def _parse_idx(stream: io.BufferedIOBase, path: str | os.PathLike[str]) -> Bytes:
-    magic = stream.read(4)
-    require(len(magic) > 0, f"{path} is empty: expected an IDX file")
-    require(
-        b"\x00\x00\x08".startswith(magic[:3]),
-        f"{path} starts with the bytes {magic.hex(' ')}: an IDX file of unsigned bytes starts with 00 00 08",
-    )
-    rank = magic[3] if len(magic) == 4 else 1
-    header = magic + stream.read(4 * rank)
-    start = 4 + 4 * rank
-    require(len(header) == start, f"{path} ends inside its IDX header, after {len(header)} of {start} bytes")
-    shape = tuple(int(n) for n in np.frombuffer(header[4:], ">u4"))
-    require(1 <= rank <= 64, f"{path} has rank {rank} in its IDX header: it must be 1 to 64")  # as in NumPy
-    # A zero counts as one: it would hide dimensions beside it that NumPy cannot hold.
-    claim = math.prod(max(n, 1) for n in shape)
-    require(claim <= MOST_BYTES, f"{path} claims the shape {shape}: at most {MOST_BYTES} bytes are allowed")
-    size = math.prod(shape)
-    # Reading past the promised end finds surplus bytes, and has gzip check its own checksum.
-    body = _read_up_to(stream, size + _CHUNK)
-    more = "or more " if len(body) == size + _CHUNK else ""
-    found = f"{start + len(body)} {more}bytes (decompressed)"
-    require(len(body) == size, f"{path} holds {found}: expected {start + size} for shape {shape}")
-    return np.frombuffer(body, np.uint8).reshape(shape)
-
-
-def _read_up_to(stream: io.BufferedIOBase, limit: int) -> bytearray:
-    """The next `limit` bytes, or all there are. Memory grows with what is there, not with `limit`."""
-    body = bytearray()
-    while len(body) < limit and (chunk := stream.read(min(_CHUNK, limit - len(body)))):
-        body += chunk
-    return body
-
-
-def _sha256(array: Bytes) -> str:
-    """SHA-256 (hex) of the IDX file that holds `array`: there is exactly one."""
-    digest = hashlib.sha256(bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes())
-    digest.update(array.data)
-    return digest.hexdigest()
-
-
-def _check_sha256(name: str, file: str, array: Bytes, path: Path) -> None:
-    found, expected = _sha256(array), SHA256[name][file]
+def _check_sha256(name: str, file: str, array: Shaped[np.ndarray, "..."], path: Path) -> None:
+    found, expected = sha256(array), SHA256[name][file]
     require(found == expected, f"{path} has SHA-256 {found} (decompressed): expected {expected} for {name}")
 
 
-def _named_folders(data_dir: str | os.PathLike[str] | None) -> dict[str, Path]:
-    """The folders the user named, by who named them. Raises `InputError` where one cannot be looked into."""
+def _named_folder(data_dir: str | os.PathLike[str] | None) -> tuple[str, Path] | None:
+    """The folder that the user named, and by what. Raises `InputError` where it cannot be read."""
     named = {"data_dir": data_dir, "FNN_DATA": os.environ.get("FNN_DATA") or None}
-    folders = {who: os.path.expanduser(folder) for who, folder in named.items() if folder is not None}
-    for who, folder in folders.items():
-        usable = os.path.isdir(folder) and os.access(folder, os.R_OK | os.X_OK)
-        require(usable, f"{who} is {str(folder)!r}: it must be a folder that exists and can be read")
-    return {who: Path(folder) for who, folder in folders.items()}
+    for by, folder in named.items():
+        if folder is not None:
+            require(isinstance(folder, (str, os.PathLike)), f"{by} is {folder!r}: it must be the path of a folder")
+            folder = os.path.expanduser(folder)
+            usable = os.path.isdir(folder) and os.access(folder, os.R_OK | os.X_OK)
+            require(usable, f"{by} is {str(folder)!r}: it must be a folder that exists and can be read")
+            return by, Path(folder)
+    return None
 
 
-def _search(name: str, folders: dict[str, Path]) -> tuple[DataSet | None, list[str]]:
+def _from_named(name: str, by: str, folder: Path, otherwise: str) -> DataSet:
+    """The data set from the folder that the user named. Raises `InputError` where it is not in there."""
+    for inner in _folders_called(name, folder):
+        if files := _idx_files(inner):
+            return _from_files(name, files, f"{inner} ({by})")
+    for inner in (folder, folder / "raw"):
+        if files := _idx_files(inner):
+            # All sets use the same file names: here only content tells whose they are, and the test labels are small.
+            labels = sha256(read_idx(files[FILES[3]])) if FILES[3] in files else None
+            whose = [other for other, hashes in SHA256.items() if other != name and hashes[FILES[3]] == labels]
+            require(not whose, f"{name} is not in {inner} ({by}): the files there are those of {', '.join(whose)}")
+            return _from_files(name, files, f"{inner} ({by})")
+    entries = sorted(os.listdir(folder))
+    beside = f"there are {', '.join(entries[:5])}{', …' * (len(entries) > 5)}" if entries else "it is empty"
+    raise InputError(
+        f"{name} is not in {folder} ({by}), {beside}: expected {', '.join(FILES)}, or a folder {name}/ with these"
+        f"{otherwise}"
+    )
+
+
+def _folders_called(name: str, folder: Path) -> list[Path]:
+    """The folders in `folder` that go by the name of a data set, however it is written, and torchvision's in them."""
+    plain = lambda text: text.lower().replace("-", "").replace("_", "")
+    try:
+        called = [inner for inner in sorted(folder.iterdir()) if plain(inner.name) == plain(name) and inner.is_dir()]
+    except OSError as error:
+        raise InputError(f"{folder} cannot be read: {error.strerror}") from None
+    return [place for inner in called for place in (inner, inner / "raw")]
+
+
+def _search(name: str) -> tuple[DataSet | None, list[str]]:
     """The data set from the first place that has it, or None; and the places where it is not."""
-    import pooch
-
-    looked = []
-    for who, folder in folders.items():
-        if files := _belonging(name, folder):
-            return _from_files(name, files, who), looked
-        looked.append(f"{folder} ({who})")
-    cache = Path(pooch.os_cache("fnn")) / name
-    sound = _from_cache(name, cache)
+    searched = []
+    cache = user_cache()
+    cache = None if cache is None else cache / name
+    sound = {} if cache is None else _from_cache(name, cache)
     if len(sound) == len(FILES):
-        return _data_set(name, sound, f"{cache} (cache)"), looked
-    looked.append(f"{cache} (cache)")
+        return _data_set(name, sound, f"{cache} (cache)"), searched
+    if cache is not None:
+        searched.append(f"{cache} (cache)")
     if name in DEBIAN:
         if len(files := _idx_files(DEBIAN[name])) == len(FILES):
-            return _from_files(name, files, "Debian"), looked
-        looked.append(f"{DEBIAN[name]} (Debian)")
+            return _from_files(name, files, f"{DEBIAN[name]} (Debian)"), searched
+        searched.append(f"{DEBIAN[name]} (Debian)")
     try:
         fetched = {file: _download(name, file, cache) for file in FILES if file not in sound}
     except InputError as error:
-        return None, [*looked, f"the mirrors ({error})"]
-    return _data_set(name, sound | fetched, f"{cache} (downloaded)"), looked
+        return None, [*searched, f"the mirrors ({error})"]
+    return _data_set(name, sound | fetched, f"{cache or 'a mirror'} (downloaded)"), searched
 
 
 def _idx_files(folder: Path) -> dict[str, Path]:
-    """Those of `FILES` that lie in `folder`; a plain one goes before a gzipped one, being faster to read."""
+    """Those of `FILES` that lie in `folder`; a plain one goes before a gzipped one, being faster to read.
+
+    A file may be spelled with a dot, and may lie in a folder that has its name, as archives are often unpacked.
+    """
     found = {}
     for file in FILES:
         dotted = file.replace("-idx", ".idx")
-        for spelling in (file, dotted, f"{file}.gz", f"{dotted}.gz"):
-            if os.path.exists(folder / spelling):
+        spellings = (file, dotted, f"{file}.gz", f"{dotted}.gz")
+        inside = [f"{outer}/{inner}" for outer in spellings for inner in spellings]
+        for spelling in (*spellings, *inside):
+            # Neither a folder nor a link to nothing; what else there is, a pipe say, the reader complains about.
+            if os.path.exists(folder / spelling) and not os.path.isdir(folder / spelling):
                 found.setdefault(file, folder / spelling)
     return found
 
 
-def _belonging(name: str, folder: Path) -> dict[str, Path]:
-    """The files of data set `name` in a folder the user named: in a folder of that name, or in itself."""
-    for inner in (folder / name, folder / name.replace("_", "-")):
-        if files := _idx_files(inner):
-            return files
-    files = _idx_files(folder)
-    # All sets use the same file names: here only content tells whose they are, and the test labels are small.
-    if labels := files.get(FILES[3]):
-        others = {hashes[FILES[3]] for other, hashes in SHA256.items() if other != name}
-        return {} if _sha256(read_idx(labels)) in others else files
-    return files
-
-
-def _from_files(name: str, files: dict[str, Path], who: str) -> DataSet:
+def _from_files(name: str, files: dict[str, Path], source: str) -> DataSet:
     """The data set in `files`. Faults of structure come first: they explain more than a wrong hash does."""
-    source = f"{next(iter(files.values())).parent} ({who})"
     for file in FILES:
         require(file in files, f"{file} (or {file}.gz) is missing in {source}: {name} needs all four files")
     arrays = {file: read_idx(path) for file, path in files.items()}
@@ -253,7 +226,7 @@ def _from_files(name: str, files: dict[str, Path], who: str) -> DataSet:
     return data_set
 
 
-def _from_cache(name: str, cache: Path) -> dict[str, Bytes]:
+def _from_cache(name: str, cache: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
     """The sound files of the cache. Others are deleted: the cache is ours, and they can be fetched anew."""
     sound = {}
     for file, path in _idx_files(cache).items():
@@ -267,8 +240,8 @@ def _from_cache(name: str, cache: Path) -> dict[str, Bytes]:
     return sound
 
 
-def _download(name: str, file: str, cache: Path) -> Bytes:
-    """The array in `file` from the first mirror that delivers it, from then on kept in the cache.
+def _download(name: str, file: str, cache: Path | None) -> Shaped[np.ndarray, "..."]:
+    """The array in `file` from the first mirror that delivers it, from then on kept in the cache, if there is one.
 
     A file appears in the cache whole and verified or not at all, so processes can download side by side and
     an interrupted one leaves nothing. Raises `InputError` with each mirror's trouble when none delivers.
@@ -280,19 +253,29 @@ def _download(name: str, file: str, cache: Path) -> Bytes:
     for url in (f"{mirror}{file}.gz" for mirror in MIRRORS[name]):
         part = Path()
         try:
-            cache.mkdir(parents=True, exist_ok=True)
+            if cache is not None:
+                cache.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=".download-", dir=cache) as folder:
                 part = Path(folder) / f"{file}.gz"
                 fetch(url, str(part), None)
                 array = read_idx(part)
                 _check_sha256(name, file, array, part)
-                os.replace(part, cache / part.name)
+                if cache is not None:
+                    os.replace(part, cache / part.name)
             return array  # not read again from the cache, where another process may be at work
         except InputError as error:
             troubles.append(str(error).replace(str(part), url))
         except OSError as error:  # as are all errors of requests
-            troubles.append(f"{url}: {error.strerror or type(error).__name__}")
+            troubles.append(f"{url}: {_trouble(error)}")
     raise InputError("; ".join(troubles))
+
+
+def _trouble(error: OSError) -> str:
+    """What became of a download, in a few words: a server's status code where it answered."""
+    answer = getattr(error, "response", None)
+    if answer is not None:
+        return f"HTTP status {answer.status_code} ({answer.reason})"
+    return error.strerror or type(error).__name__
 
 
 def _mnist_5k() -> DataSet:
@@ -320,8 +303,10 @@ def _mnist_5k() -> DataSet:
     return data_set
 
 
-def _data_set(name: str, arrays: dict[str, Bytes], source: str) -> DataSet:
+def _data_set(name: str, arrays: Arrays, source: str) -> DataSet:
     """The record of the four arrays. Raises `InputError` where they do not belong together."""
+    for file, array in arrays.items():
+        require(array.dtype == np.uint8, f"{file} in {source} holds {array.dtype}: {name} consists of bytes (uint8)")
     for images, labels in (FILES[:2], FILES[2:]):
         x, y = arrays[images], arrays[labels]
         require(x.shape[1:] == (28, 28), f"{images} in {source} has shape {x.shape}: it must be (n, 28, 28)")

@@ -28,6 +28,7 @@ from hypothesis.extra import numpy as hnp
 
 from fnn import data
 from fnn.errors import InputError
+from fnn.idx import sha256
 
 ROOT = Path(__file__).parents[1]
 IMAGES, LABELS, TEST_IMAGES, TEST_LABELS = data.FILES
@@ -271,9 +272,14 @@ def test_importing_is_light():
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
-@pytest.mark.parametrize("inner", [".", "fashion_mnist", "fashion-mnist"])
+@pytest.mark.parametrize(
+    "inner",
+    [".", "raw", "fashion_mnist", "fashion-mnist", "Fashion-MNIST", "FashionMNIST/raw", "fashion/../FashionMNIST"],
+)
 def test_every_layout_of_a_named_folder(tmp_path, inner, suffix):
-    folder = put(tmp_path / "data" / inner, FASHION, suffix)
+    (tmp_path / "data" / "fashion").mkdir(parents=True)
+    folder = put((tmp_path / "data" / inner).resolve(), FASHION, suffix)
+    put(tmp_path / "data" / "MNIST" / "raw", TINY, suffix)  # torchvision's root holds many sets
     ds = data.load("fashion_mnist", str(tmp_path / "data"))
     assert (ds.checksum, ds.source) == (checksum(FASHION), f"{folder} (data_dir)")
 
@@ -282,6 +288,29 @@ def test_every_layout_of_a_named_folder(tmp_path, inner, suffix):
 def test_the_other_spelling_of_the_files(tmp_path, suffix):
     dotted = {file.replace("-idx", ".idx"): content for file, content in TINY.items()}
     assert data.load("mnist", put(tmp_path, dotted, suffix)).checksum == checksum(TINY)
+
+
+@pytest.mark.parametrize("outer", ["file", "dotted", "file.gz"])
+@pytest.mark.parametrize("both", [False, True])
+def test_files_in_folders_of_their_names_as_on_kaggle(tmp_path, outer, both):
+    """Its archive unpacks into dotted files and, beside them, folders of the dashed names with the same files."""
+    dotted = {file.replace("-idx", ".idx"): content for file, content in TINY.items()}
+    for file, content in TINY.items():
+        folder = {"file": file, "dotted": file.replace("-idx", ".idx"), "file.gz": f"{file}.gz"}[outer]
+        put(tmp_path / folder, {file: content})
+    if both and outer != "dotted":
+        put(tmp_path, dotted)
+    assert data.load("mnist", tmp_path).checksum == checksum(TINY)
+
+
+def test_empty_folders_and_links_to_nothing_do_not_hide_files(tmp_path):
+    put(tmp_path / "set", TINY, ".gz")
+    for file in TINY:
+        (tmp_path / "set" / file).mkdir()
+    (tmp_path / "set" / TEST_LABELS).rmdir()
+    (tmp_path / "set" / TEST_LABELS).symlink_to(tmp_path / "gone")
+    (tmp_path / "set" / "mnist").mkdir()
+    assert data.load("mnist", tmp_path / "set").checksum == checksum(TINY)
 
 
 def test_content_tells_gzip_not_the_name(tmp_path):
@@ -296,21 +325,39 @@ def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
 
 
 def test_order_of_places(tmp_path, monkeypatch, cache, mirrors):
-    """A place is used when those before it are empty: the source tells, as the content is the same."""
-    argument, environment = tmp_path / "argument", tmp_path / "environment"
-    argument.mkdir()
-    environment.mkdir()
-    monkeypatch.setenv("FNN_DATA", str(environment))
+    """What the user names alone counts, the argument before the variable; else the cache goes before the mirrors."""
+    argument, environment = put(tmp_path / "argument" / "mnist", TINY), put(tmp_path / "environment" / "mnist", TINY)
     mirrors[0].offer(TINY)
-    found = lambda: data.load("auto", argument).source
-    assert found() == f"{cache} (downloaded)"
+    assert data.load("auto").source == f"{cache} (downloaded)"
     assert len(mirrors[0].asked) == 4
-    assert found() == f"{cache} (cache)"
-    put(environment / "mnist", TINY)
-    assert found() == f"{environment / 'mnist'} (FNN_DATA)"
-    put(argument / "mnist", TINY)
-    assert found() == f"{argument / 'mnist'} (data_dir)"
+    assert data.load("auto").source == f"{cache} (cache)"
+    monkeypatch.setenv("FNN_DATA", str(environment.parent))
+    assert data.load("auto").source == f"{environment} (FNN_DATA)"
+    assert data.load("auto", argument.parent).source == f"{argument} (data_dir)"
     assert len(mirrors[0].asked) == 4
+
+
+@pytest.mark.parametrize("by", ["data_dir", "FNN_DATA"])
+@pytest.mark.parametrize("name", ["auto", "mnist", "fashion_mnist"])
+def test_a_named_folder_without_the_data_is_never_passed_over(tmp_path, monkeypatch, cache, mirrors, name, by):
+    """Neither for another named one, nor for what is in the cache or on a mirror, nor for the embedded digits."""
+    mirrors[0].offer(TINY)
+    put(cache, TINY)
+    put(cache.with_name("fashion_mnist"), FASHION)
+    folder = tmp_path / "named"
+    folder.mkdir()
+    if by == "data_dir":
+        monkeypatch.setenv("FNN_DATA", str(put(tmp_path / "other", TINY)))
+    else:
+        monkeypatch.setenv("FNN_DATA", str(folder))
+    load = lambda: data.load(name, folder if by == "data_dir" else None)
+    wanted = "mnist" if name == "auto" else name
+    text = sentence(load)
+    assert text.startswith(f"{wanted} is not in {folder} ({by}), it is empty: expected {IMAGES}")
+    assert ("mnist_5k is the 5,000 embedded digits" in text) == (name == "auto")
+    (folder / "archive.zip").write_bytes(b"PK")
+    assert "there are archive.zip:" in sentence(load)
+    assert mirrors[0].asked == []
 
 
 def test_debian_comes_after_the_cache_and_only_for_its_set(tmp_path, monkeypatch, cache):
@@ -324,12 +371,14 @@ def test_debian_comes_after_the_cache_and_only_for_its_set(tmp_path, monkeypatch
     assert str(debian) not in text
 
 
-def test_a_folder_with_the_files_of_another_set_is_passed_over(tmp_path, monkeypatch):
-    digits = put(tmp_path / "digits", TINY)
+@pytest.mark.parametrize("inner", [".", "raw"])
+def test_a_named_folder_with_the_files_of_another_set(tmp_path, monkeypatch, inner):
+    digits = put(tmp_path / "digits" / inner, TINY).resolve()
     monkeypatch.setattr(data, "DEBIAN", {"fashion_mnist": put(tmp_path / "debian", FASHION)})
-    monkeypatch.setenv("FNN_DATA", str(digits))
+    monkeypatch.setenv("FNN_DATA", str(tmp_path / "digits"))
     assert data.load("mnist").source == f"{digits} (FNN_DATA)"
-    assert data.load("fashion_mnist").source == f"{tmp_path / 'debian'} (Debian)"
+    text = sentence(data.load, "fashion_mnist")
+    assert text == f"fashion_mnist is not in {digits} (FNN_DATA): the files there are those of mnist"
 
 
 def test_auto_falls_back_on_the_embedded_digits(cache):
@@ -347,16 +396,27 @@ def test_auto_falls_back_where_no_cache_can_be_made(cache, mirrors):
     assert "Not a directory" in sentence(data.load, "mnist")
 
 
-def test_not_found_says_where_and_what_to_do(tmp_path, monkeypatch, cache):
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "bare").mkdir()
-    monkeypatch.setenv("FNN_DATA", str(tmp_path / "bare"))
-    text = sentence(data.load, "fashion_mnist", tmp_path / "empty")
-    looked = [tmp_path / "empty", tmp_path / "bare", cache.with_name("fashion_mnist"), tmp_path / "no-debian"]
-    positions = [text.index(str(place)) for place in (*looked, data.MIRRORS["fashion_mnist"][0])]
+def test_not_found_says_where_and_what_to_do(tmp_path, cache):
+    text = sentence(data.load, "fashion_mnist")
+    searched = [cache.with_name("fashion_mnist"), tmp_path / "no-debian"]
+    positions = [text.index(str(place)) for place in (*searched, data.MIRRORS["fashion_mnist"][0])]
     assert positions == sorted(positions)
     assert "ConnectionError" in text
     assert "put its four IDX files in a folder fashion_mnist/" in text
+
+
+def test_a_user_without_a_home_has_no_cache(tmp_path, monkeypatch, mirrors):
+    def homeless(project):
+        raise RuntimeError("could not determine the home directory")
+
+    for os_cache in (homeless, lambda project: "~/.cache/fnn"):
+        monkeypatch.setattr(pooch, "os_cache", os_cache)
+        monkeypatch.chdir(tmp_path)
+        mirrors[0].routes.clear()
+        assert data.load("auto").name == "mnist_5k"
+        mirrors[0].offer(TINY)
+        assert data.load("mnist").source == "a mirror (downloaded)"
+        assert os.listdir(tmp_path) == []
 
 
 def test_unknown_name():
@@ -396,6 +456,36 @@ def test_read_idx_any_rank_plain_and_gzipped(tmp_path):
             assert np.array_equal(read, array)
 
 
+@pytest.mark.parametrize(
+    ("code", "kind"), [(0x08, "u1"), (0x09, "i1"), (0x0B, "i2"), (0x0C, "i4"), (0x0D, "f4"), (0x0E, "f8")]
+)
+def test_read_idx_every_number_type(tmp_path, code, kind):
+    """Big-endian in the file, in the machine's order in memory; the limits of the type come through."""
+    kind = np.dtype(kind)
+    info = np.finfo(kind) if kind.kind == "f" else np.iinfo(kind)
+    array = np.array([[0, 1, info.min], [info.max, 7, 100]], kind)
+    content = struct.pack(">4B2I", 0, 0, code, 2, 2, 3) + array.astype(kind.newbyteorder(">")).tobytes()
+    for raw in (content, gzip.compress(content)):
+        (tmp_path / "file").write_bytes(raw)
+        read = data.read_idx(tmp_path / "file")
+        assert read.dtype == kind
+        assert read.dtype.isnative
+        np.testing.assert_array_equal(read, array)
+    assert sha256(array) == hashlib.sha256(content).hexdigest()
+    (tmp_path / "file").write_bytes(content[:-1])
+    assert f"holds {len(content) - 1} bytes (decompressed): expected {len(content)}" in sentence(
+        data.read_idx, tmp_path / "file"
+    )
+
+
+def test_read_idx_of_the_labels_of_qmnist(tmp_path):
+    """Eight whole numbers an example, the class first."""
+    rows = np.array([[5, 0, 2623, 65, 35, 218385, 0, 0], [0, 1, 3742, 5, 30, 30, 0, 0]], np.int32)
+    path = tmp_path / "qmnist-train-labels-idx2-int.gz"
+    path.write_bytes(gzip.compress(b"\0\0\x0c\2" + struct.pack(">2I", 2, 8) + rows.astype(">i4").tobytes()))
+    np.testing.assert_array_equal(data.read_idx(path), rows)
+
+
 def flipped(content, at):
     """`content` with one bit of one byte flipped."""
     content = bytearray(content)
@@ -414,11 +504,26 @@ BAD = {
     "header of 4 bytes": (LONG[:4], "ends inside its IDX header, after 4 of 16 bytes"),
     "header of 15 bytes": (LONG[:15], "ends inside its IDX header, after 15 of 16 bytes"),
     "header cut in gzip": (gzip.compress(LONG[:9]), "ends inside its IDX header, after 9 of 16 bytes"),
-    "not IDX": (b"<html>not here</html>", "starts with the bytes 3c 68 74 6d: an IDX file"),
     "first byte": (b"\1" + LONG[1:], "starts with the bytes 01 00 08 03"),
     "second byte": (b"\0\1" + LONG[2:], "starts with the bytes 00 01 08 03"),
-    "type": (b"\0\0\x0d" + LONG[3:], "starts with the bytes 00 00 0d 03"),
+    "type unknown": (b"\0\0\x0a" + LONG[3:], "has the type 0a in its IDX header: types are 08, 09, 0b, 0c, 0d, 0e"),
+    "type of other elements": (b"\0\0\x0d" + LONG[3:], "holds 7856 bytes (decompressed): expected 31376"),
     "short and wrong": (b"PK", "starts with the bytes 50 4b"),
+    "zeros": (bytes(7856), "holds zeros only"),
+    "page": (b"\n<!DOCTYPE html>\n<html>not here</html>", "is an HTML page"),
+    "page with a mark": (b"\xef\xbb\xbf<HTML>", "is an HTML page"),
+    "server's answer": (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "is an XML document"),
+    "LFS pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 99\n", "a Git LFS pointer"),
+    "annex pointer": (b"/annex/objects/MD5E-s9912422--f68b3c2d.gz\n", "is a git-annex pointer"),
+    "zip": (b"PK\x03\x04" + bytes(600), "is a zip archive, to be unpacked first"),
+    "tar": (b"train-images-idx3-ubyte".ljust(257, b"\0") + b"ustar\x0000" + bytes(600), "is a tar archive"),
+    "bzip2": (b"BZh91AY&SY", "is a bzip2 file"),
+    "xz": (b"\xfd7zXZ\0\0", "is an xz file"),
+    "gzip twice": (gzip.compress(gzip.compress(LONG)), "is a gzip file inside a gzip file"),
+    "NumPy": (b"\x93NUMPY\1\0v\0", "is a NumPy file"),
+    "pickle": (b"\x80\x04\x95\x0c", "is a pickle, which is never loaded"),
+    "text": (b"label,1x1,1x2\n5,0,0\n", "is text ('label,1x1,1x2'…)"),
+    "page in gzip": (gzip.compress(b"<html>hotel</html>"), "is an HTML page"),
     "rank 0": (b"\0\0\x08\0\7", "has rank 0"),
     "rank 65": (b"\0\0\x08\x41" + b"\0\0\0\1" * 65 + b"\7", "has rank 65"),
     "truncated": (LONG[:-1], "holds 7855 bytes (decompressed): expected 7856 for shape (10, 28, 28)"),
@@ -427,9 +532,9 @@ BAD = {
     "too long in gzip": (gzip.compress(LONG + b"12"), "holds 7858 bytes (decompressed): expected 7856"),
     "absurd": (struct.pack(">4B2I", 0, 0, 8, 2, HUGE, HUGE), "claims the shape (4294967295, 4294967295)"),
     "absurd behind a zero": (struct.pack(">4B3I", 0, 0, 8, 3, 0, HUGE, HUGE), "claims the shape (0,"),
-    "gzip's magic only": (ZIPPED[:2], "is a damaged gzip file"),
-    "gzip cut": (ZIPPED[: len(ZIPPED) // 2], "is a damaged gzip file"),
-    "gzip without its last byte": (ZIPPED[:-1], "is a damaged gzip file"),
+    "gzip's magic only": (ZIPPED[:2], "is a gzip file that is cut off"),
+    "gzip cut": (ZIPPED[: len(ZIPPED) // 2], "is a gzip file that is cut off"),
+    "gzip without its last byte": (ZIPPED[:-1], "is a gzip file that is cut off"),
     "gzip, compression method flipped": (flipped(ZIPPED, 2), "is a damaged gzip file"),
     "gzip, block type flipped": (flipped(ZIPPED, 10), "is a damaged gzip file"),
     "gzip, data flipped": (flipped(ZIPPED, len(ZIPPED) // 2), "is a damaged gzip file"),
@@ -500,6 +605,7 @@ BAD_SETS = {
     "hash of labels": (with_file(TEST_LABELS, OTHER[TEST_LABELS]), TEST_LABELS, hashes(TINY)[TEST_LABELS]),
     "truncated": (with_file(IMAGES, TINY[IMAGES][:-100]), IMAGES, "expected 15696 for shape (20, 28, 28)"),
     "empty": (with_file(TEST_LABELS, b""), TEST_LABELS, "is empty"),
+    "type": (with_file(LABELS, b"\0\0\x0c\1\0\0\0\x14" + bytes(80)), LABELS, "holds int32: mnist consists of bytes"),
     "missing": ({file: TINY[file] for file in TINY if file != LABELS}, LABELS, "is missing in"),
 }  # fmt: skip
 
@@ -533,7 +639,7 @@ def test_a_bad_file_directly_in_the_named_folder(tmp_path, name):
 def test_a_directory_in_place_of_a_file(tmp_path, name):
     put(tmp_path / "mnist", {file: TINY[file] for file in TINY if file != IMAGES})
     (tmp_path / "mnist" / IMAGES).mkdir()
-    assert sentence(data.load, name, tmp_path) == f"{tmp_path / 'mnist' / IMAGES} cannot be read: Is a directory"
+    assert f"{IMAGES} (or {IMAGES}.gz) is missing in {tmp_path / 'mnist'}" in sentence(data.load, name, tmp_path)
 
 
 def test_hash_mismatch_tells_found_and_expected(tmp_path):
@@ -556,7 +662,8 @@ def read_or_complain(path, content):
     except InputError:
         assert sentence(data.read_idx, path).startswith(f"{path} ")
         return "error"
-    assert idx(array) == (gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content)
+    written = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+    assert sha256(array) == hashlib.sha256(written).hexdigest()
     return "array"
 
 
@@ -650,12 +757,14 @@ def cut_without_promise(handler):
 
 
 BAD_ANSWERS = {
-    "absent": (None, "HTTPError"),
+    "absent": (None, "HTTP status 404 (Not Found)"),
+    "forbidden": (lambda handler: handler.send_error(403), "HTTP status 403 (Forbidden)"),
+    "overloaded": (lambda handler: handler.send_error(503), "HTTP status 503 (Service Unavailable)"),
     "truncated": (cut_short, ""),
-    "truncated, no length": (cut_without_promise, "is a damaged gzip file"),
+    "truncated, no length": (cut_without_promise, "is a gzip file that is cut off"),
     "corrupt": (flipped(gzip.compress(TINY[IMAGES]), 5000), "is a damaged gzip file"),
     "another file": (gzip.compress(OTHER[IMAGES]), hashes(OTHER)[IMAGES]),
-    "a page that asks to log in": (b"<html>hotel</html>", "starts with the bytes 3c 68 74 6d"),
+    "a page that asks to log in": (b"<html>hotel</html>", "is an HTML page"),
     "nothing": (b"", "is empty"),
 }
 

@@ -108,6 +108,9 @@ BAD = {
     "--dialect klingon": "--dialect is book or own, not 'klingon'",
     "--dataset mnits": "data set 'mnits' is unknown",
     "--data-dir /nowhere": "must be a folder that exists",
+    "--data-dir .": "mnist is not in . (data_dir), it is empty",
+    "--quick --data-dir .": "mnist is not in . (data_dir), it is empty",
+    "--quick --data-dir=.": "mnist is not in . (data_dir), it is empty",
     "--out /proc/there": "cannot be written",
     "--redraw": "There are no results in",
 }
