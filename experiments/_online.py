@@ -51,7 +51,7 @@ def play(
 ) -> list[tuple[Float[Array, "games rounds"], Float[Array, "games rounds"]]]:
     """Every player's places x₁, x₂, … in every game, and its moves before they are clipped, over lr/√t."""
     rounds = gradients.shape[-1]
-    falling = schedules.on("lr", lambda progress: 1 / jnp.sqrt(1 + progress * rounds))
+    falling = schedules.on("lr", lambda progress: 1 / jnp.sqrt(1 + progress.t))
 
     def one(rule, hp, gradients):
         def move(carry, g):

@@ -139,7 +139,7 @@ def best_momentum(condition: Any) -> tuple[Any, Any]:
 
 def decaying(rule: Rule, cfg: Config) -> Rule:
     """The rule with learning rate lr/(1 + k/decay) at step k."""
-    shape = lambda progress: 1 / (1 + progress * cfg.horizon / cfg.decay)
+    shape = lambda progress: 1 / (1 + progress.t / cfg.decay)
     return schedules.scheduled(rule, schedules.on("lr", shape), cfg.horizon)
 
 

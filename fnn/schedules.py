@@ -1,26 +1,78 @@
 """Schedules: maps on hyperparameters, `(hp, progress) -> hp`, so that any hyperparameter can be scheduled.
 
-A *shape* is a function of progress 0…1 that gives a multiplier; `on("lr", shape)` turns it into a schedule of that
-hyperparameter. Progress is updates done / updates in all, read before the update (as optax reads its count).
+A *shape* is a function of `Progress` that gives a multiplier; `on("lr", shape)` turns it into a schedule of that
+hyperparameter. Progress is read before the update (as optax reads its count).
+
+A boundary named as a share b of a run of N updates lies before update `round(b * N)`, counted from 0; a half is rounded
+to the even number. It is an integer that the number of updates done is compared with: a quotient in float32, compared
+with b, would change an update late wherever the division is rounded down. A segment of the run has its own progress,
+in whole updates, and the boundaries within it are shares of it.
 """
 
+import functools
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Bool, Int
 
 from fnn.errors import require
 from fnn.hyper import get, put
 from fnn.rule import NOTHING, Rule, increment
 from fnn.types import Hyper, Scalar
 
-Shape = Callable[[Scalar], Scalar]
-Schedule = Callable[[Hyper, Scalar], Hyper]
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=("done",), meta_fields=("updates",))
+@dataclass(frozen=True)
+class Progress:
+    """Where a run, or a segment of one, stands.
+
+    done: updates done, from 0 to `updates`.
+    updates: of the run in all, at least 1; static.
+    """
+
+    done: Int[Array, ""]
+    updates: int
+
+    @property
+    def t(self) -> Array:
+        """`done` in the widest float there is: int32 in an equation of floats would be rounded to float32."""
+        return jnp.asarray(self.done).astype(jnp.result_type(float))
+
+    @property
+    def share(self) -> Array:
+        """t / updates, from 0 to exactly 1."""
+        # A compiled division by a constant is a product with its reciprocal, which may miss 1 on either side.
+        return jnp.where(self.done < self.updates, jnp.minimum(self.t / self.updates, 1), 1)
+
+    def reached(self, boundary: float | int) -> Bool[Array, ""]:
+        """Whether this share of the updates is done, to the nearest update."""
+        return jnp.asarray(self.done >= round(boundary * self.updates))
+
+    def segment(self, begin: float | int, end: float | int) -> "Progress":
+        """Progress from one boundary to another: at its start before them and at its end after them.
+
+        Where both are the same update, the segment is over as it starts.
+        """
+        first, last = (round(boundary * self.updates) for boundary in (begin, end))
+        if first == last:
+            return Progress(jnp.where(self.done < first, 0, 1), 1)
+        return Progress(jnp.clip(self.done - first, 0, last - first), last - first)
 
 
-def constant(hp: Hyper, progress: Scalar) -> Hyper:
+def progress(t: Int[Array, ""], updates: int) -> Progress:
+    """Progress after t updates of a run of so many; it stays at the run's end."""
+    return Progress(jnp.minimum(t, updates), updates)
+
+
+Shape = Callable[[Progress], Scalar]
+Schedule = Callable[[Hyper, Progress], Hyper]
+
+
+def constant(hp: Hyper, progress: Progress) -> Hyper:
     """The schedule that changes nothing."""
     return hp
 
@@ -44,84 +96,92 @@ def both(*schedules: Schedule) -> Schedule:
     return schedule
 
 
-def flat(p: Scalar) -> Scalar:
+def flat(progress: Progress) -> Scalar:
     """1 all along."""
-    return jnp.ones_like(p)
+    return jnp.ones_like(progress.share)
 
 
 def cosine(floor: Scalar = 0.0, power: Scalar = 1.0) -> Shape:
-    """floor + (1 − floor) · ((1 + cos πp) / 2)^power.
+    """floor + (1 − floor) · ((1 + cos πp) / 2)^power, where p is the share done.
 
     Loshchilov & Hutter 2017, arXiv:1608.03983, eq. 5 with one period, where power is 1.
     """
-    return lambda p: floor + (1 - floor) * ((1 + jnp.cos(jnp.pi * p)) / 2) ** power
+    return lambda progress: floor + (1 - floor) * ((1 + jnp.cos(jnp.pi * progress.share)) / 2) ** power
 
 
 def polynomial(power: Scalar = 1.0, floor: Scalar = 0.0) -> Shape:
-    """floor + (1 − floor) · (1 − p)^power; power 1 is a straight line."""
-    return lambda p: floor + (1 - floor) * (1 - p) ** power
+    """floor + (1 − floor) · (1 − p)^power, where p is the share done; power 1 is a straight line."""
+    return lambda progress: floor + (1 - floor) * (1 - progress.share) ** power
 
 
 def exponential(end: Scalar) -> Shape:
-    """end^p: falls (or climbs) from 1 to `end` by a constant factor a step."""
-    return lambda p: jnp.asarray(end) ** p
+    """end^p, where p is the share done: falls (or climbs) from 1 to `end` by a constant factor a step."""
+    return lambda progress: jnp.asarray(end) ** progress.share
 
 
-def steps(factor: Scalar, *boundaries: float) -> Shape:
-    """factor^k after the k-th of `boundaries` (in progress, 0…1)."""
-    return lambda p: jnp.asarray(factor) ** sum((jnp.asarray(p >= b, jnp.int32) for b in boundaries), jnp.int32(0))
+def steps(factor: Scalar, *boundaries: float | int) -> Shape:
+    """factor^k after the k-th of `boundaries` (shares of the run, 0…1)."""
+
+    def shape(progress):
+        passed = sum((progress.reached(boundary) for boundary in boundaries), jnp.int32(0))
+        return jnp.asarray(factor) ** passed
+
+    return shape
 
 
 def staircase(shape: Shape, stairs: int) -> Shape:
-    """The shape held still on so many stairs of equal length, each at its value where the stair begins."""
+    """The shape held constant on so many stairs of equal length, each at the shape's value where the stair begins."""
     require(stairs >= 1, f"A staircase has at least 1 stair, not {stairs}.")
-    return lambda p: shape(jnp.floor(p * stairs) / stairs)
+    climbed = lambda progress: sum((progress.reached(k / stairs) for k in range(1, stairs + 1)), jnp.int32(0))
+    return lambda progress: shape(Progress(climbed(progress), stairs))
 
 
 def within(begin: float | int, end: float | int, shape: Shape) -> Shape:
-    """The shape between these progresses; before and after them the values at its ends."""
-    require(0 <= begin < end <= 1, f"A stretch of a run goes from 0 to 1 at most and forwards, not {begin} to {end}.")
-    return lambda p: shape(jnp.clip((p - begin) / (end - begin), 0, 1))
+    """The shape between these shares of the run; before and after them the values at its ends."""
+    require(0 <= begin < end <= 1, f"A segment of a run goes from 0 to 1 at most and forwards, not {begin} to {end}.")
+    return lambda progress: shape(progress.segment(begin, end))
 
 
 def at_least(floor: Scalar, shape: Shape) -> Shape:
     """max(floor, shape)."""
-    return lambda p: jnp.maximum(floor, shape(p))
+    return lambda progress: jnp.maximum(floor, shape(progress))
 
 
 def times(factor: Scalar, shape: Shape) -> Shape:
     """factor · shape."""
-    return lambda p: factor * shape(p)
+    return lambda progress: factor * shape(progress)
 
 
-def joined(shapes: Sequence[Shape], boundaries: Sequence[float]) -> Shape:
-    """One shape after another, each over its own stretch of the run; the next begins at each of `boundaries`."""
+def joined(shapes: Sequence[Shape], boundaries: Sequence[float | int]) -> Shape:
+    """One shape after another, each over its own segment of the run; the next begins at each of `boundaries`."""
     ends = [0.0, *boundaries, 1.0]
     require(len(boundaries) == len(shapes) - 1, f"{len(shapes)} shapes have {len(shapes) - 1} boundaries between them.")
+    pieces = [within(begin, end, shape) for shape, (begin, end) in zip(shapes, itertools.pairwise(ends), strict=True)]
 
-    def shape(p):
-        value = within(ends[0], ends[1], shapes[0])(p)
-        for one, (begin, end) in zip(shapes[1:], itertools.pairwise(ends[1:]), strict=True):
-            value = jnp.where(p < begin, value, within(begin, end, one)(p))
+    def shape(progress):
+        value = pieces[0](progress)
+        for piece, begin in zip(pieces[1:], boundaries, strict=True):
+            value = jnp.where(progress.reached(begin), piece(progress), value)
         return value
 
-    for begin, end in itertools.pairwise(ends):
-        within(begin, end, flat)
     return shape
 
 
 def warmup(share: float, then: Shape = flat, start: Scalar = 0.0) -> Shape:
-    """From `start` in a straight line to 1 over the first `share` of the run, then shape `then` over the rest."""
+    """From `start` in a straight line to 1 over the first `share` of the run, then shape `then` over the rest.
+
+    A share that rounds to no update leaves the warm-up out.
+    """
     require(0 < share < 1, f"A warm-up takes a share of the run between 0 and 1, not {share}.")
-    return joined([lambda p: start + (1 - start) * p, then], [share])
+    return joined([lambda progress: start + (1 - start) * progress.share, then], [share])
 
 
-def through(values: Sequence[Scalar], boundaries: Sequence[float], between: str = "linear") -> Shape:
+def through(values: Sequence[Scalar], boundaries: Sequence[float | int], between: str = "linear") -> Shape:
     """From value to value, reached at 0, at each of `boundaries` and at 1, on a straight line or half a cosine."""
     require(between in ("linear", "cosine"), f"Values are joined by a linear or a cosine piece, not by {between!r}.")
     require(len(values) == len(boundaries) + 2, f"{len(boundaries) + 2} values are reached, not {len(values)}.")
     bend = {"linear": lambda p: p, "cosine": lambda p: (1 - jnp.cos(jnp.pi * p)) / 2}[between]
-    pieces = [lambda p, a=a, b=b: a + (b - a) * bend(p) for a, b in itertools.pairwise(values)]
+    pieces = [lambda progress, a=a, b=b: a + (b - a) * bend(progress.share) for a, b in itertools.pairwise(values)]
     return joined(pieces, boundaries)
 
 
@@ -132,17 +192,12 @@ def one_cycle(
     end: Scalar = 1 / 25e4,
     between: str = "cosine",
 ) -> Shape:
-    """From `start` up to 1 at progress `peak` and down to `end`, by way of `start` again at `turn` if that is given.
+    """From `start` up to 1 at share `peak` of the run and down to `end`, by way of `start` again at `turn` if given.
 
     Smith & Topin 2017, arXiv:1708.07120, §2.
     """
     down = [] if turn is None else [turn]
     return through([start, 1.0, *(start for _ in down), end], [peak, *down], between)
-
-
-def progress(t: Array, updates: int) -> Array:
-    """t / updates in the widest float at hand: an int32 divided as it is would be rounded to float32."""
-    return t.astype(jnp.result_type(float)) / updates
 
 
 class Scheduled(NamedTuple):
@@ -155,12 +210,13 @@ class Scheduled(NamedTuple):
 def scheduled(rule: Rule, schedule: Schedule, updates: int) -> Rule:
     """The rule that counts its own updates and reads its hyperparameters through `schedule`.
 
-    For loops of your own and for optax; `fnn.train` takes the schedule itself. After `updates` progress stays 1.
+    For loops of your own and for optax; `fnn.train` takes the schedule itself. After `updates` progress stays at its
+    end.
     """
     require(updates >= 1, f"A schedule needs at least 1 update, not {updates}.")
 
     def at(hp, t):
-        return schedule(hp, jnp.minimum(progress(t, updates), 1))
+        return schedule(hp, progress(t, updates))
 
     def init(hp, params):
         t = jnp.zeros((), jnp.int32)
