@@ -17,7 +17,6 @@ import hashlib
 import json
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from experiments import _cli, _lab, _search
-from fnn import plotting, search, study, sweep
+from fnn import plotting, search, storages, study, sweep
 from fnn.data import DataSet
 from fnn.errors import InputError, require
 from fnn.search import Sampler
@@ -120,7 +119,8 @@ def opened(cfg: Config, images: DataSet) -> Iterator[tuple[Study | Shared, str]]
     digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
     if cfg.storage:
         where = cfg.storage if "://" in cfg.storage else Path(cfg.storage)
-        yield Shared(where, f"shared_search {digest}", _search.SPACE, optunas(cfg)), f"the storage {cfg.storage}"
+        with Shared(where, f"shared_search {digest}", _search.SPACE, optunas(cfg)) as shared:
+            yield shared, f"the storage {storages.shown(where)}"
         return
     with contextlib.ExitStack() as stack:
         if cfg.checkpoint is None:
@@ -155,6 +155,7 @@ def optunas(cfg: Config) -> Any:
 def finish(one: Study | Shared, cfg: Config, values: Callable[[Mapping[str, np.ndarray]], np.ndarray]) -> None:
     """Do all trials that are missing and that no other process is at; wait for these."""
     others = one.others if isinstance(one, Shared) else lambda: 0
+    notice = storages.Notice()
     with tqdm(total=cfg.trials, unit="trial", disable=None, leave=False) as bar:
         while True:
             # In this order: who tells a trial in between is counted twice for a moment, which costs a wait at most.
@@ -162,8 +163,8 @@ def finish(one: Study | Shared, cfg: Config, values: Callable[[Mapping[str, np.n
             bar.update(cfg.trials - left - bar.n)
             if left > busy:
                 one.tell(values(one.ask(min(cfg.at_once, left - busy))))
-            elif busy:
-                time.sleep(study.WAIT)
+            elif busy and isinstance(one, Shared):
+                notice.pause(one.awaited)
             else:
                 return
 

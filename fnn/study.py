@@ -5,7 +5,7 @@ functions of what is known, so what had been asked for and not told when a proce
 
 `Shared` is a study of many processes, on one host or many, in any storage of Optuna's (extra `search`): a journal file
 on a common disk by default, or the URL of a database. What a process that died had asked for is handed to another: at
-once on the same host, after a lease where it was on another.
+once on the same host, after a lease where it was on another. So is what was asked for and abandoned by an interrupt.
 
 A setting may be trained from several seeds: its values are then a row, and it is ranked by their mean or, more
 cautiously, by the lower end of their 95 % interval.
@@ -16,7 +16,10 @@ import json
 import math
 import os
 import socket
+import threading
 import time
+import uuid
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,7 +27,7 @@ from typing import Any, Literal, TypedDict
 
 import numpy as np
 
-from fnn import blocks, search
+from fnn import blocks, search, storages
 from fnn.errors import InputError, require
 from fnn.results import save_json
 from fnn.search import Choice, History, Sampler, Space
@@ -34,13 +37,10 @@ TEST = "test.json"
 """The file that tells every look at the test set."""
 
 LEASE = timedelta(hours=1)
-"""What another host has not told for so long is handed on: whether that host lives cannot be seen from here."""
+"""What has not been told for so long is handed on: whether another host is still at it cannot be seen from here."""
 
 UNSIGNED = timedelta(minutes=1)
 """A trial that no process has signed for so long after it was asked for belongs to none."""
-
-WAIT = 0.2
-"""Seconds between two looks at what other processes are doing."""
 
 
 class Look(TypedDict):
@@ -205,31 +205,58 @@ def lower_ends(values: np.ndarray) -> np.ndarray:
 
 
 class Shared:
-    """A study that many processes work on, in a storage of Optuna's.
+    """A study that many processes work on, in a storage of Optuna's. As a context manager it releases at its end.
 
     storage: a path for a journal file, or a database's URL. name: of the study, many of which a storage may hold.
     sampler: one of Optuna's; TPE, told of what others are at, by default.
-    lease: after which what another host has not told is handed on; longer than its slowest trials take.
+    lease: after which what has not been told is handed on; longer than the slowest trials take.
+
+    Every method raises `InputError` where the storage cannot be used, is held by another process for too long, or
+    holds trials that no `Shared` has told.
     """
 
     def __init__(self, storage: Path | str, name: str, space: Space, sampler: Any = None, lease: timedelta = LEASE):
         import optuna
 
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self.space, self.name, self.lease, self.asked = space, name, lease, []
-        self.study = _in_storage(storage, name, sampler or optuna.samplers.TPESampler(constant_liar=True))
-        self.tests = _in_storage(storage, f"{name}, tested")
+        if optuna.logging.get_verbosity() < optuna.logging.WARNING:
+            optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.storage, self.space, self.name, self.lease, self.asked = storage, space, name, lease, []
+        there = storages.opened(storage)
+        self.study = self._studied(there, name, sampler or optuna.samplers.TPESampler(constant_liar=True))
+        self.tests = self._studied(there, f"{name}, tested")
         axes = {name: repr(axis) for name, axis in space.items()}
-        theirs = self.study.user_attrs.get("space")
-        require(theirs in (None, axes), f"The study {name} searches another space.")
-        self.study.set_user_attr("space", axes)
+        with self._using():
+            theirs = self.study.user_attrs.get("space")
+            require(theirs in (None, axes), f"The study {name} searches another space.")
+            if theirs is None:
+                self.study.set_user_attr("space", axes)
+
+    def __enter__(self) -> "Shared":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(InputError):  # where the storage fails, that is what has ended the block
+            self.release()
+
+    def _using(self):
+        return storages.using(self.storage, KeyError)  # for records that are gone
+
+    def _studied(self, there, name, sampler=None):
+        """Optuna's study of a name, new or not."""
+        import optuna
+
+        with storages.using(self.storage, Exception):
+            return optuna.create_study(
+                storage=there, sampler=sampler, study_name=name, direction="maximize", load_if_exists=True
+            )
 
     def ask(self, n: int) -> dict[str, np.ndarray]:
         """n settings to try next, first those that processes which died had asked for; the same until they are told."""
-        self._hand_on()
-        for _ in range(0 if self.asked else n):
-            self.asked.append(self.study.ask(_distributions(self.space)))
-            self.asked[-1].set_user_attr("worker", _worker())
+        with self._using():
+            self._hand_on()
+            for _ in range(0 if self.asked else n):
+                self.asked.append(self.study.ask(_distributions(self.space)))
+                self.asked[-1].set_user_attr("worker", _worker())
         return {name: np.array([trial.params[name] for trial in self.asked]) for name in self.space}
 
     def tell(self, values: np.ndarray) -> None:
@@ -242,52 +269,82 @@ class Shared:
         from optuna.exceptions import UpdateFinishedTrialError
         from optuna.trial import TrialState
 
-        for trial, value in zip(self.asked, values.reshape(len(values), -1), strict=True):
-            with contextlib.suppress(UpdateFinishedTrialError):
-                trial.set_user_attr("values", value.tolist())
-                if np.isfinite(value).all():
-                    self.study.tell(trial, float(value.mean()))
-                else:  # a network that diverged is a result; Optuna has no value for it
-                    trial.set_user_attr("diverged", True)
-                    self.study.tell(trial, state=TrialState.PRUNED)
+        rows = values.reshape(len(values), -1)
+        before = self.told()[1]
+        seeds = before.shape[1] if len(before) else rows.shape[1]
+        require(rows.shape[1] == seeds, f"A setting of this study has {seeds} values, not {rows.shape[1]}.")
+        with self._using():
+            for trial, value in zip(self.asked, rows, strict=True):
+                with contextlib.suppress(UpdateFinishedTrialError):
+                    trial.set_user_attr("values", value.tolist())
+                    if np.isfinite(value).all():
+                        self.study.tell(trial, float(value.mean()))
+                    else:  # a network that diverged is a result; Optuna has no value for it
+                        trial.set_user_attr("diverged", True)
+                        self.study.tell(trial, state=TrialState.PRUNED)
+        self.asked = []
+
+    def release(self) -> None:
+        """Let others have what was asked for and is not told."""
+        with self._using():
+            for trial in self.asked:
+                self._pass_on(trial.number, trial.params)
         self.asked = []
 
     def done(self) -> list[Any]:
         """Optuna's records of all trials that are told, by any process, in order."""
         from optuna.trial import TrialState
 
-        return self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+        with self._using():
+            return self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
 
     def others(self) -> int:
         """How many trials other living processes are at."""
-        mine = [trial.number for trial in self.asked]
-        return sum(trial.number not in mine and not _lost(trial, self.lease) for trial in _running(self.study))
+        return len(self._elsewhere())
+
+    def awaited(self) -> str:
+        """Whose trials `others` counts, in words, and until when at the latest."""
+        workers = [trial.user_attrs["worker"] for trial in self._elsewhere() if "worker" in trial.user_attrs]
+        whose = sorted({f"process {worker['pid']} on {worker['host']}" for worker in workers})
+        at_last = max((worker["time"] for worker in workers), default=time.time()) + self.lease.total_seconds()
+        until = datetime.fromtimestamp(at_last).astimezone().isoformat(" ", "minutes")
+        return f"{' and '.join(whose) or 'a process that has not signed yet'}, until {until} at the latest"
 
     def told(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """All trials told, by any process, in order: their settings and their values `[n, seeds]`."""
         done = self.done()
+        rows = [trial.user_attrs.get("values") for trial in done]
+        whole = all(isinstance(row, list) and len(row) == len(rows[0]) for row in rows)
+        ours = whole and all(set(trial.params) == set(self.space) for trial in done)
+        require(ours, f"The study {self.name} in {storages.shown(self.storage)} holds trials of another program.")
         settings = {name: np.array([trial.params[name] for trial in done]) for name in self.space}
-        return settings, np.array([trial.user_attrs["values"] for trial in done]) if done else np.empty((0, 1))
+        return settings, np.array(rows, float) if done else np.empty((0, 1))
 
     def test(self, trial: int, measure: Callable[[], Any], again: bool = False) -> Any:
         """As `Study.test`, for all processes together: who comes while another looks waits, and is told what it saw."""
         from optuna.trial import TrialState
 
         look = _look(self._called(trial))
-        # The storage numbers looks for all processes, so one of those that come at once is the first.
-        mine = self.tests.ask()
-        mine.set_user_attr("worker", _worker())
-        mine.set_user_attr("look", look)
+        with self._using():
+            # The storage numbers looks for all processes, so one of those that come at once is the first.
+            mine = self.tests.ask()
+            mine.set_user_attr("worker", _worker())
+            mine.set_user_attr("look", look)
+        earlier = lambda: [one for one in _running(self.tests) if one.number < mine.number and not self._lost(one)]
+        notice = storages.Notice()
         try:
-            while any(t.number < mine.number and not _lost(t, self.lease) for t in _running(self.tests)):
-                time.sleep(WAIT)
+            with self._using():
+                while earlier():
+                    notice.pause(lambda: f"another process that is at the test set of {self.name}")
             _refuse(self.looks(before=mine.number), again, self.name)
             value = _plain(measure())
         except BaseException:
-            self.tests.tell(mine, state=TrialState.FAIL)
+            with contextlib.suppress(InputError), self._using():
+                self.tests.tell(mine, state=TrialState.FAIL)
             raise
-        mine.set_user_attr("look", look | {"value": value})
-        self.tests.tell(mine, float(np.mean(value)))
+        with self._using():
+            mine.set_user_attr("look", look | {"value": value})
+            self.tests.tell(mine, float(np.mean(value)))
         return value
 
     def tested(self, trial: int) -> Look | None:
@@ -299,7 +356,8 @@ class Shared:
         from optuna.trial import TrialState
 
         states = (TrialState.COMPLETE, TrialState.RUNNING)
-        told = self.tests.get_trials(deepcopy=False, states=states)
+        with self._using():
+            told = self.tests.get_trials(deepcopy=False, states=states)
         return [one.user_attrs["look"] for one in told if one.number < before and "look" in one.user_attrs]
 
     def _called(self, trial):
@@ -308,39 +366,29 @@ class Shared:
         require(0 <= trial < len(done), f"There is no trial {trial} among {len(done)}.")
         return f"trial {done[trial].number}"
 
+    def _elsewhere(self):
+        mine = {trial.number for trial in self.asked}
+        with self._using():
+            running = _running(self.study)
+        return [trial for trial in running if trial.number not in mine and not self._lost(trial)]
+
+    def _lost(self, trial):
+        return _lost(trial, self.lease)
+
     def _hand_on(self):
         """Trials whose process is gone wait to be asked for again, by whoever comes first."""
+        mine = {trial.number for trial in self.asked}
+        for trial in _running(self.study):
+            if trial.number not in mine and self._lost(trial):
+                self._pass_on(trial.number, trial.params)
+
+    def _pass_on(self, number, params):
         from optuna.trial import TrialState
 
-        for trial in _running(self.study):
-            if _lost(trial, self.lease):
-                # Of several that try only one can end a trial.
-                with contextlib.suppress(ValueError, RuntimeError):
-                    self.study.tell(trial.number, state=TrialState.FAIL)
-                    self.study.enqueue_trial(trial.params)
-
-
-def _in_storage(storage, name, sampler=None, tries=10):
-    """Optuna's study of a name, new or not. Raises `InputError` where the storage cannot be used."""
-    import optuna
-    from optuna.exceptions import OptunaError
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-    from sqlalchemy.exc import DatabaseError, SQLAlchemyError
-
-    try:
-        if isinstance(storage, Path):
-            storage.parent.mkdir(parents=True, exist_ok=True)
-        there = JournalStorage(JournalFileBackend(str(storage))) if isinstance(storage, Path) else storage
-        return optuna.create_study(
-            storage=there, sampler=sampler, study_name=name, direction="maximize", load_if_exists=True
-        )
-    except (OSError, ImportError, ValueError, OptunaError, SQLAlchemyError) as error:
-        # Several that come to a new database at once trip over each other's tables.
-        if isinstance(error, DatabaseError) and tries:
-            time.sleep(WAIT)
-            return _in_storage(storage, name, sampler, tries - 1)
-        raise InputError(f"The storage {storage} cannot be used: {str(error).partition(chr(10))[0]}") from error
+        # Of several that try only one can end a trial.
+        with contextlib.suppress(ValueError, RuntimeError):
+            self.study.tell(number, state=TrialState.FAIL)
+            self.study.enqueue_trial(params)
 
 
 def _running(study):
@@ -362,25 +410,58 @@ def _distributions(space) -> dict[str, Any]:
     return {name: of(axis) for name, axis in space.items()}
 
 
+THREADS: weakref.WeakValueDictionary[str, threading.Thread] = weakref.WeakValueDictionary()
+"""The threads of this process that have asked for trials, by what they sign with."""
+
+_own = threading.local()
+
+
 def _worker():
-    host, pid = socket.gethostname(), os.getpid()
-    return {"host": host, "pid": pid, "began": _began(pid), "time": datetime.now(UTC).timestamp()}
+    if not hasattr(_own, "name"):
+        _own.name = uuid.uuid4().hex
+        THREADS[_own.name] = threading.current_thread()
+    pid = os.getpid()
+    return {
+        "host": _host(),
+        "pid": pid,
+        "began": _began(pid),
+        "thread": _own.name,
+        "time": datetime.now(UTC).timestamp(),
+    }
+
+
+def _host():
+    """This host's name; where processes are numbered apart from the host's, as in containers, with which numbers."""
+    try:
+        return f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return socket.gethostname()
 
 
 def _lost(trial, lease):
-    """Whether the process that was at a trial is gone: it, and not a later one of the same number."""
+    """Whether nobody will tell a trial that this object has not asked for.
+
+    That is so where its process has ended (it, and not a later one of the same number); where its thread has, or is
+    the one that runs here, which cannot be at two trials at a time: it was interrupted, in a notebook say; and where
+    it is older than the lease.
+    """
     worker = trial.user_attrs.get("worker")
     if worker is None:  # it died between asking and signing
         return datetime.now() - trial.datetime_start > UNSIGNED
-    if worker["host"] == socket.gethostname() and worker["began"] is not None:
-        return _began(worker["pid"]) != worker["began"]
+    if worker["host"] == _host() and worker["began"] is not None:
+        if _began(worker["pid"]) != worker["began"]:
+            return True
+        if worker["pid"] == os.getpid():
+            thread = THREADS.get(worker["thread"])
+            if thread is None or thread is threading.current_thread() or not thread.is_alive():
+                return True
     return datetime.now(UTC).timestamp() - worker["time"] > lease.total_seconds()
 
 
 def _began(pid):
     """When a process of this host began, in the kernel's own count; None where there is none or it cannot be told."""
     try:
-        told = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return None if told[0] == "Z" else int(told[19])  # a zombie has ended
+        told = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return None if told[0] == b"Z" else int(told[19])  # a zombie has ended
     except (OSError, IndexError, ValueError):
         return None
