@@ -14,7 +14,7 @@ from optax import contrib
 
 from fnn.errors import InputError, require
 from fnn.optim import rule as find
-from fnn.rule import NOTHING, Extra, Rule
+from fnn.rule import EMPTY, NOTHING, Empty, Extra, Rule, owned
 from fnn.trees import widen
 from fnn.types import Hyper
 
@@ -22,15 +22,30 @@ from fnn.types import Hyper
 def to_optax(rule: Rule, hp: Hyper = None) -> optax.GradientTransformationExtraArgs:
     """The rule at `hp` (its defaults if None) as an optax transformation, for flax, equinox, or a loop of your own.
 
-    `update` takes what the rule needs beyond gradients by optax's names: `value`, `value_fn`; and `key`, `each`.
+    `update` takes what the rule needs beyond gradients by optax's names: `value`, `value_fn`; and `key`, `each`. Its
+    updates come in each parameter's dtype, from an arithmetic of at least float32. Where a parameter has no part in the
+    state there is an `optax.MaskedNode`, which `optax.tree_map_params` takes for a leaf if its `is_leaf` does.
     """
     hp = rule.hyper if hp is None else hp
 
     def update(updates, state, params=None, *, value=None, value_fn=None, each=None, key=None, **others):
         require(params is not None, "An fnn rule sees the parameters: call update(grads, state, params).")
-        return rule.update(hp, updates, state, params, Extra(value, value_fn, each, key))
+        state = _replaced(state, Masked, EMPTY)
+        updates, state = rule.update(hp, updates, state, params, Extra(value, value_fn, each, key))
+        return jax.tree.map(lambda w, u: u.astype(w.dtype), params, updates), _replaced(state, Empty, MASKED)
 
-    return optax.GradientTransformationExtraArgs(lambda params: rule.init(hp, params), update)
+    return optax.GradientTransformationExtraArgs(lambda params: _replaced(rule.init(hp, params), Empty, MASKED), update)
+
+
+class Masked(optax.MaskedNode):
+    """An `fnn.rule.Empty` that optax knows; distinct from the masks in the state of a rule made by `from_optax`."""
+
+
+MASKED = Masked()
+
+
+def _replaced(tree, kind, node):
+    return jax.tree.map(lambda x: node if isinstance(x, kind) else x, tree, is_leaf=lambda x: isinstance(x, kind))
 
 
 def from_optax(hyper: Hyper, build: Callable[[Hyper], optax.GradientTransformation]) -> Rule:
@@ -49,7 +64,7 @@ def from_optax(hyper: Hyper, build: Callable[[Hyper], optax.GradientTransformati
         known |= {name: getattr(extra, name) for name in ("key", "each") if name in asked}
         return transformation.update(grads, state, widen(params), **known)
 
-    return Rule(hyper, lambda hp, params: build(hp).init(widen(params)), update)
+    return Rule(hyper, lambda hp, params: owned(build(hp).init(widen(params)), hp, params), update)
 
 
 def _l2(hp, transformation):

@@ -1,6 +1,5 @@
 """Update rules: an optimizer is its default hyperparameters and two pure functions of them."""
 
-import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -50,87 +49,116 @@ class Rule(NamedTuple):
 
 
 class Lifted(NamedTuple):
-    """State of a lifted rule: the number of updates done, None where nothing depends on it, and its own state: of every
-    array, or of the whole tree."""
+    """State of a lifted rule: the number of updates done, and the rule's own state.
 
-    t: Array | None
+    Every part of the latter is an array, or a tree of one array for each of the parameters: what optax, flax and
+    checkpointers expect of a state.
+    """
+
+    t: Array
     own: Any
+
+
+class Empty(NamedTuple):
+    """What stands in a state's tree at a parameter that has no such part: a node without leaves."""
+
+
+EMPTY = Empty()
 
 
 def leafwise(
     hyper: Hyper,
     init: Callable[[Hyper, Array], Any],
     update: Callable[..., tuple[Array, Any]],
-    result: Callable[..., Array] = lambda hp, w, s: w,
+    result: Callable[..., Array] = lambda hp, t, w, s: w,
 ) -> Rule:
     """Lift a rule for one array to any pytree of arrays, in at least float32.
 
-    init: `(hp, w) -> s`. update: `(hp, t, g, s, w) -> (Δw, s)` with t = 1, 2, … the number of this update.
-    result: `(hp, t, w, s) -> w` after t updates, as a rule's. Updates are counted only if update or result names `t`
-    among its arguments. Hyperparameters are brought to each array's own precision, so float64 ones do not widen a
-    float32 state.
-    """
+    init: `(hp, w) -> s`, a `NamedTuple` whose every field is an array, or `EMPTY` where an array such as w has no such
+        part; `()` where there is no state at all.
+    update: `(hp, t, g, s, w) -> (Δw, s)` with t = 1, 2, … the number of this update.
+    result: `(hp, t, w, s) -> w` after t updates, as a rule's.
 
-    step, read = jax.jit(_told(update)), _told(result)  # jit, so that arrays of one shape are traced once
+    The lifted state is that `NamedTuple` of trees like the parameters. Hyperparameters are brought to each array's own
+    precision, so float64 ones do not widen a float32 state. Raises `InputError` for a state of another type.
+    """
+    step = jax.jit(update)  # so that arrays of one shape are traced once
+
+    def at(hp, w):
+        return _like(hp, w.dtype)
 
     def init_tree(hp, params):
-        return jax.tree.map(lambda w: init(_like(hp, w.dtype), w), params)
+        ws, tree = jax.tree.flatten(params)
+        # A tree without arrays has the same parts: they are those of a number.
+        states = [init(at(hp, w), w) for w in ws or [jnp.zeros((), jnp.float32)]]
+        require(all(map(_is_state, states)), f"A state is a NamedTuple of arrays, or (), not {states[0]!r}.")
+        return _transposed(tree, states[0], states if ws else [])
 
     def update_tree(hp, t, grads, state, params, extra):
         ws, tree = jax.tree.flatten(params)
-        steps = [
-            step(_like(hp, w.dtype), t, g, s, w)
-            for g, s, w in zip(tree.flatten_up_to(grads), tree.flatten_up_to(state), ws, strict=True)
-        ]
-        updates, leaves = zip(*steps, strict=True) if steps else ((), ())
-        return tree.unflatten(updates), tree.unflatten(leaves)
+        gs, states = tree.flatten_up_to(grads), _by_leaf(tree, state)
+        done = [step(at(hp, w), t, g, s, w) for g, s, w in zip(gs, states, ws, strict=True)]
+        return tree.unflatten([u for u, _ in done]), _transposed(tree, state, [s for _, s in done])
 
     def result_tree(hp, t, params, state):
         ws, tree = jax.tree.flatten(params)
-        found = [read(_like(hp, w.dtype), t, w, s) for w, s in zip(ws, tree.flatten_up_to(state), strict=True)]
-        return tree.unflatten(found)
+        states = _by_leaf(tree, state)
+        return tree.unflatten([result(at(hp, w), t, w, s) for w, s in zip(ws, states, strict=True)])
 
-    return _lift(hyper, init_tree, update_tree, result_tree, _counts(update, result))
+    return _lift(hyper, init_tree, update_tree, result_tree)
+
+
+def _is_state(s):
+    parts = isinstance(s, tuple) and all(hasattr(x, "dtype") or isinstance(x, Empty) for x in s)
+    return parts and (hasattr(s, "_fields") or not s)
+
+
+def _transposed(tree, kind, states):
+    """A state of every array as one state of trees; `kind` is any state of its type."""
+    other = [type(s).__name__ for s in states if type(s) is not type(kind)]
+    require(not other, f"A rule's state stays a {type(kind).__name__}; this one became a {', '.join(other[:1])}.")
+    return type(kind)(*(tree.unflatten([s[i] for s in states]) for i in range(len(kind))))
+
+
+def _by_leaf(tree, state):
+    """A state of trees as one state of every array."""
+    parts = [tree.flatten_up_to(part) for part in state]
+    return [type(state)(*(part[i] for part in parts)) for i in range(tree.num_leaves)]
 
 
 def treewise(
     hyper: Hyper,
     init: Callable[[Hyper, Params], Any],
     update: Callable[..., tuple[Params, Any]],
-    result: Callable[..., Params] = lambda hp, w, s: w,
+    result: Callable[..., Params] = lambda hp, t, w, s: w,
 ) -> Rule:
     """A rule that must see the whole tree, in at least float32.
 
-    init: `(hp, w) -> s`. update: `(hp, t, g, s, w, extra) -> (Δw, s)`, where g, w and Δw are trees of arrays and
-    t = 1, 2, … is the number of this update. result: `(hp, t, w, s) -> w` after t updates. Updates are counted only if
-    update or result names `t` among its arguments. Hyperparameters and the loss come in the tree's widest precision.
-    """
-    told_update, told_result = _told(update), _told(result)
+    init: `(hp, w) -> s`, best a `NamedTuple` of arrays and of trees like the parameters; `()` where there is no state.
+    update: `(hp, t, g, s, w, extra) -> (Δw, s)`, where g, w and Δw are trees of arrays and t = 1, 2, … is the number of
+        this update.
+    result: `(hp, t, w, s) -> w` after t updates.
 
-    def wide(params):
-        return jnp.result_type(jnp.float32, *jax.tree.leaves(params))
+    Hyperparameters and the loss come in the tree's widest precision.
+    """
+
+    def at(hp, w):
+        return _like(hp, _widest(w))
 
     def asking(hp, t, g, s, w, extra):
-        value = None if extra.value is None else jnp.asarray(extra.value, wide(w))
-        return told_update(_like(hp, wide(w)), t, g, s, w, extra._replace(value=value))
+        value = None if extra.value is None else jnp.asarray(extra.value, _widest(w))
+        return update(at(hp, w), t, g, s, w, extra._replace(value=value))
 
     return _lift(
         hyper,
-        lambda hp, w: init(_like(hp, wide(w)), w),
+        lambda hp, w: init(at(hp, w), w),
         asking,
-        lambda hp, t, w, s: told_result(_like(hp, wide(w)), t, w, s),
-        _counts(update, result),
+        lambda hp, t, w, s: result(at(hp, w), t, w, s),
     )
 
 
-def _counts(*functions):
-    """Whether one of them names `t` among its arguments."""
-    return any("t" in inspect.signature(f).parameters for f in functions)
-
-
-def _told(f):
-    """f as a function that is told t after its hyperparameters, whether it asks or not."""
-    return f if _counts(f) else lambda hp, t, *rest: f(hp, *rest)
+def _widest(params):
+    return jnp.result_type(jnp.float32, *jax.tree.leaves(params))
 
 
 def increment(t: Int[Array, ""]) -> Int[Array, ""]:
@@ -145,17 +173,33 @@ def _like(hp, dtype):
     return jax.tree.map(lambda h: jnp.asarray(h, dtype), hp)
 
 
-def _lift(hyper, init, update, result, counts) -> Rule:
-    """A rule whose functions get wide arrays, are told t if the rule counts, and are spared what is wrong."""
+def owned(state: Any, *others: Any) -> Any:
+    """The state with a copy of every array that is also in `others`, or that it holds twice.
+
+    A caller who donates parameters and state to a compiled step gives every buffer away once.
+    """
+    known = {id(x) for x in jax.tree.leaves(others)}
+
+    def own(x):
+        x = jnp.copy(x) if id(x) in known else x
+        known.add(id(x))
+        return x
+
+    return jax.tree.map(own, state)
+
+
+def _lift(hyper, init, update, result) -> Rule:
+    """A rule whose functions get wide arrays and the number of the update, after what is wrong was refused."""
 
     def init_lifted(hp, params):
         check_hyper(hp)
         check_params(params)
-        return Lifted(jnp.zeros((), jnp.int32) if counts else None, init(hp, widen(params)))
+        state = Lifted(jnp.zeros((), jnp.int32), init(hp, widen(params)))
+        return owned(state, hp, params)
 
     def update_lifted(hp, grads, state, params, extra=NOTHING):
         check_gradients(grads, params)
-        params, t = widen(params), increment(state.t) if counts else None
+        params, t = widen(params), increment(state.t)
         grads = jax.tree.map(lambda w, g: jnp.asarray(g, w.dtype), params, grads)
         updates, own = update(hp, t, grads, state.own, params, extra)
         return updates, Lifted(t, own)

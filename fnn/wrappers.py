@@ -36,7 +36,7 @@ def matrices(params: Params) -> Any:
 def before(hyper: Any, rule: Rule, change: Callable[[Any, Params, Params, Extra], Params]) -> Rule:
     """The rule fed with `change(hp, g, w, extra)` in place of the gradient g; `hyper` holds the rule's as `inner`."""
 
-    def update(hp, g: Params, s: Any, w: Params, extra: Extra):
+    def update(hp, t: Array, g: Params, s: Any, w: Params, extra: Extra):
         return rule.update(hp.inner, change(hp, g, w, extra), s, w, extra)
 
     return treewise(hyper, _inner_init(rule), update, _inner_result(rule))
@@ -47,7 +47,7 @@ def _inner_init(rule):
 
 
 def _inner_result(rule):
-    return lambda hp, w, s: rule.result(hp.inner, w, s)
+    return lambda hp, t, w, s: rule.result(hp.inner, w, s)
 
 
 class Clipped(NamedTuple):
@@ -135,7 +135,7 @@ def decay_decoupled(rule: Rule, where: Where = matrices) -> Rule:
     if name is None:
         raise InputError("Decoupled decay is scaled by the rule's lr, and this rule has none.")
 
-    def update(hp, g: Params, s: Any, w: Params, extra: Extra):
+    def update(hp, t: Array, g: Params, s: Any, w: Params, extra: Extra):
         step, s = rule.update(hp.inner, g, s, w, extra)
         lr = get(hp.inner, name)
         return jax.tree.map(lambda on, u, w: u - lr * hp.weight_decay * w if on else u, where(w), step, w), s
@@ -185,7 +185,7 @@ def by_group(rules: Mapping[str, Rule], label: Callable[[Params], Any]) -> Rule:
         parts = {name: iter(jax.tree.leaves(part_)) for name, part_ in found.items()}
         return tree.unflatten([next(parts[n]) if n in parts else x for n, x in zip(groups, leaves, strict=True)])
 
-    def update(hp, g: Params, s: Any, w: Params, extra: Extra):
+    def update(hp, t: Array, g: Params, s: Any, w: Params, extra: Extra):
         names = names_of(w)
         done = {
             name: rule.update(hp[name], part(name, g, names), s[name], part(name, w, names), extra)
@@ -193,7 +193,7 @@ def by_group(rules: Mapping[str, Rule], label: Callable[[Params], Any]) -> Rule:
         }
         return gather(names, {n: u for n, (u, _) in done.items()}, zeros_like(w)), {n: s for n, (_, s) in done.items()}
 
-    def result(hp, w, s):
+    def result(hp, t, w, s):
         names = names_of(w)
         return gather(names, {n: r.result(hp[n], part(n, w, names), s[n]) for n, r in rules.items()}, w)
 
@@ -235,7 +235,7 @@ def accumulate(rule: Rule, every: int) -> Rule:
         )
         return jax.tree.map(lambda u: jnp.where(full, u, 0), step), state
 
-    return treewise(Inner(rule.hyper), init, update, lambda hp, w, s: rule.result(hp.inner, w, s.inner))
+    return treewise(Inner(rule.hyper), init, update, lambda hp, t, w, s: rule.result(hp.inner, w, s.inner))
 
 
 class Smoothed(NamedTuple):
@@ -266,7 +266,7 @@ def smooth(rule: Rule) -> Rule:
         step, inner = rule.update(hp.inner, jax.tree.map(lambda m: m / (1 - hp.keep**t), mean), s.inner, w, extra)
         return step, Averaged(inner, mean)
 
-    return treewise(Smoothed(rule.hyper), init, update, lambda hp, w, s: rule.result(hp.inner, w, s.inner))
+    return treewise(Smoothed(rule.hyper), init, update, lambda hp, t, w, s: rule.result(hp.inner, w, s.inner))
 
 
 def ema(rule: Rule) -> Rule:
@@ -334,4 +334,4 @@ def lookahead(rule: Rule, every: int = 5) -> Rule:
         back = jax.tree.map(lambda u, d: jnp.where(now, u - (1 - hp.share) * d, u), step, gone)
         return back, Ahead(inner, slow)
 
-    return treewise(Slow(rule.hyper), init, update, lambda hp, w, s: s.slow)
+    return treewise(Slow(rule.hyper), init, update, lambda hp, t, w, s: s.slow)

@@ -31,16 +31,23 @@ class Hyper(NamedTuple):
     weight_decay: Scalar = 0.0
 
 
+class State(NamedTuple):
+    """m: the mean of the gradients; v: their variance."""
+
+    m: Array
+    v: Array
+
+
 def init(hp: Hyper, w: Array):
-    return jnp.zeros_like(w), jnp.zeros_like(w)
+    return State(jnp.zeros_like(w), jnp.zeros_like(w))
 
 
-def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array], w: Array):
+def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
     m, v = s
     v_hat = jnp.where(t == 1, 1, v / (1 - hp.b2 ** jnp.maximum(t - 1, 1)))
     v = hp.b2 * v + (1 - hp.b2) * (g - m) ** 2 + hp.eps_root
     m = hp.b1 * m + (1 - hp.b1) * g
-    return -hp.lr * (g / (jnp.sqrt(v_hat) + hp.eps) + hp.weight_decay * w), (m, v)
+    return -hp.lr * (g / (jnp.sqrt(v_hat) + hp.eps) + hp.weight_decay * w), State(m, v)
 
 
 acprop = leafwise(Hyper(), init, update)

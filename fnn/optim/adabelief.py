@@ -29,17 +29,24 @@ class Hyper(NamedTuple):
     eps_root: Scalar = 1e-16
 
 
+class State(NamedTuple):
+    """m: the mean of the gradients; v: their variance."""
+
+    m: Array
+    v: Array
+
+
 def init(hp: Hyper, w: Array):
-    return jnp.zeros_like(w), jnp.zeros_like(w)
+    return State(jnp.zeros_like(w), jnp.zeros_like(w))
 
 
-def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array], w: Array):
+def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
     m, v = s
     m = hp.b1 * m + (1 - hp.b1) * g
     v = hp.b2 * v + (1 - hp.b2) * (g - m) ** 2 + hp.eps_root
     m_hat = m / (1 - hp.b1**t)
     v_hat = v / (1 - hp.b2**t)
-    return -hp.lr * m_hat / (jnp.sqrt(v_hat) + hp.eps), (m, v)
+    return -hp.lr * m_hat / (jnp.sqrt(v_hat) + hp.eps), State(m, v)
 
 
 adabelief = leafwise(Hyper(), init, update)

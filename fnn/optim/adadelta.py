@@ -30,17 +30,24 @@ class Hyper(NamedTuple):
     weight_decay: Scalar = 0.0
 
 
+class State(NamedTuple):
+    """e: the mean square of the gradients; d: that of the updates."""
+
+    e: Array
+    d: Array
+
+
 def init(hp: Hyper, w: Array):
-    return jnp.zeros_like(w), jnp.zeros_like(w)
+    return State(jnp.zeros_like(w), jnp.zeros_like(w))
 
 
-def update(hp: Hyper, g: Array, s: tuple[Array, Array], w: Array):
+def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
     e, d = s
     g = g + hp.weight_decay * w
     e = hp.rho * e + (1 - hp.rho) * g**2
     u = jnp.sqrt(d + hp.eps) / jnp.sqrt(e + hp.eps) * g
     d = hp.rho * d + (1 - hp.rho) * u**2
-    return -hp.lr * u, (e, d)
+    return -hp.lr * u, State(e, d)
 
 
 adadelta = leafwise(Hyper(), init, update)

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fnn.rule import leafwise
+from fnn.rule import EMPTY, Empty, leafwise
 from fnn.trees import rms
 from fnn.types import Scalar
 
@@ -40,20 +40,37 @@ class Hyper(NamedTuple):
 FACTORED_FROM = 128
 
 
+class State(NamedTuple):
+    """r, c: rows' and columns' mean squares of an array that is factored; v: the mean square of another."""
+
+    r: Array | Empty
+    c: Array | Empty
+    v: Array | Empty
+
+
 def init(hp: Hyper, w: Array):
-    axes = factored(w)
-    return (jnp.zeros_like(w),) if axes is None else tuple(jnp.zeros_like(w).mean(axis) for axis in axes)
+    return begin(w, factored(w))
 
 
-def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, ...], w: Array):
+def begin(w: Array, axes: tuple[int, int] | None) -> State:
+    """Zeros; each of `axes` is the one that a factor is a mean over."""
+    if axes is None:
+        return State(EMPTY, EMPTY, jnp.zeros_like(w))
+    return State(*(jnp.zeros_like(w).mean(axis) for axis in axes), EMPTY)
+
+
+def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
     b = 1 - t.astype(g.dtype) ** -hp.decay
     square, axes = g**2 + hp.eps, factored(w)
     if axes is None:
-        (v,) = s = (b * s[0] + (1 - b) * square,)
+        v = b * s.v + (1 - b) * square
+        s = State(EMPTY, EMPTY, v)
         u = g / jnp.sqrt(v)
     else:
-        r, c = s = tuple(b * mean + (1 - b) * square.mean(axis) for mean, axis in zip(s, axes, strict=True))
         large, small = axes
+        r = b * s.r + (1 - b) * square.mean(large)
+        c = b * s.c + (1 - b) * square.mean(small)
+        s = State(r, c, EMPTY)
         rows = r / r.mean(small - (small > large), keepdims=True)
         u = g / jnp.sqrt(jnp.expand_dims(rows, large)) / jnp.sqrt(jnp.expand_dims(c, small))
     u = u / jnp.maximum(1, rms(u) / hp.clip)
@@ -79,16 +96,19 @@ class TorchHyper(NamedTuple):
 
 
 def torch_init(hp: TorchHyper, w: Array):
-    return (jnp.zeros_like(w),) if w.ndim < 2 else tuple(jnp.zeros_like(w).mean(axis) for axis in (-1, -2))
+    return begin(w, None if w.ndim < 2 else (-1, -2))
 
 
-def torch_update(hp: TorchHyper, t: Array, g: Array, s: tuple[Array, ...], w: Array):
+def torch_update(hp: TorchHyper, t: Array, g: Array, s: State, w: Array):
     t = t.astype(g.dtype)
     new = t**-hp.decay
     if w.ndim < 2:
-        (v,) = s = ((1 - new) * s[0] + new * g**2,)
+        v = (1 - new) * s.v + new * g**2
+        s = State(EMPTY, EMPTY, v)
     else:
-        r, c = s = tuple((1 - new) * mean + new * (g**2).mean(axis) for mean, axis in zip(s, (-1, -2), strict=True))
+        r = (1 - new) * s.r + new * (g**2).mean(-1)
+        c = (1 - new) * s.c + new * (g**2).mean(-2)
+        s = State(r, c, EMPTY)
         v = r[..., :, None] * c[..., None, :] / jnp.maximum(r.mean(-1), hp.eps)[..., None, None]
     u = g / jnp.sqrt(jnp.maximum(v, hp.eps**2))
     u = u / jnp.maximum(1, rms(u) / hp.clip)

@@ -27,13 +27,19 @@ class Hyper(NamedTuple):
     eps: Scalar = 1e-7
 
 
+class State(NamedTuple):
+    """h: the sum of squares."""
+
+    h: Array
+
+
 def init(hp: Hyper, w: Array):
-    return jnp.full_like(w, hp.h0)
+    return State(jnp.full_like(w, hp.h0))
 
 
-def update(hp: Hyper, g: Array, h: Array, w: Array):
-    h = h + g**2
-    return jnp.where(h > 0, -hp.lr * g / jnp.sqrt(h + hp.eps), 0), h
+def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
+    h = s.h + g**2
+    return jnp.where(h > 0, -hp.lr * g / jnp.sqrt(h + hp.eps), 0), State(h)
 
 
 class BookHyper(NamedTuple):
@@ -44,12 +50,12 @@ class BookHyper(NamedTuple):
 
 
 def book_init(hp: BookHyper, w: Array):
-    return jnp.zeros_like(w)
+    return State(jnp.zeros_like(w))
 
 
-def book_update(hp: BookHyper, g: Array, h: Array, w: Array):
-    h = h + g**2
-    return -hp.lr * g / (jnp.sqrt(h) + hp.eps), h
+def book_update(hp: BookHyper, t: Array, g: Array, s: State, w: Array):
+    h = s.h + g**2
+    return -hp.lr * g / (jnp.sqrt(h) + hp.eps), State(h)
 
 
 class TorchHyper(NamedTuple):
@@ -64,12 +70,12 @@ class TorchHyper(NamedTuple):
 
 
 def torch_init(hp: TorchHyper, w: Array):
-    return jnp.full_like(w, hp.h0)
+    return State(jnp.full_like(w, hp.h0))
 
 
-def torch_update(hp: TorchHyper, t: Array, g: Array, h: Array, w: Array):
+def torch_update(hp: TorchHyper, t: Array, g: Array, s: State, w: Array):
     lr = hp.lr / (1 + (t - 1) * hp.lr_decay)
-    return book_update(BookHyper(lr, hp.eps), g + hp.weight_decay * w, h, w)
+    return book_update(BookHyper(lr, hp.eps), t, g + hp.weight_decay * w, s, w)
 
 
 adagrad = leafwise(Hyper(), init, update)

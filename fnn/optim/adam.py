@@ -29,31 +29,38 @@ class Hyper(NamedTuple):
     eps: Scalar = 1e-8
 
 
+class State(NamedTuple):
+    """m: the mean; v: the mean square."""
+
+    m: Array
+    v: Array
+
+
 def init(hp: Any, w: Array):
-    return jnp.zeros_like(w), jnp.zeros_like(w)
+    return State(jnp.zeros_like(w), jnp.zeros_like(w))
 
 
-def moments(hp: Any, t: Array, g: Array, s: tuple[Array, Array]):
-    """m̂, v̂ and the state (m, v), for all rules that are built on Adam's."""
+def moments(hp: Any, t: Array, g: Array, s: State):
+    """m̂, v̂ and the state, for all rules that are built on Adam's."""
     m, v = s
     m = hp.b1 * m + (1 - hp.b1) * g
     v = hp.b2 * v + (1 - hp.b2) * g**2
     m_hat = m / (1 - hp.b1**t)
     v_hat = v / (1 - hp.b2**t)
-    return m_hat, v_hat, (m, v)
+    return m_hat, v_hat, State(m, v)
 
 
-def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array], w: Array):
+def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
     m_hat, v_hat, s = moments(hp, t, g, s)
     return -hp.lr * m_hat / (jnp.sqrt(v_hat) + hp.eps), s
 
 
-def book_update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array], w: Array):
+def book_update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
     m, v = s
     m = hp.b1 * m + (1 - hp.b1) * g
     v = hp.b2 * v + (1 - hp.b2) * g**2
     lr_t = hp.lr * jnp.sqrt(1 - hp.b2**t) / (1 - hp.b1**t)
-    return -lr_t * m / (jnp.sqrt(v) + hp.eps), (m, v)
+    return -lr_t * m / (jnp.sqrt(v) + hp.eps), State(m, v)
 
 
 class TorchHyper(NamedTuple):
@@ -66,7 +73,7 @@ class TorchHyper(NamedTuple):
     weight_decay: Scalar = 0.0
 
 
-def torch_update(hp: TorchHyper, t: Array, g: Array, s: tuple[Array, Array], w: Array):
+def torch_update(hp: TorchHyper, t: Array, g: Array, s: State, w: Array):
     return update(Hyper(*hp[:4]), t, g + hp.weight_decay * w, s, w)
 
 

@@ -28,19 +28,26 @@ class Hyper(NamedTuple):
     eps: Scalar = 1e-8
 
 
+class State(NamedTuple):
+    """m: the mean; u: the largest gradient, fading."""
+
+    m: Array
+    u: Array
+
+
 def init(hp: Any, w: Array):
-    return jnp.zeros_like(w), jnp.zeros_like(w)
+    return State(jnp.zeros_like(w), jnp.zeros_like(w))
 
 
-def direction(hp: Any, t: Array, g: Array, s: tuple[Array, Array]):
-    """m / (1 − b1ᵗ) / u and the state (m, u)."""
+def direction(hp: Any, t: Array, g: Array, s: State):
+    """m / (1 − b1ᵗ) / u and the state."""
     m, u = s
     m = hp.b1 * m + (1 - hp.b1) * g
     u = jnp.maximum(hp.b2 * u, jnp.abs(g) + hp.eps)
-    return m / (1 - hp.b1**t) / u, (m, u)
+    return m / (1 - hp.b1**t) / u, State(m, u)
 
 
-def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array], w: Array):
+def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
     step, s = direction(hp, t, g, s)
     return -hp.lr * step, s
 
@@ -55,7 +62,7 @@ class TorchHyper(NamedTuple):
     weight_decay: Scalar = 0.0
 
 
-def torch_update(hp: TorchHyper, t: Array, g: Array, s: tuple[Array, Array], w: Array):
+def torch_update(hp: TorchHyper, t: Array, g: Array, s: State, w: Array):
     return update(Hyper(*hp[:4]), t, g + hp.weight_decay * w, s, w)
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from jaxtyping import Array
 
-from fnn.optim.adamax import direction, init
+from fnn.optim.adamax import State, direction, init
 from fnn.rule import leafwise
 from fnn.types import Scalar
 
@@ -25,7 +25,7 @@ class Hyper(NamedTuple):
     weight_decay: Scalar = 1e-4
 
 
-def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array], w: Array):
+def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
     step, s = direction(hp, t, g, s)
     return -hp.lr * (step + hp.weight_decay * w), s
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fnn.optim.adam import init, moments
+from fnn.optim.adam import State, init, moments
 from fnn.rule import leafwise
 from fnn.types import Scalar
 
@@ -29,7 +29,7 @@ class Hyper(NamedTuple):
     weight_decay: Scalar = 1e-4
 
 
-def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array], w: Array):
+def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
     m_hat, v_hat, s = moments(hp, t, g, s)
     return -hp.lr * (m_hat / (jnp.sqrt(v_hat) + hp.eps) + hp.weight_decay * w), s
 

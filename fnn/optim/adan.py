@@ -34,11 +34,20 @@ class Hyper(NamedTuple):
     weight_decay: Scalar = 0.0
 
 
+class State(NamedTuple):
+    """m, v: the means of the gradients and of their differences; n: the mean square; g_before: the last gradient."""
+
+    m: Array
+    v: Array
+    n: Array
+    g_before: Array
+
+
 def init(hp: Hyper, w: Array):
-    return jnp.zeros_like(w), jnp.zeros_like(w), jnp.zeros_like(w), jnp.zeros_like(w)
+    return State(jnp.zeros_like(w), jnp.zeros_like(w), jnp.zeros_like(w), jnp.zeros_like(w))
 
 
-def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array, Array, Array], w: Array):
+def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
     m, v, n, g_before = s
     d = jnp.where(t == 1, 0, g - g_before)
     m = hp.b1 * m + (1 - hp.b1) * g
@@ -48,7 +57,7 @@ def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array, Array, Array], 
     v_hat = v / (1 - hp.b2**t)
     n_hat = n / (1 - hp.b3**t)
     step = (m_hat + (1 - hp.b2) * v_hat) / (jnp.sqrt(n_hat + hp.eps_root) + hp.eps)
-    return -hp.lr * (step + hp.weight_decay * w), (m, v, n, g)
+    return -hp.lr * (step + hp.weight_decay * w), State(m, v, n, g)
 
 
 adan = leafwise(Hyper(), init, update)

@@ -30,11 +30,19 @@ class Hyper(NamedTuple):
     weight_decay: Scalar = 0.0
 
 
+class State(NamedTuple):
+    """m, n: the short and the long mean; v: the mean square."""
+
+    m: Array
+    n: Array
+    v: Array
+
+
 def init(hp: Hyper, w: Array):
-    return jnp.zeros_like(w), jnp.zeros_like(w), jnp.zeros_like(w)
+    return State(jnp.zeros_like(w), jnp.zeros_like(w), jnp.zeros_like(w))
 
 
-def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array, Array], w: Array):
+def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
     m, n, v = s
     m = hp.b1 * m + (1 - hp.b1) * g
     n = hp.b3 * n + (1 - hp.b3) * g
@@ -42,7 +50,7 @@ def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array, Array], w: Arra
     m_hat = m / (1 - hp.b1**t)
     v_hat = v / (1 - hp.b2**t)
     step = (m_hat + hp.alpha * n) / (jnp.sqrt(v_hat) + hp.eps)
-    return -hp.lr * (step + hp.weight_decay * w), (m, n, v)
+    return -hp.lr * (step + hp.weight_decay * w), State(m, n, v)
 
 
 ademamix = leafwise(Hyper(), init, update)

@@ -29,17 +29,24 @@ class Hyper(NamedTuple):
     eps: Scalar = 1e-6
 
 
+class State(NamedTuple):
+    """m: the mean of the steps; v: the mean square."""
+
+    m: Array
+    v: Array
+
+
 def init(hp: Hyper, w: Array):
-    return jnp.zeros_like(w), jnp.zeros_like(w)
+    return State(jnp.zeros_like(w), jnp.zeros_like(w))
 
 
-def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array], w: Array):
+def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
     m, v = s
     most = (t - 1).astype(w.dtype) ** 0.25
     u = jnp.clip(g / jnp.maximum(jnp.sqrt(v), hp.eps), -most, most)
     m = jnp.where(t == 1, m, hp.b1 * m + (1 - hp.b1) * u)
     v = jnp.where(t == 1, g**2, hp.b2 * v + (1 - hp.b2) * g**2)
-    return -hp.lr * m, (m, v)
+    return -hp.lr * m, State(m, v)
 
 
 adopt = leafwise(Hyper(), init, update)

@@ -29,17 +29,25 @@ class Hyper(NamedTuple):
     eps: Scalar = 1e-8
 
 
+class State(NamedTuple):
+    """m: the mean; v: the mean square; v_max: the largest of those so far."""
+
+    m: Array
+    v: Array
+    v_max: Array
+
+
 def init(hp: Any, w: Array):
-    return jnp.zeros_like(w), jnp.zeros_like(w), jnp.zeros_like(w)
+    return State(jnp.zeros_like(w), jnp.zeros_like(w), jnp.zeros_like(w))
 
 
-def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array, Array], w: Array):
+def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
     m, v, v_max = s
     m = hp.b1 * m + (1 - hp.b1) * g
     v = hp.b2 * v + (1 - hp.b2) * g**2
     m_hat = m / (1 - hp.b1**t)
     v_max = jnp.maximum(v_max, v / (1 - hp.b2**t))
-    return -hp.lr * m_hat / (jnp.sqrt(v_max) + hp.eps), (m, v, v_max)
+    return -hp.lr * m_hat / (jnp.sqrt(v_max) + hp.eps), State(m, v, v_max)
 
 
 class TorchHyper(NamedTuple):
@@ -52,27 +60,27 @@ class TorchHyper(NamedTuple):
     weight_decay: Scalar = 0.0
 
 
-def torch_update(hp: TorchHyper, t: Array, g: Array, s: tuple[Array, Array, Array], w: Array):
+def torch_update(hp: TorchHyper, t: Array, g: Array, s: State, w: Array):
     m, v, v_max = s
     g = g + hp.weight_decay * w
     m = hp.b1 * m + (1 - hp.b1) * g
     v = hp.b2 * v + (1 - hp.b2) * g**2
     v_max = jnp.maximum(v_max, v)
     m_hat = m / (1 - hp.b1**t)
-    return -hp.lr * m_hat / (jnp.sqrt(v_max / (1 - hp.b2**t)) + hp.eps), (m, v, v_max)
+    return -hp.lr * m_hat / (jnp.sqrt(v_max / (1 - hp.b2**t)) + hp.eps), State(m, v, v_max)
 
 
-def decoupled_update(hp: TorchHyper, t: Array, g: Array, s: tuple[Array, Array, Array], w: Array):
+def decoupled_update(hp: TorchHyper, t: Array, g: Array, s: State, w: Array):
     step, s = torch_update(hp._replace(weight_decay=0), t, g, s, w)
     return step - hp.lr * hp.weight_decay * w, s
 
 
-def paper_update(hp: Hyper, g: Array, s: tuple[Array, Array, Array], w: Array):
+def paper_update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
     m, v, v_max = s
     m = hp.b1 * m + (1 - hp.b1) * g
     v = hp.b2 * v + (1 - hp.b2) * g**2
     v_max = jnp.maximum(v_max, v)
-    return -hp.lr * m / (jnp.sqrt(v_max) + hp.eps), (m, v, v_max)
+    return -hp.lr * m / (jnp.sqrt(v_max) + hp.eps), State(m, v, v_max)
 
 
 amsgrad = leafwise(Hyper(), init, update)

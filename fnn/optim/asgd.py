@@ -31,19 +31,25 @@ class Hyper(NamedTuple):
     weight_decay: Scalar = 0.0
 
 
+class State(NamedTuple):
+    """x: the average, the parameters to be used."""
+
+    x: Array
+
+
 def init(hp: Hyper, w: Array):
-    return w
+    return State(w)
 
 
-def update(hp: Hyper, t: Array, g: Array, x: Array, w: Array):
+def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
     lr_t = hp.lr / (1 + hp.decay * hp.lr * (t - 1)) ** hp.alpha
     step = -lr_t * (g + (hp.decay + hp.weight_decay) * w)
-    return step, x + (w + step - x) / jnp.maximum(1, t - 1 - hp.t0)
+    return step, State(s.x + (w + step - s.x) / jnp.maximum(1, t - 1 - hp.t0))
 
 
-def result(hp: Hyper, w: Array, x: Array):
+def result(hp: Hyper, t: Array, w: Array, s: State):
     """x, the parameters to be used."""
-    return x
+    return s.x
 
 
 asgd = leafwise(Hyper(), init, update, result)

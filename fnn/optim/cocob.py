@@ -28,11 +28,21 @@ class Hyper(NamedTuple):
     weight_decay: Scalar = 0.0
 
 
+class State(NamedTuple):
+    """w_0: the weights at first; largest: gradient so far; total: Σ |g|; reward: won so far; theta: −Σ g."""
+
+    w_0: Array
+    largest: Array
+    total: Array
+    reward: Array
+    theta: Array
+
+
 def init(hp: Hyper, w: Array):
-    return w, jnp.full_like(w, hp.eps), jnp.zeros_like(w), jnp.zeros_like(w), jnp.zeros_like(w)
+    return State(w, jnp.full_like(w, hp.eps), jnp.zeros_like(w), jnp.zeros_like(w), jnp.zeros_like(w))
 
 
-def update(hp: Hyper, g: Array, s: tuple[Array, Array, Array, Array, Array], w: Array):
+def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
     w_0, largest, total, reward, theta = s
     g = hp.lr * (g + hp.weight_decay * w)
     largest = jnp.maximum(largest, jnp.abs(g))
@@ -40,7 +50,7 @@ def update(hp: Hyper, g: Array, s: tuple[Array, Array, Array, Array, Array], w: 
     reward = jnp.maximum(reward - g * (w - w_0), 0)
     theta = theta - g
     share = theta / (largest * jnp.maximum(total + largest, hp.alpha * largest))
-    return w_0 + share * (largest + reward) - w, (w_0, largest, total, reward, theta)
+    return w_0 + share * (largest + reward) - w, State(w_0, largest, total, reward, theta)
 
 
 cocob = leafwise(Hyper(), init, update)

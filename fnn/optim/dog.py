@@ -40,7 +40,7 @@ def init(hp: Hyper, w: Params) -> State:
     return State(w, hp.r_eps * (1 + norm(w)), jnp.zeros_like(hp.eps))
 
 
-def update(hp: Hyper, g: Params, s: State, w: Params, extra: Extra) -> tuple[Params, State]:
+def update(hp: Hyper, t: Array, g: Params, s: State, w: Params, extra: Extra) -> tuple[Params, State]:
     r = jnp.maximum(s.r, norm(jax.tree.map(jnp.subtract, w, s.w_0)))
     total = s.total + dot(g, g)
     rate = hp.lr * r / jnp.sqrt(total + hp.eps)

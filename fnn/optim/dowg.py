@@ -40,7 +40,7 @@ def init(hp: Hyper, w: Params) -> State:
     return State(w, jnp.asarray(hp.r_eps2), jnp.zeros_like(hp.eps))
 
 
-def update(hp: Hyper, g: Params, s: State, w: Params, extra: Extra) -> tuple[Params, State]:
+def update(hp: Hyper, t: Array, g: Params, s: State, w: Params, extra: Extra) -> tuple[Params, State]:
     gone = jax.tree.map(jnp.subtract, w, s.w_0)
     r2 = jnp.maximum(s.r2, dot(gone, gone))
     v = s.v + r2 * dot(g, g)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from fnn.rule import Extra, needed, treewise
 from fnn.trees import norm
@@ -31,7 +32,7 @@ def init(hp: Hyper, w: Params):
     return ()
 
 
-def update(hp: Hyper, g: Params, s: tuple[()], w: Params, extra: Extra):
+def update(hp: Hyper, t: Array, g: Params, s: tuple[()], w: Params, extra: Extra):
     each, key = needed(extra, "each", "key")
     examples = each()
     share = jnp.minimum(hp.clip / jnp.maximum(jax.vmap(norm)(examples), 1e-38), 1)

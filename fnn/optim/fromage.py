@@ -28,7 +28,7 @@ def init(hp: Hyper, w: Array):
     return ()
 
 
-def update(hp: Hyper, g: Array, s: tuple[()], w: Array):
+def update(hp: Hyper, t: Array, g: Array, s: tuple[()], w: Array):
     size, step = (jnp.maximum(norm(x), hp.min_norm) for x in (w, g))
     back = 1 / jnp.sqrt(1 + hp.lr**2)
     return -hp.lr * back * (g * (size / step)) + (back - 1) * w, s

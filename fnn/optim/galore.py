@@ -19,7 +19,7 @@ from jaxtyping import Array
 from fnn import factorizations
 from fnn.errors import require
 from fnn.optim import adam
-from fnn.rule import Rule, leafwise
+from fnn.rule import EMPTY, Empty, Rule, leafwise
 from fnn.types import Scalar
 
 
@@ -34,6 +34,14 @@ class Hyper(NamedTuple):
     weight_decay: Scalar = 0.0
 
 
+class State(NamedTuple):
+    """p: a matrix's directions, `[longer side, rank]`; m, v: Adam's means, of a matrix `[rank, shorter side]`."""
+
+    p: Array | Empty
+    m: Array
+    v: Array
+
+
 def low_rank(rank: int, every: int) -> Rule:
     """GaLore of this rank, with new singular vectors every so many steps."""
     require(rank >= 1, f"GaLore's rank is at least 1, not {rank}.")
@@ -41,20 +49,20 @@ def low_rank(rank: int, every: int) -> Rule:
 
     def init(hp, w):
         if w.ndim != 2:
-            return adam.init(moments(hp), w)
+            return State(EMPTY, *adam.init(moments(hp), w))
         long, short = sorted(w.shape, reverse=True)
         p = jnp.zeros((long, min(rank, short)), w.dtype)
-        return p, adam.init(moments(hp), p.T @ upright(w))
+        return State(p, *adam.init(moments(hp), p.T @ upright(w)))
 
     def update(hp, t, g, s, w):
+        p, *means = s
         if w.ndim != 2:
-            step, s = adam.update(moments(hp), t, g, s, w)
-            return hp.lr * (step - hp.weight_decay * w), s
-        p, inner = s
+            step, means = adam.update(moments(hp), t, g, adam.State(*means), w)
+            return hp.lr * (step - hp.weight_decay * w), State(EMPTY, *means)
         p = jax.lax.cond((t - 1) % every == 0, lambda: strongest(g, rank), lambda: p)
-        step, inner = adam.update(moments(hp), t, p.T @ upright(g), inner, w)
+        step, means = adam.update(moments(hp), t, p.T @ upright(g), adam.State(*means), w)
         step = p @ step if tall(w) else (p @ step).T
-        return hp.lr * (hp.scale * step - hp.weight_decay * w), (p, inner)
+        return hp.lr * (hp.scale * step - hp.weight_decay * w), State(p, *means)
 
     return leafwise(Hyper(), init, update)
 

@@ -29,16 +29,22 @@ class Hyper(NamedTuple):
     weight_decay: Scalar = 0.0
 
 
+class State(NamedTuple):
+    """v: the velocity."""
+
+    v: Array
+
+
 def init(hp: Hyper, w: Array):
-    return jnp.zeros_like(w)
+    return State(jnp.zeros_like(w))
 
 
-def update(hp: Hyper, g: Array, v: Array, w: Array):
+def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
     u = g + hp.weight_decay * w
     size, step = norm(w), norm(u)
     ratio = jnp.where((size > 0) & (step > 0), hp.trust * size / jnp.where(step > 0, step, 1), 1)
-    v = hp.mu * v + hp.lr * (u * ratio)
-    return -v, v
+    v = hp.mu * s.v + hp.lr * (u * ratio)
+    return -v, State(v)
 
 
 lars = leafwise(Hyper(), init, update)

@@ -25,14 +25,20 @@ class Hyper(NamedTuple):
     weight_decay: Scalar = 1e-3
 
 
+class State(NamedTuple):
+    """m: the mean."""
+
+    m: Array
+
+
 def init(hp: Hyper, w: Array):
-    return jnp.zeros_like(w)
+    return State(jnp.zeros_like(w))
 
 
-def update(hp: Hyper, g: Array, m: Array, w: Array):
-    step = jnp.sign(hp.b1 * m + (1 - hp.b1) * g)
-    m = hp.b2 * m + (1 - hp.b2) * g
-    return -hp.lr * (step + hp.weight_decay * w), m
+def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
+    step = jnp.sign(hp.b1 * s.m + (1 - hp.b1) * g)
+    m = hp.b2 * s.m + (1 - hp.b2) * g
+    return -hp.lr * (step + hp.weight_decay * w), State(m)
 
 
 lion = leafwise(Hyper(), init, update)

@@ -1,12 +1,12 @@
 """MADGRAD: dual averaging with a cube root, and momentum. Defazio & Jelassi 2021, arXiv:2101.11075, Algorithm 1.
 
-    g ← g + weight_decay · w        λ = (lr + eps) · √t
+    g ← g + weight_decay · w        λ = (lr + eps) · √t, 0 where lr = 0
     s ← s + λ · g                   v ← v + λ · g²
     z = w₀ − s / (∛v + eps)
     w ← mu · w + (1 − mu) · z
 
 mu is what is kept (the paper's c is what is taken up). eps beside lr is the authors' code's and optax's, and so is
-√t in float32.
+√t in float32; λ = 0 at lr 0 is the authors' code's alone.
 
 When not to use it: with weight decay as one is used to; the weights stay tied to w₀, and less of it is needed.
 """
@@ -29,18 +29,26 @@ class Hyper(NamedTuple):
     weight_decay: Scalar = 0.0
 
 
+class State(NamedTuple):
+    """w_0: the weights at first; s, v: the weighted sums of the gradients and of their squares."""
+
+    w_0: Array
+    s: Array
+    v: Array
+
+
 def init(hp: Hyper, w: Array):
-    return w, jnp.zeros_like(w), jnp.zeros_like(w)
+    return State(w, jnp.zeros_like(w), jnp.zeros_like(w))
 
 
-def update(hp: Hyper, t: Array, g: Array, state: tuple[Array, Array, Array], w: Array):
+def update(hp: Hyper, t: Array, g: Array, state: State, w: Array):
     w_0, s, v = state
     g = g + hp.weight_decay * w
-    rate = (hp.lr + hp.eps) * jnp.sqrt(t)
+    rate = jnp.where(hp.lr > 0, hp.lr + hp.eps, 0) * jnp.sqrt(t)
     s = s + rate * g
     v = v + rate * g**2
     z = w_0 - s / (jnp.cbrt(v) + hp.eps)
-    return hp.mu * w + (1 - hp.mu) * z - w, (w_0, s, v)
+    return hp.mu * w + (1 - hp.mu) * z - w, State(w_0, s, v)
 
 
 madgrad = leafwise(Hyper(), init, update)

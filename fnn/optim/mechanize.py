@@ -55,7 +55,7 @@ def mechanized(rule: Rule) -> Rule:
         nothing = jnp.zeros(HORIZONS, hp.eps.dtype)
         return State(rule.init(hp.inner, w), w, nothing, nothing, nothing, nothing + hp.s_init)
 
-    def update(hp: Hyper, g: Params, state: State, w: Params, extra: Extra):
+    def update(hp: Hyper, t: Array, g: Params, state: State, w: Params, extra: Extra):
         inner, w_0, m, v, r, s = state
         u, inner = rule.update(hp.inner, g, inner, w, extra)
         pull = hp.weight_decay * s.sum() * norm(g) / (norm(w) + hp.eps)

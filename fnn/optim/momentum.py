@@ -26,18 +26,24 @@ class Hyper(NamedTuple):
     mu: Scalar = 0.9
 
 
+class State(NamedTuple):
+    """v: the velocity."""
+
+    v: Array
+
+
 def init(hp: Any, w: Array):
-    return jnp.zeros_like(w)
+    return State(jnp.zeros_like(w))
 
 
-def update(hp: Hyper, g: Array, v: Array, w: Array):
-    v = hp.mu * v + g
-    return -hp.lr * v, v
+def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
+    v = hp.mu * s.v + g
+    return -hp.lr * v, State(v)
 
 
-def book_update(hp: Hyper, g: Array, v: Array, w: Array):
-    v = hp.mu * v - hp.lr * g
-    return v, v
+def book_update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
+    v = hp.mu * s.v - hp.lr * g
+    return v, State(v)
 
 
 class TorchHyper(NamedTuple):
@@ -50,10 +56,10 @@ class TorchHyper(NamedTuple):
     weight_decay: Scalar = 0.0
 
 
-def torch_update(hp: TorchHyper, t: Array, g: Array, v: Array, w: Array):
+def torch_update(hp: TorchHyper, t: Array, g: Array, s: State, w: Array):
     g = g + hp.weight_decay * w
-    v = hp.mu * v + jnp.where(t == 1, 1, 1 - hp.dampening) * g
-    return -hp.lr * v, v
+    v = hp.mu * s.v + jnp.where(t == 1, 1, 1 - hp.dampening) * g
+    return -hp.lr * v, State(v)
 
 
 momentum = leafwise(Hyper(), init, update)

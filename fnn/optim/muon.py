@@ -3,7 +3,7 @@
     m ← b · m + (1 − b) · g
     m̄ = b · m / (1 − bᵗ⁺¹) + (1 − b) · g / (1 − bᵗ)                     Nesterov's, as in NAdam
     X = m̄ / (‖m̄‖ + eps), and five times   A = X Xᵀ,  X ← 3.4445 X − 4.7750 A X + 2.0315 A² X
-    w ← w − lr · (√max(1, outputs / inputs) · X + weight_decay · w)     for a matrix `[inputs, outputs]`
+    w ← w − lr · (√max(1, outputs / max(1, inputs)) · X + weight_decay · w)     for a matrix `[inputs, outputs]`
 
 The iteration (Newton–Schulz) brings every singular value to about 1. What is not a matrix is trained by NAdam with the
 same lr. Corrected means are optax's; the authors' code leaves them out, and so does torch:
@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.optim import adamw, nadam
-from fnn.rule import leafwise
+from fnn.rule import EMPTY, Empty, leafwise
 from fnn.types import Scalar
 
 STEPS = 5
@@ -45,18 +45,26 @@ class Hyper(NamedTuple):
     b2: Scalar = 0.999
 
 
-def init(hp: Hyper, w: Array):
-    return jnp.zeros_like(w) if w.ndim == 2 else nadam.init(others(hp), w)
+class State(NamedTuple):
+    """m: the momentum; v: the mean square, of arrays that are no matrices."""
+
+    m: Array
+    v: Array | Empty
 
 
-def update(hp: Hyper, t: Array, g: Array, m: Any, w: Array):
+def init(hp: Any, w: Array):
+    return State(jnp.zeros_like(w), EMPTY if w.ndim == 2 else jnp.zeros_like(w))
+
+
+def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
     if w.ndim != 2:
-        return nadam.update(others(hp), t, g, m, w)
-    m = hp.b * m + (1 - hp.b) * g
+        step, s = nadam.update(others(hp), t, g, nadam.State(*s), w)
+        return step, State(*s)
+    m = hp.b * s.m + (1 - hp.b) * g
     m_bar = hp.b * (m / (1 - hp.b ** (t + 1))) + (1 - hp.b) * (g / (1 - hp.b**t))
     inputs, outputs = w.shape
-    step = max(1, outputs / inputs) ** 0.5 * orthogonal(m_bar, lambda norm: norm + hp.eps)
-    return -hp.lr * (step + hp.weight_decay * w), m
+    step = max(1, outputs / max(1, inputs)) ** 0.5 * orthogonal(m_bar, lambda norm: norm + hp.eps)
+    return -hp.lr * (step + hp.weight_decay * w), State(m, EMPTY)
 
 
 def others(hp: Hyper) -> nadam.Hyper:
@@ -84,20 +92,18 @@ class TorchHyper(NamedTuple):
     weight_decay: Scalar = 0.1
 
 
-def torch_init(hp: TorchHyper, w: Array):
-    return jnp.zeros_like(w) if w.ndim == 2 else adamw.init(adamw.Hyper(), w)
-
-
-def torch_update(hp: TorchHyper, t: Array, g: Array, m: Any, w: Array):
+def torch_update(hp: TorchHyper, t: Array, g: Array, s: State, w: Array):
     if w.ndim != 2:
         others = adamw.Hyper(lr=hp.lr, weight_decay=hp.weight_decay)
-        return adamw.update(jax.tree.map(lambda h: jnp.asarray(h, w.dtype), others), t, g, m, w)
-    m = hp.b * m + (1 - hp.b) * g
+        others = jax.tree.map(lambda h: jnp.asarray(h, w.dtype), others)
+        step, s = adamw.update(others, t, g, adamw.State(*s), w)
+        return step, State(*s)
+    m = hp.b * s.m + (1 - hp.b) * g
     m_bar = hp.b * m + (1 - hp.b) * g
     outputs, inputs = w.shape
-    step = max(1, outputs / inputs) ** 0.5 * orthogonal(m_bar, lambda norm: jnp.maximum(norm, hp.eps))
-    return -hp.lr * (step + hp.weight_decay * w), m
+    step = max(1, outputs / max(1, inputs)) ** 0.5 * orthogonal(m_bar, lambda norm: jnp.maximum(norm, hp.eps))
+    return -hp.lr * (step + hp.weight_decay * w), State(m, EMPTY)
 
 
 muon = leafwise(Hyper(), init, update)
-DIALECTS = {"torch": leafwise(TorchHyper(), torch_init, torch_update)}
+DIALECTS = {"torch": leafwise(TorchHyper(), init, torch_update)}

@@ -29,21 +29,28 @@ class Hyper(NamedTuple):
     eps: Scalar = 1e-8
 
 
+class State(NamedTuple):
+    """m: the mean; v: the mean square."""
+
+    m: Array
+    v: Array
+
+
 def init(hp: Any, w: Array):
-    return jnp.zeros_like(w), jnp.zeros_like(w)
+    return State(jnp.zeros_like(w), jnp.zeros_like(w))
 
 
-def moments(hp: Any, t: Array, g: Array, s: tuple[Array, Array]):
-    """m̄, v̂ and the state (m, v), for all rules that are built on NAdam's."""
+def moments(hp: Any, t: Array, g: Array, s: State):
+    """m̄, v̂ and the state, for all rules that are built on NAdam's."""
     m, v = s
     m = hp.b1 * m + (1 - hp.b1) * g
     v = hp.b2 * v + (1 - hp.b2) * g**2
     m_bar = hp.b1 * (m / (1 - hp.b1 ** (t + 1))) + (1 - hp.b1) * (g / (1 - hp.b1**t))
     v_hat = v / (1 - hp.b2**t)
-    return m_bar, v_hat, (m, v)
+    return m_bar, v_hat, State(m, v)
 
 
-def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array], w: Array):
+def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
     m_bar, v_hat, s = moments(hp, t, g, s)
     return -hp.lr * m_bar / (jnp.sqrt(v_hat) + hp.eps), s
 
@@ -59,11 +66,19 @@ class TorchHyper(NamedTuple):
     weight_decay: Scalar = 0.0
 
 
+class TorchState(NamedTuple):
+    """m: the mean; v: the mean square; product: of the momenta so far."""
+
+    m: Array
+    v: Array
+    product: Array
+
+
 def torch_init(hp: TorchHyper, w: Array):
-    return jnp.zeros_like(w), jnp.zeros_like(w), jnp.ones((), w.dtype)
+    return TorchState(jnp.zeros_like(w), jnp.zeros_like(w), jnp.ones((), w.dtype))
 
 
-def torch_update(hp: TorchHyper, t: Array, g: Array, s: tuple[Array, Array, Array], w: Array):
+def torch_update(hp: TorchHyper, t: Array, g: Array, s: TorchState, w: Array):
     m, v, product = s
     mu, mu_next = (hp.b1 * (1 - 0.96 ** (k * hp.psi) / 2) for k in (t, t + 1))
     product = product * mu
@@ -72,7 +87,7 @@ def torch_update(hp: TorchHyper, t: Array, g: Array, s: tuple[Array, Array, Arra
     v = hp.b2 * v + (1 - hp.b2) * g**2
     m_bar = mu_next * m / (1 - product * mu_next) + (1 - mu) * g / (1 - product)
     v_hat = v / (1 - hp.b2**t)
-    return -hp.lr * m_bar / (jnp.sqrt(v_hat) + hp.eps), (m, v, product)
+    return -hp.lr * m_bar / (jnp.sqrt(v_hat) + hp.eps), TorchState(m, v, product)
 
 
 nadam = leafwise(Hyper(), init, update)

@@ -28,12 +28,12 @@ class Hyper(NamedTuple):
     weight_decay: Scalar = 1e-4
 
 
-def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array], w: Array):
+def update(hp: Hyper, t: Array, g: Array, s: nadam.State, w: Array):
     m_bar, v_hat, s = nadam.moments(hp, t, g, s)
     return -hp.lr * (m_bar / (jnp.sqrt(v_hat) + hp.eps) + hp.weight_decay * w), s
 
 
-def torch_update(hp: nadam.TorchHyper, t: Array, g: Array, s: tuple[Array, Array, Array], w: Array):
+def torch_update(hp: nadam.TorchHyper, t: Array, g: Array, s: nadam.TorchState, w: Array):
     step, s = nadam.torch_update(hp._replace(weight_decay=0), t, g, s, w)
     return step - hp.lr * hp.weight_decay * w, s
 

@@ -26,18 +26,24 @@ class Hyper(NamedTuple):
     mu: Scalar = 0.9
 
 
+class State(NamedTuple):
+    """v: the velocity."""
+
+    v: Array
+
+
 def init(hp: Any, w: Array):
-    return jnp.zeros_like(w)
+    return State(jnp.zeros_like(w))
 
 
-def update(hp: Hyper, g: Array, v: Array, w: Array):
-    v = hp.mu * v + g
-    return -hp.lr * (g + hp.mu * v), v
+def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
+    v = hp.mu * s.v + g
+    return -hp.lr * (g + hp.mu * v), State(v)
 
 
-def book_update(hp: Hyper, g: Array, v: Array, w: Array):
-    v = hp.mu * v - hp.lr * g
-    return hp.mu * v - hp.lr * g, v
+def book_update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
+    v = hp.mu * s.v - hp.lr * g
+    return hp.mu * v - hp.lr * g, State(v)
 
 
 class TorchHyper(NamedTuple):
@@ -48,8 +54,8 @@ class TorchHyper(NamedTuple):
     weight_decay: Scalar = 0.0
 
 
-def torch_update(hp: TorchHyper, g: Array, v: Array, w: Array):
-    return update(Hyper(hp.lr, hp.mu), g + hp.weight_decay * w, v, w)
+def torch_update(hp: TorchHyper, t: Array, g: Array, s: State, w: Array):
+    return update(Hyper(hp.lr, hp.mu), t, g + hp.weight_decay * w, s, w)
 
 
 nesterov = leafwise(Hyper(), init, update)

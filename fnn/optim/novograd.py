@@ -27,16 +27,23 @@ class Hyper(NamedTuple):
     weight_decay: Scalar = 0.0
 
 
+class State(NamedTuple):
+    """m: the momentum; v: the mean square of the gradient's norm, a number."""
+
+    m: Array
+    v: Array
+
+
 def init(hp: Hyper, w: Array):
-    return jnp.zeros_like(w), jnp.zeros((), w.dtype)
+    return State(jnp.zeros_like(w), jnp.zeros((), w.dtype))
 
 
-def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array], w: Array):
+def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
     m, v = s
     square = jnp.linalg.norm(g) ** 2
     v = jnp.where(t == 1, square, hp.b2 * v + (1 - hp.b2) * square)
     m = hp.b1 * m + (g / (jnp.sqrt(v) + hp.eps) + hp.weight_decay * w)
-    return -hp.lr * m, (m, v)
+    return -hp.lr * m, State(m, v)
 
 
 novograd = leafwise(Hyper(), init, update)

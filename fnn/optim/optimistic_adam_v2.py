@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fnn.optim.nadam import moments
+from fnn.optim import nadam
 from fnn.rule import leafwise
 from fnn.types import Scalar
 
@@ -29,16 +29,24 @@ class Hyper(NamedTuple):
     eps: Scalar = 1e-8
 
 
+class State(NamedTuple):
+    """m: the mean; v: the mean square; u_before: the last step."""
+
+    m: Array
+    v: Array
+    u_before: Array
+
+
 def init(hp: Hyper, w: Array):
-    return jnp.zeros_like(w), jnp.zeros_like(w), jnp.zeros_like(w)
+    return State(jnp.zeros_like(w), jnp.zeros_like(w), jnp.zeros_like(w))
 
 
-def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array, Array], w: Array):
+def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
     m, v, u_before = s
-    m_bar, v_hat, (m, v) = moments(hp, t, g, (m, v))
+    m_bar, v_hat, (m, v) = nadam.moments(hp, t, g, nadam.State(m, v))
     u = m_bar / (jnp.sqrt(v_hat) + hp.eps)
     u_before = jnp.where(t == 1, u, u_before)
-    return -hp.lr * ((hp.alpha + hp.beta) * u - hp.beta * u_before), (m, v, u)
+    return -hp.lr * ((hp.alpha + hp.beta) * u - hp.beta * u_before), State(m, v, u)
 
 
 optimistic_adam_v2 = leafwise(Hyper(), init, update)

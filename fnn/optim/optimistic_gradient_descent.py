@@ -22,13 +22,19 @@ class Hyper(NamedTuple):
     beta: Scalar = 1.0
 
 
+class State(NamedTuple):
+    """g_before: the last gradient."""
+
+    g_before: Array
+
+
 def init(hp: Hyper, w: Array):
-    return jnp.zeros_like(w)
+    return State(jnp.zeros_like(w))
 
 
-def update(hp: Hyper, t: Array, g: Array, g_before: Array, w: Array):
-    g_before = jnp.where(t == 1, g, g_before)
-    return -hp.lr * ((hp.alpha + hp.beta) * g - hp.beta * g_before), g
+def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
+    g_before = jnp.where(t == 1, g, s.g_before)
+    return -hp.lr * ((hp.alpha + hp.beta) * g - hp.beta * g_before), State(g)
 
 
 optimistic_gradient_descent = leafwise(Hyper(), init, update)

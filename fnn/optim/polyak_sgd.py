@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from fnn.rule import Extra, needed, treewise
 from fnn.trees import dot
@@ -29,7 +30,7 @@ def init(hp: Hyper, w: Params):
     return ()
 
 
-def update(hp: Hyper, g: Params, s: tuple[()], w: Params, extra: Extra):
+def update(hp: Hyper, t: Array, g: Params, s: tuple[()], w: Params, extra: Extra):
     [value] = needed(extra, "value")
     square = dot(g, g) + hp.eps
     rate = jnp.where(square <= jnp.finfo(float).eps, 0, jnp.minimum((value - hp.f_min) / square, hp.lr))

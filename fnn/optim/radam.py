@@ -17,7 +17,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fnn.optim.adam import init, moments
+from fnn.optim.adam import State, init, moments
 from fnn.rule import leafwise
 from fnn.types import Scalar
 
@@ -33,7 +33,7 @@ class Hyper(NamedTuple):
     threshold: Scalar = 5.0
 
 
-def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array], w: Array):
+def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
     m_hat, v_hat, s = moments(hp, t, g, s)
     rho_inf = 2 / (1 - hp.b2) - 1
     rho = rho_inf - 2 * t * hp.b2**t / (1 - hp.b2**t)
@@ -52,12 +52,12 @@ class TorchHyper(NamedTuple):
     weight_decay: Scalar = 0.0
 
 
-def torch_update(hp: TorchHyper, t: Array, g: Array, s: tuple[Array, Array], w: Array):
+def torch_update(hp: TorchHyper, t: Array, g: Array, s: State, w: Array):
     early_eps = hp.eps / jnp.sqrt(1 - hp.b2**t)
     return update(Hyper(hp.lr, hp.b1, hp.b2, early_eps), t, g + hp.weight_decay * w, s, w)
 
 
-def decoupled_update(hp: TorchHyper, t: Array, g: Array, s: tuple[Array, Array], w: Array):
+def decoupled_update(hp: TorchHyper, t: Array, g: Array, s: State, w: Array):
     step, s = torch_update(hp._replace(weight_decay=0), t, g, s, w)
     return step - hp.lr * hp.weight_decay * w, s
 

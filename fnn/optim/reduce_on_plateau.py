@@ -55,7 +55,7 @@ def patient(rule: Rule) -> Rule:
         one = jnp.ones_like(hp.factor)
         return State(rule.init(hp.inner, w), one, one * jnp.inf, 0 * one, 0 * one)
 
-    def update(hp: Hyper, g: Params, s: State, w: Params, extra: Extra):
+    def update(hp: Hyper, t: Array, g: Params, s: State, w: Params, extra: Extra):
         [value] = needed(extra, "value")
         value = jnp.asarray(value, s.best.dtype)
         better = value < (1 - hp.rtol) * s.best - hp.atol
@@ -68,7 +68,7 @@ def patient(rule: Rule) -> Rule:
         after = State(inner, scale, jnp.where(better, value, s.best), jnp.where(resting | enough, 0, waited), rest)
         return jax.tree.map(lambda u: scale * u, step), after
 
-    return treewise(Hyper(rule.hyper), init, update, lambda hp, w, s: rule.result(hp.inner, w, s.inner))
+    return treewise(Hyper(rule.hyper), init, update, lambda hp, t, w, s: rule.result(hp.inner, w, s.inner))
 
 
 reduce_on_plateau = patient(sgd)

@@ -29,18 +29,24 @@ class Hyper(NamedTuple):
     eps: Scalar = 1e-8
 
 
+class State(NamedTuple):
+    """h: the mean square."""
+
+    h: Array
+
+
 def init(hp: Hyper, w: Array):
-    return jnp.zeros_like(w)
+    return State(jnp.zeros_like(w))
 
 
-def update(hp: Hyper, g: Array, h: Array, w: Array):
-    h = hp.rho * h + (1 - hp.rho) * g**2
-    return -hp.lr * g / jnp.sqrt(h + hp.eps), h
+def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
+    h = hp.rho * s.h + (1 - hp.rho) * g**2
+    return -hp.lr * g / jnp.sqrt(h + hp.eps), State(h)
 
 
-def book_update(hp: Hyper, g: Array, h: Array, w: Array):
-    h = hp.rho * h + (1 - hp.rho) * g**2
-    return -hp.lr * g / (jnp.sqrt(h) + hp.eps), h
+def book_update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
+    h = hp.rho * s.h + (1 - hp.rho) * g**2
+    return -hp.lr * g / (jnp.sqrt(h) + hp.eps), State(h)
 
 
 class TorchHyper(NamedTuple):
@@ -53,29 +59,44 @@ class TorchHyper(NamedTuple):
     weight_decay: Scalar = 0.0
 
 
+class TorchState(NamedTuple):
+    """h: the mean square; v: the velocity."""
+
+    h: Array
+    v: Array
+
+
 def torch_init(hp: TorchHyper, w: Array):
-    return jnp.zeros_like(w), jnp.zeros_like(w)
+    return TorchState(jnp.zeros_like(w), jnp.zeros_like(w))
 
 
-def torch_update(hp: TorchHyper, g: Array, s: tuple[Array, Array], w: Array):
+def torch_update(hp: TorchHyper, t: Array, g: Array, s: TorchState, w: Array):
     h, v = s
     g = g + hp.weight_decay * w
     h = hp.rho * h + (1 - hp.rho) * g**2
     v = hp.mu * v + 1 / (jnp.sqrt(h) + hp.eps) * g
-    return -hp.lr * v, (h, v)
+    return -hp.lr * v, TorchState(h, v)
+
+
+class CenteredState(NamedTuple):
+    """h: the mean square; g_bar: the mean; v: the velocity."""
+
+    h: Array
+    g_bar: Array
+    v: Array
 
 
 def centered_init(hp: TorchHyper, w: Array):
-    return jnp.zeros_like(w), jnp.zeros_like(w), jnp.zeros_like(w)
+    return CenteredState(jnp.zeros_like(w), jnp.zeros_like(w), jnp.zeros_like(w))
 
 
-def centered_update(hp: TorchHyper, g: Array, s: tuple[Array, Array, Array], w: Array):
+def centered_update(hp: TorchHyper, t: Array, g: Array, s: CenteredState, w: Array):
     h, g_bar, v = s
     g = g + hp.weight_decay * w
     h = hp.rho * h + (1 - hp.rho) * g**2
     g_bar = hp.rho * g_bar + (1 - hp.rho) * g
     v = hp.mu * v + 1 / (jnp.sqrt(h - g_bar**2) + hp.eps) * g
-    return -hp.lr * v, (h, g_bar, v)
+    return -hp.lr * v, CenteredState(h, g_bar, v)
 
 
 rmsprop = leafwise(Hyper(), init, update)

@@ -32,26 +32,33 @@ class Hyper(NamedTuple):
     step_max: Scalar = 50.0
 
 
+class State(NamedTuple):
+    """step: its size; u: the last one, towards the gradient."""
+
+    step: Array
+    u: Array
+
+
 def init(hp: Hyper, w: Array):
-    return jnp.full_like(w, hp.lr), jnp.zeros_like(w)
+    return State(jnp.full_like(w, hp.lr), jnp.zeros_like(w))
 
 
 def torch_init(hp: Hyper, w: Array):
-    return jnp.full_like(w, jnp.clip(hp.lr, hp.step_min, hp.step_max)), jnp.zeros_like(w)
+    return State(jnp.full_like(w, jnp.clip(hp.lr, hp.step_min, hp.step_max)), jnp.zeros_like(w))
 
 
-def torch_update(hp: Hyper, g: Array, s: tuple[Array, Array], w: Array):
+def torch_update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
     step, u = s
     agrees = jnp.sign(g) * jnp.sign(u)
     grown = step * jnp.where(agrees > 0, hp.eta_plus, hp.eta_minus)
     step = jnp.where(agrees == 0, step, jnp.clip(grown, hp.step_min, hp.step_max))
     u = jnp.where(agrees < 0, 0, step * jnp.sign(g))
-    return -u, (step, u)
+    return -u, State(step, u)
 
 
-def update(hp: Hyper, g: Array, s: tuple[Array, Array], w: Array):
+def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
     _, u_before = s
-    _, after = torch_update(hp, g, s, w)
+    _, after = torch_update(hp, t, g, s, w)
     return jnp.where(jnp.sign(g) * jnp.sign(u_before) < 0, 0, -u_before), after
 
 

@@ -31,11 +31,18 @@ class Hyper(NamedTuple):
     weight_decay: Scalar = 0.0
 
 
+class State(NamedTuple):
+    """v: the mean square; average: as in schedule-free SGD."""
+
+    v: Params
+    average: Average
+
+
 def init(hp: Hyper, w: Params):
-    return zeros_like(w), schedule_free_sgd.begun(hp, w)
+    return State(zeros_like(w), schedule_free_sgd.begun(hp, w))
 
 
-def update(hp: Hyper, t: Array, g: Params, s: tuple[Params, Average], y: Params, extra: Extra):
+def update(hp: Hyper, t: Array, g: Params, s: State, y: Params, extra: Extra):
     v, average = s
     v = jax.tree.map(lambda v, g: hp.b2 * v + (1 - hp.b2) * g**2, v, g)
 
@@ -44,11 +51,11 @@ def update(hp: Hyper, t: Array, g: Params, s: tuple[Params, Average], y: Params,
         return -hp.lr * (1 / (jnp.sqrt(v_hat) + hp.eps) * g + hp.weight_decay * y)
 
     change, average = schedule_free_sgd.averaged(hp, jax.tree.map(step, v, g, y), average, y)
-    return change, (v, average)
+    return change, State(v, average)
 
 
-def result(hp: Hyper, y: Params, s: tuple[Params, Average]) -> Params:
-    return schedule_free_sgd.average(hp, y, s[1])
+def result(hp: Hyper, t: Array, y: Params, s: State) -> Params:
+    return schedule_free_sgd.average(hp, y, s.average)
 
 
 schedule_free_adamw = treewise(Hyper(), init, update, result)

@@ -57,11 +57,11 @@ def average(hp: Any, y: Params, s: Average) -> Params:
     return jax.tree.map(lambda y, z: (y - (1 - hp.b1) * z) / hp.b1, y, s.z)
 
 
-def update(hp: Hyper, g: Params, s: Average, y: Params, extra: Extra):
+def update(hp: Hyper, t: Array, g: Params, s: Average, y: Params, extra: Extra):
     return averaged(hp, jax.tree.map(lambda g, y: -hp.lr * (g + hp.weight_decay * y), g, y), s, y)
 
 
-def result(hp: Hyper, y: Params, s: Average) -> Params:
+def result(hp: Hyper, t: Array, y: Params, s: Average) -> Params:
     """x, the parameters to be used."""
     return average(hp, y, s)
 

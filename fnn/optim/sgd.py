@@ -27,7 +27,7 @@ def init(hp: Any, w: Array):
     return ()
 
 
-def update(hp: Hyper, g: Array, s: tuple[()], w: Array):
+def update(hp: Hyper, t: Array, g: Array, s: tuple[()], w: Array):
     return -hp.lr * g, s
 
 
@@ -38,7 +38,7 @@ class TorchHyper(NamedTuple):
     weight_decay: Scalar = 0.0
 
 
-def torch_update(hp: TorchHyper, g: Array, s: tuple[()], w: Array):
+def torch_update(hp: TorchHyper, t: Array, g: Array, s: tuple[()], w: Array):
     return -hp.lr * (g + hp.weight_decay * w), s
 
 

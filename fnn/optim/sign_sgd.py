@@ -26,7 +26,7 @@ def init(hp: Hyper, w: Array):
     return ()
 
 
-def update(hp: Hyper, g: Array, s: tuple[()], w: Array):
+def update(hp: Hyper, t: Array, g: Array, s: tuple[()], w: Array):
     return -hp.lr * jnp.sign(g), s
 
 

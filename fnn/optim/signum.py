@@ -21,13 +21,19 @@ class Hyper(NamedTuple):
     b1: Scalar = 0.9
 
 
+class State(NamedTuple):
+    """m: the mean."""
+
+    m: Array
+
+
 def init(hp: Hyper, w: Array):
-    return jnp.zeros_like(w)
+    return State(jnp.zeros_like(w))
 
 
-def update(hp: Hyper, g: Array, m: Array, w: Array):
-    m = hp.b1 * m + (1 - hp.b1) * g
-    return -hp.lr * jnp.sign(m), m
+def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
+    m = hp.b1 * s.m + (1 - hp.b1) * g
+    return -hp.lr * jnp.sign(m), State(m)
 
 
 signum = leafwise(Hyper(), init, update)

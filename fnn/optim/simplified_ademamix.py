@@ -29,17 +29,24 @@ class Hyper(NamedTuple):
     weight_decay: Scalar = 0.0
 
 
+class State(NamedTuple):
+    """m: the momentum; v: the mean square."""
+
+    m: Array
+    v: Array
+
+
 def init(hp: Hyper, w: Array):
-    return jnp.zeros_like(w), jnp.zeros_like(w)
+    return State(jnp.zeros_like(w), jnp.zeros_like(w))
 
 
-def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array], w: Array):
+def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
     m, v = s
     m = hp.b1 * m + g
     v = hp.b2 * v + (1 - hp.b2) * g**2
     v_hat = v / (1 - hp.b2**t)
     step = (m + hp.alpha * g) / (jnp.sqrt(v_hat) + hp.eps)
-    return -hp.lr * (step + hp.weight_decay * w), (m, v)
+    return -hp.lr * (step + hp.weight_decay * w), State(m, v)
 
 
 simplified_ademamix = leafwise(Hyper(), init, update)

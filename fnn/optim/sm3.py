@@ -9,6 +9,7 @@ When not to use it: where memory is not short: AdaGrad's own sums are better.
 """
 
 import functools
+import itertools
 from typing import NamedTuple
 
 import jax
@@ -27,18 +28,27 @@ class Hyper(NamedTuple):
     eps: Scalar = 1e-8
 
 
+class State(NamedTuple):
+    """kept: what the axes remember, one axis after the other, `[Σ shape]`, of a number `[1]`; m: the momentum."""
+
+    kept: Array
+    m: Array
+
+
 def init(hp: Hyper, w: Array):
-    return tuple(jnp.zeros(n, w.dtype) for n in w.shape) or (jnp.zeros_like(w),), jnp.zeros_like(w)
+    return State(jnp.zeros(sum(w.shape) if w.ndim else 1, w.dtype), jnp.zeros_like(w))
 
 
-def update(hp: Hyper, g: Array, s: tuple[tuple[Array, ...], Array], w: Array):
-    kept, m = s
-    axes = range(g.ndim)
-    bound = [jnp.expand_dims(k, [a for a in axes if a != axis]) for axis, k in enumerate(kept)]
-    h = g**2 + functools.reduce(jnp.minimum, bound)
-    kept = tuple(h.max([a for a in axes if a != axis]) for axis in axes) or (h,)
-    m = hp.b1 * m + (1 - hp.b1) * jnp.where(h > 0, g * jax.lax.rsqrt(h + hp.eps), 0)
-    return -hp.lr * m, (kept, m)
+def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
+    square = jnp.atleast_1d(g**2)
+    axes = range(square.ndim)
+    others = [[a for a in axes if a != axis] for axis in axes]
+    kept = jnp.split(s.kept, list(itertools.accumulate(square.shape[:-1])))
+    h = square + functools.reduce(jnp.minimum, map(jnp.expand_dims, kept, others))
+    kept = jnp.concatenate([h.max(rest, initial=0) for rest in others])  # 0 where there is nothing to remember
+    h = h.reshape(g.shape)
+    m = hp.b1 * s.m + (1 - hp.b1) * jnp.where(h > 0, g * jax.lax.rsqrt(h + hp.eps), 0)
+    return -hp.lr * m, State(kept, m)
 
 
 sm3 = leafwise(Hyper(), init, update)

@@ -36,11 +36,18 @@ class Hyper(NamedTuple):
     weight_decay: Scalar = 1e-4
 
 
+class State(NamedTuple):
+    """m: the mean; h: the Hessian's diagonal."""
+
+    m: Params
+    h: Params
+
+
 def init(hp: Hyper, w: Params):
-    return zeros_like(w), zeros_like(w)
+    return State(zeros_like(w), zeros_like(w))
 
 
-def update(hp: Hyper, t: Array, g: Params, s: tuple[Params, Params], w: Params, extra: Extra):
+def update(hp: Hyper, t: Array, g: Params, s: State, w: Params, extra: Extra):
     at, key = needed(extra, "at", "key")
     m, h = s
     m = jax.tree.map(lambda m, g: hp.b1 * m + (1 - hp.b1) * g, m, g)
@@ -54,7 +61,7 @@ def update(hp: Hyper, t: Array, g: Params, s: tuple[Params, Params], w: Params, 
         _, curved = jax.jvp(jax.grad(at), (w,), (z,))
         return jax.tree.map(lambda h, z, c: hp.b2 * h + (1 - hp.b2) * (z * c), h, z, curved)
 
-    return jax.tree.map(step, m, h, w), (m, jax.lax.cond((t - 1) % EVERY == 0, renewed, lambda: h))
+    return jax.tree.map(step, m, h, w), State(m, jax.lax.cond((t - 1) % EVERY == 0, renewed, lambda: h))
 
 
 sophia = treewise(Hyper(), init, update)

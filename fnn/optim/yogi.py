@@ -29,17 +29,24 @@ class Hyper(NamedTuple):
     start: Scalar = 1e-6
 
 
+class State(NamedTuple):
+    """m: the mean; v: the mean square."""
+
+    m: Array
+    v: Array
+
+
 def init(hp: Hyper, w: Array):
-    return jnp.full_like(w, hp.start), jnp.full_like(w, hp.start)
+    return State(jnp.full_like(w, hp.start), jnp.full_like(w, hp.start))
 
 
-def update(hp: Hyper, t: Array, g: Array, s: tuple[Array, Array], w: Array):
+def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
     m, v = s
     m = hp.b1 * m + (1 - hp.b1) * g
     v = v - (1 - hp.b2) * jnp.sign(v - g**2) * g**2
     m_hat = m / (1 - hp.b1**t)
     v_hat = v / (1 - hp.b2**t)
-    return -hp.lr * m_hat / (jnp.sqrt(v_hat) + hp.eps), (m, v)
+    return -hp.lr * m_hat / (jnp.sqrt(v_hat) + hp.eps), State(m, v)
 
 
 yogi = leafwise(Hyper(), init, update)
