@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 import os
-import shutil
 import sys
 import tempfile
 import time
@@ -21,7 +20,7 @@ import tyro
 
 import fnn
 from experiments import _profile
-from fnn import checkpoints, data, results
+from fnn import checkpoints, data, results, store
 from fnn.errors import InputError, require
 
 BLOCKS = "blocks"
@@ -194,7 +193,7 @@ def _measure(module: ModuleType, name: str, cfg: Any) -> tuple[Path | None, bool
     kept = _keep(folder, lasting, provenance)
     measured.close()
     if complete and kept == folder:
-        shutil.rmtree(folder / BLOCKS, ignore_errors=True)  # all they hold is in the data now
+        store.clear(folder / BLOCKS)  # all they hold is in the data now
     return kept, complete
 
 

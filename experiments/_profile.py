@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jax
 
-from fnn import results
+from fnn import store
 
 COMPILING = "/jax/core/compile/"
 """What JAX calls the times of tracing, lowering and compiling by."""
@@ -38,7 +38,7 @@ def profiled(folder: Path | None) -> Iterator[None]:
         jax.profiler.stop_trace()
         jax.monitoring.unregister_event_duration_listener(listen)
         compiling = sum(seconds for event, seconds in spent.items() if event.startswith(COMPILING))
-        writing = spent[results.WRITING]
+        writing = spent[store.WRITING]
         print(
             f"{whole:.1f} s: {compiling:.1f} s compiling and {evaluating(_latest(folder, '*.xplane.pb')):.1f} s "
             f"evaluating (of all threads), {writing:.1f} s writing files, the rest training."

@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from experiments import _cli, _lab
-from fnn import blocks, checkpoints, halving, models, population, search, sweep, tasks, train
+from fnn import checkpoints, halving, models, population, search, store, sweep, tasks, train
 from fnn.data import DataSet
 from fnn.errors import require
 from fnn.optim.sgd import sgd
@@ -302,8 +302,8 @@ def seed_by_seed(
     else:
         told = {
             **_cli.manifest(cfg),
-            "settings": blocks.checksum(settings),
-            "seeds": blocks.checksum(keys),
+            "settings": store.checksum(settings),
+            "seeds": store.checksum(keys),
             "data": images.checksum,
         }
         found = checkpoints.each(_cli.under_way(cfg) / part, told, numbers, train_from, every=cfg.checkpoint)

@@ -13,7 +13,7 @@ import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 
 from experiments import _streams
-from fnn import results
+from fnn import arithmetic
 from fnn.rule import Rule, apply_updates
 from fnn.types import Params
 
@@ -131,7 +131,7 @@ def torch_device() -> str:
 
     if jax.default_backend() != "gpu" or not torch.cuda.is_available():
         return "cpu"
-    rounded = results.matmul_precision() in ("default", "tensorfloat32")
+    rounded = arithmetic.matmul_precision() in ("default", "tensorfloat32")
     torch.set_float32_matmul_precision("high" if rounded else "highest")
     return "cuda"
 

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from experiments import _cli, _lab, _timing
 from experiments._contenders import CONTENDERS, Work
-from fnn import data, plotting, results
+from fnn import arithmetic, data, plotting, results
 from fnn.errors import require
 from fnn.verdicts import Verdict, decide
 
@@ -205,7 +205,7 @@ def run(cfg: Config) -> xr.Dataset:
             "peak_flop_per_second": max(rates),
             "flop_per_step": flop_per_step(),
             "device": results.describe_devices(jax.local_devices()),
-            "precision": results.matmul_precision(),
+            "precision": arithmetic.matmul_precision(),
             "complete": 1,
         },
     )

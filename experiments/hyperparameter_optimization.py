@@ -31,7 +31,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from experiments import _cli, _lab, _search, _search_figures
-from fnn import blocks, halving, plotting, search, study, sweep
+from fnn import halving, plotting, search, store, study, sweep
 from fnn.data import DataSet
 from fnn.errors import require
 from fnn.search import History, Sampler
@@ -293,7 +293,7 @@ def tested(cfg: Config, of: _search.Setting, measure: Callable[[], list[float]])
     """
     if cfg.checkpoint is None:
         return measure()
-    told, folder = f"the settings {blocks.checksum(of)[:16]}", cfg.out / _cli.whose(cfg)
+    told, folder = f"the settings {store.checksum(of)[:16]}", cfg.out / _cli.whose(cfg)
     found = study.found(study.looks(folder), told)
     if found and not cfg.retest:
         print(f"The test set was looked at on {found['time']}; what it gave stands (--retest looks again).")

@@ -2,9 +2,10 @@
 
 A *trial* is what becomes of one network, a pure function `(hp, key, data) -> {name: array}`. A campaign does it for
 every setting and every seed. Trials that are stepped together are a *block*: some settings of one seed or a few, which
-share whatever depends on the seed alone, its minibatches say. A device does a block at a time and keeps it in
-`fnn.blocks`. Which trials make a block depends on nothing but their number, and all blocks are done by one and the same
-program, so a campaign that was cut off, or is spread over other devices or hosts, gives the same numbers, bit for bit.
+share whatever depends on the seed alone, its minibatches say. A device does a block at a time and keeps it in a
+`fnn.store.Store`. Which trials make a block depends on nothing but their number, and all blocks are done by one and the
+same program, so a campaign that was cut off, or is spread over other devices or hosts, gives the same numbers, bit for
+bit.
 """
 
 import contextlib
@@ -19,16 +20,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import h5netcdf
 import jax
 import numpy as np
 import xarray as xr
 from jaxtyping import Array
 
-from fnn import blocks
+from fnn import results, store
 from fnn.checks import check_hyper
 from fnn.errors import require
-from fnn.results import atomic
+from fnn.store import Store
 from fnn.sweep import sweep
 from fnn.types import Hyper, Key, Keys
 
@@ -136,17 +136,21 @@ class Campaign:
         sizes = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(hps)}
         require(len(sizes) == 1 and () not in sizes, "Settings are a tree of arrays with one leading axis in common.")
         [[settings]] = sizes
-        self.folder, self.keys, self.data = folder, keys, data
+        self.folder, self.keys, self.data = folder.absolute(), keys, data
         self.hps = jax.tree.map(np.asarray, hps)
         self.devices = jax.local_devices() if devices is None else list(devices)
         self.step_block = jax.jit(lambda hps, keys, data: sweep(trial, hps, keys, data))
-        kept = blocks.manifest(folder).get("block")
+        try:
+            kept = store.manifest(folder).get("block")
+        except store.Damaged:  # `Store.claim` makes it again
+            kept = None
         if kept and block is None:
             block, memory = Block(*kept), math.inf
         elif memory is None:
             memory = _free(self.devices) * SHARE_OF_MEMORY
         self.plan, self.lowered, self.program = self._fit(settings, block or _suiting(self.devices, settings), memory)
         self.bytes_needed = _held(self.program, self.devices)
+        self.store = Store(folder, self.manifest())
 
     def _fit(self, settings, block, memory):
         """The plan with the largest blocks that fit, and their program on the first device, lowered and compiled."""
@@ -172,18 +176,17 @@ class Campaign:
     def manifest(self) -> dict[str, Any]:
         """What must be the same for two runs to be parts of one: checksums of all that goes in."""
         return {
-            "settings": blocks.checksum(self.hps),
-            "seeds": blocks.checksum(self.keys),
-            "data": blocks.checksum(self.data),
+            "settings": store.checksum(self.hps),
+            "seeds": store.checksum(self.keys),
+            "data": store.checksum(self.data),
             "program": hashlib.sha256(self.lowered.as_text().encode()).hexdigest(),
-            "jax": jax.__version__,
             "device": self.devices[0].device_kind,
             "block": list(self.plan.block),
         }
 
     def missing(self) -> list[int]:
         """The numbers of the blocks that are not on disk."""
-        return sorted({*range(self.plan.blocks)} - blocks.there(self.folder))
+        return sorted({*range(self.plan.blocks)} - {*self.store.numbers()})
 
     def trials_in(self, number: int) -> int:
         """How many trials a block has."""
@@ -195,16 +198,20 @@ class Campaign:
 
     def at_work(self) -> bool:
         """Whether any share of the missing blocks is being done, by this process or another."""
-        return any(blocks.at_work(self.folder, path.name.removeprefix(".lock")) for path in self.folder.glob(".lock-*"))
+        return any(store.at_work(self.folder, path.name.removeprefix(".lock")) for path in self.folder.glob(".lock-*"))
 
     def run(self, share: Share = ALONE) -> Iterator[Done]:
         """Do this process's share of the missing blocks, each device taking the next when it is done with one.
 
-        Closed early, it waits for the blocks that are under way. Raises `InputError` where the folder holds another
-        campaign, where another process is at the same share, and where the folder or the disk refuses.
+        Blocks that are damaged are set aside, and computed again. Closed early, it waits for the blocks that are under
+        way. Raises `InputError` where the folder holds another campaign, where another process is at the same share,
+        and where the folder or the disk refuses.
         """
-        with blocks.locked(self.folder, f"-{share.process}"):
-            blocks.claim(self.folder, self.manifest())
+        with store.locked(self.folder, f"-{share.process}"):
+            self.store.claim()
+            for number in self.store.numbers():
+                if number % share.of == share.process:
+                    self.store.get(number)
             waiting, reports = queue.SimpleQueue(), queue.SimpleQueue()
             for number in self.missing():
                 if number % share.of == share.process:
@@ -229,7 +236,7 @@ class Campaign:
             record = jax.tree.map(np.asarray, program(*self._arguments(self.plan, number, device), data))
             trained = time.perf_counter()
             settings, seeds = (at.stop - at.start for at in self.plan.place(number))
-            blocks.write(self.folder, number, {name: values[:settings, :seeds] for name, values in record.items()})
+            self.store.write(number, {name: values[:settings, :seeds] for name, values in record.items()})
             written = time.perf_counter()
             reports.put(Done(settings * seeds, compile_seconds, trained - began, written - trained))
             compile_seconds = 0.0
@@ -242,14 +249,16 @@ class Campaign:
         """
         missing = self.missing()
         require(not missing, f"{self.folder} lacks {len(missing)} of {self.plan.blocks} blocks.")
-        with atomic(path) as temporary:
-            beside.to_netcdf(temporary, engine="h5netcdf")
-            with h5netcdf.File(temporary, "a") as file:
-                for number in range(self.plan.blocks):
-                    for name, values in blocks.read(self.folder, number).items():
-                        if number == 0:
-                            _declare(file, name, self.plan, dims[name], values)
-                        file.variables[name][self.plan.place(number)] = values
+
+        def fill(file):
+            for number in range(self.plan.blocks):
+                for name, values in self.store.read(number).arrays.items():
+                    if number == 0:
+                        _declare(file, name, self.plan, dims[name], values)
+                    file.variables[name][self.plan.place(number)] = values
+
+        with store.atomic(path) as temporary:
+            results.write_netcdf(temporary, beside, fill)
 
 
 def _suiting(devices, settings):

@@ -1,8 +1,8 @@
 """Checkpoints: long work on disk as it goes, so that it goes on where it was cut off, by an interrupt or by a kill.
 
-Every few seconds what has been found since is written as a block of `fnn.blocks`; a sweep's networks are written beside
-it, so that training resumes in the middle. What a resumed run finds is what an uninterrupted one finds, bit for bit.
-A folder holds one piece of work: where its manifest tells of another, it is refused.
+Every few seconds what has been found since is written as a block of a `fnn.store.Store`; a sweep's networks are written
+beside it, so that training resumes in the middle. What a resumed run finds is what an uninterrupted one finds, bit for
+bit: it uses the blocks that follow each other without a gap up to networks that are whole, and computes the rest again.
 """
 
 import time
@@ -13,7 +13,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from fnn import blocks, sweep
+from fnn import store, sweep
+from fnn.store import Store
 from fnn.sweep import Chunk
 from fnn.train import Run
 from fnn.types import Keys
@@ -22,7 +23,7 @@ EVERY = 20.0
 """Seconds between two checkpoints: what an accident costs at most. Shorter work leaves no trace."""
 
 STATE = "state-"
-"""What the files of networks are called."""
+"""How the names of the files of networks begin."""
 
 
 def stream(
@@ -39,38 +40,36 @@ def stream(
 ) -> Iterator[Chunk]:
     """`sweep.stream`, with checkpoints: chunks that are on disk come first, several as one and without a state.
 
-    manifest: what cannot be told from the other arguments and must be the same for two runs to be parts of one: the
-    code, say. Raises `InputError` where the folder holds part of other work or another process is at work in it, and
-    where the folder or the disk refuses.
+    manifest: what must be the same for two runs to be parts of one and is not in the other arguments: the code, say.
+    Raises `InputError` where the folder holds part of other work or another process is at work in it, and where the
+    folder or the disk refuses.
     """
-    told = {
-        **manifest,
-        "settings": blocks.checksum(hps),
-        "seeds": blocks.checksum(keys),
-        "data": blocks.checksum(data),
-        "steps": [steps, chunk],
-        **_machine(),
-    }
-    with blocks.locked(folder):
-        done, state, number = 0, None, 0
-        for number in sorted(_kept(folder, told)):
-            kept = _unpacked(blocks.read(folder, number), done)
-            done = kept.steps.stop
-            yield kept
-        if done:
-            leaves = blocks.read(folder, number, STATE)
-            tree = jax.tree.structure(jax.eval_shape(_starts(runs), hps, keys, data))
-            state = tree.unflatten([leaves[str(i)] for i in range(len(leaves))])
-            number += 1
+    kept = Store(
+        folder,
+        {
+            **manifest,
+            "settings": store.checksum(hps),
+            "seeds": store.checksum(keys),
+            "data": store.checksum(data),
+            "steps": [steps, chunk],
+            "devices": len(jax.local_devices()),
+        },
+    )
+    with store.locked(folder):
+        _bind(kept)
+        chunks, state = _resumed(kept, lambda: jax.eval_shape(_starts(runs), hps, keys, data))
+        done, number = chunks[-1].steps.stop if chunks else 0, len(chunks)
+        while chunks:
+            yield chunks.pop(0)
         unsaved, saved_at = [], time.monotonic()
         for one in sweep.stream(runs, hps, keys, data, steps, chunk=chunk, done=done, state=state):
             unsaved.append(one)
             if time.monotonic() - saved_at >= every:
-                blocks.claim(folder, told)
+                kept.claim()
                 leaves = [np.asarray(leaf)[: len(keys)] for leaf in jax.tree.leaves(one.state)]
-                blocks.write(folder, number, {str(i): leaf for i, leaf in enumerate(leaves)}, STATE)
-                blocks.write(folder, number, _packed(unsaved))
-                blocks.drop(folder, number - 1, STATE)
+                kept.write(number, {str(i): leaf for i, leaf in enumerate(leaves)}, one.steps.stop, STATE)
+                kept.write(number, _packed(unsaved), unsaved[0].steps.start)
+                kept.drop(number - 1, STATE)
                 unsaved, saved_at, number = [], time.monotonic(), number + 1
             yield one
 
@@ -87,36 +86,66 @@ def each(
 
     manifest: what must be the same for two runs to be parts of one. Raises `InputError` as `stream` does.
     """
-    told = {**manifest, **_machine()}
-    with blocks.locked(folder):
-        there = _kept(folder, told)
+    kept = Store(folder, {**manifest, "devices": len(jax.local_devices())})
+    with store.locked(folder):
+        _bind(kept)
         unsaved, saved_at = {}, time.monotonic()
         for number in numbers:
-            if number in there:
-                yield blocks.read(folder, number)
+            if block := kept.get(number):
+                yield block.arrays
                 continue
             unsaved[number] = made = make(number)
             if time.monotonic() - saved_at >= every:
-                blocks.claim(folder, told)
+                kept.claim()
                 for which, arrays in unsaved.items():
-                    blocks.write(folder, which, arrays)
+                    kept.write(which, arrays, which)
                 unsaved, saved_at = {}, time.monotonic()
             yield made
 
 
-def _machine():
-    devices = jax.local_devices()
-    return {"jax": jax.__version__, "device": devices[0].device_kind, "devices": len(devices)}
-
-
-def _kept(folder, manifest):
-    """The numbers of the blocks that are there; a manifest of which none came binds nobody."""
-    there = blocks.there(folder)
-    if there:
-        blocks.claim(folder, manifest)
+def _bind(kept):
+    """Refuse other work; a manifest without a block binds nobody."""
+    if kept.numbers():
+        kept.claim()
     else:
-        (folder / blocks.MANIFEST).unlink(missing_ok=True)
-    return there
+        kept.forget()
+
+
+def _resumed(kept: Store, like: Callable[[], Any]) -> tuple[list[Chunk], Any]:
+    """The chunks on disk from the first step on, up to networks that are whole, and these networks.
+
+    like: gives the shapes of the networks. Everything on disk that comes after is removed: it is computed again.
+    """
+    there, chunks, found, state = kept.numbers(), [], [], None
+    while block := kept.get(len(chunks)):
+        chunk = _unpacked(block)
+        if chunk.steps.start != (chunks[-1].steps.stop if chunks else 0):
+            break  # left by a run that was cut into other blocks
+        chunks.append(chunk)
+        networks = kept.get(len(chunks) - 1, STATE)
+        if networks and networks.first == chunk.steps.stop and (tree := _networks(networks.arrays, like())) is not None:
+            found, state = list(chunks), tree
+    if len(found) < len(there):
+        why = (
+            f"block {len(chunks)} is missing" if len(chunks) < len(there) else "the networks after the last are missing"
+        )
+        where = f"step {found[-1].steps.stop:,}" if found else "the first step"
+        store.log.warning("%s: %s, so training goes on from %s.", kept.folder, why, where)
+    for number in there[::-1]:
+        if number >= len(found):
+            kept.drop(number)
+    for number in kept.numbers(STATE):
+        if number != len(found) - 1:
+            kept.drop(number, STATE)
+    return found, state
+
+
+def _networks(leaves, like):
+    """The tree of networks with these leaves; None where they are not those of such a tree."""
+    expected = {str(i): (leaf.shape, leaf.dtype) for i, leaf in enumerate(jax.tree.leaves(like))}
+    if {name: (leaf.shape, leaf.dtype) for name, leaf in leaves.items()} != expected:
+        return None
+    return jax.tree.unflatten(jax.tree.structure(like), [leaves[name] for name in expected])
 
 
 def _starts(runs):
@@ -134,9 +163,10 @@ def _packed(chunks):
     return named | {"seconds": seconds, "steps": np.int64(sum(len(chunk.steps) for chunk in chunks))}
 
 
-def _unpacked(arrays, done):
+def _unpacked(block):
+    arrays = dict(block.arrays)
     seconds, compile_seconds = arrays.pop("seconds")
-    steps = range(done, done + int(arrays.pop("steps")))
+    steps = range(block.first, block.first + int(arrays.pop("steps")))
     record = {}
     for name, array in arrays.items():
         run, _, what = name.rpartition("/")

@@ -5,64 +5,35 @@ provenance.json    configuration, command, versions, revision, device, data set,
 verdicts.json      the claims and what the numbers say of them
 answers.json       the questions and what the numbers say to them
 *.png, *.svg       the figures
+SHA256SUMS         the checksums of all these, as `sha256sum -c SHA256SUMS` reads them
+
+Results without a checksum, of a version that wrote none, are refused: make them again, or add their checksums.
 """
 
-import contextlib
 import dataclasses
 import importlib.metadata
-import json
-import os
+import io
 import platform
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import h5netcdf
 import jax
 import xarray as xr
 
+from fnn import store
+from fnn.arithmetic import arithmetic
 from fnn.errors import InputError
 
 PACKAGES = ("fnn", "jax", "jaxlib", "optax", "numpy", "scipy", "xarray", "matplotlib")
 
 
-WRITING = "/fnn/writing"
-"""What a listener of `jax.monitoring` hears the seconds by that a file took to make."""
-
-
-@contextlib.contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its place when the block ends well and vanishes when it does not.
-
-    Raises `InputError` where the folder or the disk refuses; what stood at `path` before is then still there.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-        os.close(handle)
-    except OSError as error:
-        raise InputError(f"Cannot write {path}: {error.strerror}.") from error
-    temporary, began = Path(name), time.perf_counter()
-    try:
-        yield temporary
-        temporary.chmod(0o666 & ~_umask())
-        os.replace(temporary, path)
-        jax.monitoring.record_event_duration_secs(WRITING, time.perf_counter() - began)
-    except OSError as error:
-        raise InputError(f"Cannot write {path}: {error.strerror or error}.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    # The only portable way to read it is to set it.
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+METRICS = "metrics.nc"
 
 
 def check_writable(folder: Path) -> None:
@@ -80,10 +51,8 @@ def check_writable(folder: Path) -> None:
 
 def save_data(folder: Path, dataset: xr.Dataset, provenance: Mapping[str, Any]) -> list[Path]:
     """Write what a run measured and where it came from; gives the paths."""
-    metrics = folder / "metrics.nc"
-    with atomic(metrics) as path:
-        dataset.to_netcdf(path, engine="h5netcdf")
-    return [metrics, save_json(folder / "provenance.json", provenance)]
+    files = {METRICS: lambda path: write_netcdf(path, dataset), "provenance.json": store.json_bytes(provenance)}
+    return store.publish(folder, files)
 
 
 def save_findings(
@@ -95,34 +64,32 @@ def save_findings(
     pages: Mapping[str, str],
 ) -> list[Path]:
     """Write what was made of the data, tables as NAME.json, pages as NAME.md, the verdicts last; gives the paths."""
-    written = []
+    files = {}
     for name, figure in figures.items():
-        for suffix in (".png", ".svg"):
-            written.append(folder / f"{name}{suffix}")
-            with atomic(written[-1]) as path:
-                figure.savefig(path, dpi=160)
-            figure.set_layout_engine("none")  # laying out is half of the work, and done for both files
-    written += [save_json(folder / f"{name}.json", rows) for name, rows in tables.items()]
-    for name, page in pages.items():
-        written.append(folder / f"{name}.md")
-        with atomic(written[-1]) as path:
-            path.write_text(page, encoding="utf-8")
-    written += [save_json(folder / "answers.json", [dataclasses.asdict(a) for a in answers])] if answers else []
-    return [*written, save_json(folder / "verdicts.json", [dataclasses.asdict(v) for v in verdicts])]
+        for suffix in ("png", "svg"):
+            drawn = io.BytesIO()
+            figure.savefig(drawn, format=suffix, dpi=160)
+            files[f"{name}.{suffix}"] = drawn.getvalue()
+        figure.set_layout_engine("none")  # laying out is half of the work, and done for both files
+    files |= {f"{name}.json": store.json_bytes(rows) for name, rows in tables.items()}
+    files |= {f"{name}.md": page.encode() for name, page in pages.items()}
+    files |= {"answers.json": store.json_bytes([dataclasses.asdict(a) for a in answers])} if answers else {}
+    return store.publish(folder, files | {"verdicts.json": store.json_bytes([dataclasses.asdict(v) for v in verdicts])})
 
 
-def save_json(path: Path, content: Any) -> Path:
-    """Write `content` as indented JSON."""
-    with atomic(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, default=str, ensure_ascii=False) + "\n")
-    return path
+def write_netcdf(path: Path, dataset: xr.Dataset, more: Callable[[h5netcdf.File], None] = lambda file: None) -> None:
+    """Write a data set as netCDF 4, and what `more` adds to the open file. Raises `OSError` where the disk is full."""
+    with store.File(path) as file, h5netcdf.File(file, "w") as target:
+        dataset.dump_to_store(xr.backends.H5NetCDFStore(target))
+        more(target)
 
 
 def load(folder: Path) -> xr.Dataset:
     """The saved data of an experiment, in memory. Raises `InputError` where it is missing or damaged."""
-    path = folder / "metrics.nc"
+    path = folder / METRICS
     if not path.is_file():
         raise InputError(f"There are no results in {folder}: {path.name} is missing.")
+    store.verify(path)
     try:
         with xr.open_dataset(path, engine="h5netcdf") as dataset:
             return dataset.load()
@@ -139,15 +106,10 @@ def provenance(config: Any, **more: Any) -> dict[str, Any]:
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         "revision": _revision(),
         "device": describe_devices(jax.local_devices()),
-        "matmul_precision": matmul_precision(),
+        "arithmetic": arithmetic(),
         "machine": platform.platform(),
         **more,
     }
-
-
-def matmul_precision() -> str:
-    """The precision of matrix products that JAX is set to: "default" is less than float32's own on some devices."""
-    return jax.config.values["jax_default_matmul_precision"] or "default"
 
 
 def describe_devices(devices: Sequence[Any]) -> str:

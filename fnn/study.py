@@ -12,10 +12,11 @@ cautiously, by the lower end of their 95 % interval.
 """
 
 import contextlib
-import json
 import math
 import os
+import re
 import socket
+import sys
 import threading
 import time
 import uuid
@@ -27,10 +28,10 @@ from typing import Any, Literal, TypedDict
 
 import numpy as np
 
-from fnn import blocks, search, storages
+from fnn import search, storages, store
 from fnn.errors import InputError, require
-from fnn.results import save_json
 from fnn.search import Choice, History, Sampler, Space
+from fnn.store import Block, Store
 from fnn.types import Key
 
 TEST = "test.json"
@@ -60,13 +61,14 @@ def look_once(folder: Path, of: str, measure: Callable[[], Any], again: bool = F
     before = looks(folder)
     _refuse(before, again, folder)
     look = _look(of)
-    save_json(folder / TEST, [*before, look])
+    save = lambda several: store.save_sealed(folder / TEST, {"looks": several})
+    save([*before, look])
     try:
         value = _plain(measure())
     except BaseException:
-        save_json(folder / TEST, before)  # nobody has seen a number
+        save(before)  # nobody has seen a number
         raise
-    save_json(folder / TEST, [*before, look | {"value": value}])
+    save([*before, look | {"value": value}])
     return value
 
 
@@ -96,26 +98,43 @@ def found(told: Sequence[Look], of: str) -> Look | None:
 def looks(folder: Path) -> list[Look]:
     """Every look at the test set of what is in the folder."""
     try:
-        return json.loads((folder / TEST).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError) as error:
-        raise InputError(f"{folder / TEST} cannot be read.") from error
+        several = store.read_sealed(folder / TEST).get("looks")
+    except store.Damaged as damage:
+        raise InputError(
+            f"{damage} Whether the test set was looked at is not known: restore it, or rename it if it was not."
+        ) from damage
+    require(several is not None or not (folder / TEST).exists(), f"{folder / TEST} cannot be read: it is another file.")
+    return several or []
 
 
 class Study:
     """A search in a folder; `opened` gives it.
 
     points, values: of all trials told, in order: `[n, axes]` and `[n, seeds]`.
+    trials: their numbers `[n]`, which they keep where others are lost.
     """
 
-    def __init__(self, folder: Path, space: Space, sampler: Sampler, key: Key):
-        self.folder, self.space, self.sampler, self.key = folder, space, sampler, key
+    def __init__(self, kept: Store, space: Space, sampler: Sampler, key: Key):
+        self.store, self.folder = kept, kept.folder
+        self.space, self.sampler, self.key = space, sampler, key
         self.asked: np.ndarray | None = None
-        told = [blocks.read(folder, number) for number in sorted(blocks.there(folder))]
-        self.points = np.concatenate([np.empty((0, len(space))), *(batch["points"] for batch in told)])
-        self.values = np.concatenate([batch["values"] for batch in told]) if told else np.empty((0, 1))
-        self.batches = len(told)
+        self.blocks = {number: block for number in kept.numbers() if (block := kept.get(number))}
+        self._gather()
+        lost = sorted({*range(self.trials.max(initial=-1) + 1)} - {*self.trials.tolist()})
+        if lost:
+            store.log.warning("%s lacks trials %s: they will be the next ones.", self.folder, ", ".join(map(str, lost)))
+
+    def _gather(self):
+        batches = [self.blocks[number] for number in sorted(self.blocks)]
+        self.points = np.concatenate([np.empty((0, len(self.space))), *(batch.arrays["points"] for batch in batches)])
+        self.values = np.concatenate([batch.arrays["values"] for batch in batches]) if batches else np.empty((0, 1))
+        counted = (batch.first + np.arange(len(batch.arrays["values"])) for batch in batches)
+        self.trials = np.concatenate([np.empty(0, int), *counted])
+
+    @property
+    def batches(self) -> int:
+        """How many batches of trials have been told."""
+        return len(self.blocks)
 
     @property
     def history(self) -> History:
@@ -135,7 +154,9 @@ class Study:
         """At most n settings to try next, fewer or none where the search ends; the same ones until they are told."""
         require(n >= 1, f"A study is asked for at least 1 setting, not {n}.")
         if self.asked is None:
-            self.asked = self.sampler(self.key, self.history, n)
+            _, first, missing = self._gap()
+            known = History(*(each[:first] for each in self.history))  # what was known when these were asked for
+            self.asked = self.sampler(self.key, known, min(n, missing))
         return search.settings(self.space, self.asked)
 
     def tell(self, values: np.ndarray) -> None:
@@ -147,10 +168,28 @@ class Study:
         seeds = self.values.shape[1] if len(self.values) else values.shape[-1]
         expected = (len(self.asked), seeds)
         require(values.shape == expected, f"{expected[0]} × {seeds} values are awaited, not {values.shape}.")
-        blocks.write(self.folder, self.batches, {"points": self.asked, "values": values})
-        self.points = np.concatenate([self.points, self.asked])
-        self.values = np.concatenate([self.values.reshape(-1, seeds), values])
-        self.asked, self.batches = None, self.batches + 1
+        number, first, _ = self._gap()
+        batch = {"points": self.asked, "values": values}
+        if number in self.blocks:
+            before = self.blocks[number]
+            first, batch = before.first, {name: np.concatenate([before.arrays[name], batch[name]]) for name in batch}
+        self.store.write(number, batch, first)
+        self.blocks[number], self.asked = Block(first, batch), None
+        self._gather()
+
+    def _gap(self) -> tuple[int, int, int]:
+        """The number of the batch that the next trials go into, that of their first, and how many are missing there.
+
+        They are the first that are lost, or come after the last. Where no number is left between two batches, they go
+        to the end of the one before.
+        """
+        stop, before = 0, -1
+        for number in sorted(self.blocks):
+            block = self.blocks[number]
+            if block.first > stop:
+                return min(before + 1, number - 1), stop, block.first - stop
+            stop, before = block.first + len(block.arrays["values"]), number
+        return before + 1, stop, sys.maxsize
 
     def ranking(self, by: Literal["mean", "low"] = "mean") -> np.ndarray:
         """The trials from best to worst, see `ranking`."""
@@ -163,11 +202,14 @@ class Study:
         again: look all the same; every look is told in the folder.
         """
         require(0 <= trial < len(self.points), f"There is no trial {trial} among {len(self.points)}.")
-        return look_once(self.folder, f"trial {trial}", measure, again)
+        return look_once(self.folder, self._called(trial), measure, again)
 
     def tested(self, trial: int) -> Look | None:
         """The last look at the test set for this trial, where there was one."""
-        return found(self.looks(), f"trial {trial}")
+        return found(self.looks(), self._called(trial))
+
+    def _called(self, trial):
+        return f"trial {self.trials[trial]}"
 
     def looks(self) -> list[Look]:
         """Every look at the test set."""
@@ -183,10 +225,17 @@ def opened(
     manifest: what else must be the same to go on with it: the sampler's name and numbers, say. Raises `InputError`
     where the folder holds another study or another process is at work in it, and where it cannot be written.
     """
-    axes = {name: repr(axis) for name, axis in space.items()}
-    with blocks.locked(folder):
-        blocks.claim(folder, {**(manifest or {}), "space": axes, "key": blocks.checksum(key)})
-        yield Study(folder, space, sampler, key)
+    # Samplers know axes by their places: the same axes in another order are another search.
+    axes = {"space": _axes(space), "order of axes": list(space)}
+    kept = Store(folder, {**(manifest or {}), **axes, "key": store.checksum(key)})
+    with store.locked(folder):
+        kept.claim()
+        yield Study(kept, space, sampler, key)
+
+
+def _axes(space):
+    """What the axes of a space are, in words that are the same in every process: without places in memory."""
+    return {name: re.sub(r" at 0x[0-9a-fA-F]+", "", repr(axis)) for name, axis in space.items()}
 
 
 def ranking(values: np.ndarray, by: Literal["mean", "low"] = "mean") -> np.ndarray:
@@ -224,7 +273,7 @@ class Shared:
         there = storages.opened(storage)
         self.study = self._studied(there, name, sampler or optuna.samplers.TPESampler(constant_liar=True))
         self.tests = self._studied(there, f"{name}, tested")
-        axes = {name: repr(axis) for name, axis in space.items()}
+        axes = _axes(space)
         with self._using():
             theirs = self.study.user_attrs.get("space")
             require(theirs in (None, axes), f"The study {name} searches another space.")

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from fnn import blocks, campaign, models, optim, sweep, tasks, train
+from fnn import models, optim, store, sweep, tasks, train
 from fnn.campaign import Block, Campaign, Plan, Share
 from fnn.errors import InputError
 
@@ -82,13 +82,13 @@ def test_a_campaign_is_a_sweep_with_labels(whole):
 
 
 def test_closed_early_it_goes_on_where_it_was(whole, tmp_path, monkeypatch):
-    one, write = started(tmp_path / "blocks", block=Block(4, 1)), blocks.write
+    one, write = started(tmp_path / "blocks", block=Block(4, 1)), store.Store.write
 
-    def slow(folder, number, arrays):
+    def slow(kept, number, arrays):
         time.sleep(0.3)
-        write(folder, number, arrays)
+        write(kept, number, arrays)
 
-    monkeypatch.setattr(campaign.blocks, "write", slow)
+    monkeypatch.setattr(store.Store, "write", slow)
     reports = one.run()
     next(reports)
     reports.close()
@@ -149,7 +149,7 @@ def test_another_campaign_is_refused(tmp_path, changed):
         options = {"block": Block(3, 1)}
     with pytest.raises(InputError, match=f"part of another run, whose (program, )?{changed} differ"):
         next(Campaign(tmp_path, trial, hps, keys, data, **options).run())
-    assert blocks.manifest(tmp_path) == ours.manifest()
+    assert store.manifest(tmp_path) == ours.store.manifest
 
 
 @pytest.mark.slow
@@ -166,17 +166,17 @@ def test_blocks_shrink_to_the_memory(tmp_path):
 
 
 def test_an_error_on_a_device_ends_it_and_keeps_the_rest(tmp_path, monkeypatch):
-    one, write = started(tmp_path, block=Block(2, 1)), blocks.write
+    one, write = started(tmp_path, block=Block(2, 1)), store.Store.write
 
-    def full(folder, number, arrays):
+    def full(kept, number, arrays):
         if number == 3:
             raise InputError("Cannot write: No space left on device.")
-        write(folder, number, arrays)
+        write(kept, number, arrays)
 
-    monkeypatch.setattr(campaign.blocks, "write", full)
+    monkeypatch.setattr(store.Store, "write", full)
     with pytest.raises(InputError, match="No space left"):
         list(one.run())
-    assert blocks.there(tmp_path) >= {0, 1, 2}
+    assert {0, 1, 2} <= {*store.numbers(tmp_path)}
     assert 3 in one.missing()
     monkeypatch.undo()
     list(one.run())
@@ -218,11 +218,11 @@ def test_the_number_of_devices_does_not_show(whole, tmp_path, devices):
 
 
 def test_two_at_once_are_refused(tmp_path):
-    with blocks.locked(tmp_path / "blocks", "-0"), process(tmp_path) as one:
+    with store.locked(tmp_path / "blocks", "-0"), process(tmp_path) as one:
         said, _ = one.communicate(timeout=300)
     assert one.returncode == 1
     assert "Another process is at work in" in said
-    assert not blocks.there(tmp_path / "blocks")
+    assert not store.numbers(tmp_path / "blocks")
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(30, marks=pytest.mark.slow)])

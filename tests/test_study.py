@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from fnn import blocks, search, study
+from fnn import search, store, study
 from fnn.errors import InputError
 from fnn.search import Choice, Linear, Log
 
@@ -159,8 +159,9 @@ def test_misuse_is_a_sentence(tmp_path):
 
 WORK = """
 import sys, time
-from datetime import timedelta
 from pathlib import Path
+import jax
+jax.config.update("jax_default_matmul_precision", "float32")  # as in conftest.py: another precision is another study
 sys.path.insert(0, sys.argv[1])
 import test_study as t
 with t.opened(Path(sys.argv[2])) as one:
@@ -193,14 +194,14 @@ def process(program, folder):
 def test_killed_again_and_again_no_trial_is_lost_or_run_twice(tmp_path):
     whole, _ = searched(tmp_path / "whole", 32, at_once=2)
     folder, killed = tmp_path / "killed", 0
-    while not killed or len(blocks.there(folder)) < 32:
-        before = len(blocks.there(folder))
+    while not killed or len(store.numbers(folder)) < 32:
+        before = len(store.numbers(folder))
         with process(WORK, folder) as one:
-            while one.poll() is None and len(blocks.there(folder)) < before + 11:
+            while one.poll() is None and len(store.numbers(folder)) < before + 11:
                 time.sleep(0.01)
             one.send_signal(signal.SIGKILL)
         killed += one.returncode == -signal.SIGKILL
-        assert len(blocks.there(folder)) > before, one.communicate()
+        assert len(store.numbers(folder)) > before, one.communicate()
     with opened(folder) as one:
         np.testing.assert_array_equal(one.points, whole)
         np.testing.assert_allclose(one.values[:, 0], value(one.settings))

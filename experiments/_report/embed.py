@@ -13,7 +13,7 @@ from experiments._report.pack import Rounded, pack
 from experiments._report.surfaces import all_surfaces, contours
 from fnn import results
 from fnn.errors import InputError
-from fnn.results import atomic
+from fnn.store import atomic
 
 Block = dict[str, Any]
 

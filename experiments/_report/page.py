@@ -15,7 +15,7 @@ from experiments import _lab
 from experiments._report import chapters, embed, gather, play
 from fnn import optim, results
 from fnn.errors import require
-from fnn.results import atomic
+from fnn.store import atomic
 from fnn.verdicts import Verdict
 
 HERE = Path(__file__).parent

@@ -13,7 +13,7 @@ import xarray as xr
 
 from experiments import _cli
 from experiments import shared_search as experiment
-from fnn import blocks, study
+from fnn import store, study
 from fnn.errors import InputError
 
 OPTUNA = pytest.mark.skipif(importlib.util.find_spec("optuna") is None, reason="needs optuna (extra `search`)")
@@ -52,7 +52,7 @@ def test_a_study_goes_on_grows_and_is_tested_once(tmp_path, capsys):
     assert "what it gave stands" in capsys.readouterr().out
     xr.testing.assert_identical(again, few)
     [folder] = studies(tmp_path)
-    assert len(blocks.there(folder)) == 3
+    assert len(store.numbers(folder)) == 3
     assert len(study.looks(folder)) == 1
     grown = dataclasses.replace(cfg, trials=24, by="low")
     many = experiment.run(grown)
@@ -109,12 +109,12 @@ def command(folder, *more):
 @pytest.mark.slow
 def test_killed_it_goes_on_with_none_lost_or_run_twice(tmp_path):
     with command(tmp_path) as one:
-        while one.poll() is None and not (studies(tmp_path) and len(blocks.there(studies(tmp_path)[0])) > 3):
+        while one.poll() is None and not (studies(tmp_path) and len(store.numbers(studies(tmp_path)[0])) > 3):
             time.sleep(0.02)
         one.send_signal(signal.SIGKILL)
     assert one.returncode == -signal.SIGKILL, one.communicate()
     [folder] = studies(tmp_path)
-    before = {number: blocks.read(folder, number) for number in blocks.there(folder)}
+    before = {path: path.read_bytes() for path in folder.glob("0*.npz")}
     with command(tmp_path) as one:
         said, _ = one.communicate(timeout=240)
     assert one.returncode == 0, said
@@ -124,8 +124,8 @@ def test_killed_it_goes_on_with_none_lost_or_run_twice(tmp_path):
         xr.load_dataset(f / "shared_search" / "metrics.nc", engine="h5netcdf") for f in (tmp_path, tmp_path / "whole")
     )
     xr.testing.assert_identical(killed, whole)
-    for number, block in before.items():
-        np.testing.assert_array_equal(blocks.read(folder, number)["values"], block["values"])
+    for path, content in before.items():
+        assert path.read_bytes() == content
 
 
 @OPTUNA
