@@ -22,6 +22,7 @@ import fnn
 from experiments import _profile
 from fnn import checkpoints, data, results, store
 from fnn.errors import InputError, require
+from fnn.verdicts import Setting
 
 BLOCKS = "blocks"
 """The folder, in an experiment's own, where work that is under way is kept block by block."""
@@ -200,16 +201,54 @@ def _measure(module: ModuleType, name: str, cfg: Any) -> tuple[Path | None, bool
 def _tell(module: ModuleType, folder: Path) -> None:
     """Make verdicts, answers and figures of the data saved in `folder`, save them and print them."""
     saved = results.load(folder)
-    verdicts = module.verdicts(saved)
+    setting = measured_on(module, folder, saved)
+    verdicts = [verdict.measured_on(setting) for verdict in module.verdicts(saved)]
     answers = module.answers(saved) if hasattr(module, "answers") else []
+    answers = [replace(answer, setting=setting) for answer in answers]
     tables = module.tables(saved) if hasattr(module, "tables") else {}
     pages = module.pages(saved) if hasattr(module, "pages") else {}
     written = results.save_findings(folder, verdicts, answers, module.figures(saved), tables, pages)
+    if setting.quick:
+        print("A quick run: effects only, no verdicts.")
     for verdict in verdicts:
-        print(f"{verdict.outcome:>13}: {verdict.claim}. {verdict.sentence}")
+        print(f"{verdict.outcome or 'effect':>13}: {verdict.statement}. {verdict.sentence}")
     for answer in answers:
-        print(f"{answer.question} {answer.answer} [{answer.figure}]")
+        where = ", ".join(part for part in (answer.figure, str(setting)) if part)
+        print(f"{answer.question} {answer.answer} [{where}]")
     print(f"Written to {folder}: metrics.nc, provenance.json, {', '.join(path.name for path in written)}")
+
+
+def measured_on(module: ModuleType, folder: Path, ds: Any) -> Setting:
+    """What the data saved in `folder` were measured on, and how that differs from the experiment's own setting.
+
+    An experiment's own data set is full MNIST where its options say `auto`; without a readable provenance.json only the
+    data set is known.
+    """
+    own, name = measured_by(module.Config()), str(ds.attrs.get("dataset", ""))
+    try:
+        config = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["config"]
+        config = measured_by(config if isinstance(config, dict) else {})
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        config = {}
+    usual = "mnist" if own["dataset"] == "auto" else own["dataset"]
+    differs = [f"not {usual}"] if name not in ("", usual) else []
+    differs += [
+        f"{option.replace('_', '-')} {config[option]} (not {value})"
+        for option, value in own.items()
+        if option not in ("dataset", "quick") and config.get(option, value) != value
+    ]
+    differs += [] if ds.attrs.get("complete", 1) else ["interrupted"]
+    quick = config.get("quick") is True
+    return Setting(name, str(ds.attrs.get("checksum", "")), _length(ds), quick, tuple(differs))
+
+
+def _length(ds: Any) -> str:
+    """How long the networks of a data set were trained; "" where it does not say."""
+    if "step" in ds.sizes:
+        return f"{ds.sizes['step']:,} steps"
+    if "epoch" in ds.sizes:
+        return f"{int(ds.epoch.max()) if 'epoch' in ds.coords else ds.sizes['epoch']:,} epochs"
+    return f"{ds.attrs['epochs']:,} epochs" if "epochs" in ds.attrs else ""
 
 
 def _keep(folder: Path, measured: Any, provenance: dict[str, Any]) -> Path:

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import re
 import textwrap
+import types
 import typing
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +14,7 @@ from typing import Any
 
 from fnn import results
 from fnn.errors import require
-from fnn.verdicts import Answer, Verdict
+from fnn.verdicts import Answer, Verdict, together
 
 WIDTH = 118
 
@@ -47,20 +49,30 @@ def gather(out: Path, names: Sequence[str]) -> Findings:
 
 
 def _read(kind: type[Any], entry: Any) -> Any:
-    """A finding from JSON. Raises `TypeError` where a field is missing, unknown or of another type."""
+    """A record from JSON. Raises `TypeError` where a field is missing, unknown or of another type."""
     if not isinstance(entry, dict):
-        raise TypeError(f"a finding is an object, not {entry!r}")
-    for field, hint in typing.get_type_hints(kind).items():
-        value = entry.get(field)
-        if typing.get_origin(hint) is typing.Literal:
-            good = value in typing.get_args(hint)
-        else:
-            good = isinstance(value, (int, float) if hint is float else hint) or field not in entry
-        if not good:
-            raise TypeError(f"{field} is {value!r}")
-        if hint is float and field in entry:
-            entry = entry | {field: float(entry[field])}  # a whole number may be too large for one
-    return kind(**entry)
+        raise TypeError(f"a {kind.__name__} is an object, not {entry!r}")
+    hints = typing.get_type_hints(kind)
+    return kind(**{field: _value(hints.get(field), value) for field, value in entry.items()})
+
+
+def _value(hint: Any, value: Any) -> Any:
+    """A value of JSON as this type. Raises `TypeError` where it is of another, `OverflowError` for too large a one."""
+    if dataclasses.is_dataclass(hint):
+        return _read(typing.cast(type, hint), value)
+    parts = typing.get_args(hint)
+    if typing.get_origin(hint) is tuple and isinstance(value, list):
+        return tuple(_value(parts[0], one) for one in value)
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        return None if value is None and type(None) in parts else _value(parts[0], value)
+    if typing.get_origin(hint) is typing.Literal:
+        good = value in parts
+    else:
+        kinds = (int, float) if hint is float else hint
+        good = isinstance(hint, type) and isinstance(value, kinds) and (hint is bool or not isinstance(value, bool))
+    if not good:
+        raise TypeError(f"{value!r} is no {hint}")
+    return float(value) if hint is float else value
 
 
 def save(out: Path, found: Findings) -> Path:
@@ -73,20 +85,42 @@ def save(out: Path, found: Findings) -> Path:
 
 
 def table(found: Findings) -> str:
-    """The table as people read it: a line a verdict, then every question with its answer."""
+    """The table as people read it: a line a verdict, what becomes of each claim, every question with its answer."""
     lines, before = [], ""
     for name, v in found.verdicts:
         lines += [f"\n{name}"] if name != before else []
         before = name
         effect = f"{v.effect:+.3g} [{v.low:+.3g}, {v.high:+.3g}] {v.unit}"
-        claim = v.claim + (f" ({v.source})" if v.source else "")
-        lines += textwrap.wrap(claim, WIDTH, initial_indent=f"{v.outcome:>13}  ", subsequent_indent=" " * 15)
-        lines.append(f"{'':15}{effect}, {v.seeds} seed{'s' * (v.seeds != 1)}")
-    counts = Counter(v.outcome for _, v in found.verdicts)
-    lines.append(f"\n{len(found.verdicts)} verdicts: " + ", ".join(f"{n} {outcome}" for outcome, n in counts.items()))
+        claim = v.statement + (f" ({v.source})" if v.source else "")
+        outcome = v.outcome or "effect only"
+        lines += textwrap.wrap(claim, WIDTH, initial_indent=f"{outcome:>14}  ", subsequent_indent=" " * 16)
+        lines.append(f"{'':16}{effect}, {', '.join(_numbers(v))}")
+    outcomes = Counter(v.outcome or "effect only" for _, v in found.verdicts)
+    lines.append(f"\n{len(found.verdicts)} verdicts: " + ", ".join(f"{n} {what}" for what, n in outcomes.items()))
+    lines += [f"{source}: {outcome}" for source, outcome in claims(found).items()]
     for name, a in found.answers:
         source = f" ({a.source})" if a.source else ""
-        lines += ["", *textwrap.wrap(f"{a.question}{source}", WIDTH)]
+        where = f" [{a.setting}]" if str(a.setting) else ""
+        lines += ["", *textwrap.wrap(f"{a.question}{source}{where}", WIDTH)]
         lines += textwrap.wrap(a.answer, WIDTH, initial_indent="    ", subsequent_indent="    ")
         lines.append(f"    {name}/{a.figure}.png, {a.seeds} seed{'s' * (a.seeds != 1)}")
     return "\n".join([*lines, *(f"\n{sentence}." for sentence in found.unreadable)]).lstrip("\n")
+
+
+def _numbers(v: Verdict) -> list[str]:
+    """The small print of a verdict: seeds, standard deviation, p, what diverged."""
+    parts = [f"{v.seeds} seed{'s' * (v.seeds != 1)}"]
+    parts += [f"sd {v.sd:.2g}"] if v.sd == v.sd else []
+    parts += [f"p {v.p:.2g}"] if v.p == v.p else []
+    return parts + ([f"{v.diverged} diverged"] if v.diverged else [])
+
+
+def claims(found: Findings) -> dict[str, str]:
+    """The outcome of each numbered claim of the notes, "claim 7" say, that has verdicts; see `verdicts.together`."""
+    several: dict[str, list[Any]] = {}
+    for _, verdict in found.verdicts:
+        if re.fullmatch(r"claim \d+", verdict.source):
+            several.setdefault(verdict.source, []).append(verdict.outcome)
+    in_order = sorted(several, key=lambda source: int(source.split()[1]))
+    outcomes = {source: together(several[source]) for source in in_order}
+    return {source: outcome for source, outcome in outcomes.items() if outcome}

@@ -18,6 +18,7 @@ from fnn.sweep import Chunk
 from fnn.tasks import Split
 from fnn.train import Record, Run
 from fnn.types import Keys
+from fnn.verdicts import middle
 
 LAST = 200
 """The final loss is the mean over so many last steps: one minibatch's loss is too noisy."""
@@ -269,7 +270,7 @@ def about(ds: xr.Dataset, *details: str, paired: bool = True) -> str:
     parts = [ds.attrs["dataset"]] if "dataset" in ds.attrs else []
     parts += [*details, f"{n} seed{'s' * (n > 1)}" + (", paired" if paired and n > 1 else "")]
     diverged = int((ds.diverged_at >= 0).sum()) if "diverged_at" in ds else 0
-    parts += [f"{diverged} diverged runs left out from there on"] if diverged else []
+    parts += [f"{diverged} diverged runs, the worst in ranks and medians"] if diverged else []
     return " · ".join(parts)
 
 
@@ -305,12 +306,16 @@ def loss_figure(
 
 
 def final_numbers(ds: xr.Dataset, over: str, called: Callable[[str], str]) -> list[str]:
-    """A table of how every contender along the dimension `over` ended, a line each."""
+    """A table of how every contender along the dimension `over` ended, a line each: means over seeds.
+
+    Where runs diverged, the loss is the median over all, they being the worst.
+    """
     last = min(LAST, ds.sizes["step"])
     lines = [f"{'':>12}{f'loss, last {last}':>18}{'train accuracy':>18}{'test accuracy':>18}{'diverged':>12}"]
     for name in ds[over].values:
         one = ds.sel({over: name})
-        numbers = float(one.loss[:, -last:].mean()), float(one.train_accuracy.mean()), float(one.test_accuracy.mean())
+        loss = middle(one.loss[:, -last:].mean("step", skipna=False).values)
+        numbers = loss, float(one.train_accuracy.mean()), float(one.test_accuracy.mean())
         lines.append(
             f"{called(name):>12}{numbers[0]:18.4f}{numbers[1]:18.2%}{numbers[2]:18.2%}"
             f"{int((one.diverged_at >= 0).sum()):>9} of {one.sizes['seed']}"

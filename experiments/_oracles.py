@@ -1,14 +1,15 @@
-"""What the four problems of `optimizer_oracles` share: keys and hyperparameters a seed, verdicts of equality."""
+"""What the four problems of `optimizer_oracles` share: keys and hyperparameters a seed, verdicts of near equality."""
 
 import functools
 from collections.abc import Iterable
+from dataclasses import replace
 
 import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from fnn.types import Hyper, Keys
-from fnn.verdicts import Outcome, Verdict, interval
+from fnn.verdicts import Outcome, Verdict, decide
 
 ONCE = {"xla_backend_optimization_level": 0}
 """Options of the compiler for what runs once and shortly: compiling it well would take longer."""
@@ -50,17 +51,15 @@ def in_words(names: Iterable[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def equal(claim: str, gap: np.ndarray, tolerance: float, sentence: str, source: str, *, each: bool = True) -> Verdict:
-    """The verdict on a claim that says `gap`, one value a seed, is 0 up to `tolerance`.
+def near(claim: str, gap: np.ndarray, tolerance: float, sentence: str, source: str) -> Verdict:
+    """The verdict on a claim that says the mean of `gap`, one value a seed, is 0 up to `tolerance`.
 
-    It *holds* where the interval of the mean lies within the tolerance and *does not hold* where it lies outside, or,
-    if `each` seed has to be equal, where a single one is not. `sentence` may use {effect}, {low}, {high}, {seeds} and
-    {worst}, the largest gap.
+    It *holds* where the interval of the mean lies within the tolerance and *does not hold* where it lies outside.
+    `sentence` as for `decide`.
     """
-    mean, low, high = interval(gap)
-    worst = float(np.abs(gap).max())
-    outside = worst > tolerance if each else low > tolerance or high < -tolerance
-    outcome: Outcome = "does not hold" if outside else "holds" if max(-low, high) <= tolerance else "depends"
-    effect, lowest, highest = (format(x, "+.2g") for x in (mean, low, high))
-    told = sentence.format(effect=effect, low=lowest, high=highest, seeds=len(gap), worst=f"{worst:.2g}")
-    return Verdict(claim, mean, low, high, "", len(gap), outcome, told, source)
+    found = decide(claim, gap, "", sentence, source)
+    outside = found.low > tolerance or found.high < -tolerance
+    outcome: Outcome = "holds" if max(-found.low, found.high) <= tolerance else "undecided"
+    return (
+        found if found.outcome == "not measurable" else replace(found, outcome="does not hold" if outside else outcome)
+    )

@@ -17,7 +17,7 @@ from fnn.data import DataSet
 from fnn.rule import Rule
 from fnn.tasks import Task
 from fnn.train import Moment, Record
-from fnn.verdicts import Verdict, decide, interval
+from fnn.verdicts import Verdict, decide, interval, side
 
 HIDDEN = (100, 100, 100, 100, 100, 100)
 LONGEST_CHUNK = 150
@@ -313,5 +313,5 @@ def some_value_raises(ds: xr.Dataset, axis: str, what: str, symbol: str, when: i
 def moved(what: str, change: np.ndarray) -> str:
     """In words: whether it rises or falls, by how many points, and how sure that is."""
     mean, low, high = interval(change)
-    verb = "rises" if low > 0 else "falls" if high < 0 else "does not measurably change"
+    verb = {1: "rises", -1: "falls"}.get(side(change), "does not measurably change")
     return f"{what} {verb} ({mean:+.1f} points [{low:+.1f}, {high:+.1f}])"

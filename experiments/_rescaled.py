@@ -22,12 +22,12 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from experiments import _lab, _streams
-from experiments._oracles import NOTHING, ONCE, equal, in_words, split
+from experiments._oracles import NOTHING, ONCE, in_words, split
 from fnn import optim, plotting
 from fnn.rule import Extra, Rule, apply_updates, needed
 from fnn.trees import random_like
 from fnn.types import Hyper, Keys, Params
-from fnn.verdicts import Verdict
+from fnn.verdicts import Verdict, exact
 
 ARRAYS = {"matrix": jax.ShapeDtypeStruct((4, 3), np.float64), "vector": jax.ShapeDtypeStruct((5,), np.float64)}
 """What rules update: 17 coordinates."""
@@ -238,7 +238,7 @@ def verdicts(ds: xr.Dataset) -> list[Verdict]:
 def adam_verdict(ds: xr.Dataset) -> Verdict:
     """Whether Adam is invariant."""
     change = ds.change.sel(rule="adam").max("scale")
-    return equal(
+    return exact(
         "Adam without eps takes the same path on gradients g and c·g",
         change.sel(setting="bare").values,
         ROUNDING,
@@ -254,7 +254,7 @@ def kin_verdict(ds: xr.Dataset, kindred: list[str]) -> Verdict:
     others = [spec for spec in kindred if spec not in by_kind["invariant"]]
     do = f"all but {in_words(others)}" if others else "all"
     degrees = [f"{spec} ({degree(ds, spec):.2g})" for spec in by_kind["homogeneous"]]
-    return equal(
+    return exact(
         "Without eps every rule of Adam's kind, with b1, b2 and eps, takes the same path on gradients g and c·g",
         ds.change.sel(setting="bare", rule=kindred).max(("scale", "rule")).values,
         ROUNDING,
@@ -268,7 +268,7 @@ def kin_verdict(ds: xr.Dataset, kindred: list[str]) -> Verdict:
 def sign_verdict(ds: xr.Dataset, signs: list[str]) -> Verdict:
     """Whether sign rules move by exactly lr, and who else does."""
     always, first = exact_moves(ds)
-    return equal(
+    return exact(
         f"Every coordinate moves by exactly lr under {in_words(signs)} without decay",
         off_lr(ds).sel(rule=signs).max(("rule", "update")).values,
         ROUNDING,

@@ -20,12 +20,12 @@ from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 
 from experiments import _lab
-from experiments._oracles import equal, in_words, marks, split, tosses
+from experiments._oracles import in_words, marks, split, tosses
 from experiments._rescaled import bare
 from fnn import optim, plotting
 from fnn.rule import Rule, apply_updates
 from fnn.types import Hyper, Keys
-from fnn.verdicts import Verdict
+from fnn.verdicts import Verdict, exact
 
 PLAIN = ("sgd", "momentum", "nesterov")
 ADAPTIVE = {"adagrad:book": 0.1, "rmsprop:book": 1e-3, "adam": 1e-3}
@@ -198,7 +198,7 @@ def on_plain(ds: xr.Dataset) -> list[Verdict]:
         for common in (ds.common.sel(fitter="sgd").values[:, -1], least_norm(ds.label.values)[0])
     )
     return [
-        equal(
+        exact(
             f"{names} label every fresh example right",
             worst(PLAIN, lambda name: mistakes(ds, name).mean(1)),
             0,
@@ -206,7 +206,7 @@ def on_plain(ds: xr.Dataset) -> list[Verdict]:
             f"is {output:.4f}, predicted {exact:.4f}.",
             SOURCE,
         ),
-        equal(
+        exact(
             f"{names} end at the solution of least norm",
             worst(PLAIN, lambda name: np.abs(measured(ds, name) - predicted(ds, name)).max(1)),
             CLOSE,
@@ -223,7 +223,7 @@ def on_adaptive(ds: xr.Dataset) -> list[Verdict]:
     output = on_fresh(ds.common.sel(fitter="adam").values[:, -1], -1).mean()
     relative = lambda weights: weights / weights[:, :1]
     return [
-        equal(
+        exact(
             f"{names} label every fresh negative example wrong, and every positive one right",
             worst(ADAPTIVE, lambda name: (mistakes(ds, name) != negative).mean(1)),
             0,
@@ -232,7 +232,7 @@ def on_adaptive(ds: xr.Dataset) -> list[Verdict]:
             "predicted 0.25.",
             SOURCE,
         ),
-        equal(
+        exact(
             f"The weights of {names} are in proportion to sign(Xᵀy)",
             worst(ADAPTIVE, lambda name: np.abs(relative(measured(ds, name)) - relative(predicted(ds, name))).max(1)),
             EVEN,

@@ -19,7 +19,7 @@ from fnn import optim, results
 from fnn.errors import require
 from fnn.rule import Rule, apply_updates
 from fnn.types import Hyper, Keys
-from fnn.verdicts import interval
+from fnn.verdicts import side
 
 LARGEST = 2.0
 """L, the curvature along y, the same in every valley x²/κ + y²; the curvature along x is L/κ."""
@@ -141,5 +141,4 @@ def about(ds: xr.Dataset) -> str:
 
 def told(gain: np.ndarray, words: tuple[str, str, str]) -> str:
     """The first word where the interval of a gain is above 0, the second where it is below, else the third."""
-    _, low, high = interval(gain)
-    return words[0] if low > 0 else words[1] if high < 0 else words[2]
+    return {1: words[0], -1: words[1], 0: words[2]}[side(gain)]

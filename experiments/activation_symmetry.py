@@ -35,7 +35,7 @@ from fnn.data import DataSet
 from fnn.errors import require
 from fnn.train import Record, Run
 from fnn.types import Keys, Scalar
-from fnn.verdicts import Answer, Verdict, decide, interval
+from fnn.verdicts import Answer, Verdict, decide, interval, middle, paired
 
 HIDDEN = (100, 100, 100, 100)
 PROBE = 1000
@@ -248,7 +248,7 @@ def best_rates(ds: xr.Dataset) -> dict[str, float]:
 def lead(ds: xr.Dataset, name: str, over: str, rates: Mapping[str, float]) -> np.ndarray:
     """By how many nats one contender's mean loss over the run is below another's, each at its rate."""
     one, other = (mean_loss(ds).sel(activation=a, lr=rates[a]).values for a in (name, over))
-    return other - one
+    return paired(-one, -other)
 
 
 def comparisons(ds: xr.Dataset) -> dict[str, dict[str, float]]:
@@ -384,7 +384,7 @@ def summary(ds: xr.Dataset) -> str:
             float(one["mean"].mean()),
             float(decades(ds).sel(activation=name).mean()),
             lr,
-            float(mean_loss(ds).sel(activation=name, lr=lr).mean()),
+            middle(mean_loss(ds).sel(activation=name, lr=lr).values),
         )
         lines.append(f"{name:>10}" + "".join(f"{x:14.3g}" for x in numbers))
     return "\n".join(lines)

@@ -35,7 +35,7 @@ from fnn.layers import Affine, Layer, Running
 from fnn.tasks import Split
 from fnn.train import Record, Run
 from fnn.types import Initializer, Scalar
-from fnn.verdicts import Outcome, Verdict, decide
+from fnn.verdicts import Verdict, decide, decide_every, middle, paired
 
 HIDDEN = (100, 100, 100, 100, 100)
 SCALES = np.logspace(0, -4, 16)
@@ -466,40 +466,21 @@ def robust(ds: xr.Dataset) -> list[Verdict]:
     ]
 
 
-def decide_every(claim: str, effect: np.ndarray, points: np.ndarray, unit: str, sentence: str, source: str) -> Verdict:
-    """The verdict on a claim that says `effect` `[seed, point]` is positive at every one of `points`: the worst
-    decides.
-
-    The interval accounts for the choice of the worst by Bonferroni's correction: each point's (Student's) holds with
-    confidence 1 − 0.05 / n_points, so with at least 95 % all do, and the smallest effect lies between the smallest low
-    and the smallest high. `sentence` may use {worst} beside what `decide` offers.
-    """
-    from scipy.stats import t
-
-    n, choices = effect.shape
-    means = effect.mean(0)
-    spread = effect.std(0, ddof=1) / math.sqrt(n) if n > 1 else np.full(choices, math.inf)
-    reach = t.ppf(1 - 0.025 / choices, max(n - 1, 1)) * spread
-    worst, low, high = means.min(), (means - reach).min(), (means + reach).min()
-    outcome: Outcome = "holds" if low > 0 else "does not hold" if high < 0 else "depends"
-    told = {"effect": f"{worst:+.3g}", "low": f"{low:+.3g}", "high": f"{high:+.3g}", "unit": unit, "seeds": n}
-    told = sentence.format(worst=points[means.argmin()], **told)
-    return Verdict(claim, float(worst), float(low), float(high), unit, n, outcome, told, source)
-
-
 def larger_rates(ds: xr.Dataset) -> list[Verdict]:
     """Claim 9, by the largest learning rate of the grid that reaches the target; NaN where none does."""
     largest = ds.lr.where(ds.train_accuracy >= ds.target).max("lr")
     decades = np.log10(largest)
-    bn, plain = (10 ** float(decades.sel(kind=name).mean()) for name in TITLES)
+    bn, plain = (decades.sel(kind=name).values for name in TITLES)
     told = (
         f"The largest with which He's weights reach a training accuracy of {ds.target:.0%} after epoch {ds.epochs} is "
-        f"{{effect}} {{unit}} larger [{{low}}, {{high}}], {bn:.2g} against {plain:.2g}: means over {{seeds}} paired "
-        f"seeds on a grid of {math.log10(RATES[1]):.2g} decades."
-        if np.isfinite(decades).all()
-        else f"Not every network reached a training accuracy of {ds.target:.0%} at some rate, so this run cannot tell."
+        f"{{effect}} {{unit}} larger [{{low}}, {{high}}], {10 ** middle(bn, -math.inf):.2g} against "
+        f"{10 ** middle(plain, -math.inf):.2g}, {{seeds}} paired seeds on a grid of {math.log10(RATES[1]):.2g} decades."
+        if np.isfinite(decades).any()
+        else f"No network reached a training accuracy of {ds.target:.0%} at any rate, so this run cannot tell."
     )
-    return [decide("Batch norm allows larger learning rates", difference(decades), "decades", told, "claim 9")]
+    # A network that reaches it at no rate allows the smallest; where none does there is nothing to compare.
+    effect = paired(bn, plain) if np.isfinite(decades).any() else difference(decades)
+    return [decide("Batch norm allows larger learning rates", effect, "decades", told, "claim 9")]
 
 
 def overfitting(ds: xr.Dataset) -> list[Verdict]:

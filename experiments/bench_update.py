@@ -26,13 +26,12 @@ import jax
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
-from scipy.stats import binom
 from tqdm import tqdm
 
 from experiments import _cli, _lab, _timing
 from fnn import interop, optim, plotting, results
 from fnn.rule import Rule
-from fnn.verdicts import Verdict, decide
+from fnn.verdicts import Verdict, by_ranks, decide
 
 CONTENDERS = {"fnn": optim.rule, "optax": interop.twin}
 CONTROL = "adam"
@@ -168,11 +167,10 @@ def compile_ratios(ds: xr.Dataset) -> xr.DataArray:
 def median_interval(laps: np.ndarray) -> tuple[float, float, float]:
     """(median, low, high) of the laps that were taken, with the 95 % interval of ranks (the sign test's).
 
-    With fewer than six laps it is from the least to the greatest, and covers less.
+    Fewer than six laps have no interval: it is from −∞ to ∞.
     """
-    ranked = np.sort(laps[~np.isnan(laps)])
-    k = max(int(binom.ppf(0.025, len(ranked), 0.5)) - 1, 0)
-    return float(np.median(ranked)), float(ranked[k]), float(ranked[-1 - k])
+    median, low, high = map(float, by_ranks(laps[~np.isnan(laps)]))
+    return median, low, high
 
 
 def rows(ds: xr.Dataset) -> list[dict]:
@@ -264,6 +262,7 @@ def beside_twin(ds: xr.Dataset) -> Figure:
             found = np.array([median_interval(ratio.sel(rule=r, parameters=size, tree=tree).values) for r in names])
             rung = np.arange(len(names)) + 0.5 * (number / max(n - 1, 1) - 0.5)
             reach = np.abs(found[:, 1:] - found[:, :1]).T
+            reach = np.where(np.isfinite(reach), reach, 0)  # few laps have no interval
             style = {"color": plotting.colour(number), "marker": plotting.MARKERS[number], "markersize": 3}
             ax.errorbar(found[:, 0], rung, xerr=reach, linestyle="none", linewidth=1, label=f"{size:,}", **style)
         ax.axvline(1, color="0.4", linestyle="--", linewidth=1)

@@ -36,7 +36,7 @@ from fnn.layers import Layer
 from fnn.tasks import Split
 from fnn.train import State
 from fnn.types import Key, Scalar
-from fnn.verdicts import Answer, Verdict, decide, interval
+from fnn.verdicts import Answer, Verdict, decide, interval, paired
 
 HIDDEN = _overfit.HIDDEN
 CLASSES = 10
@@ -589,7 +589,8 @@ BY = "{effect} {unit} [{low}, {high}]"
 def gain(one: xr.Dataset) -> xr.DataArray:
     """Points of accuracy that the mean probabilities of five networks have over one network, a value a seed."""
     members = min(FIVE, one.sizes["members"])
-    return 100 * (one.accuracy.sel(average="arithmetic", members=members) - one.single_accuracy)
+    together = one.accuracy.sel(average="arithmetic", members=members)
+    return xr.apply_ufunc(paired, 100 * together, 100 * one.single_accuracy)
 
 
 def verdicts(ds: xr.Dataset) -> list[Verdict]:
@@ -685,8 +686,9 @@ def answers(ds: xr.Dataset) -> list[Answer]:
 def closest_at(distance: xr.DataArray) -> str:
     """In words: the factor with the least distance, from the seeds where all are numbers."""
     found = distance.dropna("seed")
-    best, low, high = interval(found.idxmin("factor").values) if found.sizes["seed"] else (np.nan, -np.inf, np.inf)
-    return f"at the factor {best:.2f} [{low:.2f}, {high:.2f}]"
+    best, low, high = interval(found.idxmin("factor").values)
+    n, every = found.sizes["seed"], distance.sizes["seed"]
+    return f"at the factor {best:.2f} [{low:.2f}, {high:.2f}]" + (f" (in {n} of {every} networks)" if n < every else "")
 
 
 def why_scale(ds: xr.Dataset, ratio: float) -> Answer:

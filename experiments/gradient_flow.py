@@ -254,8 +254,9 @@ def labelled(cfg: Config, dims: tuple[str, ...], coordinates: Mapping, of: Calla
 
 
 def decades(values: xr.DataArray) -> xr.DataArray:
-    """log₁₀, not a number where there is nothing to take it of (a gradient of 0)."""
-    return xr.apply_ufunc(np.log10, values.where(values > 0))
+    """log₁₀; of a gradient of 0 it is −∞, the lowest in ranks."""
+    with np.errstate(divide="ignore"):
+        return xr.apply_ufunc(np.log10, values)
 
 
 def smoothed(ds: xr.Dataset) -> xr.DataArray:

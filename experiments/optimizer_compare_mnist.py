@@ -28,7 +28,7 @@ from fnn.data import DataSet
 from fnn.errors import require
 from fnn.rule import Rule
 from fnn.train import Record
-from fnn.verdicts import Verdict, decide
+from fnn.verdicts import Verdict, decide, paired
 
 HIDDEN = (100, 100, 100, 100)
 ROW_EVERY = 100
@@ -252,7 +252,7 @@ def verdicts(ds: xr.Dataset) -> list[Verdict]:
             found.append(
                 decide(
                     f"{_lab.title(name)} learns faster than SGD",
-                    of("sgd") - of(name),
+                    paired(-of(name), -of("sgd")),
                     "nats",
                     "Its mean loss over the run is {effect} {unit} better [{low}, {high}], {seeds} paired seeds.",
                     "claim 2",
@@ -274,7 +274,7 @@ def verdicts(ds: xr.Dataset) -> list[Verdict]:
             found.append(
                 decide(
                     f"AdaGrad learns slightly faster than {_lab.title(name)}",
-                    of(name) - of("adagrad"),
+                    paired(-of("adagrad"), -of(name)),
                     "nats",
                     "Its mean loss over the run is {effect} {unit} better [{low}, {high}], {seeds} paired seeds.",
                     "claim 2",

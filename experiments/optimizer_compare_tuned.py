@@ -33,7 +33,7 @@ from fnn.errors import require
 from fnn.tasks import Split
 from fnn.train import Record
 from fnn.types import Key
-from fnn.verdicts import Verdict, decide, interval
+from fnn.verdicts import Verdict, decide, interval, middle, paired
 
 HIDDEN = (100, 100, 100, 100)
 VALIDATION = 1 / 6
@@ -445,8 +445,8 @@ def summary(ds: xr.Dataset) -> str:
     for name in ds.optimizer.values:
         one = at_best(ds, name)
         lines.append(
-            f"{_lab.title(name):>20}{float(one.lr):10.3g}{float(one.loss.mean()):12.4g}"
-            f"{float(one.validation_loss.mean()):18.4g}{float(one.test_accuracy.mean()):16.2%}"
+            f"{_lab.title(name):>20}{float(one.lr):10.3g}{middle(one.loss.mean('step', skipna=False).values):12.4g}"
+            f"{middle(one.validation_loss.values):18.4g}{float(one.test_accuracy.mean()):16.2%}"
         )
         if on_edge(ds, name):
             lines.append(f"{'':20}(on the edge of its grid: a better rate may lie beyond)")
@@ -486,7 +486,7 @@ def ahead(ds: xr.Dataset, better: str, worse: str) -> list[Verdict]:
     found = [
         decide(
             f"At its own best learning rate {_lab.title(better)} learns faster than {_lab.title(worse)} at its own",
-            (b.loss.mean("step", skipna=False) - a.loss.mean("step", skipna=False)).values,
+            paired(*(-one.loss.mean("step", skipna=False).values for one in (a, b))),
             "nats",
             f"{names}: its mean loss over the run is {{effect}} {{unit}} better [{{low}}, {{high}}], {{seeds}} seeds.",
             "claim 2",

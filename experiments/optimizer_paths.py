@@ -41,7 +41,7 @@ from experiments._valley import (
 from fnn import plotting, sweep
 from fnn.rule import Rule
 from fnn.types import Hyper
-from fnn.verdicts import Answer, Verdict, decide, decide_share
+from fnn.verdicts import Answer, Verdict, decide, decide_share, paired
 
 SIX = ("sgd", "momentum", "adagrad", "adam", "rmsprop", "nesterov")
 FIGURES = {"sgd": "03_sgd", "momentum": "04_momentum", "adagrad": "05_adagrad"}
@@ -219,7 +219,7 @@ def starts_figure(ds: xr.Dataset) -> Figure:
 
 
 def log_curve(ax: Axes, x: np.ndarray, values: np.ndarray, label: str, number: int, style: str = "-") -> None:
-    """The geometric mean over seeds of `values` `[S, n]` with its 95 % band; zeros, without a logarithm, left out."""
+    """The geometric mean over seeds of `values` `[S, n]` with its 95 % band; the median where some are 0."""
     with np.errstate(divide="ignore"):
         mean, low, high = map(np.exp, plotting.band(np.log(values)))
     ax.plot(x, mean, style, color=plotting.colour(number), label=label, linewidth=1.3)
@@ -438,7 +438,7 @@ def momentum_damps_and_speeds(ds: xr.Dataset) -> list[Verdict]:
             ("damps y: its swing dies out sooner than SGD's", "Largest |y| of the last third", swing, "y", theory),
             ("speeds up x: it is nearer to x = 0 than SGD", "Mean |x|", away, "x", ""),
         ):
-            effect = measure(ds, rival, axis) - measure(ds, name, axis)
+            effect = paired(-measure(ds, name, axis), -measure(ds, rival, axis))
             sentence = f"{what}, SGD's less Momentum's: {{effect}} [{{low}}, {{high}}], {{seeds}} paired starts{more}."
             found.append(decide(f"Momentum {claim} ({who})", effect, "", sentence, SAID))
     return found
@@ -467,7 +467,7 @@ def adagrad_shrinks(ds: xr.Dataset) -> list[Verdict]:
         ),
         decide(
             "AdaGrad walks a shorter way along y than SGD",
-            walked(ds, "sgd", "y") - walked(ds, "adagrad", "y"),
+            paired(-walked(ds, "adagrad", "y"), -walked(ds, "sgd", "y")),
             "",
             "SGD's way less AdaGrad's, at the notes' learning rates: {effect} [{low}, {high}], {seeds} paired starts.",
             SAID,

@@ -33,7 +33,7 @@ from fnn.errors import require
 from fnn.layers import Layer
 from fnn.train import Moment
 from fnn.types import Key, Scalar
-from fnn.verdicts import Answer, Verdict, decide, interval
+from fnn.verdicts import Answer, Verdict, decide, interval, paired
 
 FACTORS = {"deletion": lambda p: p, "unscaled": lambda p: 1.0}
 """What else a unit's output may be multiplied by at test time than the share kept, 1 − p."""
@@ -337,10 +337,10 @@ def factor_verdicts(one: xr.Dataset, ratio: float) -> list[Verdict]:
         claim = f"At test time, multiplying by the keep ratio gives a {{}} than multiplying {other}"
         sentence = f"At ratio {ratio:g} the same weights do better by {{effect}} {{unit}} [{{low}}, {{high}}], "
         sentence += "{seeds} seeds."
-        loss = one[f"{name}_test_loss"] - one.test_loss
+        loss = paired(-one.test_loss.values, -one[f"{name}_test_loss"].values)
         accuracy = 100 * (one.test_accuracy - one[f"{name}_test_accuracy"])
         found += [
-            decide(claim.format("lower test loss"), loss.values, "nats", sentence, "slip §4.3"),
+            decide(claim.format("lower test loss"), loss, "nats", sentence, "slip §4.3"),
             decide(claim.format("higher test accuracy"), accuracy.values, "points", sentence, "slip §4.3"),
         ]
     return found

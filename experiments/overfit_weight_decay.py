@@ -33,7 +33,7 @@ from fnn.rule import Rule
 from fnn.tasks import rows
 from fnn.train import Moment
 from fnn.types import Scalar
-from fnn.verdicts import Answer, Verdict, decide, interval
+from fnn.verdicts import Answer, Verdict, decide, exact, side
 from fnn.wrappers import Decayed, decay_decoupled
 
 RULES = ("sgd", "adam")
@@ -420,12 +420,12 @@ def disagreement(forms: xr.Dataset) -> np.ndarray:
 def same_under_sgd(forms: xr.Dataset) -> Verdict:
     """L2 and decoupled decay are one under SGD, as far as float32 can tell."""
     difference = disagreement(forms)
-    return decide(
+    return exact(
         "Under SGD, L2 and decoupled decay of the same λ shrink the weights alike, up to rounding",
-        ROUNDING - difference,
-        "",
-        f"At any epoch and λ their norms differ by at most {difference.max():.1e} of their size, where {ROUNDING:g} is "
-        "allowed, {seeds} paired seeds.",
+        difference,
+        ROUNDING,
+        f"At any epoch and λ their norms differ by at most {{worst}} of their size, where {ROUNDING:g} is allowed, "
+        "{seeds} paired seeds.",
         "question §4.2",
     )
 
@@ -467,10 +467,9 @@ def why_in_words(ds: xr.Dataset, when: int) -> str:
         f"{float((after / before).mean()):.2g}" for before, after in changes
     )
     train, test = (100 * (decayed[name] - plain[name]).values for name in ("train_accuracy", "test_accuracy"))
-    _, low, high = interval(test)
-    if low > 0:
+    if (change := side(test)) > 0:
         so = "it fits its own images less tightly and recognizes more unseen ones"
-    elif high < 0:
+    elif change < 0:
         so = "at this λ the gap is narrower because less is learnt, not because more unseen images are recognized"
     else:
         so = "at this λ it is neither better nor worse at unseen images, as far as these seeds can tell"

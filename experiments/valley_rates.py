@@ -44,7 +44,7 @@ from fnn.errors import require
 from fnn.instruments import hessian_vector
 from fnn.rule import Rule
 from fnn.types import Hyper, Keys
-from fnn.verdicts import Answer, Verdict, decide, decide_share
+from fnn.verdicts import Answer, Verdict, decide, decide_share, paired
 
 BOWLS = ("round", "valley")
 AT_ONCE = 8
@@ -460,7 +460,7 @@ def smaller_steps(ds: xr.Dataset) -> list[Verdict]:
     return [
         decide(
             f"{claim} in fewer steps than SGD at lr {lr:g}",
-            notes - steps,
+            paired(-steps, -notes),
             "steps",
             f"It needs {steps.mean():.1f} steps, SGD at lr {lr:g} {notes.mean():.1f}, a gain of {{effect}} {paired}.",
             "question §1.1",
@@ -469,7 +469,7 @@ def smaller_steps(ds: xr.Dataset) -> list[Verdict]:
     ] + [
         decide(
             f"SGD with half the notes' step, lr {lr / 2:g}, walks a shorter way than at lr {lr:g}",
-            way - needed(ds, "sgd", lr / 2, what="way"),
+            paired(-needed(ds, "sgd", lr / 2, what="way"), -way),
             "",
             f"The way at lr {lr:g} less that at half of it: {{effect}} {paired}.",
             "question §1.1",
@@ -505,7 +505,7 @@ def at_the_same_rate(ds: xr.Dataset, lr: float) -> Verdict:
     sgd, momentum = (needed(ds, rule, lr, "round") for rule in ("sgd", "momentum"))
     return decide(
         f"In a round bowl Momentum with α {ds.alpha:g} arrives in fewer steps than SGD at the same lr {lr:g}",
-        sgd - momentum,
+        paired(-momentum, -sgd),
         "steps",
         f"It needs {momentum.mean():.0f} steps, SGD {sgd.mean():.0f}: a gain of {{effect}} [{{low}}, {{high}}] "
         f"from every start. By theory it gains where ηλ, here {LARGEST * lr:g}, is below 1 − √α = "
@@ -584,8 +584,8 @@ def on_smaller_steps(ds: xr.Dataset) -> str:
         for rule, rate in best.items()
     }
     return (
-        f"Half the notes' step needs {told(notes - half, FEWER)} steps, {count(half)} beside {count(notes)}; the way "
-        "to the goal is {1:.1f} long with it and {0:.1f} at the notes' step. ".format(*ways)
+        f"Half the notes' step needs {told(paired(-half, -notes), FEWER)} steps, {count(half)} beside {count(notes)}; "
+        "the way to the goal is {1:.1f} long with it and {0:.1f} at the notes' step. ".format(*ways)
         + f"The fewest steps on the grid are {fewest['sgd']}: theory puts the best rate for the slowest start at "
         f"2/(L + μ) = {best_sgd(ds.condition):.3g} and the end of stability at 2/L = {2 / LARGEST:g}. Decay from the "
         f"notes' rate on needs {count(needed(ds, 'decay', lr))}, Momentum with α {ds.alpha:g} at its best "
@@ -598,12 +598,12 @@ def on_round_bowls(ds: xr.Dataset) -> str:
     lr = ds.momentum
     best = [ds.steps_by_kappa.sel(tuning=f"{name}, best") for name in ("sgd", "momentum")]
     first, last = ([one.isel(kappa=i).values for one in best] for i in (0, -1))
-    helps = told(first[0] - first[1], ("it helps", "it harms", "it neither helps nor harms"))
+    helps = told(paired(-first[1], -first[0]), ("it helps", "it harms", "it neither helps nor harms"))
     swings = needed(ds, "momentum", lr, "round", "crossed")
     fixed = []
     for rate in (lr, lr / 10):
         sgd, momentum = (needed(ds, rule, rate, "round") for rule in ("sgd", "momentum"))
-        fixed.append(f"{told(sgd - momentum, FEWER)} at lr {rate:g} ({count(momentum)} beside {count(sgd)})")
+        fixed.append(f"{told(paired(-momentum, -sgd), FEWER)} at lr {rate:g} ({count(momentum)} beside {count(sgd)})")
     return (
         f"Momentum at its best parameters needs {count(first[1])} and SGD at its best rate {count(first[0])} steps at "
         f"κ = 1, so {helps} there; at κ = {float(ds.kappa[-1]):g} they need {count(last[1])} and {count(last[0])}. By "

@@ -30,7 +30,7 @@ from fnn.data import DataSet
 from fnn.errors import require
 from fnn.train import Record
 from fnn.types import Initializer, Scalar
-from fnn.verdicts import Verdict, decide
+from fnn.verdicts import Verdict, decide, paired
 
 HIDDEN = (100, 100, 100, 100)
 CLASSES = 10
@@ -289,12 +289,12 @@ def verdicts(ds: xr.Dataset) -> list[Verdict]:
 
 def ahead(ds: xr.Dataset, better: str, worse: str) -> list[Verdict]:
     """Does `better` learn faster than `worse`, and end with a higher test accuracy?"""
-    # Without skipna a diverged run would be judged by its steps before that.
+    # With skipna a diverged run would be judged by its steps before that.
     loss = ds.loss.mean("step", skipna=False)
     found = [
         decide(
             f"{title(better)} learns faster than {title(worse)}",
-            (loss.sel(init=worse) - loss.sel(init=better)).values,
+            paired(-loss.sel(init=better).values, -loss.sel(init=worse).values),
             "nats",
             f"Its mean loss over the {ds.sizes['step']:,} iterations is {{effect}} {{unit}} better "
             "[{low}, {high}], {seeds} paired seeds.",
@@ -318,7 +318,7 @@ def ahead(ds: xr.Dataset, better: str, worse: str) -> list[Verdict]:
 def standstill(ds: xr.Dataset, name: str) -> list[Verdict]:
     """Does `name` make almost no progress, in the loss and in the test accuracy?"""
     last, start = min(_lab.LAST, ds.sizes["step"]), math.log(CLASSES)
-    final = ds.loss.sel(init=name)[:, -last:].mean("step", skipna=False).values
+    final = ds.loss.sel(init=name)[:, -last:].mean("step", skipna=False).fillna(np.inf).values
     found = [
         decide(
             f"With {title(name)} learning makes almost no progress (takes less than {PROGRESS:.0%} off ln 10)",

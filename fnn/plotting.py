@@ -4,12 +4,15 @@ Colours are Okabe & Ito's, which people with any colour vision can tell apart; m
 again, in print.
 """
 
+import math
 import textwrap
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from fnn import verdicts
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 MARKERS = ("o", "x", "s", "D", "^", "v", "*", "P")
@@ -65,27 +68,48 @@ def smooth(values: np.ndarray, window: int = 11, beta: float = 2.0) -> np.ndarra
     return np.lib.stride_tricks.sliding_window_view(padded, window, axis=-1) @ (weights / weights.sum())
 
 
-def band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(mean, low, high) over axis 0, the seeds: Student's 95 % interval of the mean; one seed has none.
+def band(values: np.ndarray, worst: float = math.inf) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(mean, low, high) over axis 0, the seeds, of `values` `[S, …]`: `verdicts.intervals`, what is drawn of it.
 
-    Seeds that are not finite at a point (diverged runs) are left out there; say so beside the figure.
+    Where some seeds are not numbers (runs that diverged) they count as `worst`, ∞ for what is to be small, and all
+    three are by ranks, for the whole of the values: a curve does not change from a mean to a median on its way. Where
+    no seed is finite there is nothing. An interval without ends has no width; an infinite end stops at the extreme
+    value.
     """
-    from scipy.stats import t
+    values = np.asarray(values, np.float64)
+    finite = np.isfinite(values)
+    measured = finite.any(0)
+    if not diverged(values):
+        mean, low, high = verdicts.intervals(np.where(measured, values, 0.0))
+    else:
+        mean, low, high = verdicts.by_ranks(np.where(np.isnan(values), worst, values))
+        ends = values[finite].min(), values[finite].max()
+        open_ended = np.isneginf(low) & np.isposinf(high)
+        low, high = (np.where(np.isfinite(end) | open_ended, end, np.clip(end, *ends)) for end in (low, high))
+    none = np.isneginf(low) & np.isposinf(high)
+    found = mean, np.where(none, mean, low), np.where(none, mean, high)
+    mean, low, high = (np.where(measured & np.isfinite(mean), one, np.nan) for one in found)
+    return mean, low, high
 
-    there = np.isfinite(values)
-    n = np.maximum(there.sum(0), 1)
-    mean = np.where(there.any(0), np.where(there, values, 0).sum(0) / n, np.nan)
-    spread = np.sqrt(np.where(there, (values - mean) ** 2, 0).sum(0) / np.maximum(n - 1, 1))
-    reach = np.where(n > 1, t.ppf(0.975, np.maximum(n - 1, 1)) * spread / np.sqrt(n), 0)
-    return mean, mean - reach, mean + reach
+
+def diverged(values: np.ndarray) -> int:
+    """How many seeds of `[S, …]` are not finite somewhere where others are; 0 where all end together."""
+    finite = np.isfinite(values)
+    mixed = (~finite & finite.any(0)).any()
+    return int((~finite).reshape(len(values), -1).any(1).sum()) if mixed else 0
 
 
-def curve(ax: Axes, x: np.ndarray, values: np.ndarray, label: str, number: int, *, markers: int = 0) -> None:
+def curve(
+    ax: Axes, x: np.ndarray, values: np.ndarray, label: str, number: int, *, markers: int = 0, worst: float = math.inf
+) -> None:
     """The mean over seeds of `values` `[S, n]` with its 95 % band, as the `number`-th curve of a figure.
 
+    Where runs diverged it is the median of all, they being the worst (see `band`), and the label counts them.
     markers: a marker every so many points; 0 for none.
     """
-    mean, low, high = band(values)
+    mean, low, high = band(values, worst)
     mark = {"marker": MARKERS[number % len(MARKERS)], "markevery": markers, "markersize": 5} if markers else {}
+    if label and (bad := diverged(values)):
+        label += f" (median; {bad} of {len(values)} diverged)"
     ax.plot(x, mean, color=colour(number), label=label, linewidth=1.3, **mark)
     ax.fill_between(x, low, high, color=colour(number), alpha=0.2, linewidth=0)

@@ -28,7 +28,7 @@ from typing import Any, Literal, TypedDict
 
 import numpy as np
 
-from fnn import search, storages, store
+from fnn import search, storages, store, verdicts
 from fnn.errors import InputError, require
 from fnn.search import Choice, History, Sampler, Space
 from fnn.store import Block, Store
@@ -239,18 +239,18 @@ def _axes(space):
 
 
 def ranking(values: np.ndarray, by: Literal["mean", "low"] = "mean") -> np.ndarray:
-    """The rows of `[n, seeds]` from best to worst, by their mean or by the lower end of its 95 % interval."""
-    return search.ranked(values.mean(1) if by == "mean" else lower_ends(values))
+    """The rows of `[n, seeds]` from best to worst, by their mean or by the lower end of its 95 % interval.
+
+    Equal ends are ordered by the mean, as with one seed, which has no interval. Rows with a run that diverged (a value
+    that is not a number) are the worst.
+    """
+    order = search.ranked(values.mean(1))
+    return order if by == "mean" else order[search.ranked(lower_ends(values[order]))]
 
 
 def lower_ends(values: np.ndarray) -> np.ndarray:
     """`[n]`: the lower ends of the 95 % intervals (Student's) of the means of rows; −∞ for a single value a row."""
-    from scipy.stats import t
-
-    n = values.shape[1]
-    if n == 1:
-        return np.where(np.isnan(values[:, 0]), np.nan, -np.inf)
-    return values.mean(1) - t.ppf(0.975, n - 1) * values.std(1, ddof=1) / np.sqrt(n)
+    return verdicts.students(values.T)[1]
 
 
 class Shared:

@@ -1,17 +1,61 @@
-"""Verdicts: what the seeds say of a claim, as an effect with a 95 % interval, paired by seed."""
+"""Verdicts: what the seeds say of a claim, as an effect with a 95 % interval, paired by seed.
+
+What depends on random seeds is judged by an interval over them: `decide` and `decide_share`. What theory says exactly
+is compared by tolerance: `exact`.
+"""
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-Outcome = Literal["holds", "does not hold", "depends"]
+Outcome = Literal["holds", "does not hold", "undecided", "mixed", "not measurable"]
+"""*undecided*: the interval has the bar inside. *mixed*: of a claim made of several some hold and some do not. *not
+measurable*: there was nothing to measure."""
+
+CONFIDENCE = 0.95
+EQUAL = 1e-6
+"""Values that differ by less, relative to the largest, have no spread: float32's rounding makes as much."""
+SKEWED = 1.0
+"""From this size on sample skewness is large (Bulmer 1979, Principles of Statistics, §4: "highly skewed")."""
+LEAST = 5
+"""From so few values on skewness is estimated and resampled at all."""
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a finding was measured on.
+
+    dataset, checksum: of the data set, "" without one. length: of the training, "2,000 steps" say.
+    quick: whether the run was one of `--quick`, which gives effects and no outcomes.
+    differs: how the run differs from the experiment's own setting, each in a few words.
+    """
+
+    dataset: str = ""
+    checksum: str = ""
+    length: str = ""
+    quick: bool = False
+    differs: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """The data set and what differs; a quick run differs in most."""
+        return ", ".join(part for part in (self.dataset, *(("quick run",) if self.quick else self.differs)) if part)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim, the measured effect (positive speaks for it) with its 95 % interval, and what follows."""
+    """A claim, the measured effect (positive speaks for it) with its 95 % interval, and what follows.
+
+    low, high: the interval; of an exact comparison the smallest and the largest gap.
+    outcome: None for the effect of a quick run.
+    source: where the claim comes from: "claim 7", "question §1.1", "slip §4.3".
+    effects: the effect of every seed; none for a share, of which `effect` and `seeds` say all.
+    sd: their standard deviation. p: two-sided, of no effect. diverged: the number of seeds without a finite effect.
+    method: what the interval is: "t", "ranks", "share" or "exact".
+    """
 
     claim: str
     effect: float
@@ -19,10 +63,24 @@ class Verdict:
     high: float
     unit: str
     seeds: int
-    outcome: Outcome
+    outcome: Outcome | None
     sentence: str
     source: str = ""
-    """Where the claim comes from: "claim 7", "question §1.1", "slip §4.3"."""
+    effects: tuple[float, ...] = ()
+    sd: float = math.nan
+    p: float = math.nan
+    diverged: int = 0
+    method: str = ""
+    setting: Setting = field(default_factory=Setting)
+
+    @property
+    def statement(self) -> str:
+        """The claim with what it was measured on."""
+        return f"{self.claim} [{self.setting}]" if str(self.setting) else self.claim
+
+    def measured_on(self, setting: Setting) -> "Verdict":
+        """The same with its setting; without an outcome where that is a quick run."""
+        return replace(self, setting=setting, outcome=None if setting.quick else self.outcome)
 
 
 @dataclass(frozen=True)
@@ -34,43 +92,202 @@ class Answer:
     figure: str
     seeds: int
     source: str = ""
+    setting: Setting = field(default_factory=Setting)
 
 
-FEW = 10
-"""Below so many seeds there is too little to resample, and the interval is Student's."""
+def intervals(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(mean, low, high) over axis 0, the seeds, of `values` `[S, …]`: Student's t interval of the mean, at every S.
 
-
-def interval(values: np.ndarray) -> tuple[float, float, float]:
-    """(mean, low, high): the mean over seeds `[S]` with its 95 % interval; differences paired by seed go in as such.
-
-    From `FEW` seeds on by the bias-corrected and accelerated bootstrap (Efron 1987, J. Am. Stat. Assoc. 82, §§2-6),
-    below by Student's t. One seed has no interval: (mean, −∞, ∞). Values that are equal up to rounding have no spread:
-    (mean, mean, mean).
+    Where Student's t says nothing, (median, low, high) by ranks, which no number of seeds below 6 determines (low −∞,
+    high ∞): where all values are equal, and where some are not finite. Of these −∞ and ∞ are the lowest and the
+    highest; what is not a number may be anything: low counts it as the lowest, high as the highest.
     """
-    from scipy.stats import bootstrap, t
+    values = np.asarray(values, np.float64)
+    finite = np.where(np.isfinite(values), values, 0)
+    ranks = by_ranks(values, confidence)
+    if len(values) < 2:
+        return ranks
+    spread = np.isfinite(values).all(0) & (np.ptp(finite, axis=0) > EQUAL * np.abs(finite).max(0))
+    mean, low, high = (np.where(spread, *ends) for ends in zip(students(finite, confidence), ranks, strict=True))
+    return mean, low, high
+
+
+def students(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(mean, low, high) over axis 0 by Student's t, whatever the values; of one value (mean, −∞, ∞)."""
+    from scipy.stats import t
+
+    n, mean = len(values), np.asarray(values.mean(0))
+    with np.errstate(invalid="ignore"):  # of values that are not finite
+        spread = values.std(0, ddof=1) if n > 1 else np.inf
+    reach = np.asarray(t.ppf((1 + confidence) / 2, max(n - 1, 1)) * spread / math.sqrt(n))
+    return mean, np.asarray(mean - reach), np.asarray(mean + reach)
+
+
+def by_ranks(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(median, low, high) over axis 0, the seeds: the sign test's interval, from one value to another of `[S, …]`.
+
+    Fewer than 6 seeds (at 95 %) have none: (median, −∞, ∞). See `intervals` for values that are not finite.
+    """
+    from scipy.stats import binom
 
     values = np.asarray(values, np.float64)
-    n, mean = len(values), float(values.mean())
-    if not np.isfinite(mean) or n < 2:
-        return mean, -math.inf, math.inf
-    if np.ptp(values) <= 1e-12 * np.abs(values).max():  # what differs by rounding only has nothing to resample
-        return mean, mean, mean
-    if n < FEW:
-        reach = float(t.ppf(0.975, n - 1) * values.std(ddof=1) / math.sqrt(n))
-        return mean, mean - reach, mean + reach
-    # The generator is seeded so that the same data always give the same verdict.
-    found = bootstrap((values,), np.mean, method="BCa", rng=np.random.default_rng(0)).confidence_interval
-    return mean, float(found.low), float(found.high)
+    n, anything = len(values), np.full(values.shape[1:], np.inf)
+    if n == 0:
+        return np.asarray(anything * np.nan), np.asarray(-anything), anything
+    lowest, highest = (np.sort(np.where(np.isnan(values), worst, values), axis=0) for worst in (-np.inf, np.inf))
+    unknown = np.isnan(values).all(0)
+    middle = np.where(unknown, np.nan, _median(lowest))
+    k = int(binom.ppf((1 - confidence) / 2, n, 0.5)) - 1
+    low, high = (lowest[k], highest[n - 1 - k]) if k >= 0 else (-anything, anything)
+    return middle, np.asarray(low), np.asarray(high)
+
+
+def _median(ranked):
+    """The median of sorted values; of two infinite ones in the middle the lower."""
+    low, high = ranked[(len(ranked) - 1) // 2], ranked[len(ranked) // 2]
+    return np.where(np.isfinite(low + high), (low + high) / 2, low)
+
+
+def interval(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float, float, float]:
+    """(mean, low, high) of one value a seed, `[S]`; see `intervals`. Differences paired by seed go in as such."""
+    mean, low, high = map(float, intervals(np.asarray(values, np.float64).ravel(), confidence))
+    return mean, low, high
+
+
+def side(values: np.ndarray, bar: float | int = 0) -> Literal[-1, 0, 1]:
+    """1 where the interval over seeds is above the bar, −1 where it is below, 0 where it has the bar inside."""
+    _, low, high = interval(values)
+    return 1 if low > bar else -1 if high < bar else 0
+
+
+def paired(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """`ours − theirs`, `[S]`, of what is better the higher it is, where a run that diverged is the worst.
+
+    −∞ where only ours is not finite, ∞ where only theirs is not, 0 where neither is.
+    """
+    ours, theirs = (np.where(np.isfinite(values), values, -np.inf) for values in (ours, theirs))
+    with np.errstate(invalid="ignore"):
+        return np.where(np.isinf(ours) & np.isinf(theirs), 0.0, ours - theirs)
+
+
+def middle(values: np.ndarray, worst: float = math.inf) -> float:
+    """The mean of `[S]`; where some are not numbers (runs that diverged) the median of all, with those as `worst`."""
+    values = np.asarray(values, np.float64).ravel()
+    missing = np.isnan(values)
+    return float(np.median(np.where(missing, worst, values)) if missing.any() else values.mean())
+
+
+def skewness(values: np.ndarray) -> float:
+    """The sample skewness (Fisher & Pearson's, adjusted for n); 0 for fewer than `LEAST` values or without spread."""
+    from scipy.stats import skew
+
+    values = np.asarray(values, np.float64)
+    spread = len(values) >= LEAST and np.isfinite(values).all() and np.ptp(values) > EQUAL * np.abs(values).max()
+    return float(skew(values, bias=False)) if spread else 0.0
+
+
+def envelope(values: np.ndarray) -> tuple[float, float] | None:
+    """(low, high) that hold Student's t and the bootstrap-t interval of the mean; None unless |skewness| > `SKEWED`.
+
+    Bootstrap-t (Efron & Tibshirani 1993, An Introduction to the Bootstrap, §12.5) follows the skewness, which Student's
+    t does not: it is wider on the side of the long tail. The generator is seeded: the same values give the same ends.
+    """
+    if abs(skewness(values)) <= SKEWED:
+        return None
+    values = np.asarray(values, np.float64)
+    n, (mean, low, high) = len(values), interval(values)
+    drawn = values[np.random.default_rng(0).integers(n, size=(RESAMPLES, n))]
+    spread = drawn.std(1, ddof=1)
+    apart = spread > 0
+    t = (drawn.mean(1)[apart] - mean) / spread[apart]
+    tail = (1 - CONFIDENCE) / 2
+    first, last = mean - np.quantile(t, [1 - tail, tail]) * values.std(ddof=1)
+    return min(low, float(first)), max(high, float(last))
 
 
 def decide(claim: str, effect: np.ndarray, unit: str, sentence: str, source: str = "") -> Verdict:
     """The verdict on a claim that says `effect`, one value a seed, is positive.
 
-    It *holds* where the whole interval is above 0, *does not hold* where it is below, and *depends* (on the seed, as
-    far as these many can tell) in between. Seeds whose effect is not a number (a diverged run) make it depend.
-    `sentence` may use {effect}, {low}, {high}, {unit}, {seeds}.
+    It *holds* where the whole interval (`interval`) is above 0, *does not hold* where it is below, is *undecided* in
+    between and *not measurable* without values. A seed without a finite effect (a run that diverged) is ranked: see
+    `paired` for −∞ and ∞; one that is not a number counts against either outcome. `sentence` may use {effect}, {low},
+    {high}, {unit}, {seeds}.
     """
-    return _verdict(claim, interval(effect), 0.0, unit, len(effect), sentence, "+.3g", source)
+    effect = np.asarray(effect, np.float64).ravel()
+    finite = np.isfinite(effect)
+    n, diverged = len(effect), int((~finite).sum())
+    mean, low, high = interval(effect)
+    ranked = n > 0 and (diverged > 0 or np.ptp(effect) <= EQUAL * np.abs(effect).max())
+    sd = float(effect.std(ddof=1)) if n > 1 and not diverged else math.nan
+    measured = Measured(
+        tuple(effect.tolist()),
+        sd,
+        _p_by_ranks(effect) if ranked else _p_by_t(mean, sd, n),
+        diverged,
+        "ranks" if ranked or n < 2 else "t",
+    )
+    return _verdict(claim, (mean, low, high), 0.0, unit, n, sentence + _remark(effect), "+.3g", source, measured)
+
+
+class Measured(NamedTuple):
+    """The fields of a `Verdict` that its interval comes from."""
+
+    effects: tuple[float, ...]
+    sd: float
+    p: float
+    diverged: int
+    method: str
+
+
+def _p_by_t(mean, sd, n):
+    from scipy.stats import t
+
+    return float(2 * t.sf(abs(mean) * math.sqrt(n) / sd, n - 1)) if n > 1 else math.nan
+
+
+def _p_by_ranks(effect):
+    """The sign test's; what is 0 or not a number counts against either side."""
+    from scipy.stats import binom
+
+    if np.isnan(effect).all():
+        return math.nan
+    most = max((effect > 0).sum(), (effect < 0).sum())
+    return min(1.0, 2 * float(binom.sf(most - 1, len(effect), 0.5)))
+
+
+def _remark(effect):
+    """What a reader must know of an interval that is not plain Student's."""
+    n, diverged = len(effect), int((~np.isfinite(effect)).sum())
+    if np.isnan(effect).all():
+        return ""
+    if diverged:
+        return f" Not finite: {diverged} of {n}, ranked worst; the effect is a median, its interval by ranks."
+    if n > 1 and np.ptp(effect) <= EQUAL * np.abs(effect).max():
+        return f" All {n} values are equal: others have a share below {1 - (1 - CONFIDENCE) ** (1 / n):.0%}."
+    if around := envelope(effect):
+        return f" Skewness {skewness(effect):+.1f}: with bootstrap-t [{around[0]:+.3g}, {around[1]:+.3g}]."
+    return ""
+
+
+def decide_every(
+    claim: str, effect: np.ndarray, points: np.ndarray, unit: str, sentence: str, source: str = ""
+) -> Verdict:
+    """The verdict on a claim that says `effect` `[S, point]` is positive at every one of `points`: the worst decides.
+
+    The interval accounts for the choice of the worst by Bonferroni's correction: each point's holds with confidence
+    1 − 0.05 / n_points, so with at least 95 % all do, and the smallest effect lies between the smallest low and the
+    smallest high. `sentence` may use {worst}, the point, beside what `decide` offers.
+    """
+    effect = np.asarray(effect, np.float64)
+    n, choices = effect.shape
+    means, lows, highs = intervals(effect, 1 - (1 - CONFIDENCE) / choices)
+    worst = int(np.nan_to_num(means, nan=-np.inf).argmin())
+    of_worst = effect[:, worst]
+    diverged = int((~np.isfinite(of_worst)).sum())
+    sd = float(of_worst.std(ddof=1)) if n > 1 and not diverged else math.nan
+    measured = Measured(tuple(of_worst.tolist()), sd, math.nan, diverged, "worst of several")
+    found = float(means[worst]), float(lows.min()), float(highs.min())
+    return _verdict(claim, found, 0.0, unit, n, sentence, "+.3g", source, measured, worst=points[worst])
 
 
 def share(hits: np.ndarray) -> tuple[float, float, float]:
@@ -78,7 +295,9 @@ def share(hits: np.ndarray) -> tuple[float, float, float]:
     from scipy.stats import binomtest
 
     hits = np.asarray(hits, bool)
-    found = binomtest(int(hits.sum()), len(hits)).proportion_ci(0.95, "exact")
+    if not len(hits):
+        return math.nan, 0.0, 1.0
+    found = binomtest(int(hits.sum()), len(hits)).proportion_ci(CONFIDENCE, "exact")
     return float(hits.mean()), float(found.low), float(found.high)
 
 
@@ -88,13 +307,52 @@ def decide_share(claim: str, hits: np.ndarray, above: float, sentence: str, sour
     Decided as `decide` does, by the exact interval of the share. `sentence` may use {effect}, {low}, {high} (percent),
     {unit} and {seeds}.
     """
+    from scipy.stats import binom
+
+    hits = np.asarray(hits, bool)
+    n, k = len(hits), int(hits.sum())
     percent = tuple(100 * x for x in share(hits))
-    return _verdict(claim, percent, 100 * above, "%", len(hits), sentence, ".3g", source)
+    p = min(1.0, 2 * float(min(binom.cdf(k, n, above), binom.sf(k - 1, n, above)))) if n else math.nan
+    measured = Measured((), math.nan, p, 0, "share")
+    return _verdict(claim, percent, 100 * above, "%", n, sentence, ".3g", source, measured)
 
 
-def _verdict(claim, found, bar, unit, seeds, sentence, style, source) -> Verdict:
+def _verdict(claim, found, bar, unit, seeds, sentence, style, source, measured, **more) -> Verdict:
     mean, low, high = found
-    outcome: Outcome = "holds" if low > bar else "does not hold" if high < bar else "depends"
+    outcome: Outcome = "holds" if low > bar else "does not hold" if high < bar else "undecided"
+    if math.isnan(mean):
+        outcome = "not measurable"
     effect, lowest, highest = (format(x, style) for x in found)
-    told = sentence.format(effect=effect, low=lowest, high=highest, unit=unit, seeds=seeds)
-    return Verdict(claim, mean, low, high, unit, seeds, outcome, told, source)
+    said = sentence.format(effect=effect, low=lowest, high=highest, unit=unit, seeds=seeds, **more)
+    return Verdict(claim, mean, low, high, unit, seeds, outcome, said, source, *measured)
+
+
+def exact(claim: str, gap: np.ndarray, tolerance: float, sentence: str, source: str = "", unit: str = "") -> Verdict:
+    """The verdict on a claim of exact theory, which says that no `gap`, one an instance, exceeds `tolerance`.
+
+    It *holds* where none does and *does not hold* where a single one does, or is not a number; there is no interval and
+    no least number of instances. `sentence` may use {worst}, the largest gap, {unit} and {seeds}.
+    """
+    gap = np.asarray(gap, np.float64).ravel()
+    if not len(gap):
+        worst, low, high = math.nan, math.nan, math.nan
+        outcome: Outcome = "not measurable"
+    else:
+        worst, low, high = float(gap.max()), float(np.fmin.reduce(gap)), float(np.fmax.reduce(gap))
+        outcome = "holds" if worst <= tolerance else "does not hold"
+    said = sentence.format(worst=f"{worst:.2g}", unit=unit, seeds=len(gap))
+    measured = Measured(tuple(gap.tolist()), math.nan, math.nan, int((~np.isfinite(gap)).sum()), "exact")
+    return Verdict(claim, worst, low, high, unit, len(gap), outcome, said, source, *measured)
+
+
+def together(outcomes: Iterable[Outcome | None]) -> Outcome | None:
+    """The outcome of a claim made of several: theirs where all agree, *mixed* where some hold and some do not.
+
+    What cannot be measured has no say. None where there is no outcome at all.
+    """
+    found = {outcome for outcome in outcomes if outcome is not None}
+    if len(found) > 1:
+        found.discard("not measurable")
+    if {"holds", "does not hold"} <= found or "mixed" in found:
+        return "mixed"
+    return found.pop() if len(found) == 1 else "undecided" if found else None

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from fnn import results
 from fnn.errors import InputError
-from fnn.verdicts import Verdict, decide
+from fnn.verdicts import Setting, Verdict, decide
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +48,8 @@ def test_findings_are_files(tmp_path):
     files = {"verdicts.json", "drawing.png", "drawing.svg", "rows.json", "page.md", "SHA256SUMS"}
     assert {p.name for p in tmp_path.iterdir() if not p.name.startswith(".lock")} == files
     assert (tmp_path / "page.md").read_text() == "# Page"
-    assert Verdict(**json.loads((tmp_path / "verdicts.json").read_text())[0]) == verdict
+    (saved,) = json.loads((tmp_path / "verdicts.json").read_text())
+    assert Verdict(**saved | {"effects": tuple(saved["effects"]), "setting": Setting()}) == verdict
     assert (tmp_path / "drawing.png").read_bytes()[:4] == b"\x89PNG"
 
 

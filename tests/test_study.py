@@ -83,6 +83,14 @@ def test_lower_ends_are_students():
     assert study.lower_ends(np.ones((2, 1))).tolist() == [-np.inf, -np.inf]
 
 
+@pytest.mark.parametrize("by", ["mean", "low"])
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_a_setting_with_a_run_that_diverged_is_ranked_last(by, seeds):
+    values = np.array([[0.5], [0.9], [0.1], [0.8]]) + 0.001 * np.arange(seeds)
+    values[1, 0] = np.nan
+    assert study.ranking(values, by).tolist() == [3, 0, 2, 1]
+
+
 def test_a_search_that_ends(tmp_path):
     with opened(tmp_path, search.lattice((2, 2))) as one:
         assert len(one.ask(3)["lr"]) == 3

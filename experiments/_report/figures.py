@@ -121,7 +121,9 @@ def finding(name: str, told: Words, verdicts: Sequence[Verdict], answers: Sequen
         return sum(rarity[word] ** 2 for word in own & claims[number]) / size
 
     best = verdicts[max(range(len(verdicts)), key=likeness)]
-    return f"This experiment found: “{best.claim}” {best.outcome}. {best.sentence}"
+    verb = "" if best.outcome in ("holds", "does not hold") else " is"
+    outcome = f"{verb} {best.outcome}" if best.outcome else ", effect only"
+    return f"This experiment found: “{best.statement}”{outcome}. {best.sentence}"
 
 
 def _stems(text: str) -> set[str]:

@@ -12,7 +12,7 @@ from experiments import _cli, _findings
 from experiments._report import chapters, figures
 from experiments._report.figures import Figure
 from fnn.errors import require
-from fnn.verdicts import Answer, Verdict
+from fnn.verdicts import Answer, Setting, Verdict
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,11 @@ class Entry:
     answers: tuple[Answer, ...]
     provenance: Provenance | None
     command: str
+
+    @property
+    def setting(self) -> Setting:
+        """What its findings were measured on."""
+        return next((finding.setting for finding in (*self.verdicts, *self.answers)), Setting())
 
 
 @dataclass(frozen=True)

@@ -70,12 +70,13 @@ def render(found: gather.Gathered, blocks: Mapping[str, Any], troubles: list[str
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    engine.filters |= {"marked": marked, "effect": effect, "whisker": whisker, "slug": slug}
+    engine.filters |= {"marked": marked, "effect": effect, "whisker": whisker, "slug": slug, "outcome": outcome}
     groups = [
         (chapter, [entry for entry in found.entries if entry.chapter == chapter.number])
         for chapter in chapters.CHAPTERS
     ]
-    counts = {outcome: sum(v.outcome == outcome for _, v in found.verdicts) for outcome in OUTCOMES}
+    outcomes = [outcome(verdict) for _, verdict in found.verdicts]
+    counts = {one: outcomes.count(one) for one in OUTCOMES}
     return engine.get_template("page.html.j2").render(
         found=found,
         groups=groups,
@@ -102,8 +103,15 @@ PLAYS = (
 )
 """What can be played with: chapter, name, title."""
 
-OUTCOMES = {"holds": "✓", "does not hold": "✗", "depends": "~"}
-"""Every outcome of a verdict with a sign, so that nothing hangs on its colour."""
+OUTCOMES = {
+    "holds": "✓",
+    "does not hold": "✗",
+    "undecided": "~",
+    "mixed": "±",
+    "not measurable": "–",
+    "effect only": "·",
+}
+"""Every outcome of a verdict with a sign, so that nothing hangs on its colour; quick runs have effects only."""
 
 
 def rules() -> list[dict[str, str]]:
@@ -130,6 +138,11 @@ def marked(text: str) -> Any:
 def slug(text: str) -> str:
     """A name that can stand in an id."""
     return re.sub(r"[^A-Za-z0-9_-]+", "-", text)
+
+
+def outcome(verdict: Verdict) -> str:
+    """The outcome in words; that of a quick run, which has none, too."""
+    return verdict.outcome or "effect only"
 
 
 def effect(verdict: Verdict) -> str:
