@@ -47,7 +47,7 @@ class Options:
     data_dir: Path | None = None
     """Where the data-set files are (default: the environment's FNN_DATA); otherwise they are searched for."""
     quick: bool = False
-    """Tiny sizes, for a first look: changes the defaults of the other options."""
+    """Tiny sizes, for a first look: changes the defaults of the other options; effects only, no verdicts."""
     redraw: bool = False
     """Train nothing: make figures and verdicts again from the data saved in --out."""
     profile: bool = False

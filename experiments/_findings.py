@@ -95,8 +95,11 @@ def table(found: Findings) -> str:
         outcome = v.outcome or "effect only"
         lines += textwrap.wrap(claim, WIDTH, initial_indent=f"{outcome:>14}  ", subsequent_indent=" " * 16)
         lines.append(f"{'':16}{effect}, {', '.join(_numbers(v))}")
-    outcomes = Counter(v.outcome or "effect only" for _, v in found.verdicts)
-    lines.append(f"\n{len(found.verdicts)} verdicts: " + ", ".join(f"{n} {what}" for what, n in outcomes.items()))
+    outcomes = Counter(v.outcome for _, v in found.verdicts if v.outcome)
+    quick = len(found.verdicts) - outcomes.total()
+    counted = [f"{outcomes.total()} verdicts" + ": " * bool(outcomes)]
+    counted[0] += ", ".join(f"{n} {outcome}" for outcome, n in outcomes.items())
+    lines.append("\n" + "; ".join(counted + [f"{quick} effects of quick runs, without an outcome"] * bool(quick)))
     lines += [f"{source}: {outcome}" for source, outcome in claims(found).items()]
     for name, a in found.answers:
         source = f" ({a.source})" if a.source else ""

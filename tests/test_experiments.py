@@ -1,5 +1,6 @@
 """Every experiment at tiny size, from its command line: files, table, exit codes, one sentence for bad options."""
 
+import dataclasses
 import importlib
 import json
 import os
@@ -17,6 +18,7 @@ import xarray as xr
 from experiments import __main__ as listing
 from experiments import _cli, _lab, optimizer_compare_mnist
 from fnn import results
+from fnn.verdicts import Answer, decide
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = listing.questions()
@@ -197,6 +199,66 @@ def test_a_disk_that_fills_up_meanwhile_costs_nothing(tmp_path, monkeypatch, cap
     assert f"kept in {shelter}" in capsys.readouterr().err
 
 
+@dataclasses.dataclass(frozen=True)
+class Config(_cli.Options):
+    steps: int = 2000
+
+
+def worked(**attrs):
+    """An experiment whose claim holds."""
+    module = stub(xr.Dataset({"loss": ("step", np.arange(3.0))}, attrs={"checksum": "ab12", **attrs}))
+    module.Config, module.QUICK = Config, Config(seeds=2, steps=3, quick=True)
+    module.verdicts = lambda ds: [decide("It works", np.arange(1.0, 9), "m", "By {effect}.", "claim 1")]
+    module.answers = lambda ds: [Answer("Why?", "Because.", "figure", 8)]
+    return module
+
+
+@pytest.mark.parametrize(
+    ("dataset", "options", "said"),
+    [
+        ("mnist", "", "mnist"),
+        ("fashion_mnist", "--steps 300 --seeds 3", "fashion_mnist, not mnist, seeds 3 (not 10), steps 300 (not 2000)"),
+        ("fashion_mnist", "--dataset fashion_mnist", "fashion_mnist, not mnist"),
+    ],
+)
+def test_a_claim_says_what_it_was_measured_on(tmp_path, monkeypatch, capsys, dataset, options, said):
+    monkeypatch.setattr(_cli, "prepare", lambda: None)
+    assert _cli.main(worked(dataset=dataset), [*options.split(), "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert f"holds: It works [{said}]. By +4.5." in printed
+    assert f"Why? Because. [figure, {said}]" in printed
+    (verdict,) = json.loads((tmp_path / "stub" / "verdicts.json").read_text())
+    found = verdict["setting"]
+    assert (found["dataset"], found["checksum"], found["length"], found["quick"]) == (dataset, "ab12", "3 steps", False)
+    assert verdict["effects"] == list(range(1, 9))
+    (answer,) = json.loads((tmp_path / "stub" / "answers.json").read_text())
+    assert answer["setting"] == found
+
+
+def test_a_quick_run_has_effects_and_no_outcomes(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(_cli, "prepare", lambda: None)
+    assert _cli.main(worked(dataset="mnist_5k"), ["--quick", "--out", str(tmp_path)]) == 0
+    for arguments in ([], ["--redraw", "--out", str(tmp_path)]):
+        assert not arguments or _cli.main(worked(), arguments) == 0
+        printed = capsys.readouterr().out
+        assert "A quick run: effects only, no verdicts." in printed
+        assert "effect: It works [mnist_5k, quick run]. By +4.5." in printed
+        assert "holds" not in printed
+        (verdict,) = json.loads((tmp_path / "stub" / "verdicts.json").read_text())
+        assert (verdict["outcome"], verdict["effect"], verdict["setting"]["quick"]) == (None, 4.5, True)
+    monkeypatch.setattr(listing, "questions", lambda: {"stub": "Does it work?"})
+    assert listing.show_verdicts(tmp_path) == 0
+    printed = capsys.readouterr().out
+    assert "\n0 verdicts; 1 effects of quick runs, without an outcome\n" in printed
+    assert "holds" not in printed
+
+
+def test_data_of_an_interrupted_run_say_so(tmp_path):
+    ds = xr.Dataset(attrs={"dataset": "mnist", "complete": 0, "epochs": 20})
+    found = _cli.measured_on(worked(), tmp_path, ds)
+    assert (str(found), found.length) == ("mnist, interrupted", "20 epochs")
+
+
 def test_an_early_interrupt_is_a_sentence(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(_cli, "prepare", lambda: None)
     assert _cli.main(stub(None), ["--out", str(tmp_path)]) == 130
@@ -218,8 +280,10 @@ def test_a_diverged_run_is_a_result():
     np.testing.assert_array_equal(ds.diverged_at, [[-1, 40, 7], [-1, -1, -1]])
     for name in ("train_accuracy", "test_accuracy"):
         ds[name] = ("optimizer", "seed"), np.full((2, 3), 0.5)
-    assert "2 of 3" in optimizer_compare_mnist.summary(ds)
-    assert optimizer_compare_mnist.verdicts(ds)[0].outcome == "depends"
+    said = optimizer_compare_mnist.summary(ds)
+    assert "2 of 3" in said
+    assert said.splitlines()[1].split()[:2] == ["SGD", "inf"], "the median run diverged"
+    assert optimizer_compare_mnist.verdicts(ds)[0].outcome == "undecided"
     for figure in optimizer_compare_mnist.figures(ds).values():
         figure.canvas.draw()
 

@@ -230,7 +230,7 @@ def test_the_table_gathers_what_is_there(tmp_path):
     said = " ".join(_findings.table(found).split())
     for words in (
         "it works [fashion_mnist, not mnist, steps 300 (not 2000)] (claim 1)",
-        "4 verdicts: 1 holds, 1 does not hold, 1 undecided, 1 effect only",
+        "3 verdicts: 1 holds, 1 does not hold, 1 undecided; 1 effects of quick runs, without an outcome",
         "claim 1: mixed",
         "effect only it works [quick run]",
         "3 seeds, sd 1, p 0.074",

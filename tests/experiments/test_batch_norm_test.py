@@ -13,6 +13,7 @@ from experiments import _cli, batch_norm_test
 from experiments.batch_norm_test import QUICK, RATES, SCALES, TITLES, Config
 from fnn import init, layers
 from fnn.errors import InputError
+from fnn.verdicts import decide_every
 
 TINY = Config(seeds=2, images=60, batch=20, epochs=2, dataset="mnist_5k")
 KEY = jax.random.key(3)
@@ -87,7 +88,7 @@ def test_a_run_has_verdicts_on_all_four_claims(tiny):
 def test_one_seed_decides_nothing_that_varies(tiny, seeds):
     found = batch_norm_test.verdicts(tiny.isel(seed=slice(seeds)))
     assert all((verdict.low, verdict.high) == (-np.inf, np.inf) for verdict in found) == (seeds == 1)
-    assert all(verdict.outcome == "depends" for verdict in found) or seeds == 2
+    assert all(verdict.outcome == "undecided" for verdict in found) or seeds == 2
 
 
 def test_figures_of_one_seed_have_no_band(tiny):
@@ -249,8 +250,10 @@ def test_where_no_learning_rate_works_nothing_is_said():
     ds = made(plain_top=0)
     (rates,) = batch_norm_test.larger_rates(ds)
     same, fit, best = batch_norm_test.overfitting(ds)
-    assert (rates.outcome, fit.outcome) == ("depends", "depends")
-    assert "cannot tell" in rates.sentence
+    assert (rates.outcome, rates.effect, fit.outcome) == (HOLDS, np.inf, "not measurable")
+    (neither,) = batch_norm_test.larger_rates(made(bn_top=0, plain_top=0))
+    assert neither.outcome == "not measurable"
+    assert "cannot tell" in neither.sentence
     assert "cannot tell" in fit.sentence
     assert (same.outcome, best.outcome) == (FAILS, HOLDS)
 
@@ -280,7 +283,7 @@ def test_the_interval_of_the_worst_is_right_although_it_is_chosen():
     missed = plain_missed = 0
     for _ in range(repeats):
         effect = rng.standard_normal((n, 16))
-        found = batch_norm_test.decide_every("c", effect, SCALES, "", "{worst:.3g}", "")
+        found = decide_every("c", effect, SCALES, "", "{worst:.3g}", "")
         missed += not found.low <= 0 <= found.high
         worst = effect[:, effect.mean(0).argmin()]
         plain_missed += worst.mean() + t.ppf(0.975, n - 1) * worst.std(ddof=1) / np.sqrt(n) < 0
@@ -291,10 +294,10 @@ def test_the_interval_of_the_worst_is_right_although_it_is_chosen():
 
 def test_decide_every_in_one_point_is_students_interval():
     effect = np.array([[1.0], [2.0], [4.0]])
-    found = batch_norm_test.decide_every("c", effect, np.ones(1), "", "{effect} {low} {high}", "")
+    found = decide_every("c", effect, np.ones(1), "", "{effect} {low} {high}", "")
     reach = t.ppf(0.975, 2) * np.std([1, 2, 4], ddof=1) / np.sqrt(3)
     np.testing.assert_allclose([found.low, found.effect, found.high], [7 / 3 - reach, 7 / 3, 7 / 3 + reach])
-    assert found.outcome == "depends"
+    assert found.outcome == "undecided"
 
 
 # Interrupted and diverged runs --------------------------------------------------------------------------------------

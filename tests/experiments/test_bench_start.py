@@ -33,7 +33,7 @@ def test_the_second_start_finds_what_the_first_compiled(measured):
 
 @pytest.mark.parametrize(("factor", "compiled", "outcome"), [(1.1, 0, "holds"), (1.3, 2, "does not hold")])
 def test_verdicts_follow_the_numbers(measured, factor, compiled, outcome):
-    ds = measured.isel(lap=[0] * 3).copy(deep=True)
+    ds = measured.isel(lap=[0] * 6).copy(deep=True)
     ours = ds.contender.isin(["import fnn", "four rules"])
     ds["seconds"] = (ds.seconds * 0 + 1).where(~ours, factor)
     ds["compile_seconds"] = (ds.compile_seconds * 0 + 1).where(~ours, factor)

@@ -191,7 +191,7 @@ def test_the_ranking_is_printed_as_in_the_book(measured):
 
 def test_one_seed_alone_decides_nothing(measured):
     one = measured.isel(seed=slice(1), repetition=slice(1))
-    assert set(outcomes(one).values()) == {"depends"}
+    assert set(outcomes(one).values()) == {"undecided"}
     for figure in experiment.figures(one).values():
         figure.canvas.draw()
 

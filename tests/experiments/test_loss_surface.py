@@ -60,7 +60,7 @@ def test_the_verdicts_follow_the_valley(many):
     assert "95.0 % of its area" in loss_surface.verdicts(many)[0].sentence
     round_bowl = loss_surface.run(Config(seeds=500, condition=1, height=10))
     steep, steeper, astray = loss_surface.verdicts(round_bowl)
-    assert steep.outcome == "depends"
+    assert steep.outcome == "undecided"
     assert steeper.outcome == astray.outcome == "does not hold"
     assert astray.effect == 0
     assert float(round_bowl.angle.max()) < 0.1
@@ -77,7 +77,7 @@ def test_figures_and_verdicts_come(options):
 
 
 def test_one_point_decides_nothing():
-    assert {v.outcome for v in loss_surface.verdicts(loss_surface.run(Config(seeds=1)))} == {"depends"}
+    assert {v.outcome for v in loss_surface.verdicts(loss_surface.run(Config(seeds=1)))} == {"undecided"}
 
 
 @pytest.mark.parametrize(

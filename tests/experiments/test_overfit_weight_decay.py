@@ -212,7 +212,7 @@ def test_sgd_forms_that_differ_are_found_out(ds):
 
 def test_a_single_seed_decides_nothing_that_varies(ds):
     one = ds.isel(seed=[0])
-    assert outcome(one, "narrows") == "depends"
+    assert outcome(one, "narrows") == "undecided"
     assert not [v for v in experiment.verdicts(one) if "best λ" in v.claim]
     assert experiment.answers(one)
 
@@ -222,7 +222,7 @@ def test_a_diverged_run_is_a_result(ds):
     for name in ("train_accuracy", "test_accuracy", "weight_norm", "slope", "margin", "distance"):
         ill[name].loc[{"decay": 0.1, "seed": 1}] = np.nan
     ill["diverged_at"].loc[{"decay": 0.1, "seed": 1}] = 3
-    assert outcome(ill, "narrows") == "depends"
+    assert outcome(ill, "narrows") == "undecided"
     assert experiment.answers(ill)
     for figure in experiment.figures(ill).values():
         figure.canvas.draw()

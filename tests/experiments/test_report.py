@@ -1,5 +1,6 @@
 """The report: whole, partial, damaged and hostile results folders, in text and in a real browser."""
 
+import dataclasses
 import json
 import math
 import re
@@ -72,7 +73,7 @@ def jax_is_set_up():
 def out(tmp_path_factory):
     """A results folder: a real experiment, and one with learning curves, an answer and hostile strings everywhere."""
     folder = tmp_path_factory.mktemp("report") / "results"
-    assert _cli.main(loss_surface, ["--quick", "--out", str(folder)]) == 0
+    assert _cli.main(loss_surface, ["--seeds", "100", "--out", str(folder)]) == 0
     loss = np.exp(-np.linspace(0, 3, 40)) * np.ones((2, 3, 1)) + 0.01 * np.random.default_rng(0).random((2, 3, 40))
     names = ["sgd", HOSTILE]
     measured = xr.Dataset({"loss": (("optimizer", "seed", "step"), loss)}, {"optimizer": names}, {"note": HOSTILE})
@@ -87,7 +88,7 @@ def out(tmp_path_factory):
     results.save_data(folder / ARRIVED, measured, told)
     verdicts = [
         Verdict(f"Momentum beats SGD {HOSTILE}", 0.5, 0.2, 0.8, HOSTILE, 3, "holds", HOSTILE, HOSTILE),
-        Verdict("One seed has no interval", math.nan, -math.inf, math.inf, "", 1, "depends", "So it is."),
+        Verdict("One seed has no interval", math.nan, -math.inf, math.inf, "", 1, "undecided", "So it is."),
     ]
     answers = [Answer(f"Why? {HOSTILE}", f"Because. {HOSTILE}", "06_loss", 3, HOSTILE)]
     drawn = {"06_loss": figure("Training loss of each rule (notes, figure 06)"), "other": figure("Something else")}
@@ -214,7 +215,7 @@ def test_what_is_damaged_is_named_and_left_out(out, tmp_path, capsys):
     assert "loss_surface" in told.rpartition("Without results yet")[2], "without provenance there are no results"
 
 
-HUGE = json.dumps([Verdict("a", 1.0, 1.0, 1.0, "", 3, "holds", "b").__dict__ | {"effect": 10**400}])
+HUGE = json.dumps([dataclasses.asdict(Verdict("a", 1.0, 1.0, 1.0, "", 3, "holds", "b")) | {"effect": 10**400}])
 
 
 @pytest.mark.parametrize("content", [HUGE, "3", "null", '{"a": 1}', "[3]", '[{"claim": 1}]', "[" * 100_000, "\x00"])
@@ -225,6 +226,23 @@ def test_findings_of_another_shape_are_named(tmp_path, content):
     assert not found.verdicts
     assert len(found.unreadable) == 1
     assert "verdicts.json cannot be read" in found.unreadable[0]
+
+
+def test_a_quick_run_is_effects_only(tmp_path, out):
+    assert _cli.main(loss_surface, ["--quick", "--out", str(tmp_path)]) == 0
+    shutil.copytree(out / "report", tmp_path / "report")  # what was computed for the other page
+    assert command.make_report(command.Report(tmp_path, quick=True)) == 0
+    page_of_it = Reader((tmp_path / "report.html").read_text())
+    assert "Quick run: effects only." in page_of_it.words()
+    rows = [attrs["data-outcome"] for attrs in page_of_it.all("tr") if "data-outcome" in attrs]
+    assert rows == ["effect only"] * 3
+    alts = [attrs["alt"] for attrs in page_of_it.all("img") if attrs.get("src")]
+    assert any("effect only" in alt for alt in alts)
+    assert not any("holds" in alt for alt in alts)
+
+
+def test_another_setting_than_the_experiments_own_is_said(reader):
+    assert "the experiment’s own setting: seeds 100 (not 10000)" in reader.words()
 
 
 def test_no_folder_and_no_extra_are_a_sentence(tmp_path, monkeypatch):
@@ -530,7 +548,7 @@ def test_the_table_can_be_sifted_and_a_figure_enlarged(opened):
     view = opened(1280)
     rows = view.locator("#verdicts tbody tr:visible")
     everything = rows.count()
-    view.get_by_label("Outcome").select_option("depends")
+    view.get_by_label("Outcome").select_option("undecided")
     assert 0 < rows.count() < everything
     view.get_by_label("Outcome").select_option("")
     view.get_by_label("With the word").fill("momentum beats")

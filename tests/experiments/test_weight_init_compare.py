@@ -144,7 +144,7 @@ def test_an_interrupted_run_is_judged_by_its_losses(ds):
 
 def test_one_seed_gives_no_certainty(ds):
     one = ds.isel(seed=[0])
-    assert set(outcomes(one)) == {"depends"}
+    assert set(outcomes(one)) == {"undecided"}
     for figure in experiment.figures(one).values():
         figure.canvas.draw()
 
@@ -157,7 +157,7 @@ def test_a_diverged_run_is_a_result(ds):
     assert "1 of 2" in experiment.summary(wild)
     assert "1 diverged runs left out" in experiment.about(wild)
     by_claim = {v.claim: v for v in experiment.verdicts(wild)}
-    assert by_claim["He learns faster than Xavier"].outcome == "depends"
+    assert by_claim["He learns faster than Xavier"].outcome == "undecided"
     assert np.isnan(by_claim["He learns faster than Xavier"].effect)
     assert np.isfinite(by_claim["Xavier learns faster than std = 0.01"].effect)
     for figure in experiment.figures(wild).values():
