@@ -270,7 +270,7 @@ def about(ds: xr.Dataset, *details: str, paired: bool = True) -> str:
     parts = [ds.attrs["dataset"]] if "dataset" in ds.attrs else []
     parts += [*details, f"{n} seed{'s' * (n > 1)}" + (", paired" if paired and n > 1 else "")]
     diverged = int((ds.diverged_at >= 0).sum()) if "diverged_at" in ds else 0
-    parts += [f"{diverged} diverged runs, the worst in ranks and medians"] if diverged else []
+    parts += [f"{diverged} run{'s' * (diverged > 1)} diverged, the worst in medians and ranks"] if diverged else []
     return " · ".join(parts)
 
 

@@ -228,7 +228,7 @@ def on_theorem_1(ds: xr.Dataset) -> list[Verdict]:
 def on_theorem_3(ds: xr.Dataset) -> list[Verdict]:
     """Gradients by the toss of a coin."""
     adam, amsgrad = (ds.tossed_place.sel(tosser=name).values[:, -1] for name in TOSSERS)
-    exact, move = expected_move(LARGE, DELTA, B1, B2), ds.tossed_move.sel(tosser="adam").values
+    predicted, move = expected_move(LARGE, DELTA, B1, B2), ds.tossed_move.sel(tosser="adam").values
     games, source = "{seeds} games", "arXiv:1904.09237, Theorem 3"
     return [
         decide(
@@ -240,10 +240,10 @@ def on_theorem_3(ds: xr.Dataset) -> list[Verdict]:
         ),
         near(
             "In Theorem 3 Adam moves a round as far as the mean over all gradients says",
-            move / exact - 1,
+            move / predicted - 1,
             SAMPLED,
-            f"Its mean move is {move.mean():+.4f} lr/√t, predicted {exact:+.4f}: a relative difference of {{effect}} "
-            f"[{{low}}, {{high}}], {games}.",
+            f"Its mean move is {move.mean():+.4f} lr/√t, predicted {predicted:+.4f}: a relative difference of "
+            f"{{effect}} [{{low}}, {{high}}], {games}.",
             source,
         ),
         decide(

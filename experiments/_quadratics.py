@@ -213,12 +213,12 @@ def root_verdict(ds: xr.Dataset, runs: list[str]) -> Verdict:
 
 def limit_verdict(ds: xr.Dataset, rule: str, runs: list[str]) -> Verdict:
     """Whether the rule is stable as far as the theory says."""
-    exact = xr.DataArray([stability_limit(*RUNS[run]) for run in runs], {"run": runs})
+    limits = xr.DataArray([stability_limit(*RUNS[run]) for run in runs], {"run": runs})
     limit = measured_limit(ds).sel(run=runs)
-    numbers = [f"{m:.6f} (predicted {e:.6f})" for m, e in zip(limit.mean("seed").values, exact.values, strict=True)]
+    numbers = [f"{m:.6f} (predicted {e:.6f})" for m, e in zip(limit.mean("seed").values, limits.values, strict=True)]
     return exact(
         f"{_lab.title(rule)} converges below lr = {LIMITS[rule]} and diverges above",
-        abs(limit / exact - 1).max("run").values,
+        abs(limit / limits - 1).max("run").values,
         CLOSE,
         f"Its factor passes through 1 at lr L = {', '.join(numbers)}, {{seeds}} random quadratics.",
         "theory of quadratics",

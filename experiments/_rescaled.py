@@ -173,8 +173,8 @@ def off_lr(ds: xr.Dataset) -> xr.DataArray:
 
 def exact_moves(ds: xr.Dataset) -> tuple[list[str], list[str]]:
     """The rules that always move every coordinate by exactly lr, and those that do so at the first update only."""
-    exact = (off_lr(ds) <= ROUNDING).all("seed")
-    always, first = exact.all("update"), exact.isel(update=0)
+    by_lr = (off_lr(ds) <= ROUNDING).all("seed")
+    always, first = by_lr.all("update"), by_lr.isel(update=0)
     return [str(spec) for spec in ds.rule[always].values], [str(spec) for spec in ds.rule[first & ~always].values]
 
 

@@ -157,11 +157,11 @@ def figure(ds: xr.Dataset) -> Figure:
         wrong = mistakes(ds, fitter)
         middle.plot(number, 100 * wrong[negative].mean(), **look)
         middle.plot(number, 100 * wrong.mean(), fillstyle="none", **look)
-        exact, found = (weights(ds, fitter).ravel() for weights in (predicted, measured))
-        right.plot(exact, found, fillstyle="none", markersize=10 - number, rasterized=True, **look)
+        theory, found = (weights(ds, fitter).ravel() for weights in (predicted, measured))
+        right.plot(theory, found, fillstyle="none", markersize=10 - number, rasterized=True, **look)
     for solution in (least_norm, even):
-        exact = on_fresh(solution(ds.label.values)[0], -1).mean()
-        left.axhline(exact, color="0.3", linestyle=":", linewidth=1.2)
+        theory = on_fresh(solution(ds.label.values)[0], -1).mean()
+        left.axhline(theory, color="0.3", linestyle=":", linewidth=1.2)
     left.axhline(0, color="0.6", linewidth=0.8)
     right.axline((0, 0), slope=1, color="0.3", linestyle=":", linewidth=1.2)
     plotting.dress(left, xscale="log", xlabel="updates", ylabel="output", title="on a fresh negative example")
@@ -193,7 +193,7 @@ def worst(names, values) -> np.ndarray:
 def on_plain(ds: xr.Dataset) -> list[Verdict]:
     """Gradient descent, with and without momentum."""
     names = in_words(map(_lab.title, PLAIN))
-    output, exact = (
+    output, theory = (
         on_fresh(common, -1).mean()
         for common in (ds.common.sel(fitter="sgd").values[:, -1], least_norm(ds.label.values)[0])
     )
@@ -203,7 +203,7 @@ def on_plain(ds: xr.Dataset) -> list[Verdict]:
             worst(PLAIN, lambda name: mistakes(ds, name).mean(1)),
             0,
             "The largest share of mistakes is {worst}, {seeds} training sets. SGD's output on a fresh negative example "
-            f"is {output:.4f}, predicted {exact:.4f}.",
+            f"is {output:.4f}, predicted {theory:.4f}.",
             SOURCE,
         ),
         exact(

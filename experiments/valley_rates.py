@@ -455,14 +455,14 @@ def verdicts(ds: xr.Dataset) -> list[Verdict]:
 
 def smaller_steps(ds: xr.Dataset) -> list[Verdict]:
     """Question §1.1, what it comes down to."""
-    lr, paired = ds.sgd, "[{low}, {high}], {seeds} paired starts"
+    lr, ends = ds.sgd, "[{low}, {high}], {seeds} paired starts"
     notes, way = needed(ds, "sgd", lr), needed(ds, "sgd", lr, what="way")
     return [
         decide(
             f"{claim} in fewer steps than SGD at lr {lr:g}",
             paired(-steps, -notes),
             "steps",
-            f"It needs {steps.mean():.1f} steps, SGD at lr {lr:g} {notes.mean():.1f}, a gain of {{effect}} {paired}.",
+            f"It needs {steps.mean():.1f} steps, SGD at lr {lr:g} {notes.mean():.1f}, a gain of {{effect}} {ends}.",
             "question §1.1",
         )
         for claim, steps in rivals(ds)
@@ -471,7 +471,7 @@ def smaller_steps(ds: xr.Dataset) -> list[Verdict]:
             f"SGD with half the notes' step, lr {lr / 2:g}, walks a shorter way than at lr {lr:g}",
             paired(-needed(ds, "sgd", lr / 2, what="way"), -way),
             "",
-            f"The way at lr {lr:g} less that at half of it: {{effect}} {paired}.",
+            f"The way at lr {lr:g} less that at half of it: {{effect}} {ends}.",
             "question §1.1",
         )
     ]

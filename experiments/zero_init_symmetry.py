@@ -687,9 +687,10 @@ def answers(ds: xr.Dataset) -> list[Answer]:
         one = 100 * ds.test_accuracy.sel(activation=activation).isel(score=-1)
         zeros, others = one.sel(start=ZEROS).values, float(one.sel(start=random).mean())
         learns = zeros_learn_nothing(ds, str(activation)).outcome
-        told = {"holds": "no more than guessing", "does not hold": "more than guessing"}.get(learns, "perhaps a little")
+        words = {"holds": "no more than guessing", "does not hold": "more than guessing"}
+        learnt = words.get(str(learns), "perhaps a little")
         sentences.append(
-            f"With {TITLES[activation]} they learn {told}: {zeros.mean():.1f} % of the test set, where random ones "
+            f"With {TITLES[activation]} they learn {learnt}: {zeros.mean():.1f} % of the test set, where random ones "
             f"reach {others:.1f} %."
         )
     equal = of_kind(ds, "equal")

@@ -350,9 +350,11 @@ def together(outcomes: Iterable[Outcome | None]) -> Outcome | None:
 
     What cannot be measured has no say. None where there is no outcome at all.
     """
-    found = {outcome for outcome in outcomes if outcome is not None}
+    found: set[Outcome] = {outcome for outcome in outcomes if outcome is not None}
     if len(found) > 1:
         found.discard("not measurable")
     if {"holds", "does not hold"} <= found or "mixed" in found:
         return "mixed"
-    return found.pop() if len(found) == 1 else "undecided" if found else None
+    if len(found) == 1:
+        return found.pop()
+    return "undecided" if found else None
