@@ -239,16 +239,14 @@ def measured_on(module: ModuleType, folder: Path, ds: Any) -> Setting:
     ]
     differs += [] if ds.attrs.get("complete", 1) else ["interrupted"]
     quick = config.get("quick") is True
-    return Setting(name, str(ds.attrs.get("checksum", "")), _length(ds), quick, tuple(differs))
+    return Setting(name, str(ds.attrs.get("checksum", "")), _length(config, ds), quick, tuple(differs))
 
 
-def _length(ds: Any) -> str:
-    """How long the networks of a data set were trained; "" where it does not say."""
-    if "step" in ds.sizes:
-        return f"{ds.sizes['step']:,} steps"
-    if "epoch" in ds.sizes:
-        return f"{int(ds.epoch.max()) if 'epoch' in ds.coords else ds.sizes['epoch']:,} epochs"
-    return f"{ds.attrs['epochs']:,} epochs" if "epochs" in ds.attrs else ""
+def _length(config: dict[str, Any], ds: Any) -> str:
+    """How long the options train the networks, or as far as an interrupt let them; "" where they do not say."""
+    if isinstance(steps := config.get("steps"), int):
+        return f"{min(steps, ds.sizes.get('step', steps)):,} steps"
+    return f"{config['epochs']:,} epochs" if isinstance(config.get("epochs"), int) else ""
 
 
 def _keep(folder: Path, measured: Any, provenance: dict[str, Any]) -> Path:

@@ -254,9 +254,12 @@ def test_a_quick_run_has_effects_and_no_outcomes(tmp_path, monkeypatch, capsys):
 
 
 def test_data_of_an_interrupted_run_say_so(tmp_path):
-    ds = xr.Dataset(attrs={"dataset": "mnist", "complete": 0, "epochs": 20})
+    ds = xr.Dataset({"loss": ("step", np.arange(3.0))}, attrs={"dataset": "mnist", "complete": 0})
+    results.save_json(tmp_path / "provenance.json", {"config": {"steps": 2000, "seeds": 10}})
     found = _cli.measured_on(worked(), tmp_path, ds)
-    assert (str(found), found.length) == ("mnist, interrupted", "20 epochs")
+    assert (str(found), found.length) == ("mnist, interrupted", "3 steps")
+    results.save_json(tmp_path / "provenance.json", [])
+    assert str(_cli.measured_on(worked(), tmp_path, ds)) == "mnist, interrupted"
 
 
 def test_an_early_interrupt_is_a_sentence(tmp_path, monkeypatch, capsys):

@@ -295,7 +295,7 @@ def test_a_diverged_run_is_a_result(ds):
     wild.narrow_loss.loc[{"activation": "relu", "equal": "all 0.01"}] = np.nan
     assert one_of(experiment.verdicts(wild), "A network of equal weights", "ReLU").effect == 100
     assert one_of(experiment.verdicts(wild), "Units that start equal", "ReLU").effect == 100
-    assert "diverged runs left out" in experiment.about(wild)
+    assert "diverged, the worst in medians and ranks" in experiment.about(wild)
     for figure in experiment.figures(wild).values():
         figure.canvas.draw()
 
