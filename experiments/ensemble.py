@@ -16,6 +16,7 @@ the ratio that is *kept*, as in the notes' listing.
 Takes about two minutes on two cores.
 """
 
+import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ from fnn.layers import Layer
 from fnn.tasks import Split
 from fnn.train import State
 from fnn.types import Key, Scalar
-from fnn.verdicts import Answer, Verdict, decide, interval, paired
+from fnn.verdicts import Answer, Verdict, decide, interval, middle, paired
 
 HIDDEN = _overfit.HIDDEN
 CLASSES = 10
@@ -432,7 +433,11 @@ def committees(ds: xr.Dataset) -> dict[str, xr.Dataset]:
 def about(ds: xr.Dataset, *details: str) -> str:
     """The caption that every figure of networks carries."""
     spoilt = int(np.isnan(ds.accuracy[..., -1]).any("average").sum())
-    more = [f"{spoilt} ensemble{'s' * (spoilt > 1)} with a diverged network left out"] if spoilt else []
+    more = (
+        [f"{spoilt} ensemble{'s' * (spoilt > 1)} with a diverged network, the worst in medians and ranks"]
+        if spoilt
+        else []
+    )
     return _lab.about(ds, *details, *more, paired=False)
 
 
@@ -469,8 +474,9 @@ def ensembles(ds: xr.Dataset) -> Figure:
         named = ax is drawn[0]
         for number, (average, what) in enumerate(MEANS.items()):
             values = 100 * one.accuracy.sel(average=average).values
-            plotting.curve(ax, ds.members.values, values, f"mean of {what}" if named else "", number, markers=1)
-        alone = 100 * float(one.single_accuracy.mean())
+            label = f"mean of {what}" if named else ""
+            plotting.curve(ax, ds.members.values, values, label, number, markers=1, worst=-math.inf)
+        alone = 100 * middle(one.single_accuracy.values, worst=-math.inf)
         ax.axhline(alone, color="0.4", linestyle="--", linewidth=1, label="one network" if named else "")
         ax.set_xticks(ds.members.values)
     plotting.legend(fig)
@@ -510,7 +516,8 @@ def masked_networks(ds: xr.Dataset) -> Figure:
         for j, average in enumerate(MEANS):
             one, number = ds.sel(ratio=ratio, average=average), 2 * i + j
             ahead = 100 * (one.masked_accuracy - one.scaled_accuracy).values
-            plotting.curve(left, ds.masks.values, ahead, f"{average} mean, ratio {ratio:g}", number)
+            label = f"{average} mean, ratio {ratio:g}"
+            plotting.curve(left, ds.masks.values, ahead, label, number, worst=-math.inf)
             plotting.curve(right, ds.masks.values, one.masked_variation.values, "", number)
     left.set(xscale="log")
     right.set(xscale="log", yscale="log", ylim=(float(ds.masked_variation.mean("seed").min()) / 2, None))

@@ -236,7 +236,7 @@ def test_a_diverged_network_is_a_result(tiny):
         ds[name][{"seed": 3}] = np.nan
     found = outcomes(ds)
     assert found[f"An ensemble of 5 networks is more accurate than one network {FEW}"] == "undecided"
-    assert "1 ensemble with a diverged network left out" in ensemble.about(ds)
+    assert "1 ensemble with a diverged network, the worst in medians and ranks" in ensemble.about(ds)
     assert "the probabilities at the factor 0.80" in ensemble.answers(ds)[0].answer
     for figure in ensemble.figures(ds).values():
         figure.canvas.draw()
