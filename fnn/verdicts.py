@@ -327,7 +327,9 @@ def _verdict(claim, found, bar, unit, seeds, sentence, style, source, measured, 
     return Verdict(claim, mean, low, high, unit, seeds, outcome, said, source, *measured)
 
 
-def exact(claim: str, gap: np.ndarray, tolerance: float, sentence: str, source: str = "", unit: str = "") -> Verdict:
+def exact(
+    claim: str, gap: np.ndarray, tolerance: float | int, sentence: str, source: str = "", unit: str = ""
+) -> Verdict:
     """The verdict on a claim of exact theory, which says that no `gap`, one an instance, exceeds `tolerance`.
 
     It *holds* where none does and *does not hold* where a single one does, or is not a number; there is no interval and

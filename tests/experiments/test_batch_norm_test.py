@@ -88,7 +88,7 @@ def test_a_run_has_verdicts_on_all_four_claims(tiny):
 def test_one_seed_decides_nothing_that_varies(tiny, seeds):
     found = batch_norm_test.verdicts(tiny.isel(seed=slice(seeds)))
     assert all((verdict.low, verdict.high) == (-np.inf, np.inf) for verdict in found) == (seeds == 1)
-    assert all(verdict.outcome == "undecided" for verdict in found) or seeds == 2
+    assert seeds == 2 or {verdict.outcome for verdict in found} <= {"undecided", "not measurable"}
 
 
 def test_figures_of_one_seed_have_no_band(tiny):

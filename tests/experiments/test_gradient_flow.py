@@ -192,7 +192,7 @@ def test_a_rank_correlation_of_networks_that_all_fail_is_no_number():
     np.testing.assert_allclose(gradient_flow.rank_correlation(world(False)), 1)
     ds["loss"] = ds.loss * 0 + 2.3
     assert np.isnan(gradient_flow.rank_correlation(ds)).all()
-    assert "undecided" in {v.outcome for v in gradient_flow.verdicts(ds)}
+    assert "not measurable" in {v.outcome for v in gradient_flow.verdicts(ds)}
 
 
 def test_one_diverged_and_interrupted_seed_still_makes_everything():
@@ -202,7 +202,7 @@ def test_one_diverged_and_interrupted_seed_still_makes_everything():
     ds.gradient_in_training[2, 0, 0] = np.inf
     ds.gradient[2] = 0
     assert len(gradient_flow.figures(ds)) == 7
-    assert {v.outcome for v in gradient_flow.verdicts(ds)} == {"undecided"}
+    assert {v.outcome for v in gradient_flow.verdicts(ds)} <= {"undecided", "not measurable"}
     assert len(gradient_flow.answers(ds)) == 1
     assert "1 of 1" in gradient_flow.summary(ds)
 
