@@ -297,7 +297,7 @@ def some_value_raises(ds: xr.Dataset, axis: str, what: str, symbol: str, when: i
     if ds.sizes["seed"] < 2:
         return []
     change = gain(ds, axis, when).where(ds[axis] > 0, drop=True)
-    best = float(change[:, ::2].mean("seed").fillna(-np.inf).idxmax())
+    best = float(change[:, ::2].mean("seed", skipna=False).fillna(-np.inf).idxmax())
     return [
         decide(
             f"At the best {symbol} of those tried, {what} raises the test accuracy",

@@ -343,6 +343,10 @@ def missed(n: int) -> np.ndarray:
 
 
 def expected_best(values: np.ndarray) -> np.ndarray:
-    """Of trials `[…, n]` the expected best of the first k = 1 … n, over all orders that they might have come in."""
+    """Of trials `[…, n]` the expected best of the first k = 1 … n, over all orders that they might have come in.
+
+    values: accuracies. One that is not a number counts as 0, the worst.
+    """
+    values = np.nan_to_num(values, nan=0.0)
     gone = missed(values.shape[-1])[1:]
     return np.sort(values, axis=-1)[..., ::-1] @ (gone[:, :-1] - gone[:, 1:]).T

@@ -179,7 +179,8 @@ def rows(ds: xr.Dataset) -> list[dict]:
     ratio, bound = ratios(ds), bounds(ds).median("lap")
     for spec, size, tree in itertools.product(ds.rule.values, ds.parameters.values, ds.tree.values):
         at = {"rule": spec, "parameters": size, "tree": tree}
-        median, low, high = median_interval(ratio.sel(at).values)
+        median, *ends = median_interval(ratio.sel(at).values)
+        low, high = (end if np.isfinite(end) else None for end in ends)
         for contender in ds.contender.values:
             one = ds.sel(at | {"contender": contender})
             found.append(

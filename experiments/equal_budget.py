@@ -123,7 +123,7 @@ def best(one: xr.Dataset) -> float:
 
 def expected(ds: xr.Dataset, spec: str, where: str) -> np.ndarray:
     """The best validation accuracy (percent) that k = 1 … n trials of a rule are expected to reach, `[S, n]`."""
-    return 100 * _search.expected_best(np.nan_to_num(ds.accuracy.sel(optimizer=spec, range=where).values))
+    return 100 * _search.expected_best(ds.accuracy.sel(optimizer=spec, range=where).values)
 
 
 def figures(ds: xr.Dataset) -> dict[str, Figure]:
