@@ -221,8 +221,8 @@ def _tell(module: ModuleType, folder: Path) -> None:
 def measured_on(module: ModuleType, folder: Path, ds: Any) -> Setting:
     """What the data saved in `folder` were measured on, and how that differs from the experiment's own setting.
 
-    An experiment's own data set is full MNIST where its options say `auto`; without a readable provenance.json only the
-    data set is known.
+    An experiment's own data set is full MNIST where its options say `auto`; without a readable provenance.json the
+    options are unknown, which it says.
     """
     own, name = measured_by(module.Config()), str(ds.attrs.get("dataset", ""))
     try:
@@ -237,6 +237,7 @@ def measured_on(module: ModuleType, folder: Path, ds: Any) -> Setting:
         for option, value in own.items()
         if option not in ("dataset", "quick") and config.get(option, value) != value
     ]
+    differs += [] if config else ["unknown options"]
     differs += [] if ds.attrs.get("complete", 1) else ["interrupted"]
     quick = config.get("quick") is True
     return Setting(name, str(ds.attrs.get("checksum", "")), _length(config, ds), quick, tuple(differs))

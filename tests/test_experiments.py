@@ -259,7 +259,7 @@ def test_data_of_an_interrupted_run_say_so(tmp_path):
     found = _cli.measured_on(worked(), tmp_path, ds)
     assert (str(found), found.length) == ("mnist, interrupted", "3 steps")
     results.save_json(tmp_path / "provenance.json", [])
-    assert str(_cli.measured_on(worked(), tmp_path, ds)) == "mnist, interrupted"
+    assert str(_cli.measured_on(worked(), tmp_path, ds)) == "mnist, unknown options, interrupted"
 
 
 def test_an_early_interrupt_is_a_sentence(tmp_path, monkeypatch, capsys):
