@@ -226,10 +226,10 @@ def measured_on(module: ModuleType, folder: Path, ds: Any) -> Setting:
     """
     own, name = measured_by(module.Config()), str(ds.attrs.get("dataset", ""))
     try:
-        config = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["config"]
-        config = measured_by(config if isinstance(config, dict) else {})
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
-        config = {}
+        config = store.read_json(folder / "provenance.json", dict).get("config")
+    except InputError:
+        config = None
+    config = measured_by(config) if isinstance(config, dict) else {}
     usual = "mnist" if own["dataset"] == "auto" else own["dataset"]
     differs = [f"not {usual}"] if name not in ("", usual) else []
     differs += [

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fnn import results
+from fnn import store
 from fnn.errors import require
 from fnn.verdicts import Answer, Verdict, together
 
@@ -81,7 +81,7 @@ def save(out: Path, found: Findings) -> Path:
     def rows(pairs: Sequence[tuple[str, Any]]) -> list[dict]:
         return [{"experiment": name, **dataclasses.asdict(finding)} for name, finding in pairs]
 
-    return results.save_json(out / "verdicts.json", {"verdicts": rows(found.verdicts), "answers": rows(found.answers)})
+    return store.save_json(out / "verdicts.json", {"verdicts": rows(found.verdicts), "answers": rows(found.answers)})
 
 
 def table(found: Findings) -> str:

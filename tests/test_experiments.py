@@ -17,7 +17,7 @@ import xarray as xr
 
 from experiments import __main__ as listing
 from experiments import _cli, _lab, optimizer_compare_mnist
-from fnn import results
+from fnn import results, store
 from fnn.verdicts import Answer, decide
 
 ROOT = Path(__file__).parents[1]
@@ -255,10 +255,10 @@ def test_a_quick_run_has_effects_and_no_outcomes(tmp_path, monkeypatch, capsys):
 
 def test_data_of_an_interrupted_run_say_so(tmp_path):
     ds = xr.Dataset({"loss": ("step", np.arange(3.0))}, attrs={"dataset": "mnist", "complete": 0})
-    results.save_json(tmp_path / "provenance.json", {"config": {"steps": 2000, "seeds": 10}})
+    store.save_json(tmp_path / "provenance.json", {"config": {"steps": 2000, "seeds": 10}})
     found = _cli.measured_on(worked(), tmp_path, ds)
     assert (str(found), found.length) == ("mnist, interrupted", "3 steps")
-    results.save_json(tmp_path / "provenance.json", [])
+    store.save_json(tmp_path / "provenance.json", [])
     assert str(_cli.measured_on(worked(), tmp_path, ds)) == "mnist, unknown options, interrupted"
 
 

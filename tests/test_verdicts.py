@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from experiments import _findings
-from fnn import results, verdicts
+from fnn import results, store, verdicts
 from fnn.errors import InputError
 from fnn.verdicts import Answer, Setting, decide, decide_share, envelope, exact, interval, paired, share, together
 
@@ -218,8 +218,8 @@ def test_the_table_gathers_what_is_there(tmp_path):
     works = dataclasses.replace(verdict, outcome="holds")
     results.save_findings(tmp_path / "first", [verdict, quick], [answer], {}, {}, {})
     results.save_findings(tmp_path / "third", [works, fails], [], {}, {}, {})
-    results.save_json(tmp_path / "second" / "verdicts.json", [{"claim": "half a verdict"}])
-    results.save_json(tmp_path / "old" / "verdicts.json", [dataclasses.asdict(verdict) | {"outcome": "depends"}])
+    store.save_json(tmp_path / "second" / "verdicts.json", [{"claim": "half a verdict"}])
+    store.save_json(tmp_path / "old" / "verdicts.json", [dataclasses.asdict(verdict) | {"outcome": "depends"}])
     found = _findings.gather(tmp_path, ["third", "second", "first", "absent", "old"])
     assert found.verdicts == [("third", works), ("third", fails), ("first", verdict), ("first", quick)]
     assert found.answers == [("first", answer)]
@@ -262,9 +262,9 @@ def test_the_table_gathers_what_is_there(tmp_path):
 )
 def test_a_verdict_of_another_shape_is_named(tmp_path, change):
     verdict = dataclasses.asdict(decide("it works", np.array([1.0, 2.0, 3.0]), "m", ""))
-    results.save_json(tmp_path / "a" / "verdicts.json", [verdict])
+    store.save_json(tmp_path / "a" / "verdicts.json", [verdict])
     assert not _findings.gather(tmp_path, ["a"]).unreadable
-    results.save_json(tmp_path / "a" / "verdicts.json", [verdict | change])
+    store.save_json(tmp_path / "a" / "verdicts.json", [verdict | change])
     found = _findings.gather(tmp_path, ["a"])
     assert not found.verdicts
     assert "a/verdicts.json cannot be read (TypeError)" in found.unreadable[0]
