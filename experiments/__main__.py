@@ -125,6 +125,9 @@ def main() -> int:
     except InputError as error:
         print(f"experiments: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("experiments: interrupted; what is finished is kept, and the same command goes on.", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -106,12 +106,20 @@ def run(names: Sequence[str], options: Options) -> list[Entry]:
                     settle(_ended(one))
                 time.sleep(0.1)
         except KeyboardInterrupt:
-            for one in running:
-                one.process.send_signal(signal.SIGINT)
-            for one in running:
-                one.process.wait()  # it saves what it has done
-                settle(_ended(one, interrupted=True))
+            _interrupt(running)
+            while running:
+                try:
+                    running[0].process.wait()  # it saves what it has done
+                    settle(_ended(running[0], interrupted=True))
+                    del running[0]
+                except KeyboardInterrupt:
+                    _interrupt(running)
     return [entries.get(name, Entry(name, "not reached")) for name in names]
+
+
+def _interrupt(running: Sequence[Running]) -> None:
+    for one in running:
+        one.process.send_signal(signal.SIGINT)
 
 
 def unchanged(name: str, arguments: Sequence[str]) -> bool:

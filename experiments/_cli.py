@@ -6,10 +6,11 @@ import hashlib
 import json
 import math
 import os
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -26,6 +27,9 @@ from fnn.verdicts import Setting
 
 BLOCKS = "blocks"
 """The folder, in an experiment's own, where work that is under way is kept block by block."""
+
+PART = "interrupted"
+"""The folder, in an experiment's own, for the data of a run that was interrupted."""
 
 ELSEWHERE = ("out", "data_dir", "redraw", "profile", "checkpoint", "storage", "retest")
 """Options that say where things are, how they are watched and how often they are tested, not what is measured."""
@@ -142,40 +146,77 @@ def measured_by(cfg: Any) -> dict[str, Any]:
 def main(module: ModuleType, argv: Sequence[str] | None = None) -> int:
     """Run an experiment module from its command line; gives the exit code.
 
-    0 done, 1 a failure of ours, 2 bad input (one sentence, nothing written), 130 interrupted (what was done is kept).
+    0 done, 1 a failure of ours, 2 bad input or a full disk (one sentence), 130 interrupted (what was done is kept).
     """
     name = name_of(module)
     cfg = configure(module, sys.argv[1:] if argv is None else argv)
-    kept = None
+    folder, kept = cfg.out / name, None
+    before = {there: _changed(there) for there in (folder, folder / PART)}
     try:
         cfg.check()
-        results.check_writable(cfg.out / name)
+        results.check_writable(folder)
+        store.clean(folder)
         cfg.start()
         if cfg.redraw:
-            kept, complete = cfg.out / name, True
+            kept, complete = folder, True
         else:
-            with _profile.profiled(cfg.out / name / "trace" if cfg.profile else None):
+            with _profile.profiled(folder / "trace" if cfg.profile else None):
                 kept, complete = _measure(module, name, cfg)
         if kept is None:
             print(f"{name}: this process has done its share, and the first one makes the results.")
             return 0
         _tell(module, kept)
     except InputError as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        rest = f" The data are in {folder}: --redraw makes the rest." if _changed(folder) != before[folder] else ""
+        print(f"{name}: {error}{rest}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interrupt:
-        what = f"the data are in {kept}, and --redraw makes the rest" if kept else "there was nothing yet to keep"
-        print(f"{name}: interrupted; {str(interrupt) or what}.", file=sys.stderr)
+        _is_last(module)
+        print(f"{name}: interrupted; {str(interrupt) or on_disk(folder, before)}.", file=sys.stderr)
         return 130
     if not complete:
-        again = (
-            "starts anew"
-            if cfg.checkpoint is None
-            else f"goes on from its last checkpoint of every {cfg.checkpoint:g} s"
-        )
-        print(f"Interrupted: what is done is kept in {kept}; the same command {again}.")
+        _is_last(module)
+        print(f"Interrupted: what is done is kept in {kept}; the same command {_again(folder)}.")
         return 130
-    return 0
+    return 0 if kept in before else 2
+
+
+def _is_last(module):
+    """What follows is the program's last sentence: more interrupts change nothing."""
+    if module.__name__ == "__main__":
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def on_disk(folder: Path, before: Mapping[Path, int]) -> str:
+    """What of an interrupted experiment is in its folder, in words.
+
+    before: when the data of a whole run, and of a part of one, were last changed before it, see `_changed`.
+    """
+    part = folder / PART
+    if _changed(folder) != before[folder]:
+        return f"the data are in {folder}, and --redraw makes the rest"
+    if _changed(part) != before[part]:
+        return f"what is done is kept in {part}, and the same command {_again(folder)}"
+    n = _checkpoints(folder)
+    return f"the same command {_again(folder)}" if n else "there was nothing yet to keep"
+
+
+def _again(folder):
+    n = _checkpoints(folder)
+    return f"goes on from the {n} checkpoint{'s' * (n > 1)} in {folder / BLOCKS}" if n else "starts anew"
+
+
+def _checkpoints(folder):
+    """How many blocks of unfinished work there are."""
+    return sum(path.stem.isdecimal() for path in (folder / BLOCKS).rglob("*.npz"))
+
+
+def _changed(folder):
+    """When the data in a folder were last changed, in nanoseconds; 0 where there are none."""
+    try:
+        return (folder / results.METRICS).stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _measure(module: ModuleType, name: str, cfg: Any) -> tuple[Path | None, bool]:
@@ -186,7 +227,7 @@ def _measure(module: ModuleType, name: str, cfg: Any) -> tuple[Path | None, bool
         return None, True
     complete = bool(measured.attrs.get("complete", True))
     # A part of a run never takes the place of a whole one.
-    folder = cfg.out / name if complete else cfg.out / name / "interrupted"
+    folder = cfg.out / name if complete else cfg.out / name / PART
     seconds = round(time.perf_counter() - began, 2)
     provenance = results.provenance(cfg, seconds=seconds, sources=sources(name), **measured.attrs)
     lasting = measured.copy()
@@ -258,7 +299,7 @@ def _keep(folder: Path, measured: Any, provenance: dict[str, Any]) -> Path:
     except InputError as error:
         shelter = Path(tempfile.mkdtemp(prefix="fnn-")) / folder.name
         results.save_data(shelter, measured, provenance)
-        print(f"{error} The results are kept in {shelter} instead.", file=sys.stderr)
+        print(f"{folder.name}: {error} The results are kept in {shelter} instead.", file=sys.stderr)
         return shelter
 
 

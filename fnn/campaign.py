@@ -277,9 +277,12 @@ def _next(waiting):
 
 def _until_all_end(workers: Sequence[Future], reports) -> Iterator[Done]:
     """Reports as they come; an error of a worker is ours."""
+    for worker in workers:
+        worker.add_done_callback(lambda _: reports.put(None))  # so that nobody waits for the last one
     while not all(worker.done() for worker in workers) or not reports.empty():
         with contextlib.suppress(queue.Empty):
-            yield reports.get(timeout=0.1)
+            if report := reports.get(timeout=0.1):
+                yield report
         for worker in workers:
             if worker.done():
                 worker.result()

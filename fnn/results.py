@@ -79,7 +79,7 @@ def save_findings(
 
 def write_netcdf(path: Path, dataset: xr.Dataset, more: Callable[[h5netcdf.File], None] = lambda file: None) -> None:
     """Write a data set as netCDF 4, and what `more` adds to the open file. Raises `OSError` where the disk is full."""
-    with store.File(path) as file, h5netcdf.File(file, "w") as target:
+    with store.uninterrupted(), store.File(path) as file, h5netcdf.File(file, "w") as target:
         dataset.dump_to_store(xr.backends.H5NetCDFStore(target))
         more(target)
 

@@ -23,8 +23,10 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import socket
 import tempfile
+import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -117,14 +119,14 @@ disk = Disk()
 
 
 class File(io.RawIOBase):
-    """A new file that never refuses to be written: HDF5 may crash where a disk is full.
+    """A new file that takes everything, for HDF5, which may crash where a write to it fails or is interrupted.
 
-    From the first failure on its content is in memory, and closing it raises the `OSError`.
+    From the first error on its content is in memory, and closing the file raises that error.
     """
 
     def __init__(self, path: Path):
         self.file: Any = path.open("w+b", buffering=0)
-        self.error: OSError | None = None
+        self.error: BaseException | None = None
 
     def write(self, content: Any) -> int:
         """Write everything."""
@@ -133,7 +135,7 @@ class File(io.RawIOBase):
         while left:
             try:
                 left = left[(disk.write if self.error is None else io.BytesIO.write)(self.file, left) :]
-            except OSError as error:
+            except BaseException as error:
                 self.error, at = error, self.file.tell()
                 self.file.seek(0)
                 with self.file as file:
@@ -183,6 +185,23 @@ class File(io.RawIOBase):
 
 
 @contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Interrupts wait until the block has ended."""
+    usual = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(usual):
+        yield
+        return
+    came = []
+    signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+        if came:
+            usual(signal.SIGINT, None)
+
+
+@contextlib.contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """A temporary file beside `path` that takes its place when the block ends well and vanishes when it does not.
 
@@ -211,9 +230,11 @@ def _temporary(path):
             yield temporary
             jax.monitoring.record_event_duration_secs(WRITING, time.perf_counter() - began)
         finally:
-            temporary.unlink(missing_ok=True)
-            if handle is not None:
-                os.close(handle)
+            try:
+                disk.remove(temporary)
+            finally:
+                if handle is not None:
+                    os.close(handle)
     except OSError as error:
         raise InputError(f"Cannot write {path}: {error.strerror or error}.") from error
 
@@ -223,6 +244,13 @@ def _read(path):
         return disk.read(path)
     except OSError as error:
         raise _unreadable(path, error) from error
+
+
+def _remove(path):
+    try:
+        disk.remove(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be removed: {error.strerror}.") from error
 
 
 def _unreadable(path, error):
@@ -312,7 +340,8 @@ def locked(folder: Path, name: str = "") -> Iterator[None]:
             clean(folder)
             yield
         finally:
-            owner.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                disk.remove(owner)
 
 
 def at_work(folder: Path, name: str = "") -> bool:
@@ -568,7 +597,7 @@ class Store:
 
     def forget(self) -> None:
         """Let the folder take other work, where no block is there."""
-        disk.remove(self.folder / MANIFEST)
+        _remove(self.folder / MANIFEST)
 
     def numbers(self, kind: str = "") -> list[int]:
         """The numbers of the blocks of a kind that are there, in order."""
@@ -601,7 +630,7 @@ class Store:
 
     def drop(self, number: int, kind: str = "") -> None:
         """Remove a block, if it is there."""
-        disk.remove(self._path(number, kind))
+        _remove(self._path(number, kind))
 
     def _whole(self, number, kind):
         try:
@@ -611,9 +640,13 @@ class Store:
 
     def _set_aside(self, path, damage):
         aside = path.with_name(path.name + DAMAGED)
-        with contextlib.suppress(FileNotFoundError):  # another process has done it
+        try:
             disk.replace(path, aside)
-            log.warning("%s It is kept as %s, and what it held is made again.", damage, aside.name)
+        except FileNotFoundError:
+            return  # another process has done it
+        except OSError as error:
+            raise InputError(f"{damage} It cannot be set aside: {error.strerror}.") from error
+        log.warning("%s It is kept as %s, and what it held is made again.", damage, aside.name)
 
     def _path(self, number, kind):
         return self.folder / f"{kind}{number:06d}.npz"

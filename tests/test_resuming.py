@@ -1,0 +1,292 @@
+"""Work that fails, is interrupted or killed at any of its operations on files goes on to the result of one that is not.
+
+The training is a recurrence in NumPy: what is tested is what is on disk.
+"""
+
+import copy
+import dataclasses
+import errno
+import functools
+import itertools
+import os
+import shutil
+import time
+import types
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import xarray as xr
+
+from fnn import checkpoints, results, search, store, study, sweep
+from fnn.campaign import Block, Campaign
+from fnn.errors import InputError
+from fnn.sweep import Chunk
+from fnn.train import Run
+
+STEPS, CHUNK, SEEDS = 8, 3, 2
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+def failing(at, how):
+    """A disk that fails at its operation number `at`: refuses it, is interrupted in it, or is gone from then on."""
+    number = itertools.count(1)
+
+    def method(inner, name):
+        @functools.wraps(inner)
+        def failing(self, *arguments):
+            now = next(number)
+            if now == at or (now > at and how is Killed):
+                if now == at and name == "write":
+                    inner(self, arguments[0], arguments[1][: len(arguments[1]) // 2])
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) if how is OSError else how
+            return inner(self, *arguments)
+
+        return failing
+
+    operations = {name: method(inner, name) for name, inner in vars(Quick).items() if not name.startswith("_")}
+    return type("Failing", (Quick,), operations)(), number
+
+
+class Quick(store.Disk):
+    """A disk that does not wait."""
+
+    read, create, write = store.Disk.read, store.Disk.create, store.Disk.write
+    replace, remove = store.Disk.replace, store.Disk.remove
+
+    def sync(self, path):
+        """Nothing."""
+
+
+def trained(runs, hps, keys, data, steps, *, chunk, done, state):
+    """What `sweep.stream` gives, of a recurrence."""
+    w = np.arange(1.0, 1 + len(keys), dtype=np.float32) if state is None else state["rule"]["w"]
+    for first in range(done, steps, chunk):
+        numbers, loss = range(first, min(first + chunk, steps)), []
+        for i in numbers:
+            w = np.sin(3 * w + i, dtype=np.float32)
+            loss.append(w)
+        yield Chunk(numbers, {"rule": {"loss": np.stack(loss, axis=1)}}, {"rule": {"w": w}}, time.perf_counter(), 0.0)
+
+
+def stream(folder, **manifest):
+    """The chunks of a sweep with checkpoints after each."""
+    run = Run(lambda hp, key, data: {"w": jnp.float32(0)}, None, None)
+    work = {"runs": {"rule": run}, "hps": {"rule": 0.1}, "keys": sweep.seeds(SEEDS), "data": np.ones(3)}
+    return checkpoints.stream(folder, manifest, **work, steps=STEPS, chunk=CHUNK, every=0.0)
+
+
+def joined(chunks):
+    chunks = list(chunks)
+    assert [i for chunk in chunks for i in chunk.steps] == list(range(STEPS))
+    return np.concatenate([chunk.record["rule"]["loss"] for chunk in chunks], axis=1).tobytes()
+
+
+@pytest.fixture(autouse=True)
+def _recurrence(monkeypatch):
+    monkeypatch.setattr(checkpoints, "sweep", types.SimpleNamespace(stream=trained))
+    monkeypatch.setattr(store, "disk", Quick())
+
+
+@functools.cache
+def campaign():
+    trial = lambda hp, key, data: {"loss": hp["lr"] * data * jax.random.uniform(key, (3,))}
+    return Campaign(
+        Path("nowhere"), trial, {"lr": np.arange(1.0, 4)}, sweep.seeds(1), np.arange(3.0), block=Block(2, 1)
+    )
+
+
+def campaigned(folder):
+    one = copy.copy(campaign())
+    one.folder = folder / "blocks"
+    one.store = copy.copy(one.store)
+    one.store.folder = one.folder.absolute()
+    list(one.run())
+    one.assemble(one.folder / "all.nc", {"loss": ("step",)}, xr.Dataset(attrs={"about": "a test"}))
+    made = (one.folder / "all.nc").read_bytes()
+    store.clear(one.folder)
+    store.clean(folder)
+    return made
+
+
+def searched(folder):
+    space = {"lr": search.Log(1e-4, 1e-1), "u": search.Linear(0, 1)}
+    with study.opened(folder, space, lambda key, known, n: np.full((n, 2), len(known.values) / 9), KEY) as one:
+        while len(one.points) < 6:
+            one.ask(2)
+            one.tell(one.asked.sum(1))
+        if not one.looks():
+            one.test(1, lambda: 0.5)
+        return str([one.points.tolist(), one.values.tolist(), one.trials.tolist()])
+
+
+KEY = jax.random.key(0)
+
+
+@dataclasses.dataclass
+class Said:
+    """A verdict, as far as files know it."""
+
+    claim: str
+
+
+def saved(folder, times=2):
+    ds = xr.Dataset({"loss": ("step", times * np.arange(5.0))})
+    results.save_data(folder, ds, {"times": times})
+    results.save_findings(folder, [Said(f"{times} times")], [], {}, {"rows": [times]}, {"page": f"# {times}"})
+    return whole(folder)
+
+
+def whole(folder):
+    """Every file of results, each as it was published."""
+    files = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    return [(path.name, path.read_bytes() if path.name == store.SUMS else store.published(path)) for path in files]
+
+
+WORK = {
+    "a sweep": lambda folder: joined(stream(folder)),
+    "parts": lambda folder: [
+        made["x"].tobytes()
+        for made in checkpoints.each(folder, {}, range(3), lambda i: {"x": np.arange(3) * i}, every=0.0)
+    ],
+    "a campaign": campaigned,
+    "a study": searched,
+}
+
+
+def outcome(work, folder):
+    """What work gives, or how it was cut off: bad luck on the disk is one sentence."""
+    try:
+        return work(folder)
+    except (Killed, KeyboardInterrupt) as error:
+        return type(error).__name__
+    except InputError as error:
+        assert str(error).count("\n") == 0  # noqa: PT017  any other error fails the test
+        return str(error)
+
+
+@pytest.mark.parametrize("how", [OSError, KeyboardInterrupt, Killed])
+@pytest.mark.parametrize("name", WORK)
+def test_what_is_cut_off_at_any_operation_goes_on_to_the_same_result(name, how, tmp_path, monkeypatch):
+    work = WORK[name]
+    disk, count = failing(10**9, how)
+    monkeypatch.setattr(store, "disk", disk)
+    expected = work(tmp_path / "whole")
+    operations = next(count) - 1
+    assert operations > 10
+    cut = 0
+    for at in range(1, operations + 1):
+        folder = tmp_path / str(at)
+        monkeypatch.setattr(store, "disk", failing(at, how)[0])
+        said = outcome(work, folder)
+        cut += said != expected
+        monkeypatch.setattr(store, "disk", Quick())
+        found = outcome(work, folder)
+        if name == "a study" and "what it gave was lost" in found:
+            continue  # it says that nobody knows whether the test set was looked at
+        assert found == expected, (at, said)
+        assert not list(folder.rglob(f"{store.TEMPORARY}*")), at
+        assert not list(folder.rglob(f"*{store.DAMAGED}")), at
+    assert cut > operations / 2
+
+
+@pytest.mark.parametrize("how", [OSError, KeyboardInterrupt, Killed])
+def test_results_are_the_old_ones_or_the_new_ones_and_never_taken_for_damaged(how, tmp_path, monkeypatch):
+    old, new = saved(tmp_path / "old", 1), saved(tmp_path / "new", 2)
+    disk, count = failing(10**9, how)
+    monkeypatch.setattr(store, "disk", disk)
+    saved(tmp_path / "new", 2)
+    for at in range(1, next(count)):
+        folder = tmp_path / str(at)
+        shutil.copytree(tmp_path / "old", folder)
+        monkeypatch.setattr(store, "disk", failing(at, how)[0])
+        outcome(lambda folder: saved(folder, 2), folder)
+        monkeypatch.setattr(store, "disk", Quick())
+        for name, content in whole(folder):
+            assert name == store.SUMS or content in (dict(old)[name], dict(new)[name]), at
+        assert results.load(folder).loss.values[-1] in (4, 8)
+        assert saved(folder, 2) == new
+
+
+def test_clearing_leaves_all_or_a_rest_that_is_recognized(tmp_path, monkeypatch):
+    folder = tmp_path / "blocks"
+    for part in (folder, folder / "part"):
+        joined(stream(part))
+    content = {path: path.read_bytes() for path in folder.rglob("*.npz")}
+    monkeypatch.setattr(store, "disk", failing(1, KeyboardInterrupt)[0])
+    with pytest.raises(KeyboardInterrupt):
+        store.clear(folder)
+    assert {path: path.read_bytes() for path in folder.rglob("*.npz")} == content
+
+    def interrupted(rest, **_):
+        next(rest.rglob("*.npz")).unlink()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store, "disk", Quick())
+    monkeypatch.setattr(store.shutil, "rmtree", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        store.clear(folder)
+    assert not folder.exists()
+    monkeypatch.undo()
+    store.clean(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+LAST = STEPS // CHUNK
+LOST = {
+    "nothing": (lambda folder: None, 3),
+    "the first block": (lambda folder: (folder / "000000.npz").unlink(), 0),
+    "a block in the middle": (lambda folder: (folder / "000001.npz").unlink(), 0),
+    "the last block": (lambda folder: (folder / "000002.npz").unlink(), 0),
+    "the networks": (lambda folder: (folder / "state-000002.npz").unlink(), 0),
+    "a byte of a block": (lambda folder: flip(folder / "000001.npz"), 0),
+    "a byte of the networks": (lambda folder: flip(folder / "state-000002.npz"), 0),
+    "a byte of the manifest": (lambda folder: flip(folder / "manifest.json"), 3),
+    "the manifest": (lambda folder: (folder / "manifest.json").unlink(), 3),
+    "a block in the place of another": (lambda folder: place(folder / "000001.npz", folder / "000002.npz"), 0),
+    "networks in the place of a block": (lambda folder: place(folder / "state-000002.npz", folder / "000002.npz"), 0),
+    "older networks beside": (lambda folder: place(folder / "state-000002.npz", folder / "state-000001.npz"), 3),
+    "all but the networks": (lambda folder: [path.unlink() for path in folder.glob("0*.npz")], 0),
+    "a block of other work": (lambda folder: place(other(folder) / "000001.npz", folder / "000001.npz"), 0),
+}
+"""What is done to a folder of three blocks, and how many of them are used."""
+SILENT = ("nothing", "all but the networks", "the manifest")
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def place(source, target):
+    target.write_bytes(source.read_bytes())
+
+
+def other(folder):
+    joined(stream(folder.with_name("other"), code=2))
+    return folder.with_name("other")
+
+
+@pytest.mark.parametrize("lost", LOST)
+def test_what_is_lost_or_damaged_is_computed_again(lost, tmp_path, caplog):
+    folder, (harm, used) = tmp_path / "blocks", LOST[lost]
+    before = list(stream(folder))
+    harm(folder)
+    again = list(stream(folder))
+    assert joined(again) == joined(before)
+    assert [chunk.seconds for chunk in again[:used]] == [chunk.seconds for chunk in before[:used]]
+    assert not {chunk.seconds for chunk in again[used:]} & {chunk.seconds for chunk in before}
+    assert bool(caplog.messages) == (lost not in SILENT), caplog.messages
+    assert joined(stream(folder)) == joined(before)
+
+
+def test_networks_of_another_shape_are_not_gone_on_from(tmp_path, monkeypatch):
+    before = joined(stream(tmp_path))
+    monkeypatch.setattr(checkpoints, "_starts", lambda runs: lambda *_: {"rule": {"w": jnp.zeros((SEEDS, 2))}})
+    assert joined(stream(tmp_path)) == before
