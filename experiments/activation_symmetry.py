@@ -118,7 +118,7 @@ def network(one: Contender, gain: Scalar) -> layers.Layer:
     def balanced(p):
         return p._replace(b=p.b - one.balance * p.w.sum(1))
 
-    return layers.Layer(start, plain.apply, plain.parts)
+    return plain._replace(init=start)
 
 
 def hidden(one: Contender, gain: Scalar, params, stats, x: Array) -> Array:

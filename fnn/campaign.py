@@ -26,10 +26,11 @@ import xarray as xr
 from jaxtyping import Array
 
 from fnn import results, store
-from fnn.checks import check_hyper
+from fnn.checks import check_hyper, check_keys
 from fnn.errors import require
 from fnn.store import Store
 from fnn.sweep import sweep
+from fnn.tasks import check_splits
 from fnn.types import Hyper, Key, Keys
 
 Trial = Callable[[Hyper, Key, Any], Mapping[str, Array]]
@@ -133,6 +134,8 @@ class Campaign:
         devices: Sequence[Any] | None = None,
     ):
         check_hyper(hps)
+        check_keys(keys)
+        check_splits(data)
         sizes = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(hps)}
         require(len(sizes) == 1 and () not in sizes, "Settings are a tree of arrays with one leading axis in common.")
         [[settings]] = sizes

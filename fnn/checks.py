@@ -1,6 +1,7 @@
 """What an update rule is spared: hyperparameters out of range, and arrays that do not fit together."""
 
 import math
+from typing import Any
 
 import jax
 import jax.core
@@ -46,6 +47,28 @@ def check_gradients(grads: Params, params: Params) -> None:
         require(g.shape == w.shape, f"The gradient of {_place(path)} has shape {g.shape}, not {w.shape}.")
         floating = jnp.issubdtype(g.dtype, jnp.floating)
         require(floating, f"Gradients are floating-point numbers; that of {_place(path)} is of {g.dtype}.")
+
+
+def check_key(key: Any) -> None:
+    """Raise `InputError` where a key is none of `jax.random`, new-style or old-style (two numbers of 32 bits)."""
+    require(_is_key(key, 0), f"A key is what jax.random.key(0) gives, not {_shown(key)}.")
+
+
+def check_keys(keys: Any) -> None:
+    """Raise `InputError` where keys are not an array of them `[seeds]`."""
+    require(_is_key(keys, 1), f"Keys are what fnn.sweep.seeds(10) gives, an array of keys, not {_shown(keys)}.")
+
+
+def _is_key(key, axes):
+    dtype, axis = getattr(key, "dtype", None), getattr(key, "ndim", None)
+    if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        return axis == axes and key.size > 0
+    return dtype == jnp.uint32 and axis == axes + 1 and key.size > 0
+
+
+def _shown(value):
+    """A value for a sentence: an array by its type and shape."""
+    return f"{value.dtype} of shape {value.shape}" if hasattr(value, "dtype") else repr(value)
 
 
 def _place(path):

@@ -20,11 +20,16 @@ from fnn.types import Initializer, Key, Params, Scalar, Spec
 
 
 class Layer(NamedTuple):
-    """Two pure functions, see the module's docstring for their arguments, and the layers they are made of, if any."""
+    """Two pure functions, see the module's docstring for their arguments.
+
+    parts: the layers that it is made of, if any.
+    mixes: whether an example's output in training depends on the other examples of its batch.
+    """
 
     init: Callable[[Key, Spec], tuple[Params, Any]]
     apply: Callable[[Params, Any, Array, Key | None, bool], tuple[Array, Any]]
     parts: tuple["Layer", ...] = ()
+    mixes: bool = False
 
 
 class Affine(NamedTuple):
@@ -152,6 +157,7 @@ def batch_norm(momentum: Scalar = 0.9, eps: Scalar = 1e-6) -> Layer:
     """Batch normalization: by the batch's own statistics in training, by their running averages at inference.
 
     running ← momentum · running + (1 − momentum) · batch. ε defaults to the notes' "10e-7", which is 1e-6.
+    Training needs batches of at least 2 examples: one alone is its own mean, and every output β. Raises `InputError`.
     """
 
     def init(key, x):
@@ -163,13 +169,16 @@ def batch_norm(momentum: Scalar = 0.9, eps: Scalar = 1e-6) -> Layer:
         if not train:
             r = jax.lax.rsqrt(stats.var + epsilon)
             return params.gamma * (x - stats.mean) * r + params.beta, stats
+        require(
+            len(x) > 1, "Batch normalization trains on at least 2 examples at once: one alone gives β, whatever it is."
+        )
         y, mu, var = normalize(x, params.gamma, params.beta, epsilon)
         return y, Running(
             (momentum * stats.mean + (1 - momentum) * mu).astype(x.dtype),
             (momentum * stats.var + (1 - momentum) * var).astype(x.dtype),
         )
 
-    return Layer(init, apply)
+    return Layer(init, apply, mixes=True)
 
 
 def _keep(key: Key | None, ratio: Scalar, x: Array) -> Array:
@@ -221,7 +230,7 @@ def serial(*layers: Layer) -> Layer:
         outputs, after = through(layers, params, stats, x, key, train)
         return outputs[-1] if outputs else x, after
 
-    return Layer(init, apply, layers)
+    return Layer(init, apply, layers, any(layer.mixes for layer in layers))
 
 
 def through(

@@ -8,6 +8,7 @@ import functools
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -16,9 +17,10 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from fnn.checks import check_hyper
+from fnn.checks import check_hyper, check_keys
 from fnn.errors import require
 from fnn.hyper import get, put
+from fnn.tasks import check_splits
 from fnn.train import Record, Run, advance, draw
 from fnn.types import Hyper, Key, Keys
 
@@ -61,7 +63,19 @@ def over_hypers(run: Run) -> Run:
         jax.vmap(run.start, (0, None, None)),
         jax.vmap(run.step, (0, None, 0, None)),
         run.draw,
+        CheckFirst(run.check),
     )
+
+
+@dataclass(frozen=True)
+class CheckFirst:
+    """`(hps, data) -> None`, by the `check` of a run of one setting: data that fit one fit all."""
+
+    check: Callable[[Any, Any], None]
+
+    def __call__(self, hps: Any, data: Any) -> None:
+        """Raise `InputError` where the data do not fit."""
+        self.check(jax.tree.map(lambda a: a[0], hps), data)
 
 
 def over_seeds(f: Callable[[Any, Key, Any], Any]) -> Callable[[Any, Keys, Any], Any]:
@@ -79,6 +93,8 @@ def over_seeds(f: Callable[[Any, Key, Any], Any]) -> Callable[[Any, Keys, Any], 
         return jax.jit(each), padded
 
     def everywhere(mine, keys, shared):
+        check_keys(keys)
+        check_splits(shared)
         each, padded = program(len(keys))
         found = each(jax.tree.map(lambda a: a[padded], (mine, keys)), shared)
         return jax.tree.map(lambda a: np.asarray(a)[: len(keys)], found)
@@ -153,8 +169,13 @@ def stream(
     whole = done % chunk == 0 or done == steps
     require(0 <= done <= steps and whole, f"A sweep goes on after whole chunks of {chunk} steps, not after {done}.")
     require((done > 0) == (state is not None), "A sweep goes on from a number of steps and their state.")
+    check_keys(keys)
+    lacking = [name for name in runs if name not in hps]
+    require(not lacking, f"There are no hyperparameters for {', '.join(lacking)}; there are for {', '.join(hps)}.")
     for hp in hps.values():
         check_hyper(hp)
+    for check, name in {run.check: name for name, run in runs.items()}.items():
+        check(hps[name], data)
     devices = jax.local_devices() if devices is None else list(devices)
     at_once = at_once or _at_once(devices, len(keys))
     hands = min(len(runs), max(1, len(devices) // len(keys)))

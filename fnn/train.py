@@ -5,15 +5,17 @@ A `Run` is three functions: how it starts, what is drawn by lot for a step, and 
 a record; see `fnn.sweep`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Int
 
-from fnn.errors import require
+from fnn.checks import check_key
+from fnn.errors import require, whole
 from fnn.rule import Extra, Rule, apply_updates
 from fnn.schedules import Schedule, constant, progress
 from fnn.tasks import Task
@@ -44,11 +46,14 @@ class Run(NamedTuple):
     step:  `(hp, data, state, drawn) -> (state, record)`
     draw:  `(key, data, i) -> drawn`, what step i = 0, 1, … leaves to chance. It is drawn for many steps at once, before
            they are done, and once for all runs whose `draw` are equal (`==`) and that share a key.
+    check: `(hp, data) -> None`, raises `InputError` where these do not fit the run; for whoever starts it, before it is
+           traced. Done once for all runs whose `check` are equal.
     """
 
     start: Callable[[Any, Key, Any], Any]
     step: Callable[[Any, Any, Any, Any], tuple[Any, Record]]
     draw: Callable[[Key, Any, Int[Array, ""]], Any]
+    check: Callable[[Any, Any], None] = lambda hp, data: None
 
 
 class Drawn(NamedTuple):
@@ -77,6 +82,19 @@ class Drawing:
         keys = _keys(key)
         k_examples, *others = jax.vmap(jax.random.fold_in, (0, None))(keys[1:], i)
         return Drawn(i, self.examples(k_examples, data), keys[0], *others)
+
+
+@dataclass(frozen=True)
+class Check:
+    """`(hp, data) -> None`, by a task's `check`. Those of one task are equal."""
+
+    fits: Callable[[Any, Any], None]
+
+    def __call__(self, hp: Any, data: Any) -> None:
+        """Raise `InputError` where hyperparameters or data do not fit."""
+        both = hasattr(hp, "rule") and hasattr(hp, "task")
+        require(both, f"The hyperparameters of a run are train.Hyper(rule=…, task=…), not {hp!r}.")
+        self.fits(hp.task, data)
 
 
 class Moment(NamedTuple):
@@ -129,11 +147,23 @@ def training(
     observe: what else to record of a step as floating-point arrays, by `fnn.instruments` say; None costs nothing.
     observe_at: numbers of updates done after which `observe` is taken, as `evaluate_at`; None takes it at every step.
     """
-    require(steps >= 1, f"A run needs at least 1 step, not {steps}.")
-    wrong = [at for at in (*evaluate_at, *(observe_at or ())) if not 1 <= at <= steps]
-    require(not wrong, f"Evaluation happens after 1 to {steps} updates, not after {wrong}.")
+    require(isinstance(task, Task), f"What a run learns is a fnn.tasks.Task, not {task!r}.")
+    require(
+        isinstance(rule, Rule), f"What a run learns by is a Rule, as fnn.optim.rule('adam') gives it, not {rule!r}."
+    )
+    require(whole(steps, 1), f"A run needs at least 1 step, not {steps}.")
+    for what, numbers in (("evaluate_at", evaluate_at), ("observe_at", observe_at)):
+        listed = numbers is None or isinstance(numbers, Sequence | np.ndarray | range)
+        require(listed, f"{what} is a sequence of numbers of updates, not {numbers!r}.")
+        wrong = [at for at in ([] if numbers is None else numbers) if not whole(at, 1, steps)]
+        require(not wrong, f"Evaluation happens after 1 to {steps} updates, not after {wrong}.")
+    require(callable(schedule), f"A schedule is a function (hp, progress) -> hp, not {schedule!r}.")
+    require(observe is None or callable(observe), f"What to observe is a function of a Moment, not {observe!r}.")
+    check = Check(task.check)
 
     def start(hp, key, data):
+        check(hp, data)  # as far as can be seen from inside a program
+        check_key(key)
         params, stats = task.init(hp.task, _keys(key)[0], data)
         return State(params, stats, rule.init(hp.rule, params))
 
@@ -146,7 +176,8 @@ def training(
             return task.loss(hp.task, params, state.stats, batch, drawn.noise, True)
 
         (value, stats), grads = jax.value_and_grad(loss, has_aux=True)(state.params, batch)
-        asked = extra(lambda *at: loss(*at)[0], state.params, batch, value, drawn.rule)
+        mixes = task.mixes(hp.task)
+        asked = extra(lambda *at: loss(*at)[0], state.params, batch, value, drawn.rule, mixes)
         updates, opt = rule.update(hp.rule, grads, state.opt, state.params, asked)
         params = apply_updates(state.params, updates)
         result = lambda: rule.result(hp.rule, params, opt)
@@ -165,13 +196,24 @@ def training(
             record |= look() if observe_at is None else _at(observe_at, i, look)
         return State(params, stats, opt), record
 
-    return Run(start, step, Drawing(task.draw))
+    return Run(start, step, Drawing(task.draw), check)
 
 
-def extra(loss: Callable[[Params, Any], Scalar], params: Params, batch: Any, value: Scalar, key: Key) -> Extra:
-    """What a rule may ask about `loss(params, batch)`, whose value is known; examples are a batch's first axis."""
+def extra(
+    loss: Callable[[Params, Any], Scalar], params: Params, batch: Any, value: Scalar, key: Key, mixes: bool = False
+) -> Extra:
+    """What a rule may need of `loss(params, batch)`, whose value is known; examples are a batch's first axis.
+
+    mixes: whether an example's loss depends on the others of its batch. Then none has a gradient by itself, and a rule
+    that reads the gradients one by one raises `InputError`.
+    """
 
     def each():
+        require(
+            not mixes,
+            "This rule reads the gradient of every example, and none has one by itself in a network that mixes the "
+            "examples of a batch, as batch normalization does: take another rule, or a network without.",
+        )
         alone = jax.tree.map(lambda a: a[:, None], batch)
         return jax.vmap(jax.grad(loss), (None, 0))(params, alone)
 
@@ -191,9 +233,13 @@ def draw(run: Run, key: Key, data: Any, steps: Int[Array, " n"]) -> Any:
 
 def advance(run: Run, hp: Any, data: Any, state: Any, drawn: Any) -> tuple[Any, Record]:
     """Do the (consecutive) steps that drew this: `(state, record)` with a leading axis of n on every record."""
+    data = jax.tree.map(jnp.asarray, data)  # NumPy's arrays do not take traced places
     return jax.lax.scan(lambda state, drawn: run.step(hp, data, state, drawn), state, drawn)
 
 
 def train(run: Run, steps: int, hp: Any, key: Key, data: Any) -> tuple[Any, Record]:
     """A whole run: `(final state, record)` with axis 0 of every record the step."""
+    require(isinstance(run, Run), f"What is trained is a Run, as fnn.train.training gives it, not {run!r}.")
+    require(whole(steps, 1), f"A run needs at least 1 step, not {steps}.")
+    check_key(key)
     return advance(run, hp, data, run.start(hp, key, data), draw(run, key, data, jnp.arange(steps)))
