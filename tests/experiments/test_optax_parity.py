@@ -54,7 +54,7 @@ def test_a_run_is_labelled(tiny):
 
 def test_the_rules_are_their_twins(tiny):
     assert (tiny.ulp.sel(rule="sgd") == 0).all(), "one product, rounded once"
-    assert (tiny.loss_gap.sel(rule="sgd") == 0).all()
+    assert (tiny.loss_gap.sel(rule="sgd") < 2e-6).all(), "in float32 each side is a program of its own"
     book = tiny.sel(rule="adam:book")
     assert 0 < float(book.relative.max()) < 1e-14, "its lr is scaled in another order"
     assert optax_parity.first_step(tiny, "sgd") is None
