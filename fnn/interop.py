@@ -5,7 +5,7 @@ This is the only file that imports optax.
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +14,20 @@ from optax import contrib
 
 from fnn.errors import InputError, require
 from fnn.optim import rule as find
-from fnn.rule import EMPTY, NOTHING, Empty, Extra, Rule, owned
+from fnn.rule import EMPTY, NOTHING, Empty, Extra, Rule, needed, owned
 from fnn.trees import widen
-from fnn.types import Hyper
+from fnn.types import Hyper, Params
+
+
+class Masked(optax.MaskedNode):
+    """An `fnn.rule.Empty` that optax knows; distinct from the masks in the state of a rule made by `from_optax`."""
+
+
+MASKED = Masked()
+
+
+def _replaced(tree, kind, node):
+    return jax.tree.map(lambda x: node if isinstance(x, kind) else x, tree, is_leaf=lambda x: isinstance(x, kind))
 
 
 def to_optax(rule: Rule, hp: Hyper = None) -> optax.GradientTransformationExtraArgs:
@@ -37,34 +48,87 @@ def to_optax(rule: Rule, hp: Hyper = None) -> optax.GradientTransformationExtraA
     return optax.GradientTransformationExtraArgs(lambda params: _replaced(rule.init(hp, params), Empty, MASKED), update)
 
 
-class Masked(optax.MaskedNode):
-    """An `fnn.rule.Empty` that optax knows; distinct from the masks in the state of a rule made by `from_optax`."""
+class Paired(NamedTuple):
+    """State of a lookahead that is optax's, which steps pairs of parameters: its own, and the slow ones."""
 
-
-MASKED = Masked()
-
-
-def _replaced(tree, kind, node):
-    return jax.tree.map(lambda x: node if isinstance(x, kind) else x, tree, is_leaf=lambda x: isinstance(x, kind))
+    inner: Any
+    slow: Params
 
 
 def from_optax(hyper: Hyper, build: Callable[[Hyper], optax.GradientTransformation]) -> Rule:
     """The optax transformation `build(hp)` as a rule with default hyperparameters `hyper`, in at least float32.
 
     `build` runs while tracing, so hp stays a traced value: one compilation serves a whole sweep. A transformation of
-    extra arguments gets those that optax has names for, `value`, `grad` and `value_fn`; `key` and `each` if it names
-    them.
+    extra arguments gets those that optax has names for: `value`, `grad` and `value_fn`; the same function as `obj_fn`
+    for Hutchinson's estimate, its gradient as `grad_fn` for SAM; `key` and `each` if it names them. One that sums
+    examples' gradients gets these. The rule's `result` is what optax evaluates: the averages of `schedule_free`, the
+    slow parameters of `lookahead`, and those that a `sam` in two steps has left for the worst ones nearby.
     """
 
-    def update(hp, grads, state, params, extra=NOTHING):
-        transformation, grads = optax.with_extra_args_support(build(hp)), widen(grads)
-        known = {} if extra.at is None else {"value_fn": extra.at}
-        known |= {} if extra.value is None else {"value": extra.value, "grad": grads}
-        asked = inspect.signature(transformation.update).parameters
-        known |= {name: getattr(extra, name) for name in ("key", "each") if name in asked}
-        return transformation.update(grads, state, widen(params), **known)
+    def init(hp, params):
+        w = widen(params)
+        state = build(hp).init(w)
+        paired = _parts(state, optax.LookaheadState)
+        return owned(Paired(state, w) if paired else state, hp, params)
 
-    return Rule(hyper, lambda hp, params: owned(build(hp).init(widen(params)), hp, params), update)
+    def update(hp, grads, state, params, extra=NOTHING):
+        transformation, w, grads = build(hp), widen(params), widen(grads)
+        if _parts(state, contrib.DifferentiallyPrivateAggregateState):
+            [each] = needed(extra, "each")
+            grads = widen(each())
+        known = _named(transformation.update, state, extra, grads)
+        if not isinstance(state, Paired):
+            return transformation.update(grads, state, w, **known)
+        pair = optax.LookaheadParams(fast=w, slow=state.slow)
+        step, inner = transformation.update(grads, state.inner, pair, **known)
+        return step.fast, Paired(inner, optax.apply_updates(state.slow, step.slow))
+
+    def result(hp, params, state):
+        used = widen(params)
+        for part in _parts(state, Paired):
+            used = part.slow
+        for part in _parts(state, contrib.ScheduleFreeState):
+            averaged = contrib.schedule_free_eval_params(part, _masked_like(part.z, used))
+            used = jax.tree.map(lambda x, w: w if _masked(x) else x, averaged, used, is_leaf=_masked)
+        for part in _parts(state, contrib.SAMState):
+            if part.cache is not None:
+                here = part.steps_since_sync == 0
+                used = jax.tree.map(lambda w, c, here=here: jnp.where(here, w, c), used, part.cache)
+        return jax.tree.map(lambda w, r: r.astype(w.dtype), params, used)
+
+    return Rule(hyper, init, update, result)
+
+
+def _named(update, state, extra, grads):
+    """What `extra` has, by the names that an optax update takes."""
+    known = {"key": extra.key, "each": extra.each}
+    if extra.value is not None:
+        known |= {"value": extra.value, "grad": grads}
+    if extra.at is not None:
+        at = extra.at
+        # SAM calls it with the number of an inner step too.
+        known |= {"value_fn": at, "obj_fn": at, "grad_fn": lambda params, number=0: jax.grad(at)(params)}
+    asked = inspect.signature(update).parameters
+    names = set(asked)
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in asked.values()):
+        # It may hand all of them to a part of it that refuses what is not its own.
+        sam, hutchinson = (_parts(state, kind) for kind in (contrib.SAMState, contrib.HutchinsonState))
+        names |= {"grad_fn"} if sam else {"value", "grad", "value_fn"} | ({"obj_fn"} if hutchinson else set())
+    return {name: x for name, x in known.items() if name in names}
+
+
+def _parts(state, kind):
+    """Every state of this type within a state."""
+    found = lambda x: isinstance(x, kind)
+    return [x for x in jax.tree.leaves(state, is_leaf=found) if found(x)]
+
+
+def _masked(x):
+    return isinstance(x, optax.MaskedNode)
+
+
+def _masked_like(masks, tree):
+    return jax.tree.map(lambda mask, x: mask if _masked(mask) else x, masks, tree, is_leaf=_masked)
 
 
 def _l2(hp, transformation):
@@ -180,8 +244,8 @@ def _dpsgd(hp):
     private = contrib.differentially_private_aggregate(hp.clip, hp.noise, key=jax.random.key(0))
     private = optax.chain(private, optax.scale_by_learning_rate(hp.lr))
 
-    def update(updates, state, params=None, *, each: Any = None, key=None, **others):
-        return private.update(each(), (state[0]._replace(rng_key=key), *state[1:]), params)
+    def update(updates, state, params=None, *, key=None, **others):
+        return private.update(updates, (state[0]._replace(rng_key=key), *state[1:]), params)
 
     return optax.GradientTransformationExtraArgs(private.init, update)
 
@@ -315,17 +379,9 @@ TWINS: dict[str, Callable[..., optax.GradientTransformation]] = {
 """`TWINS[NAME](hp)` or `TWINS["NAME:DIALECT"](hp)`: the optax transformation equal to that rule at the same hp."""
 
 
-RESULTS = {
-    name: lambda hp, params, state: contrib.schedule_free_eval_params(state, params)
-    for name in ("schedule_free_sgd", "schedule_free_adamw")
-}
-"""A rule's `result` as optax finds it, where it is not the parameters."""
-
-
 def twin(spec: str) -> Rule:
     """The twin of a rule, as a rule: same defaults, optax's arithmetic. Raises `InputError` where there is none."""
     hyper = find(spec).hyper
     if spec not in TWINS:
         raise InputError(f"{spec} has no optax twin; these have one: {', '.join(sorted(TWINS))}.")
-    rule = from_optax(hyper, TWINS[spec])
-    return rule._replace(result=RESULTS.get(spec, rule.result))
+    return from_optax(hyper, TWINS[spec])
