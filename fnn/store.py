@@ -222,8 +222,8 @@ def write(path: Path, content: bytes) -> Path:
 
 @contextlib.contextmanager
 def _temporary(path):
-    began, handle = time.perf_counter(), None
-    try:
+    began = time.perf_counter()
+    with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary, handle = disk.create(path)
         try:
@@ -235,6 +235,12 @@ def _temporary(path):
             finally:
                 if handle is not None:
                     os.close(handle)
+
+
+@contextlib.contextmanager
+def _writing(path):
+    try:
+        yield
     except OSError as error:
         raise InputError(f"Cannot write {path}: {error.strerror or error}.") from error
 
@@ -379,7 +385,8 @@ def publish(folder: Path, files: Mapping[str, bytes | Callable[[Path], None]]) -
         made = {}
         for name, content in files.items():
             made[name] = stack.enter_context(_temporary(folder / name))
-            content(made[name]) if callable(content) else _fill(made[name], content)
+            with _writing(folder / name):
+                content(made[name]) if callable(content) else _fill(made[name], content)
         try:
             before = _sums(folder)
         except Damaged:
@@ -387,8 +394,10 @@ def publish(folder: Path, files: Mapping[str, bytes | Callable[[Path], None]]) -
         coming = {name: (_sum_of(path),) for name, path in made.items()}
         _save_sums(folder, {name: before.get(name, ()) + coming.get(name, ()) for name in {**before, **coming}})
         for name, temporary in made.items():
-            _put(temporary, folder / name)
-        disk.sync(folder)
+            with _writing(folder / name):
+                _put(temporary, folder / name)
+        with _writing(folder):
+            disk.sync(folder)
         _save_sums(folder, before | coming)
     return [folder / name for name in files]
 

@@ -188,15 +188,20 @@ def stub(measured):
 
 
 def test_a_disk_that_fills_up_meanwhile_costs_nothing(tmp_path, monkeypatch, capsys):
-    """The data go to the temporary folder when their own place refuses them after the work is done."""
+    """The data go to the temporary folder when their own place refuses them after the work is done; blocks stay."""
     monkeypatch.setattr(_cli, "prepare", lambda: None)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     (tmp_path / "out" / "stub" / "metrics.nc").mkdir(parents=True)  # a place that no file can take
+    store.Store(tmp_path / "out" / "stub" / "blocks", {}).write(0, {})
     measured = xr.Dataset({"loss": ("step", np.arange(3.0))}, attrs={"complete": 1})
-    assert _cli.main(stub(measured), ["--out", str(tmp_path / "out")]) == 0
+    assert _cli.main(stub(measured), ["--out", str(tmp_path / "out")]) == 2
     (shelter,) = tmp_path.glob("fnn-*/stub")
     xr.testing.assert_identical(results.load(shelter), measured)
-    assert f"kept in {shelter}" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "metrics.nc: Is a directory. The results are" in said
+    assert f"kept in {shelter}" in said
+    assert len(said.splitlines()) == 1
+    assert (tmp_path / "out" / "stub" / "blocks" / "000000.npz").exists()
 
 
 @dataclasses.dataclass(frozen=True)
