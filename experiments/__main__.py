@@ -112,6 +112,7 @@ def run_all(options: _all.Options) -> int:
 
 def main() -> int:
     """Dispatch; gives the exit code."""
+    _cli.console()
     commands = {"list": List, "all": _all.Options, "verdicts": Verdicts, "report": Report}
     chosen = tyro.extras.subcommand_cli_from_dict(
         commands, prog="python -m experiments", description=__doc__, args=sys.argv[1:] or ["list"]

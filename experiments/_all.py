@@ -1,7 +1,6 @@
 """Every experiment, each in a process of its own: what fails or is killed stops no other."""
 
 import importlib
-import json
 import os
 import signal
 import subprocess
@@ -15,8 +14,8 @@ from typing import Literal
 from tqdm import tqdm
 
 from experiments import _cli
-from fnn import data, results
-from fnn.errors import require
+from fnn import data, results, store
+from fnn.errors import InputError, require
 
 Outcome = Literal["made", "unchanged", "failed", "interrupted", "not reached"]
 
@@ -98,8 +97,11 @@ def run(names: Sequence[str], options: Options) -> list[Entry]:
                     name = waiting.pop(0)
                     if not options.force and unchanged(name, arguments):
                         settle(Entry(name, "unchanged"))
-                    else:
+                        continue
+                    try:
                         running.append(_start(name, arguments, options))
+                    except OSError as error:
+                        settle(Entry(name, "failed", remark=f"{error.filename}: {error.strerror}"))
                 bar.set_description_str(", ".join(one.name for one in running))
                 for one in [one for one in running if one.process.poll() is not None]:
                     running.remove(one)
@@ -131,12 +133,13 @@ def unchanged(name: str, arguments: Sequence[str]) -> bool:
     folder = cfg.out / name
     verdicts, provenance = folder / "verdicts.json", folder / "provenance.json"
     try:
-        told = json.loads(provenance.read_text(encoding="utf-8"))
+        told = store.read_json(provenance, dict)
         # Verdicts are written last: older ones belong to data that are gone.
         whole = (folder / "metrics.nc").is_file() and verdicts.stat().st_mtime_ns >= provenance.stat().st_mtime_ns
-    except (OSError, ValueError):
+    except (OSError, InputError):
         return False
-    same = _cli.measured_by(told.get("config", {})) == _cli.measured_by(cfg)
+    config = told.get("config")
+    same = isinstance(config, dict) and _cli.measured_by(config) == _cli.measured_by(cfg)
     return whole and same and told.get("sources") == _cli.sources(name)
 
 
@@ -167,7 +170,7 @@ def _start(name: str, arguments: Sequence[str], options: Options) -> Running:
             stdout=sink,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env={**os.environ, **(_compiled_in_haste() if options.quick else {})},
+            env={**os.environ, "PYTHONIOENCODING": "utf-8", **(_compiled_in_haste() if options.quick else {})},
         )
     return Running(name, process, log, time.perf_counter(), saved, old)
 

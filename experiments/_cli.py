@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import hashlib
+import io
 import json
 import math
 import os
@@ -80,6 +81,13 @@ def at_least(option: str, value: float, least: float) -> None:
     require(least <= value < math.inf, f"--{option.replace('_', '-')} is at least {least}, not {value}.")
 
 
+def console() -> None:
+    """Let standard output and error take every character: what their encoding lacks is shown as "?"."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
 def prepare() -> None:
     """Set JAX up for a program of our own: one device a core on CPU, and compilations kept between runs.
 
@@ -148,6 +156,7 @@ def main(module: ModuleType, argv: Sequence[str] | None = None) -> int:
 
     0 done, 1 a failure of ours, 2 bad input or a full disk (one sentence), 130 interrupted (what was done is kept).
     """
+    console()
     name = name_of(module)
     cfg = configure(module, sys.argv[1:] if argv is None else argv)
     folder, kept = cfg.out / name, None

@@ -1,11 +1,8 @@
 """All verdicts and answers of a results folder in one table."""
 
 import dataclasses
-import json
 import re
 import textwrap
-import types
-import typing
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fnn import store
-from fnn.errors import require
+from fnn.errors import InputError, require
 from fnn.verdicts import Answer, Verdict, together
 
 WIDTH = 118
@@ -39,40 +36,21 @@ def gather(out: Path, names: Sequence[str]) -> Findings:
     for name in names:
         for file, kind, into in (("verdicts", Verdict, found.verdicts), ("answers", Answer, found.answers)):
             path = out / name / f"{file}.json"
-            if not path.is_file():
-                continue
             try:
-                into += [(name, _read(kind, entry)) for entry in json.loads(path.read_text(encoding="utf-8"))]
-            except (OSError, ValueError, TypeError, OverflowError, RecursionError) as error:
-                found.unreadable.append(f"{path} cannot be read ({type(error).__name__}); --redraw makes it again")
+                if there(out, path):
+                    into += [(name, finding) for finding in store.read_json(path, list[kind])]
+            except InputError as error:
+                found.unreadable.append(f"{str(error).rstrip('.')}; --redraw makes it again")
     return found
 
 
-def _read(kind: type[Any], entry: Any) -> Any:
-    """A record from JSON. Raises `TypeError` where a field is missing, unknown or of another type."""
-    if not isinstance(entry, dict):
-        raise TypeError(f"a {kind.__name__} is an object, not {entry!r}")
-    hints = typing.get_type_hints(kind)
-    return kind(**{field: _value(hints.get(field), value) for field, value in entry.items()})
-
-
-def _value(hint: Any, value: Any) -> Any:
-    """A value of JSON as this type. Raises `TypeError` where it is of another, `OverflowError` for too large a one."""
-    if dataclasses.is_dataclass(hint):
-        return _read(typing.cast(type, hint), value)
-    parts = typing.get_args(hint)
-    if typing.get_origin(hint) is tuple and isinstance(value, list):
-        return tuple(_value(parts[0], one) for one in value)
-    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
-        return None if value is None and type(None) in parts else _value(parts[0], value)
-    if typing.get_origin(hint) is typing.Literal:
-        good = value in parts
-    else:
-        kinds = (int, float) if hint is float else hint
-        good = isinstance(hint, type) and isinstance(value, kinds) and (hint is bool or not isinstance(value, bool))
-    if not good:
-        raise TypeError(f"{value!r} is no {hint}")
-    return float(value) if hint is float else value
+def there(out: Path, path: Path) -> bool:
+    """Whether there is such a file in a results folder. Raises `InputError` where it is a link to somewhere else."""
+    if not path.is_file():
+        return False
+    inside = path.resolve().is_relative_to(out.resolve())
+    require(inside, f"{path} is not read: it is a link to a file elsewhere.")
+    return True
 
 
 def save(out: Path, found: Findings) -> Path:
@@ -107,7 +85,8 @@ def table(found: Findings) -> str:
         lines += ["", *textwrap.wrap(f"{a.question}{source}{where}", WIDTH)]
         lines += textwrap.wrap(a.answer, WIDTH, initial_indent="    ", subsequent_indent="    ")
         lines.append(f"    {name}/{a.figure}.png, {a.seeds} seed{'s' * (a.seeds != 1)}")
-    return "\n".join([*lines, *(f"\n{sentence}." for sentence in found.unreadable)]).lstrip("\n")
+    text = "\n".join([*lines, *(f"\n{sentence}." for sentence in found.unreadable)]).lstrip("\n")
+    return re.sub(r"[^\n -~\xa0-\U0010ffff]", "\N{REPLACEMENT CHARACTER}", text)  # nothing that steers a terminal
 
 
 def _numbers(v: Verdict) -> list[str]:

@@ -130,7 +130,8 @@ def swept(rules: tuple[str, ...], cache: str) -> Mapping[str, float]:
 def said(program: str, **environment: str) -> Mapping[str, float]:
     """The JSON object that is the last line a program prints."""
     command = [sys.executable, "-c", program]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
+    environment = os.environ | {"PYTHONIOENCODING": "utf-8"} | environment
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", env=environment)
     if done.returncode:
         raise InputError(f"A process of the benchmark failed: {done.stderr.strip().splitlines()[-1]}")
     return json.loads(done.stdout.strip().splitlines()[-1].replace("'", '"'))

@@ -151,7 +151,7 @@ def _most_held(contender: str) -> float:
 def _most_resident() -> float:
     # getrusage would count the parent too: Linux hands its high-water mark down to a spawned child.
     try:
-        lines = Path("/proc/self/status").read_text().splitlines()
+        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
         return float("nan")
     return 1024 * float(next(line.split()[1] for line in lines if line.startswith("VmHWM")))

@@ -29,6 +29,7 @@ import xarray as xr
 from fnn import store
 from fnn.arithmetic import arithmetic
 from fnn.errors import InputError
+from fnn.hdf5 import check_contained
 
 PACKAGES = ("fnn", "jax", "jaxlib", "optax", "numpy", "scipy", "xarray", "matplotlib")
 
@@ -85,15 +86,18 @@ def write_netcdf(path: Path, dataset: xr.Dataset, more: Callable[[h5netcdf.File]
 
 
 def load(folder: Path) -> xr.Dataset:
-    """The saved data of an experiment, in memory. Raises `InputError` where it is missing or damaged."""
+    """The saved data of an experiment, in memory. Raises `InputError` where it is missing, damaged or not contained."""
     path = folder / METRICS
     if not path.is_file():
         raise InputError(f"There are no results in {folder}: {path.name} is missing.")
     store.verify(path)
     try:
+        check_contained(path)
         with xr.open_dataset(path, engine="h5netcdf") as dataset:
             return dataset.load()
-    except (OSError, ValueError, KeyError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # HDF5, h5py, h5netcdf and xarray fail in many ways at what is no file of theirs
         raise InputError(f"The results in {path} cannot be read ({type(error).__name__}): make them again.") from error
 
 
@@ -130,7 +134,8 @@ def _revision() -> str | None:
             ["git", "describe", "--always", "--dirty", "--abbrev=40"],
             cwd=Path(__file__).parent,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             check=True,
         )
     except (OSError, subprocess.CalledProcessError):

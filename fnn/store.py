@@ -40,6 +40,7 @@ from filelock import FileLock, Timeout
 
 from fnn.arithmetic import arithmetic
 from fnn.errors import InputError, require
+from fnn.shapes import fit
 
 try:
     import fcntl
@@ -57,6 +58,9 @@ PATIENCE = 1.0
 """Seconds that a lock is tried for: longer than `at_work` holds it."""
 ABANDONED = 24 * 3600.0
 """Seconds after which a temporary file is taken for a killed process's where the system cannot tell."""
+
+LARGEST_JSON = 50_000_000
+"""Bytes of a JSON file that is read."""
 
 WRITING = "/fnn/writing"
 """The event of `jax.monitoring` that records the seconds it took to make a file."""
@@ -466,15 +470,16 @@ def json_bytes(content: Any) -> bytes:
     return f"{text}\n".encode("utf-8", "backslashreplace")
 
 
-def parse(raw: bytes, kind: type[Any], path: Path) -> Any:
-    """What JSON says, a `kind` (dict or list). Raises `Damaged`, naming `path`, where it is something else."""
+def parse(raw: bytes, hint: Any, path: Path) -> Any:
+    """What JSON says, of the shape of a type hint, see `fit`. Raises `Damaged`, naming `path`, where it is otherwise."""
     try:
         content = json.loads(raw.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise Damaged(f"{path} cannot be read: it is not JSON.") from error
-    if not isinstance(content, kind):
-        raise Damaged(f"{path} cannot be read: it holds no {'object' if kind is dict else 'list'}.")
-    return content
+    try:
+        return fit(content, hint)
+    except ValueError as error:
+        raise Damaged(f"{path} cannot be read: {error}.") from error
 
 
 def save_json(path: Path, content: Any) -> Path:
@@ -482,9 +487,11 @@ def save_json(path: Path, content: Any) -> Path:
     return publish(path.parent, {path.name: json_bytes(content)})[0]
 
 
-def read_json(path: Path, kind: type[Any]) -> Any:
-    """What `publish` wrote as JSON, a `kind` (dict or list). Raises `Damaged` where it is something else."""
-    return parse(published(path), kind, path)
+def read_json(path: Path, hint: Any) -> Any:
+    """What `publish` wrote as JSON, of the shape of a type hint. Raises `Damaged` where it is something else."""
+    with contextlib.suppress(OSError):
+        require(path.stat().st_size <= LARGEST_JSON, f"{path} cannot be read: it is larger than any file of ours.")
+    return parse(published(path), hint, path)
 
 
 _BEFORE, _AFTER = b'{"sha256": "', b'",'
@@ -496,15 +503,15 @@ def save_sealed(path: Path, content: Mapping[str, Any]) -> Path:
     return write(path, _BEFORE + hashlib.sha256(rest).hexdigest().encode() + _AFTER + rest)
 
 
-def read_sealed(path: Path) -> dict[str, Any]:
-    """What `save_sealed` wrote; empty where there is no such file. Raises `Damaged` where it is something else."""
+def read_sealed(path: Path, hint: Any = dict) -> dict[str, Any]:
+    """What `save_sealed` wrote, of the shape of a type hint; empty where there is no such file. Raises `Damaged` where it is something else."""
     if not path.exists():
         return {}
     raw, end = _read(path), len(_BEFORE) + 64 + len(_AFTER)
     rest = raw[end:]
     if raw[:end] != _BEFORE + hashlib.sha256(rest).hexdigest().encode() + _AFTER:
         raise Damaged(f"{path} cannot be read: it is damaged, or by an earlier version.")
-    return parse(b"{" + rest, dict, path)
+    return parse(b"{" + rest, hint, path)
 
 
 # --- arrays ----------------------------------------------------------------------------------------------------------

@@ -98,7 +98,7 @@ def found(told: Sequence[Look], of: str) -> Look | None:
 def looks(folder: Path) -> list[Look]:
     """Every look at the test set of what is in the folder."""
     try:
-        several = store.read_sealed(folder / TEST).get("looks")
+        several = store.read_sealed(folder / TEST, dict[str, list[Look]]).get("looks")
     except store.Damaged as damage:
         raise InputError(
             f"{damage} Whether the test set was looked at is not known: restore it, or rename it if it was not."

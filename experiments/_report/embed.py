@@ -1,13 +1,12 @@
 """What play.js is given: for every figure its charts and its packed data."""
 
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from experiments import _cli, _lab
+from experiments import _cli, _findings, _lab
 from experiments._report import charts, play
 from experiments._report.pack import Rounded, pack
 from experiments._report.surfaces import all_surfaces, contours
@@ -25,6 +24,12 @@ CURVES = {"optimizer_compare_mnist": "Update rules (§1.5)", "weight_init_compar
 
 POINTS = 200
 """Points of a learning curve; longer ones are averaged in blocks."""
+
+VALUES = 200_000
+"""Points of all learning curves of an experiment: seeds, then contenders are left out where there are more."""
+
+NAME = 60
+"""Characters of a contender's name."""
 
 
 def logarithm(values: np.ndarray) -> np.ndarray:
@@ -119,19 +124,28 @@ def learning_curves(out: Path, troubles: list[str]) -> Block | None:
     """Learning curves of the experiments that have them; None where there are none."""
     races = []
     for name, title in CURVES.items():
-        if not (out / name / "metrics.nc").is_file():
-            continue
+        path = out / name / "metrics.nc"
         try:
-            loss = results.load(out / name)["loss"]
-        except (InputError, KeyError) as error:
-            troubles.append(f"{out / name / 'metrics.nc'} cannot be read ({type(error).__name__}); run {name} again")
+            if not _findings.there(out, path):
+                continue
+            loss = results.load(out / name).get("loss")
+        except InputError as error:
+            troubles.append(f"{str(error).rstrip('.')}; run {name} again")
             continue
-        if loss.dims[1:] != ("seed", "step") or not loss.size:
-            troubles.append(f"{out / name / 'metrics.nc'} has no loss of (contender, seed, step); run {name} again")
+        if loss is None or loss.dims[1:] != ("seed", "step") or not loss.size or loss.dtype.kind not in "fiu":
+            troubles.append(f"{path} has no loss of (contender, seed, step), in numbers; run {name} again")
             continue
-        names = [str(one) for one in loss[loss.dims[0]].values]
+        contender = loss.dims[0]
         each = -(-loss.sizes["step"] // POINTS)
-        whole = loss.values[..., : loss.sizes["step"] // each * each]
+        points = loss.sizes["step"] // each
+        most = {contender: VALUES // points}
+        most["seed"] = max(1, most[contender] // loss.sizes[contender])
+        shown = loss.isel({dim: slice(n) for dim, n in most.items()})
+        if shown.size < loss.size:
+            kept = " and ".join(f"{shown.sizes[dim]} of {loss.sizes[dim]} {dim}s" for dim in most)
+            troubles.append(f"Of the learning curves in {path} the page has room for {kept}")
+        names = [str(one)[:NAME] for one in shown[contender].values]
+        whole = shown.values[..., : points * each].astype(float)
         blocks = whole.reshape(*whole.shape[:2], -1, each).mean(-1)
         called = [_lab.title(one) if name.startswith("optimizer") else one for one in names]
         colours = dict(zip(called, charts.colours(names), strict=True))
@@ -166,8 +180,8 @@ def _kept(out: Path, make: Callable[[play.Config], Any], kind: type[Any], cfg: p
         with np.load(file, allow_pickle=False) as there:
             if str(there["fingerprint"]) == fingerprint:
                 return kind(*(there[name] for name in kind._fields))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        pass  # not there, or damaged: it is made again
+    except Exception:
+        pass  # not there, or damaged, which NumPy and zipfile say in many ways: it is made again
     found = make(cfg)
     with atomic(file) as path:
         np.savez_compressed(path, fingerprint=fingerprint, **found._asdict())

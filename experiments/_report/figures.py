@@ -15,7 +15,16 @@ SMALL_PRINT = "fill: #595959"
 """The grey of `plotting.caption`, as an SVG has it."""
 
 LONGEST_SVG = 4_000_000
-"""Bytes of an SVG that are looked through for its words."""
+"""Bytes of an SVG that are searched for its words."""
+
+LONGEST_CAPTION = 1_000
+"""Characters of a figure's small print."""
+
+PIXELS = 20_000_000
+"""The largest picture that is decoded, 60 MB of memory; ours have at most 5 million pixels."""
+
+TALLEST = 5
+"""The height of a picture on the page, at most, in widths of the widest."""
 
 
 @dataclass(frozen=True)
@@ -43,17 +52,21 @@ class Figure:
 def picture(path: Path, quality: int, widest: int) -> tuple[str, int, int]:
     """(data URI, width, height) of a PNG, as WebP, scaled down to `widest` pixels where it is wider.
 
-    Raises `OSError` or `ValueError` where the file is no such picture.
+    Raises `OSError` or `ValueError` where the file is no such picture, or one too large.
     """
     from PIL import Image
 
     try:
         with Image.open(path, formats=("PNG",)) as found:
+            if math.prod(found.size) > PIXELS:  # the file's head says so, before anything is decoded
+                raise ValueError(f"{found.width} × {found.height} pixels are too many")
             image = found.convert("RGB")
-    except (Image.DecompressionBombError, SyntaxError) as error:
+    except (Image.DecompressionBombError, SyntaxError, EOFError) as error:
         raise ValueError(str(error)) from error
-    if image.width > widest:
-        image = image.resize((widest, max(1, round(image.height * widest / image.width))), Image.Resampling.LANCZOS)
+    scale = min(1, widest / image.width, TALLEST * widest / image.height)
+    if scale < 1:
+        smaller = [max(1, round(side * scale)) for side in image.size]
+        image = image.resize((smaller[0], smaller[1]), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=quality, method=5)
     uri = "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
@@ -63,7 +76,8 @@ def picture(path: Path, quality: int, widest: int) -> tuple[str, int, int]:
 def words(svg: Path) -> Words:
     """What is written in a figure: matplotlib draws letters as outlines and leaves the text in comments beside them."""
     try:
-        text = svg.read_bytes()[:LONGEST_SVG].decode("utf-8", errors="replace")
+        with svg.open("rb") as file:
+            text = file.read(LONGEST_SVG).decode("utf-8", errors="replace")
     except OSError:
         return Words((), "")
     headings, caption = {}, []
@@ -73,7 +87,7 @@ def words(svg: Path) -> Words:
             caption.append(told)
         elif len(told) > 1 and not re.fullmatch(r"[−+\-]?[\d.,]+ ?%?", told) and "mathdefault" not in comment:
             headings[told] = None
-    return Words(tuple(headings), " ".join(caption))
+    return Words(tuple(headings), " ".join(caption)[:LONGEST_CAPTION])
 
 
 def _plain(text: str) -> str:

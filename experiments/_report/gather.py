@@ -1,17 +1,21 @@
 """What the page says, gathered from a results folder into plain records. What cannot be read is named, and left out."""
 
 import json
+import math
 import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from experiments import _cli, _findings
 from experiments._report import chapters, figures
 from experiments._report.figures import Figure
-from fnn.errors import require
+from fnn import storages, store
+from fnn.errors import InputError, require
 from fnn.verdicts import Answer, Setting, Verdict
 
 
@@ -37,7 +41,17 @@ FINENESS = (
 """The first at which the pictures of the page fit into `PICTURES`; the last even where they do not."""
 
 PICTURES = 5_200_000
-"""Bytes of all pictures, in base64. The rest of the page takes about 2.5 million, and it is to stay below 8."""
+"""Bytes of all pictures, in base64. The page is to stay below 8 million, of which it takes itself about 1.5."""
+
+FINDINGS = 1_000_000
+"""Bytes of all verdicts and answers on the page."""
+
+MARKUP = 1_500
+"""Bytes of the page's markup around a verdict, which stands there twice."""
+
+SETTINGS, LONGEST, OTHERS = 60, 200, 60
+"""How many settings of an experiment are shown, characters of each, and how many figures are named without being
+shown."""
 
 GALLERY = Path(__file__).parents[1] / "gallery"
 
@@ -112,26 +126,72 @@ class Gathered:
 def gather(out: Path, docstrings: Mapping[str, str]) -> Gathered:
     """Everything in a results folder about these experiments. Raises `InputError` where there is no such folder."""
     require(out.is_dir(), f"There is no results folder {out}: run an experiment first, or name it with --out.")
+    troubles: list[str] = []
+    read = {name: _read(out, name, troubles) for name in docstrings}
+    found = _fitting(out, {name: findings for name, (findings, _) in read.items()}, troubles)
     for fineness in FINENESS:
-        troubles: list[str] = []
-        entries = []
+        entries, missed = [], []
         for name, doc in docstrings.items():
-            entries.append(_entry(out, name, doc, fineness, troubles))
+            entries.append(_entry(out, name, doc, found[name], read[name][1], fineness, missed))
             heavy = sum(len(figure.uri) for entry in entries for figure in entry.figures) > PICTURES
             if heavy and fineness != FINENESS[-1]:
                 break
         else:
-            return Gathered(tuple(entries), tuple(troubles))
+            return Gathered(tuple(entries), tuple(troubles + missed))
     raise AssertionError("the last fineness is always taken")
 
 
-def _entry(out: Path, name: str, doc: str, fineness: Fineness, troubles: list[str]) -> Entry:
+Finding = Answer | Verdict
+
+
+def _read(out: Path, name: str, troubles: list[str]) -> tuple[list[Finding], Provenance | None]:
+    """An experiment's answers and verdicts, and where they come from."""
     found = _findings.gather(out, [name])
-    verdicts = [verdict for _, verdict in found.verdicts]
-    answers = [answer for _, answer in found.answers]
-    there = _provenance(out / name / "provenance.json", troubles)
-    shown, others = _figures(out / name, name, verdicts, answers, fineness, troubles) if there else ((), ())
+    provenance = _provenance(out, out / name / "provenance.json", troubles)
     troubles += found.unreadable
+    return [finding for _, finding in (*found.answers, *found.verdicts)], provenance
+
+
+def _fitting(out: Path, findings: Mapping[str, list[Finding]], troubles: list[str]) -> dict[str, list[Finding]]:
+    """The findings that the page has room for: where all are too many, none of those with few are left out."""
+    weights = {name: [_weight(finding) for finding in several] for name, several in findings.items()}
+    share = _share([sum(several) for several in weights.values()], FINDINGS)
+    fitting = {}
+    for name, several in findings.items():
+        fitting[name] = [f for f, total in zip(several, accumulate(weights[name]), strict=True) if total <= share]
+        lost = len(several) - len(fitting[name])
+        if lost:
+            troubles.append(f"{lost:,} of {len(several):,} findings in {out / name} are left out: there is no room")
+    return fitting
+
+
+def _weight(finding: Finding) -> int:
+    """Bytes on the page, at most."""
+    return MARKUP + 2 * sum(len(escape(str(value)).encode("utf-8", "replace")) for value in vars(finding).values())
+
+
+def _share(wanted: Sequence[int], total: float) -> float:
+    """What each may have, at most, so that all together have no more than the total."""
+    for i, one in enumerate(sorted(wanted)):
+        share = total / (len(wanted) - i)
+        if one > share:
+            return share
+        total -= one
+    return math.inf
+
+
+def _entry(
+    out: Path,
+    name: str,
+    doc: str,
+    findings: Sequence[Finding],
+    there: Provenance | None,
+    fineness: Fineness,
+    troubles: list[str],
+) -> Entry:
+    verdicts = [finding for finding in findings if isinstance(finding, Verdict)]
+    answers = [finding for finding in findings if isinstance(finding, Answer)]
+    shown, others = _figures(out, name, verdicts, answers, fineness, troubles) if there else ((), ())
     first, *rest = [" ".join(paragraph.split("\n")) for paragraph in _paragraphs(doc)] or [name]
     question, _, notes = first.rpartition(" (") if first.endswith(")") else (first, "", "")
     takes = [one for one in rest if re.match(r"Takes |Uses no data set", one)]
@@ -162,7 +222,7 @@ def _paragraphs(doc: str) -> list[str]:
 
 
 def _figures(
-    folder: Path,
+    out: Path,
     name: str,
     verdicts: Sequence[Verdict],
     answers: Sequence[Answer],
@@ -171,35 +231,41 @@ def _figures(
 ) -> tuple[tuple[Figure, ...], tuple[str, ...]]:
     """An experiment's figures and the names of what is left out. Those of the README are shown before those that answer
     a question, and these before others."""
-    there = sorted(path.stem for path in folder.glob("*.png"))
+    folder = out / name
+    there = sorted(path.stem for path in folder.glob("*.png") if path.is_file())
     first = [path.stem for path in sorted((GALLERY / name).glob("*.png"))] + [answer.figure for answer in answers]
     order = [*dict.fromkeys(one for one in first if one in there), *(one for one in there if one not in first)]
     chosen, shown = order[: fineness.most], []
     for one in sorted(chosen):  # the notes' figures come first: their names begin with their numbers
+        picture, drawn = folder / f"{one}.png", folder / f"{one}.svg"
         try:
-            uri, width, height = figures.picture(folder / f"{one}.png", fineness.quality, fineness.widest)
-        except (OSError, ValueError) as error:
-            troubles.append(f"{folder / one}.png cannot be read ({type(error).__name__}); --redraw makes it again")
+            _findings.there(out, picture)
+            told = figures.words(drawn) if _findings.there(out, drawn) else figures.Words((), "")
+            uri, width, height = figures.picture(picture, fineness.quality, fineness.widest)
+        except InputError as error:
+            troubles.append(str(error).rstrip("."))
             continue
-        told = figures.words(folder / f"{one}.svg")
+        except (OSError, ValueError) as error:
+            troubles.append(f"{picture} cannot be read ({type(error).__name__}: {error}); --redraw makes it again")
+            continue
         title = figures.title(one, told)
         finding = figures.finding(one, told, verdicts, answers)
         drawn = "; ".join([heading for heading in told.headings if heading != title][:12])
         alt = ". ".join(part.rstrip(".") for part in (title, f"Labels: {drawn}" if drawn else "", finding) if part)
         shown.append(Figure(one, title, uri, width, height, f"{alt}.", told.caption))
-    return tuple(shown), tuple(one for one in there if one not in chosen)
+    others = [one for one in there if one not in chosen]
+    more = [f"{len(others) - OTHERS:,} more"] if len(others) > OTHERS else []
+    return tuple(shown), (*others[:OTHERS], *more)
 
 
-def _provenance(path: Path, troubles: list[str]) -> Provenance | None:
+def _provenance(out: Path, path: Path, troubles: list[str]) -> Provenance | None:
     """Read provenance.json; what is of another type than ours is left out."""
-    if not path.is_file():
-        return None
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(told, dict):
-            raise TypeError("it is no object")
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        troubles.append(f"{path} cannot be read ({type(error).__name__}); running the experiment makes it again")
+        if not _findings.there(out, path):
+            return None
+        told = store.read_json(path, dict)
+    except InputError as error:
+        troubles.append(f"{str(error).rstrip('.')}; running the experiment makes it again")
         return None
     config, versions = (told[key] if isinstance(told.get(key), dict) else {} for key in ("config", "versions"))
     seeds = config.get("seeds")
@@ -207,21 +273,28 @@ def _provenance(path: Path, troubles: list[str]) -> Provenance | None:
     command = told.get("command")
     return Provenance(
         data=f"{_word(told.get('dataset'))}{source}" if _word(told.get("dataset")) else "no data set",
-        seeds=f"{seeds} seed{'s' * (seeds != 1)}" if isinstance(seeds, int) else "",
+        seeds=f"{seeds} seed{'s' * (seeds != 1)}"[:LONGEST] if type(seeds) is int else "",
         versions=", ".join(
             f"{name} {_word(versions.get(name))}" for name in ("fnn", "jax", "numpy") if versions.get(name)
         ),
         device=_word(told.get("device")),
         when=_word(told.get("time"))[:10],
         revision=_word(told.get("revision")),
-        settings=tuple((str(key), _word(value)) for key, value in config.items() if key not in _cli.ELSEWHERE),
-        arguments=tuple(map(str, command[2:])) if isinstance(command, list) else (),
+        settings=tuple((_word(key), _word(value)) for key, value in config.items() if key not in _cli.ELSEWHERE)[
+            :SETTINGS
+        ],
+        arguments=tuple(_word(one) for one in command[2 : 2 + SETTINGS]) if isinstance(command, list) else (),
     )
 
 
 def _word(value: Any) -> str:
-    """A value of a JSON file as text; nothing is nothing."""
-    return "" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    """A value of a JSON file as text, without a password and not too long; nothing is nothing."""
+    try:
+        text = "" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        text = "…"
+    text = storages.shown(text[: 2 * LONGEST])
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
 def _command(name: str, there: Provenance | None) -> str:
@@ -231,8 +304,8 @@ def _command(name: str, there: Provenance | None) -> str:
         one = given.pop(0)
         if one in ("--redraw", "--profile"):
             continue
-        if one in ("--out", "--data-dir"):
+        if one in ("--out", "--data-dir", "--storage"):
             given[:1] = []
-        elif not one.startswith(("--out=", "--data-dir=")):
+        elif not one.startswith(("--out=", "--data-dir=", "--storage=")):
             arguments.append(one)
     return shlex.join(["python", "-m", f"experiments.{name}", *arguments])

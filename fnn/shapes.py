@@ -1,0 +1,80 @@
+"""JSON values against type hints: what comes from a file is what the program takes it for, or is named."""
+
+import dataclasses
+import types
+import typing
+from typing import Any
+
+
+def fit(value: Any, hint: Any, place: str = "it") -> Any:
+    """A JSON value as the hint says: a whole number where a float is meant becomes one, an object a dataclass.
+
+    hint: `Any`, `None`, `bool`, `int`, `float`, `str`, `list`, `dict`, `list[X]`, `dict[str, X]`, `tuple[X, ...]` (of a
+    list), a `Literal`, a union, a dataclass or a `TypedDict`, whose objects have all required fields and no others.
+
+    Raises `ValueError` with the first place that is something else.
+    """
+    kind, inner = typing.get_origin(hint) or hint, typing.get_args(hint)
+    if hint is Any:
+        return value
+    if kind is typing.Literal:
+        if type(value) in map(type, inner) and value in inner:
+            return value
+        raise ValueError(f"{place} is {_called(value)}, not one of {', '.join(map(repr, inner))}")
+    if kind in (typing.Union, types.UnionType):
+        for one in inner:
+            try:
+                return fit(value, one, place)
+            except ValueError:
+                continue
+        raise ValueError(f"{place} is {_called(value)}")
+    if dataclasses.is_dataclass(kind) or typing.is_typeddict(kind):
+        return _record(value, kind, place)
+    if kind is float and type(value) is int:
+        try:
+            return float(value)
+        except OverflowError:
+            raise ValueError(f"{place} is too large a number") from None
+    if kind is tuple and type(value) is list:
+        return tuple(fit(one, inner[0], f"{place}[{i}]") for i, one in enumerate(value))
+    if type(value) is not (type(None) if kind is None else kind):
+        raise ValueError(f"{place} is {_called(value)}, not {NAMES[kind]}")
+    if kind is list and inner:
+        return [fit(one, inner[0], f"{place}[{i}]") for i, one in enumerate(value)]
+    if kind is dict and inner:
+        return {name: fit(one, inner[1], f"{place}.{name:.40}") for name, one in value.items()}
+    return value
+
+
+NAMES = {
+    None: "null",
+    type(None): "null",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    list: "a list",
+    tuple: "a list",
+    dict: "an object",
+}
+"""JSON's kinds of values, in words."""
+
+
+def _called(value):
+    return repr(value) if isinstance(value, str) and len(value) <= 40 else NAMES[type(value)]
+
+
+def _record(value, kind, place):
+    if type(value) is not dict:
+        raise ValueError(f"{place} is {_called(value)}, not {NAMES[dict]}")
+    hints = typing.get_type_hints(kind)
+    if dataclasses.is_dataclass(kind):
+        free = (dataclasses.MISSING, dataclasses.MISSING)
+        needed = {field.name for field in dataclasses.fields(kind) if (field.default, field.default_factory) == free}
+    else:
+        needed = kind.__required_keys__
+    missing, unknown = sorted(needed - value.keys()), sorted(value.keys() - hints.keys())
+    if missing or unknown:
+        raise ValueError(f"{place} has {'no' if missing else 'an unknown'} field {(missing or unknown)[0]!r:.40}")
+    fields = {name: fit(one, hints[name], f"{place}.{name}") for name, one in value.items()}
+    return kind(**fields)
