@@ -30,7 +30,7 @@ def check_contained(path: Path) -> None:
             for name in group:
                 require(isinstance(group.get(name, getlink=True), h5py.HardLink), f"{foreign} (link {name!r:.60}).")
                 item = group[name]
-                address = h5py.h5o.get_info(item.id).addr
+                address = h5py.h5o.get_info(item.id).addr  # pyright: ignore[reportAttributeAccessIssue]
                 if address in seen:
                     continue
                 seen.add(address)

@@ -64,7 +64,7 @@ def _called(value):
     return repr(value) if isinstance(value, str) and len(value) <= 40 else NAMES[type(value)]
 
 
-def _record(value, kind, place):
+def _record(value, kind: Any, place):
     if type(value) is not dict:
         raise ValueError(f"{place} is {_called(value)}, not {NAMES[dict]}")
     hints = typing.get_type_hints(kind)

@@ -411,6 +411,11 @@ def verify(path: Path) -> None:
     _compare(path, _sum_of(path))
 
 
+def listed(path: Path) -> bool:
+    """Whether `publish` wrote a file of this name here."""
+    return path.name in _sums(path.parent)
+
+
 def published(path: Path) -> bytes:
     """The content of a file that `publish` wrote. Raises `Damaged` where it is another."""
     content = _read(path)
@@ -471,7 +476,7 @@ def json_bytes(content: Any) -> bytes:
 
 
 def parse(raw: bytes, hint: Any, path: Path) -> Any:
-    """What JSON says, of the shape of a type hint, see `fit`. Raises `Damaged`, naming `path`, where it is otherwise."""
+    """What JSON says, of the shape of a type hint, see `fit`. Raises `Damaged`, naming `path`, where it is not."""
     try:
         content = json.loads(raw.decode("utf-8"))
     except (ValueError, RecursionError) as error:
@@ -504,7 +509,7 @@ def save_sealed(path: Path, content: Mapping[str, Any]) -> Path:
 
 
 def read_sealed(path: Path, hint: Any = dict) -> dict[str, Any]:
-    """What `save_sealed` wrote, of the shape of a type hint; empty where there is no such file. Raises `Damaged` where it is something else."""
+    """What `save_sealed` wrote, of the shape of a type hint; empty where there is no file. Raises as `parse` does."""
     if not path.exists():
         return {}
     raw, end = _read(path), len(_BEFORE) + 64 + len(_AFTER)

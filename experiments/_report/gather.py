@@ -7,7 +7,6 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -154,11 +153,14 @@ def _read(out: Path, name: str, troubles: list[str]) -> tuple[list[Finding], Pro
 
 def _fitting(out: Path, findings: Mapping[str, list[Finding]], troubles: list[str]) -> dict[str, list[Finding]]:
     """The findings that the page has room for: where all are too many, none of those with few are left out."""
-    weights = {name: [_weight(finding) for finding in several] for name, several in findings.items()}
-    share = _share([sum(several) for several in weights.values()], FINDINGS)
+    share = _share([sum(map(_weight, several)) for several in findings.values()], FINDINGS)
     fitting = {}
     for name, several in findings.items():
-        fitting[name] = [f for f, total in zip(several, accumulate(weights[name]), strict=True) if total <= share]
+        room, fitting[name] = share, []
+        for finding in several:
+            if _weight(finding) <= room:
+                room -= _weight(finding)
+                fitting[name].append(finding)
         lost = len(several) - len(fitting[name])
         if lost:
             troubles.append(f"{lost:,} of {len(several):,} findings in {out / name} are left out: there is no room")
@@ -239,7 +241,8 @@ def _figures(
     for one in sorted(chosen):  # the notes' figures come first: their names begin with their numbers
         picture, drawn = folder / f"{one}.png", folder / f"{one}.svg"
         try:
-            _findings.there(out, picture)
+            if _findings.there(out, picture) and store.listed(picture):  # one may have drawn others oneself
+                store.verify(picture)
             told = figures.words(drawn) if _findings.there(out, drawn) else figures.Words((), "")
             uri, width, height = figures.picture(picture, fineness.quality, fineness.widest)
         except InputError as error:

@@ -3,19 +3,25 @@
 import dataclasses
 import json
 import math
+import os
 import re
+import resource
 import shutil
+import struct
+import zlib
 from html.parser import HTMLParser
 
+import h5netcdf
 import numpy as np
 import pytest
 import xarray as xr
 
 from experiments import __main__ as command
-from experiments import _cli, _findings, loss_surface
+from experiments import _all, _cli, _findings, loss_surface
 from experiments._report import chapters, embed, figures, gather, pack, page, play, surfaces
-from fnn import plotting, results
+from fnn import plotting, results, store
 from fnn.errors import InputError
+from fnn.store import SUMS
 from fnn.verdicts import Answer, Verdict
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{ 7 * 7 }}"
@@ -204,7 +210,7 @@ def test_what_is_damaged_is_named_and_left_out(out, tmp_path, capsys):
     (theirs / "other.svg").write_bytes(b"\xff\xfe<!-- x -->")
     (ours / "provenance.json").write_text("[1, 2]")
     told = json.loads((theirs / "provenance.json").read_text())
-    (theirs / "provenance.json").write_text(json.dumps(told | {"device": "\ud800 is no letter", "command": [1, 2, 3]}))
+    store.save_json(theirs / "provenance.json", told | {"device": "\ud800 is no letter", "command": [1, 2, 3]})
     assert command.make_report(command.Report(folder, quick=True)) == 1
     told = capsys.readouterr().out
     words = Reader((folder / "report.html").read_text()).words()
@@ -216,12 +222,13 @@ def test_what_is_damaged_is_named_and_left_out(out, tmp_path, capsys):
 
 
 HUGE = json.dumps([dataclasses.asdict(Verdict("a", 1.0, 1.0, 1.0, "", 3, "holds", "b")) | {"effect": 10**400}])
+WRONG = [HUGE, "3", "null", '{"a": 1}', "[3]", '[{"claim": 1}]', "[" * 100_000, "\x00", '{"config": null}', "9" * 5000]
+WRONG += ["[[[[[[]]]]]]", "NaN", "[true]", '"text"', "", '[{"question": NaN}]']
 
 
-@pytest.mark.parametrize("content", [HUGE, "3", "null", '{"a": 1}', "[3]", '[{"claim": 1}]', "[" * 100_000, "\x00"])
+@pytest.mark.parametrize("content", WRONG, ids=lambda content: content[:20])
 def test_findings_of_another_shape_are_named(tmp_path, content):
-    (tmp_path / ARRIVED).mkdir()
-    (tmp_path / ARRIVED / "verdicts.json").write_text(content)
+    store.publish(tmp_path / ARRIVED, {"verdicts.json": content.encode()})
     found = _findings.gather(tmp_path, [ARRIVED])
     assert not found.verdicts
     assert len(found.unreadable) == 1
@@ -243,6 +250,175 @@ def test_a_quick_run_is_effects_only(tmp_path, out):
 
 def test_another_setting_than_the_experiments_own_is_said(reader):
     assert "the experiment’s own setting: seeds 100 (not 10000)" in reader.words()
+
+
+@pytest.mark.parametrize("content", WRONG, ids=lambda content: content[:20])
+def test_provenance_of_another_shape_stops_nothing(tmp_path, content):
+    """Neither the report, nor the verdicts, nor `all`, which makes the experiment again."""
+    store.publish(tmp_path / ARRIVED, {"provenance.json": content.encode(), "verdicts.json": b"[]", "metrics.nc": b""})
+    found = gather.gather(tmp_path, {ARRIVED: ""})
+    [entry] = found.entries
+    if content.startswith("{"):  # an object, of which nothing is known
+        assert entry.provenance.settings == ()
+    else:
+        assert entry.provenance is None
+        assert re.search(
+            r"provenance.json cannot be read: it is .*; running the experiment makes it", found.troubles[0]
+        )
+    assert _findings.gather(tmp_path, [ARRIVED]).unreadable == []
+    assert not _all.unchanged(ARRIVED, ["--out", str(tmp_path)])
+
+
+def test_links_out_of_the_folder_are_not_followed(out, tmp_path):
+    folder = tmp_path / "results"
+    shutil.copytree(out, folder)
+    theirs, elsewhere = folder / ARRIVED, tmp_path / "elsewhere"
+    theirs.rename(elsewhere)
+    theirs.mkdir()
+    shutil.copy(elsewhere / SUMS, theirs)
+    names = ("verdicts.json", "answers.json", "metrics.nc", "06_loss.png")
+    for name in names:
+        (theirs / name).symlink_to(elsewhere / name)
+    shutil.copy(elsewhere / "provenance.json", theirs)
+    os.mkfifo(theirs / "pipe.png")
+    (theirs / "loop.png").symlink_to("loop.png")
+    (theirs / "a folder.png").mkdir()
+    found = gather.gather(folder, {ARRIVED: ""})
+    curves = embed.learning_curves(folder, troubles := list(found.troubles))
+    assert curves is None
+    assert not found.entries[0].figures
+    for name in names:
+        assert any(f"{name} is not read: it is a link to a file elsewhere" in trouble for trouble in troubles)
+    assert len(troubles) == len(names)
+    theirs.rename(folder / "moved")
+    theirs.symlink_to(elsewhere)
+    assert len(gather.gather(folder, {ARRIVED: ""}).troubles) == 3
+    (folder / "inside").mkdir()
+    theirs.unlink()
+    elsewhere.rename(folder / "inside" / ARRIVED)
+    theirs.symlink_to(folder / "inside" / ARRIVED)
+    assert gather.gather(folder, {ARRIVED: ""}).troubles == (), "a link within the folder is one's own"
+
+
+def png(width, height, path):
+    """A picture of one color: small on disk, however large."""
+    chunk = lambda kind, content: (
+        struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    )
+    head = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    rows = zlib.compress(bytes((1 + -(-width // 8)) * height), 9)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b""))
+
+
+@pytest.mark.filterwarnings("ignore:Image size")
+def test_huge_pictures_are_not_decoded(tmp_path):
+    png(13_300, 13_300, tmp_path / "huge.png")
+    png(3, 2, tmp_path / "small.png")
+    assert (tmp_path / "huge.png").stat().st_size < 200_000
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ValueError, match=r"13300 × 13300 pixels are too many"):
+        figures.picture(tmp_path / "huge.png", 80, 1120)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000, "kB"
+    assert figures.picture(tmp_path / "small.png", 80, 1120)[1:] == (3, 2)
+    png(10, 100_000, tmp_path / "tall.png")
+    _, width, height = figures.picture(tmp_path / "tall.png", 80, 1120)
+    assert (width, height) == (1, 5600)
+    for damaged in (b"", b"GIF89a", (tmp_path / "small.png").read_bytes()[:40]):
+        (tmp_path / "small.png").write_bytes(damaged)
+        with pytest.raises((OSError, ValueError)):
+            figures.picture(tmp_path / "small.png", 80, 1120)
+
+
+def test_ten_thousand_verdicts_make_no_heavy_page(out, tmp_path):
+    folder = tmp_path / "results"
+    shutil.copytree(out, folder)
+    many = [Verdict(f'"{n}" & < {"long " * 60}', 0.5, 0.2, 0.8, "", 3, "holds", "&" * 500) for n in range(10_000)]
+    long = [Answer("Why?", "because " * 100_000, f"figure {n}", 3) for n in range(30)]
+    told = {"config": {f"option {n}": "x" * 10_000 for n in range(2_000)}, "command": ["x" * 5_000] * 5_000}
+    results.save_findings(folder / ARRIVED, many, long, {}, {}, {})
+    store.save_json(folder / ARRIVED / "provenance.json", told)
+    for n in range(300):
+        (folder / ARRIVED / f"{'n' * 200}{n}.png").write_bytes(b"")
+    written = page.write(folder, command.docstrings(), quick=True)
+    assert written.size < 8e6
+    [lost] = [trouble for trouble in written.troubles if "no room" in trouble]
+    assert re.match(r"9,\d\d\d of 10,030 findings in .* are left out: there is no room", lost)
+    ours = _findings.gather(folder, ["loss_surface"]).verdicts
+    words = Reader(written.path.read_text(encoding="utf-8")).words()
+    assert all(squeezed(verdict.sentence) in words for _, verdict in ours), "others are complete"
+
+
+LOSSES = {
+    "text": np.full((2, 3, 40), "text"),
+    "truths": np.ones((2, 3, 40), bool),
+    "complex": np.ones((2, 3, 40), complex),
+    "dates": np.zeros((2, 3, 40), "datetime64[ns]"),
+    "empty": np.ones((2, 3, 0)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:You are writing invalid netcdf features")
+@pytest.mark.parametrize("kind", LOSSES)
+def test_a_loss_that_is_no_loss_is_named(tmp_path, kind):
+    ds = xr.Dataset({"loss": (("optimizer", "seed", "step"), LOSSES[kind])}, {"optimizer": ["a", "b"]})
+    if kind == "complex":
+        with h5netcdf.File(tmp_path / "raw.nc", "w", invalid_netcdf=True) as raw:
+            raw.dimensions = {"optimizer": 2, "seed": 3, "step": 40}
+            raw.create_variable("loss", ("optimizer", "seed", "step"), data=LOSSES[kind])
+        store.publish(tmp_path / ARRIVED, {"metrics.nc": (tmp_path / "raw.nc").read_bytes()})
+    else:
+        results.save_data(tmp_path / ARRIVED, ds, {})
+    assert embed.learning_curves(tmp_path, troubles := []) is None
+    assert len(troubles) == 1
+    assert "metrics.nc" in troubles[0]
+
+
+@pytest.mark.parametrize("dtype", ["i4", "f4", "f8"])
+def test_many_curves_are_cut_to_what_the_page_has_room_for(tmp_path, dtype):
+    loss = np.ones((40, 300, 250), dtype)
+    names = [str(n) * 100 for n in range(40)]
+    results.save_data(
+        tmp_path / ARRIVED, xr.Dataset({"loss": (("optimizer", "seed", "step"), loss)}, {"optimizer": names}), {}
+    )
+    curves = embed.learning_curves(tmp_path, troubles := [])
+    [race] = curves["races"]
+    assert math.prod(race["packed"]["parts"][0]["shape"]) <= embed.VALUES
+    assert len(race["contenders"]) == 40
+    assert "has room for 40 of 40 optimizers and 40 of 300 seeds" in troubles[0]
+    assert max(map(len, race["contenders"])) <= embed.NAME
+
+
+def test_every_damage_of_a_result_is_named_and_nothing_falls(out, tmp_path):
+    """Files swapped, cut off, emptied, made folders; and the checksums of wrong files right."""
+    folder = tmp_path / "results"
+    names = sorted(path.name for path in (out / ARRIVED).iterdir())
+    contents = {name: (out / ARRIVED / name).read_bytes() for name in names}
+    others = (
+        "provenance.json",
+        "verdicts.json",
+        "answers.json",
+        "metrics.nc",
+        "06_loss.png",
+        "06_loss.svg",
+        "SHA256SUMS",
+    )
+    for name in others:
+        for sealed in (False, True):
+            for content in [*contents.values(), b"", contents[name][: len(contents[name]) // 2], b"\0" * 1000]:
+                if content == contents[name] or (sealed and name == SUMS):
+                    continue
+                shutil.rmtree(folder, ignore_errors=True)
+                (folder / ARRIVED).mkdir(parents=True)
+                for other, whole in contents.items():
+                    (folder / ARRIVED / other).write_bytes(whole)
+                if sealed:
+                    store.publish(folder / ARRIVED, {name: content})
+                else:
+                    (folder / ARRIVED / name).write_bytes(content)
+                found = gather.gather(folder, {ARRIVED: ""})
+                embed.learning_curves(folder, troubles := list(found.troubles))
+                assert all("\n" not in trouble for trouble in troubles)
+                assert troubles or name.endswith(".svg") or sealed
 
 
 def test_no_folder_and_no_extra_are_a_sentence(tmp_path, monkeypatch):
