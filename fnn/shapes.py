@@ -14,7 +14,8 @@ def fit(value: Any, hint: Any, place: str = "it") -> Any:
 
     Raises `ValueError` with the first place that is something else.
     """
-    kind, inner = typing.get_origin(hint) or hint, typing.get_args(hint)
+    kind: Any = typing.get_origin(hint) or hint
+    inner = typing.get_args(hint)
     if hint is Any:
         return value
     if kind is typing.Literal:
@@ -29,7 +30,7 @@ def fit(value: Any, hint: Any, place: str = "it") -> Any:
                 continue
         raise ValueError(f"{place} is {_called(value)}")
     if dataclasses.is_dataclass(kind) or typing.is_typeddict(kind):
-        return _record(value, kind, place)
+        return kind(**_fields(value, kind, place))
     if kind is float and type(value) is int:
         try:
             return float(value)
@@ -64,7 +65,7 @@ def _called(value):
     return repr(value) if isinstance(value, str) and len(value) <= 40 else NAMES[type(value)]
 
 
-def _record(value, kind: Any, place):
+def _fields(value, kind, place):
     if type(value) is not dict:
         raise ValueError(f"{place} is {_called(value)}, not {NAMES[dict]}")
     hints = typing.get_type_hints(kind)
@@ -76,5 +77,4 @@ def _record(value, kind: Any, place):
     missing, unknown = sorted(needed - value.keys()), sorted(value.keys() - hints.keys())
     if missing or unknown:
         raise ValueError(f"{place} has {'no' if missing else 'an unknown'} field {(missing or unknown)[0]!r:.40}")
-    fields = {name: fit(one, hints[name], f"{place}.{name}") for name, one in value.items()}
-    return kind(**fields)
+    return {name: fit(one, hints[name], f"{place}.{name}") for name, one in value.items()}
