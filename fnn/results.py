@@ -13,6 +13,7 @@ Results without a checksum, of a version that wrote none, are refused: make them
 import dataclasses
 import importlib.metadata
 import io
+import os
 import platform
 import subprocess
 import sys
@@ -129,15 +130,25 @@ def _version(package: str) -> str | None:
 
 
 def _revision() -> str | None:
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40"],
-            cwd=Path(__file__).parent,
+    """The commit that this package's files belong to; None where they are installed, be it inside other work."""
+    here = Path(__file__)
+    # Variables that git sets for its hooks would name the repository instead of the folder.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+
+    def git(*command):
+        done = subprocess.run(
+            ["git", *command],
+            cwd=here.parent,
+            env=environment,
             capture_output=True,
             encoding="utf-8",
             errors="replace",
             check=True,
         )
+        return done.stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", here.name)
+        return git("describe", "--always", "--dirty", "--abbrev=40")
     except (OSError, subprocess.CalledProcessError):
         return None
-    return described.stdout.strip()

@@ -29,6 +29,7 @@ from typing import Any, Literal, TypedDict
 import numpy as np
 
 from fnn import search, storages, store, verdicts
+from fnn.arithmetic import chosen
 from fnn.errors import InputError, require
 from fnn.search import Choice, History, Sampler, Space
 from fnn.store import Block, Store
@@ -279,6 +280,11 @@ class Shared:
             require(theirs in (None, axes), f"The study {name} searches another space.")
             if theirs is None:
                 self.study.set_user_attr("space", axes)
+            numbers, others = chosen(), self.study.user_attrs.get("arithmetic")
+            differ = [name for name, value in numbers.items() if value != (others or numbers).get(name)]
+            require(not differ, f"The study {name} is computed with other settings of {', '.join(differ)}.")
+            if others is None:
+                self.study.set_user_attr("arithmetic", numbers)
 
     def __enter__(self) -> "Shared":
         return self

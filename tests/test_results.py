@@ -111,7 +111,9 @@ def test_missing_and_damaged_results_are_told(tmp_path, dataset, content):
     assert "\n" not in str(caught.value)
 
 
-def test_the_revision_is_gits(tmp_path, monkeypatch):
+def test_the_revision_is_that_of_the_packages_own_files(tmp_path, monkeypatch):
+    """A repository that holds an environment with the package in it is other work."""
+
     def git(*command):
         subprocess.run(
             ["git", "-c", "user.name=a", "-c", "user.email=a@b", *command],
@@ -121,9 +123,17 @@ def test_the_revision_is_gits(tmp_path, monkeypatch):
         )
 
     monkeypatch.setattr(results, "__file__", str(tmp_path / "results.py"))
+    (tmp_path / "results.py").touch()
     assert results._revision() is None
     git("init")
     git("commit", "--allow-empty", "-m", "x")
+    assert results._revision() is None, "the file is not the repository's"
+    git("add", "results.py")
+    git("commit", "-m", "y")
     clean = results._revision()
     assert clean is not None
     assert len(clean) == 40
+    (tmp_path / "results.py").write_text("changed")
+    assert results._revision() == f"{clean}-dirty"
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))  # as in a hook
+    assert results._revision() == f"{clean}-dirty"
