@@ -1,5 +1,8 @@
 """What experiments of thousands of networks share: memory and hosts as options, and a campaign under a progress bar."""
 
+import math
+import os
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,11 +14,14 @@ from tqdm import tqdm
 
 from experiments import _cli
 from fnn.campaign import Campaign, Share, Trial
-from fnn.errors import require
+from fnn.errors import InputError, require
 from fnn.types import Hyper, Keys
 
 POLL = 0.5
 """Seconds between two looks for what other processes have done."""
+
+JOIN = 120.0
+"""Seconds that the processes of one run wait for each other at the start."""
 
 PATIENCE = 60.0
 """Seconds in which none of the others is at work after which they are given up: more than they take to start."""
@@ -54,7 +60,48 @@ class Options(_cli.Options):
         """Set JAX up, and join the other processes."""
         super().start()
         if self.distributed:
-            jax.distributed.initialize(self.coordinator, self.processes, self.process)
+            _join(self.coordinator, self.processes, self.process)
+
+
+def _join(coordinator: str | None, processes: int | None, process: int | None) -> None:
+    """Join the other processes. Raises `InputError` where nothing says who they are.
+
+    JAX ends the process by a signal where they do not come, so it is ended here, a little earlier, with a sentence.
+    """
+
+    def give_up():
+        where = coordinator or "the coordinator"
+        missing = f"The processes have not met at {where} within {JOIN:g} s: start all of them, with the same options."
+        os.write(2, f"{missing}\n".encode())
+        os._exit(2)
+
+    watch = threading.Timer(JOIN, give_up)
+    watch.daemon = True
+    watch.start()
+    try:
+        jax.distributed.initialize(coordinator, processes, process, initialization_timeout=math.ceil(JOIN) + 60)
+    except (ValueError, RuntimeError, OSError) as error:
+        raise InputError(
+            "--distributed cannot join other processes; outside Slurm, Kubernetes and TPU pods --coordinator, "
+            f"--processes and --process say who they are ({str(error).splitlines()[0]})."
+        ) from error
+    finally:
+        watch.cancel()
+    if _all_devices_are_ours(os.environ):
+        jax.config.update("jax_cuda_visible_devices", "all")
+        jax.config.update("jax_rocm_visible_devices", "all")
+
+
+def _all_devices_are_ours(environment: Mapping[str, str]) -> bool:
+    """Whether Slurm gave this process all the GPUs that it sees.
+
+    JAX takes a task's place on its host as the number of its one GPU. That is right where the tasks of a host share
+    its GPUs, and wrong where there is one task a host, or where Slurm shows every task its own GPUs only.
+    """
+    tasks, nodes = environment.get("SLURM_NTASKS"), environment.get("SLURM_STEP_NUM_NODES")
+    one_a_host = tasks is not None and tasks == nodes
+    bound = "SLURM_GPUS_PER_TASK" in environment or "gpu" in environment.get("SLURM_TRES_PER_TASK", "")
+    return (one_a_host or (tasks is not None and bound)) and "JAX_LOCAL_DEVICE_IDS" not in environment
 
 
 def networks(

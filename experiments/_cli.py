@@ -97,8 +97,17 @@ def prepare() -> None:
         jax.config.update("jax_num_cpu_devices", cores())
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # a second start compiles nothing
     cache = data.user_cache()
-    if jax.config.values["jax_compilation_cache_dir"] is None and cache is not None:
+    if jax.config.values["jax_compilation_cache_dir"] is None and cache is not None and _writable(cache / "compiled"):
         jax.config.update("jax_compilation_cache_dir", str(cache / "compiled"))
+
+
+def _writable(folder: Path) -> bool:
+    """Whether files can be made in the folder, which is made if need be: a home may be read-only, or nowhere."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)
 
 
 def cores() -> int:

@@ -1,0 +1,87 @@
+"""Processes of one run join each other, or say in one sentence why not, within a bounded time."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from experiments import _campaigns
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(code, **environment):
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "JAX_COORD"))}
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=clean | environment, capture_output=True, text=True, timeout=300
+    )
+
+
+def command(*options, wait=3):
+    return run(
+        "import sys\n"
+        "from experiments import _campaigns, _cli, hyperparameter_map\n"
+        f"_campaigns.JOIN = {wait}\n"
+        f"sys.exit(_cli.main(hyperparameter_map, {['--quick', '--distributed', *options]!r}))"
+    )
+
+
+def test_outside_a_cluster_nothing_says_who_the_processes_are(tmp_path):
+    done = command("--out", str(tmp_path / "x"))
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert line.startswith("hyperparameter_map: --distributed cannot join other processes; outside Slurm")
+
+
+@pytest.mark.parametrize("process", [0, 1])
+def test_processes_that_do_not_come_are_not_waited_for_without_end(tmp_path, process):
+    """Process 0 waits for the others, and they for it: JAX would end the process by a signal, after minutes."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        where = f"127.0.0.1:{probe.getsockname()[1]}"
+    began = time.monotonic()
+    done = command("--coordinator", where, "--processes", "2", "--process", str(process), "--out", str(tmp_path / "x"))
+    assert time.monotonic() - began < 120
+    assert done.returncode == 2
+    assert f"The processes have not met at {where} within 3 s" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+SLURM = {
+    "SLURM_JOB_ID": "17",
+    "SLURM_STEP_NODELIST": "127.0.0.1",
+    "SLURM_NTASKS": "1",
+    "SLURM_PROCID": "0",
+    "SLURM_LOCALID": "0",
+    "SLURM_STEP_NUM_NODES": "1",
+}
+
+
+def test_one_task_a_host_under_slurm_has_all_gpus():
+    """JAX alone would make GPU 0 visible and no other."""
+    code = (
+        "import jax\nfrom experiments import _campaigns\n_campaigns._join(None, None, None)\n"
+        "print(jax.process_count(), jax.config.values['jax_cuda_visible_devices'])"
+    )
+    done = run(code, **SLURM)
+    assert done.stdout.split() == ["1", "all"], done.stderr
+
+
+@pytest.mark.parametrize(
+    ("environment", "ours"),
+    [
+        ({}, False),
+        ({"SLURM_NTASKS": "4", "SLURM_STEP_NUM_NODES": "4"}, True),
+        ({"SLURM_NTASKS": "8", "SLURM_STEP_NUM_NODES": "4"}, False),
+        ({"SLURM_NTASKS": "8", "SLURM_STEP_NUM_NODES": "4", "SLURM_GPUS_PER_TASK": "1"}, True),
+        ({"SLURM_NTASKS": "8", "SLURM_STEP_NUM_NODES": "4", "SLURM_TRES_PER_TASK": "cpu:4,gres/gpu:2"}, True),
+        ({"SLURM_NTASKS": "8", "SLURM_STEP_NUM_NODES": "4", "SLURM_TRES_PER_TASK": "cpu:4"}, False),
+        ({"SLURM_NTASKS": "4", "SLURM_STEP_NUM_NODES": "4", "JAX_LOCAL_DEVICE_IDS": "0,1"}, False),
+    ],
+)
+def test_which_gpus_of_a_host_are_a_tasks(environment, ours):
+    assert _campaigns._all_devices_are_ours(environment) == ours
