@@ -1,5 +1,6 @@
 """Hyperparameters by name, however deep they lie: "lr", or "inner.lr" inside the tuple of a rule around a rule."""
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,6 +39,24 @@ def rate(hp: Hyper) -> str | None:
     """The name of the learning rate, the outermost `lr`; None where there is none."""
     found = [name for name in names(hp) if name.rpartition(".")[2] == "lr"]
     return min(found, key=lambda name: name.count("."), default=None)
+
+
+def own_rate(hp: Hyper) -> Any:
+    """The value of the rule's own `lr`; None where it has none, though a rule inside it may."""
+    lr = _fields(hp).get("lr")
+    return lr if jax.tree_util.all_leaves([lr]) else None
+
+
+def without_rate(hp: Hyper, path: str = "") -> tuple[str, ...]:
+    """The paths of the innermost rules that no learning rate scales, neither their own nor that of a rule around them.
+
+    The path of the rule itself is "".
+    """
+    if own_rate(hp) is not None:
+        return ()
+    inside = {name: value for name, value in _fields(hp).items() if isinstance(value, tuple | Mapping)}
+    found = [without_rate(value, f"{path}.{name}".strip(".")) for name, value in inside.items()]
+    return tuple(itertools.chain(*found)) if inside else (path,)
 
 
 def _fields(hp: Hyper) -> dict[str, Any]:

@@ -13,8 +13,9 @@ import optax
 from optax import contrib
 
 from fnn.errors import InputError, require
+from fnn.hyper import get, rate
 from fnn.optim import rule as find
-from fnn.rule import EMPTY, NOTHING, Empty, Extra, Rule, needed, owned
+from fnn.rule import EMPTY, NOTHING, Empty, Extra, Rule, decayed, needed, owned
 from fnn.trees import widen
 from fnn.types import Hyper, Params
 
@@ -77,11 +78,14 @@ def from_optax(hyper: Hyper, build: Callable[[Hyper], optax.GradientTransformati
             [each] = needed(extra, "each")
             grads = widen(each())
         known = _named(transformation.update, state, extra, grads)
-        if not isinstance(state, Paired):
-            return transformation.update(grads, state, w, **known)
-        pair = optax.LookaheadParams(fast=w, slow=state.slow)
-        step, inner = transformation.update(grads, state.inner, pair, **known)
-        return step.fast, Paired(inner, optax.apply_updates(state.slow, step.slow))
+        if isinstance(state, Paired):
+            pair = optax.LookaheadParams(fast=w, slow=state.slow)
+            step, inner = transformation.update(grads, state.inner, pair, **known)
+            updates, state = step.fast, Paired(inner, optax.apply_updates(state.slow, step.slow))
+        else:
+            updates, state = transformation.update(grads, state, w, **known)
+        lr = None if rate(hp) is None else get(hp, rate(hp))
+        return decayed(lr, updates, w, extra), state
 
     def result(hp, params, state):
         used = widen(params)

@@ -9,23 +9,26 @@ from jaxtyping import Array, Int
 
 from fnn.checks import check_gradients, check_hyper, check_params
 from fnn.errors import require
+from fnn.hyper import own_rate
 from fnn.trees import widen
 from fnn.types import Hyper, Key, Params, Scalar
 
 
 class Extra(NamedTuple):
-    """What some rules ask for beyond the gradient; training gives all of it.
+    """What some rules read beyond the gradient; training gives the first four.
 
     value: the loss at the parameters.
-    at: `params -> loss` on the same minibatch, for rules that look around.
+    at: `params -> loss` on the same minibatch, for rules that evaluate it elsewhere.
     each: `() -> gradients`, one for each example of the minibatch, which is their leading axis.
     key: for the noise of this update.
+    decay: decoupled weight decay, a number for each array: every step loses lr · decay · w (see `decayed`).
     """
 
     value: Scalar | None = None
     at: Callable[[Params], Scalar] | None = None
     each: Callable[[], Params] | None = None
     key: Key | None = None
+    decay: Params | None = None
 
 
 NOTHING = Extra()
@@ -201,8 +204,10 @@ def _lift(hyper, init, update, result) -> Rule:
         check_gradients(grads, params)
         params, t = widen(params), increment(state.t)
         grads = jax.tree.map(lambda w, g: jnp.asarray(g, w.dtype), params, grads)
-        updates, own = update(hp, t, grads, state.own, params, extra)
-        return updates, Lifted(t, own)
+        lr = own_rate(hp)
+        inside = extra if lr is None else extra._replace(decay=None)
+        updates, own = update(hp, t, grads, state.own, params, inside)
+        return decayed(lr, updates, params, extra), Lifted(t, own)
 
     def result_lifted(hp, params, state):
         used = result(hp, state.t, widen(params), state.own)
@@ -216,6 +221,16 @@ def needed(extra: Extra, *names: str) -> list[Any]:
     lacking = [name for name in names if getattr(extra, name) is None]
     require(not lacking, f"This rule needs {' and '.join(lacking)}: update(hp, grads, state, params, Extra(…)).")
     return [getattr(extra, name) for name in names]
+
+
+def decayed(lr: Scalar | None, updates: Params, params: Params, extra: Extra) -> Params:
+    """The updates less lr · `extra.decay` · w; as they are where a rule has no lr, since those inside it have.
+
+    `leafwise`, `treewise` and `from_optax` apply it. A `Rule` that is made without them applies it in its update.
+    """
+    if lr is None or extra.decay is None:
+        return updates
+    return jax.tree.map(lambda u, d, w: u - jnp.asarray(lr, u.dtype) * d * w, updates, extra.decay, params)
 
 
 def apply_updates(params: Params, updates: Params) -> Params:

@@ -2,11 +2,13 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from fnn.errors import InputError
 from fnn.types import Key, Params
 
 
@@ -38,6 +40,18 @@ def _total(a: Params) -> Array:
 def rms(x: Array) -> Array:
     """√ mean x², of one array."""
     return jnp.sqrt(jnp.square(x).mean())
+
+
+def spread(prefix: Any, tree: Params, name: str) -> Any:
+    """The tree with every leaf replaced by the leaf of `prefix` at or above it.
+
+    Raises `InputError`, in which `prefix` is called `name`, where it is no prefix of the tree.
+    """
+    try:
+        return jax.tree.map(lambda leaf, below: jax.tree.map(lambda _: leaf, below), prefix, tree)
+    except ValueError as error:
+        structures = f"{jax.tree.structure(prefix)} against {jax.tree.structure(tree)}"
+        raise InputError(f"{name} are not a prefix of the parameters' tree: {structures}.") from error
 
 
 def zeros_like(a: Params) -> Params:

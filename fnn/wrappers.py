@@ -4,6 +4,10 @@ Each takes a rule and gives a rule, whose hyperparameters hold the inner one's a
 schedule ("inner.lr") as any rule does. The outermost sees the gradient first:
 
     clip_norm(decay(adam))      clips, then adds the decay, then takes Adam's step
+
+What a wrapper changes, it changes in all that the inner rule can read: `decay` adds its penalty to the loss, the loss
+elsewhere (`Extra.at`), the gradient and every example's gradient (`Extra.each`); clipping clips every gradient, those
+that the rule takes of the loss elsewhere too; a group of arrays has gradients, losses and a key for itself.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,16 +15,20 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from fnn.errors import InputError, require
-from fnn.hyper import get, rate
+from fnn.hyper import without_rate
 from fnn.rule import Extra, Rule, treewise
-from fnn.trees import norm, rms, zeros_like
+from fnn.trees import dot, norm, rms, spread, zeros_like
 from fnn.types import Params, Scalar
 
 Where = Callable[[Params], Any]
-"""`params -> tree of bools` of the same structure, decided without looking at values: which arrays are meant."""
+"""`params -> tree of bools`, a prefix of the parameters' tree, decided by structure and shapes: the arrays meant."""
+
+Gradient = Callable[[Params, Params], Params]
+"""`(g, w) -> another gradient`, of the gradient g at the parameters w."""
 
 
 def everywhere(params: Params) -> Any:
@@ -33,11 +41,68 @@ def matrices(params: Params) -> Any:
     return jax.tree.map(lambda w: w.ndim >= 2, params)
 
 
-def before(hyper: Any, rule: Rule, change: Callable[[Any, Params, Params, Extra], Params]) -> Rule:
-    """The rule fed with `change(hp, g, w, extra)` in place of the gradient g; `hyper` holds the rule's as `inner`."""
+def mask(where: Where, params: Params) -> Any:
+    """`where(params)` as a bool for each array. Raises `InputError` where it is no prefix, or not of bools."""
+    on = where(params)
+    wrong = [leaf for leaf in jax.tree.leaves(on) if not isinstance(leaf, bool | np.bool_)]
+    require(not wrong, f"A mask is a tree of True and False, not of {', '.join(map(repr, wrong))}.")
+    return spread(on, params, "The masks")
+
+
+def loss_of(value_and_grad: Callable[[Params], tuple[Scalar, Params]]) -> Callable[[Params], Scalar]:
+    """The loss whose value and gradient at `params` are `value_and_grad(params)`, for every derivative that is taken.
+
+    The second need not be the gradient of the first (it may be clipped); second derivatives are those of the gradient.
+    """
+
+    def loss(params):
+        # What value_and_grad closes over becomes arguments, so that one may differentiate by hyperparameters and data.
+        pure, others = jax.closure_convert(value_and_grad, params)
+
+        @jax.custom_jvp
+        def value(params, *others):
+            return pure(params, *others)[0]
+
+        @value.defjvp
+        def slope(primals, tangents):
+            (params, *others), (d_params, *d_others) = primals, tangents
+            (f, g), (df, _) = jax.jvp(lambda *others: pure(params, *others), others, d_others)
+            return f, df + dot(g, d_params).astype(f.dtype)
+
+        return value(params, *others)
+
+    return loss
+
+
+def at_gradients(extra: Extra, change: Gradient, w: Params) -> Extra:
+    """`extra` with every gradient that it leads to replaced by `change(g, w)`."""
+    at, each = extra.at, extra.each
+
+    def changed(params):
+        value, g = jax.value_and_grad(at)(params)
+        return value, change(g, params)
+
+    return extra._replace(
+        at=at and loss_of(changed),
+        each=each and (lambda: jax.vmap(change, (0, None))(each(), w)),
+    )
+
+
+def without(extra: Extra, name: str, sentence: str) -> Extra:
+    """`extra` where a call of this part raises `InputError(sentence)`."""
+
+    def refuse(*_):
+        raise InputError(sentence)
+
+    return extra if getattr(extra, name) is None else extra._replace(**{name: refuse})
+
+
+def before(hyper: Any, rule: Rule, change: Callable[[Any, Params, Params, Extra], tuple[Params, Extra]]) -> Rule:
+    """The rule that reads `change(hp, g, w, extra)` in place of (g, extra); `hyper` holds the rule's as `inner`."""
 
     def update(hp, t: Array, g: Params, s: Any, w: Params, extra: Extra):
-        return rule.update(hp.inner, change(hp, g, w, extra), s, w, extra)
+        g, extra = change(hp, g, w, extra)
+        return rule.update(hp.inner, g, s, w, extra)
 
     return treewise(hyper, _inner_init(rule), update, _inner_result(rule))
 
@@ -57,18 +122,23 @@ class Clipped(NamedTuple):
     limit: Scalar = 1.0
 
 
-def _clip_each(rule: Rule, shorter: Callable[[Scalar, Array, Array], Array], limit: float = 1.0) -> Rule:
-    """The rule fed with `shorter(limit, g, w)` of every array."""
+def clipped(rule: Rule, shorter: Callable[[Scalar, Params, Params], Params], limit: float = 1.0) -> Rule:
+    """The rule with `shorter(limit, g, w)` in place of every gradient g at parameters w."""
 
     def change(hp, g, w, extra):
-        return jax.tree.map(lambda g, w: shorter(hp.limit, g, w), g, w)
+        clip = lambda g, w: shorter(hp.limit, g, w)
+        return clip(g, w), at_gradients(extra, clip, w)
 
     return before(Clipped(rule.hyper, limit), rule, change)
 
 
+def _of_each_array(shorter):
+    return lambda limit, g, w: jax.tree.map(lambda g, w: shorter(limit, g, w), g, w)
+
+
 def clip_value(rule: Rule) -> Rule:
     """Every coordinate of the gradient within ± limit."""
-    return _clip_each(rule, lambda limit, g, w: jnp.clip(g, -limit, limit))
+    return clipped(rule, _of_each_array(lambda limit, g, w: jnp.clip(g, -limit, limit)))
 
 
 def clip_rms(rule: Rule) -> Rule:
@@ -76,7 +146,11 @@ def clip_rms(rule: Rule) -> Rule:
 
     Shazeer & Stern 2018, arXiv:1804.04235, Algorithm 4.
     """
-    return _clip_each(rule, lambda limit, g, w: g / jnp.maximum(1, rms(g) / limit))
+
+    def shorter(limit, g, w):
+        return g / jnp.where(rms(g) > limit, rms(g) / limit, 1)
+
+    return clipped(rule, _of_each_array(shorter))
 
 
 def clip_norm(rule: Rule) -> Rule:
@@ -85,11 +159,11 @@ def clip_norm(rule: Rule) -> Rule:
     g · min(1, limit / ‖g‖). Pascanu, Mikolov & Bengio 2013, arXiv:1211.5063, Algorithm 1.
     """
 
-    def change(hp, g, w, extra):
+    def shorter(limit, g, w):
         size = norm(g)
-        return jax.tree.map(lambda g: jnp.where(size < hp.limit, g, g / jnp.where(size > 0, size, 1) * hp.limit), g)
+        return jax.tree.map(lambda g: jnp.where(size < limit, g, g / jnp.where(size > 0, size, 1) * limit), g)
 
-    return before(Clipped(rule.hyper), rule, change)
+    return clipped(rule, shorter)
 
 
 def clip_adaptive(rule: Rule, inputs: int = 0) -> Rule:
@@ -99,15 +173,16 @@ def clip_adaptive(rule: Rule, inputs: int = 0) -> Rule:
     0 for `[inputs, outputs]` as in flax, 1 for the layers of fnn and torch.
     """
 
-    def size(x):
+    def size(x, least):
+        # The maximum is taken of squares: the root has no derivative at 0.
         axis = inputs if x.ndim >= 2 else None
-        return jnp.sqrt(jnp.sum(x**2, axis, keepdims=True))
+        return jnp.sqrt(jnp.maximum(jnp.sum(x**2, axis, keepdims=True), least**2))
 
     def shorter(limit, g, w):
-        most = limit * jnp.maximum(size(w), 1e-3)
-        return jnp.where(size(g) < most, g, g * (most / jnp.maximum(size(g), 1e-6)))
+        most, now = limit * size(w, 1e-3), size(g, 1e-6)
+        return jnp.where(now < most, g, g * (most / now))
 
-    return _clip_each(rule, shorter, 0.01)
+    return clipped(rule, _of_each_array(shorter), 0.01)
 
 
 class Decayed(NamedTuple):
@@ -118,10 +193,21 @@ class Decayed(NamedTuple):
 
 
 def decay(rule: Rule, where: Where = matrices) -> Rule:
-    """L2: the rule fed with g + weight_decay · w, as if ½ · weight_decay · ‖w‖² were part of the loss."""
+    """L2: the rule with ½ · weight_decay · ‖w‖² added to every loss, hence weight_decay · w to every gradient."""
 
     def change(hp, g, w, extra):
-        return jax.tree.map(lambda on, g, w: g + hp.weight_decay * w if on else g, where(w), g, w)
+        on, value, at, each = mask(where, w), extra.value, extra.at, extra.each
+        pull = lambda g: jax.tree.map(lambda on, g, w: g + hp.weight_decay * w if on else g, on, g, w)
+
+        def penalty(w):
+            held = jax.tree.map(lambda on, w: w if on else None, on, w)
+            return hp.weight_decay / 2 * dot(held, held)
+
+        return pull(g), extra._replace(
+            value=None if value is None else value + penalty(w),
+            at=at and (lambda w: at(w) + penalty(w)),
+            each=each and (lambda: pull(each())),
+        )
 
     return before(Decayed(rule.hyper), rule, change)
 
@@ -129,18 +215,20 @@ def decay(rule: Rule, where: Where = matrices) -> Rule:
 def decay_decoupled(rule: Rule, where: Where = matrices) -> Rule:
     """The rule's step less lr · weight_decay · w. Loshchilov & Hutter 2019, arXiv:1711.05101, as optax and torch do it.
 
-    The rule, or the one innermost in it, must have an lr.
+    It is taken off where the learning rate is: inside schedules, averages, accumulation and whatever scales steps, in
+    each of several groups with that group's lr, and nowhere from frozen arrays. Raises `InputError` where a rule in it
+    has no lr.
     """
-    name = rate(rule.hyper)
-    if name is None:
-        raise InputError("Decoupled decay is scaled by the rule's lr, and this rule has none.")
+    lacking = without_rate(rule.hyper)
+    whose = " and ".join(path or "this rule" for path in lacking)
+    require(not lacking, f"Decoupled decay is scaled by the rule's lr, and {whose} has none.")
 
-    def update(hp, t: Array, g: Params, s: Any, w: Params, extra: Extra):
-        step, s = rule.update(hp.inner, g, s, w, extra)
-        lr = get(hp.inner, name)
-        return jax.tree.map(lambda on, u, w: u - lr * hp.weight_decay * w if on else u, where(w), step, w), s
+    def change(hp, g, w, extra):
+        shares = jax.tree.map(lambda on: hp.weight_decay if on else jnp.zeros_like(hp.weight_decay), mask(where, w))
+        around = extra.decay
+        return g, extra._replace(decay=shares if around is None else jax.tree.map(jnp.add, shares, around))
 
-    return treewise(Decayed(rule.hyper), _inner_init(rule), update, _inner_result(rule))
+    return before(Decayed(rule.hyper), rule, change)
 
 
 class Inner(NamedTuple):
@@ -157,10 +245,12 @@ def only(rule: Rule, where: Where) -> Rule:
 
 
 def by_group(rules: Mapping[str, Rule], label: Callable[[Params], Any]) -> Rule:
-    """A rule a group of arrays: `label(params)` is the tree of their names, the array's rule that of its name.
+    """A rule for each group of arrays: `label(params)` names every array's group, by a prefix of the parameters' tree.
 
-    Hyperparameters are a dictionary of the groups'. Arrays whose name is "frozen" stay as they are. Raises
-    `InputError` for a name without a rule.
+    Hyperparameters are a dictionary of the groups'. Arrays whose name is "frozen" stay as they are. A group's rule
+    reads its own arrays' part of gradients; its loss elsewhere is that with all other arrays where they are; and where
+    there are several groups, the key is folded with the group's place in `rules`. Raises `InputError` for a name
+    without a rule.
     """
     rules = dict(rules)
 
@@ -169,10 +259,10 @@ def by_group(rules: Mapping[str, Rule], label: Callable[[Params], Any]) -> Rule:
 
     def names_of(w):
         names = label(w)
-        unknown = sorted(set(jax.tree.leaves(names)) - {*rules, "frozen"})
+        unknown = sorted({str(name) for name in jax.tree.leaves(names)} - {*rules, "frozen"})
         if unknown:
             raise InputError(f"There is no rule for the group {', '.join(unknown)}; there are {', '.join(rules)}.")
-        return names
+        return spread(names, w, "The labels")
 
     def init(hp, w):
         names = names_of(w)
@@ -185,13 +275,25 @@ def by_group(rules: Mapping[str, Rule], label: Callable[[Params], Any]) -> Rule:
         parts = {name: iter(jax.tree.leaves(part_)) for name, part_ in found.items()}
         return tree.unflatten([next(parts[n]) if n in parts else x for n, x in zip(groups, leaves, strict=True)])
 
+    def own(name, place, names, w, extra):
+        """What the group reads beyond its gradient."""
+        value, at, each, key, decay = extra
+        return Extra(
+            value,
+            at and (lambda p: at(gather(names, {name: p}, w))),
+            each and (lambda: part(name, each(), names)),
+            key if key is None or len(rules) == 1 else jax.random.fold_in(key, place),
+            None if decay is None else part(name, decay, names),
+        )
+
     def update(hp, t: Array, g: Params, s: Any, w: Params, extra: Extra):
-        names = names_of(w)
-        done = {
-            name: rule.update(hp[name], part(name, g, names), s[name], part(name, w, names), extra)
-            for name, rule in rules.items()
-        }
-        return gather(names, {n: u for n, (u, _) in done.items()}, zeros_like(w)), {n: s for n, (_, s) in done.items()}
+        names, done = names_of(w), {}
+        for place, (name, rule) in enumerate(rules.items()):
+            g_own, w_own = part(name, g, names), part(name, w, names)
+            if jax.tree.leaves(w_own):
+                done[name] = rule.update(hp[name], g_own, s[name], w_own, own(name, place, names, w, extra))
+        updates = gather(names, {name: u for name, (u, _) in done.items()}, zeros_like(w))
+        return updates, {**s, **{name: state for name, (_, state) in done.items()}}
 
     def result(hp, t, w, s):
         names = names_of(w)
@@ -212,9 +314,12 @@ def accumulate(rule: Rule, every: int) -> Rule:
     """A step of the rule every so many gradients, with their mean; none in between.
 
     The same step as one with a minibatch so many times as large, where examples do not meet in batch normalization.
-    The rule is given the mean of the losses too; where it looks around or draws, it does so on the last minibatch.
+    The rule reads the mean of the losses too, and the last minibatch's key. Minibatches are not kept, so a rule that
+    evaluates the loss elsewhere (SAM, L-BFGS) or reads every example's gradient gets an `InputError`; around
+    accumulate, as in `sharpness_aware(accumulate(sgd, 4))`, it reads those of each minibatch.
     """
     require(every >= 1, f"Gradients are accumulated over 1 or more steps, not {every}.")
+    refused = "Accumulated minibatches are not kept, so the rule inside accumulate cannot read {} of them all."
 
     def init(hp, w):
         return Accumulated(rule.init(hp.inner, w), zeros_like(w), jnp.zeros(()))
@@ -225,6 +330,9 @@ def accumulate(rule: Rule, every: int) -> Rule:
         value = (
             s.value if extra.value is None else s.value + ((extra.value - s.value) / (seen + 1)).astype(s.value.dtype)
         )
+        if every > 1:
+            extra = without(extra, "at", refused.format("the loss elsewhere"))
+            extra = without(extra, "each", refused.format("every example's gradient"))
         given = extra if extra.value is None else extra._replace(value=value)
         step, inner = rule.update(hp.inner, mean, s.inner, w, given)
         full = seen == every - 1
@@ -246,7 +354,7 @@ class Smoothed(NamedTuple):
 
 
 class Averaged(NamedTuple):
-    """inner: the rule's state; mean: the average."""
+    """inner: the rule's state; mean: the average, uncorrected."""
 
     inner: Any
     mean: Params
@@ -256,15 +364,21 @@ def smooth(rule: Rule) -> Rule:
     """The rule fed with the corrected moving average of the gradients.
 
     m ← keep · m + (1 − keep) · g, and m / (1 − keepᵗ).
+
+    A gradient taken elsewhere takes g's place beside the old m. Examples change from step to step and have no average:
+    a rule that reads every example's gradient gets an `InputError`.
     """
+    refused = "Every example's gradient has no average over steps, so the rule inside smooth cannot read it."
 
     def init(hp, w):
         return Averaged(rule.init(hp.inner, w), zeros_like(w))
 
     def update(hp, t: Array, g: Params, s: Averaged, w: Params, extra: Extra):
-        mean = jax.tree.map(lambda m, g: hp.keep * m + (1 - hp.keep) * g, s.mean, g)
-        step, inner = rule.update(hp.inner, jax.tree.map(lambda m: m / (1 - hp.keep**t), mean), s.inner, w, extra)
-        return step, Averaged(inner, mean)
+        joined = lambda g: jax.tree.map(lambda m, g: hp.keep * m + (1 - hp.keep) * g, s.mean, g)
+        corrected = lambda g, w: jax.tree.map(lambda m: m / (1 - hp.keep**t), joined(g))
+        smoothed = without(at_gradients(extra, corrected, w), "each", refused)
+        step, inner = rule.update(hp.inner, corrected(g, w), s.inner, w, smoothed)
+        return step, Averaged(inner, joined(g))
 
     return treewise(Smoothed(rule.hyper), init, update, lambda hp, t, w, s: rule.result(hp.inner, w, s.inner))
 
@@ -283,21 +397,27 @@ def polyak(rule: Rule) -> Rule:
 
 
 def _averaging(hyper: Any, rule: Rule, keep: Callable[..., Any], weight: Callable[..., Any]) -> Rule:
-    """The rule, whose result is m / weight, with m ← keep · m + (1 − keep) · w; keep and weight of (hp, t)."""
+    """The rule, whose result is m / weight, with m ← keep · m + (1 − keep) · w; keep and weight of (hp, t).
+
+    The state's mean ends with the parameters before the last step. Those after it are taken from where they are, in
+    the next update or the result, since a rule around this one may step otherwise.
+    """
 
     def init(hp, w):
         return Averaged(rule.init(hp.inner, w), zeros_like(w))
 
+    def joined(hp, t, mean, w):
+        kept = keep(hp, jnp.maximum(t, 1))
+        return jax.tree.map(lambda m, w: jnp.where(t > 0, kept * m + (1 - kept) * w, m).astype(m.dtype), mean, w)
+
     def update(hp, t: Array, g: Params, s: Averaged, w: Params, extra: Extra):
         step, inner = rule.update(hp.inner, g, s.inner, w, extra)
-        kept = keep(hp, t)
-        mean = jax.tree.map(lambda m, w, u: (kept * m + (1 - kept) * (w + u)).astype(m.dtype), s.mean, w, step)
-        return step, Averaged(inner, mean)
+        return step, Averaged(inner, joined(hp, t - 1, s.mean, w))
 
     def result(hp, t, w, s):
         # Before the first step there is nothing to average but the parameters themselves.
         total = weight(hp, jnp.maximum(t, 1))
-        return jax.tree.map(lambda m, w: jnp.where(t > 0, m / total, w), s.mean, w)
+        return jax.tree.map(lambda m, w: jnp.where(t > 0, m / total, w), joined(hp, t, s.mean, w), w)
 
     return treewise(hyper, init, update, result)
 

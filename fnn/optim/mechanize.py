@@ -70,7 +70,7 @@ def mechanized(rule: Rule) -> Rule:
         step = jax.tree.map(lambda w_0, gone, u, w: w_0 - s.sum() * (gone - u) - w, w_0, gone, u, w)
         return step, State(inner, w_0, m, v, r, s)
 
-    return treewise(Hyper(rule.hyper), init, update)
+    return treewise(Hyper(rule.hyper), init, update, lambda hp, t, w, s: rule.result(hp.inner, w, s.inner))
 
 
 mechanize = mechanized(adam._replace(hyper=adam.hyper._replace(lr=1.0)))

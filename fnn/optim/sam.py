@@ -16,7 +16,7 @@ from fnn.optim.sgd import sgd
 from fnn.rule import Extra, Rule, needed
 from fnn.trees import norm
 from fnn.types import Params, Scalar
-from fnn.wrappers import before
+from fnn.wrappers import before, loss_of, without
 
 
 class Hyper(NamedTuple):
@@ -27,15 +27,25 @@ class Hyper(NamedTuple):
 
 
 def sharpness_aware(rule: Rule) -> Rule:
-    """The rule, fed with the gradient at the worst point nearby."""
+    """The rule with the loss at the worst point nearby in place of the loss, and its gradient there.
 
-    def worst(hp: Hyper, g: Params, w: Params, extra: Extra) -> Params:
+    The worst point is that of all examples together: a rule that reads every example's gradient gets an `InputError`.
+    """
+    refused = "The worst point nearby is that of all examples, so no rule inside SAM can read every example's gradient."
+
+    def change(hp: Hyper, g: Params, w: Params, extra: Extra) -> tuple[Params, Extra]:
         [at] = needed(extra, "at")
-        size = norm(g)
-        up = hp.rho / jnp.where(size > 0, size, 1)
-        return jax.grad(at)(jax.tree.map(lambda w, g: w + up * g, w, g))
 
-    return before(Hyper(rule.hyper), rule, worst)
+        def worst(g, w):
+            size = norm(g)
+            up = hp.rho / jnp.where(size > 0, size, 1)
+            return jax.value_and_grad(at)(jax.tree.map(lambda w, g: w + up * g, w, g))
+
+        value, steepest = worst(g, w)
+        nearby = extra._replace(value=value, at=loss_of(lambda w: worst(jax.grad(at)(w), w)))
+        return steepest, without(nearby, "each", refused)
+
+    return before(Hyper(rule.hyper), rule, change)
 
 
 sam = sharpness_aware(sgd)
