@@ -1,7 +1,8 @@
-"""What an update rule is spared: hyperparameters out of range, and arrays that do not fit together."""
+"""What an update rule refuses: hyperparameters out of range, and arrays that do not fit together."""
 
-import math
-from typing import Any
+import functools
+from collections.abc import Iterator, Mapping
+from typing import Any, get_args, get_type_hints
 
 import jax
 import jax.core
@@ -9,26 +10,49 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.errors import require
-from fnn.types import Hyper, Params
+from fnn.types import Hyper, Interval, Params
 
-RANGES = {
-    "lr": (0, math.inf),
-    **dict.fromkeys(("mu", "rho", "b1", "b2", "b3"), (0, 1)),
-    **dict.fromkeys(("eps", "eps_root", "weight_decay"), (0, math.inf)),
-}
-"""Where hyperparameters of these names may lie: from the first number on, below the second."""
+ANY = Interval("[-∞, ∞]")
+"""Where a hyperparameter may lie whose type names no interval; NaN may nothing be."""
 
 
 def check_hyper(hp: Hyper) -> None:
-    """Raise `InputError` where a number among the hyperparameters is out of `RANGES`; traced ones are let through."""
-    for path, value in jax.tree_util.tree_leaves_with_path(hp):
-        name = str(getattr(path[-1], "name", "")) if path else ""
-        if name not in RANGES or isinstance(value, jax.core.Tracer):
+    """Raise `InputError` where a hyperparameter lies outside of its type's interval; traced ones may lie anywhere.
+
+    A type names it as in `b1: Annotated[Scalar, Interval("[0, 1)")]`; `fnn.types` has names for the usual ones.
+    """
+    for path, value, allowed in intervals(hp):
+        if isinstance(value, jax.core.Tracer):
             continue
-        low, high = RANGES[name]
-        wrong = [v for v in np.ravel(value) if not low <= v < high]
-        allowed = f"from {low} on" if math.isinf(high) else f"from {low} on and below {high}"
-        require(not wrong, f"The hyperparameter {name} is a number {allowed}, not {', '.join(map(str, wrong))}.")
+        wrong = [v for v in np.ravel(value) if v not in allowed]
+        require(not wrong, f"The hyperparameter {path} is a number in {allowed}, not {', '.join(map(str, wrong))}.")
+
+
+def intervals(hp: Hyper, path: str = "", allowed: Interval = ANY) -> Iterator[tuple[str, Any, Interval]]:
+    """The path, value and interval of every hyperparameter, those of rules inside rules too."""
+    if isinstance(hp, Mapping):
+        named = {name: (value, ANY) for name, value in hp.items()}
+    elif hasattr(hp, "_asdict"):
+        declared = _declared(type(hp))
+        named = {name: (value, declared.get(name, ANY)) for name, value in hp._asdict().items()}
+    elif isinstance(hp, tuple | list):
+        named = {str(i): (value, ANY) for i, value in enumerate(hp)}
+    else:
+        yield from ((path, value, allowed) for value in jax.tree.leaves(hp))
+        return
+    for name, (value, its) in named.items():
+        yield from intervals(value, f"{path}.{name}".strip("."), its)
+
+
+@functools.cache
+def _declared(kind: type) -> dict[str, Interval]:
+    """The intervals that the types of a `NamedTuple`'s fields name."""
+    try:
+        hints = get_type_hints(kind, include_extras=True)
+    except NameError:  # types written as text, of names that are not known here
+        return {}
+    parts = {name: [part for part in get_args(hint) if isinstance(part, Interval)] for name, hint in hints.items()}
+    return {name: found[0] for name, found in parts.items() if found}
 
 
 def check_params(params: Params) -> None:

@@ -49,9 +49,9 @@ def spread(prefix: Any, tree: Params, name: str) -> Any:
     """
     try:
         return jax.tree.map(lambda leaf, below: jax.tree.map(lambda _: leaf, below), prefix, tree)
-    except ValueError as error:
+    except ValueError:
         structures = f"{jax.tree.structure(prefix)} against {jax.tree.structure(tree)}"
-        raise InputError(f"{name} are not a prefix of the parameters' tree: {structures}.") from error
+        raise InputError(f"{name} are not a prefix of the parameters' tree: {structures}.") from None
 
 
 def zeros_like(a: Params) -> Params:

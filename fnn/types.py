@@ -1,7 +1,7 @@
 """Names for what flows through fnn. jaxtyping and beartype check the shapes while the tests run."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jaxtyping
@@ -9,6 +9,36 @@ from jaxtyping import Array, PRNGKeyArray, Shaped
 
 Scalar = float | int | Shaped[Array, ""]
 """A traced number: a hyperparameter, a loss, a time."""
+
+
+class Interval:
+    """The numbers between two ends, as it is written: "[0, 1)", "(0, ∞]". In none are NaN and what is not a number."""
+
+    def __init__(self, written: str):
+        low, high = written[1:-1].split(",")
+        self.low, self.high = (float(end.replace("∞", "inf")) for end in (low, high))
+        self.with_low, self.with_high = written[0] == "[", written[-1] == "]"
+        self.written = written
+
+    def __contains__(self, x: Any) -> bool:
+        try:
+            above = self.low <= x if self.with_low else self.low < x
+            below = x <= self.high if self.with_high else x < self.high
+        except TypeError:
+            return False
+        return bool(above and below)
+
+    def __repr__(self) -> str:
+        return self.written
+
+
+Real = Annotated[Scalar, Interval("(-∞, ∞)")]
+NonNegative = Annotated[Scalar, Interval("[0, ∞)")]
+Positive = Annotated[Scalar, Interval("(0, ∞)")]
+Limit = Annotated[Scalar, Interval("(0, ∞]")]
+Kept = Annotated[Scalar, Interval("[0, 1)")]
+Fraction = Annotated[Scalar, Interval("(0, 1)")]
+"""Types of hyperparameters: a number and where it may lie. Kept is the old value's share in a moving average."""
 
 Key = PRNGKeyArray
 """A `jax.random.key`: split or folded, never used twice."""

@@ -11,7 +11,7 @@ that the rule takes of the loss elsewhere too; a group of arrays has gradients, 
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ from fnn.errors import InputError, require
 from fnn.hyper import without_rate
 from fnn.rule import Extra, Rule, treewise
 from fnn.trees import dot, norm, rms, spread, zeros_like
-from fnn.types import Params, Scalar
+from fnn.types import Interval, Kept, Limit, NonNegative, Params, Scalar
 
 Where = Callable[[Params], Any]
 """`params -> tree of bools`, a prefix of the parameters' tree, decided by structure and shapes: the arrays meant."""
@@ -116,10 +116,10 @@ def _inner_result(rule):
 
 
 class Clipped(NamedTuple):
-    """inner: the rule's; limit: the most that is let through, more than 0."""
+    """inner: the rule's; limit: the most that is let through, ∞ for no limit."""
 
     inner: Any
-    limit: Scalar = 1.0
+    limit: Limit = 1.0
 
 
 def clipped(rule: Rule, shorter: Callable[[Scalar, Params, Params], Params], limit: float = 1.0) -> Rule:
@@ -189,7 +189,7 @@ class Decayed(NamedTuple):
     """inner: the rule's; weight_decay: the share of the weights."""
 
     inner: Any
-    weight_decay: Scalar = 1e-4
+    weight_decay: NonNegative = 1e-4
 
 
 def decay(rule: Rule, where: Where = matrices) -> Rule:
@@ -239,7 +239,9 @@ class Inner(NamedTuple):
 
 def only(rule: Rule, where: Where) -> Rule:
     """The rule where it is meant to be; all other arrays stay as they are, and no state is kept for them."""
-    group = by_group({"trained": rule}, lambda w: jax.tree.map(lambda on: "trained" if on else "frozen", where(w)))
+    group = by_group(
+        {"trained": rule}, lambda w: jax.tree.map(lambda on: "trained" if on else "frozen", mask(where, w))
+    )
     inside = lambda f: lambda hp, *rest: f({"trained": hp.inner}, *rest)
     return Rule(Inner(rule.hyper), inside(group.init), inside(group.update), inside(group.result))
 
@@ -347,10 +349,10 @@ def accumulate(rule: Rule, every: int) -> Rule:
 
 
 class Smoothed(NamedTuple):
-    """inner: the rule's; keep: the share of the old in every new average, in [0, 1)."""
+    """inner: the rule's; keep: the share of the old in every new average."""
 
     inner: Any
-    keep: Scalar = 0.9
+    keep: Kept = 0.9
 
 
 class Averaged(NamedTuple):
@@ -423,10 +425,10 @@ def _averaging(hyper: Any, rule: Rule, keep: Callable[..., Any], weight: Callabl
 
 
 class Slow(NamedTuple):
-    """inner: the fast rule's; share: of the way to the fast weights that the slow ones go, in (0, 1]."""
+    """inner: the fast rule's; share: of the way to the fast weights that the slow ones go."""
 
     inner: Any
-    share: Scalar = 0.5
+    share: Annotated[Scalar, Interval("(0, 1]")] = 0.5
 
 
 class Ahead(NamedTuple):

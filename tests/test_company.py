@@ -449,7 +449,7 @@ AROUND = {
     "polyak": polyak,
     "lookahead": lambda r: lookahead(r, 2),
     "patient": patient,
-    "mechanized": mechanized,
+    "mechanized": lambda r: first(mechanized(r), s_init=0.1),
     "sharpness_aware": sharpness_aware,
     "scheduled": lambda r: schedules.scheduled(r, falling(r.hyper), STEPS),
     "from_optax": lambda r: interop.from_optax(r.hyper, lambda hp: optax.adam(hp.lr)),

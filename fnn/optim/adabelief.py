@@ -15,18 +15,18 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.rule import leafwise
-from fnn.types import Scalar
+from fnn.types import Kept, NonNegative
 
 
 class Hyper(NamedTuple):
-    """lr: step size; b1, b2: what the mean and the mean square keep, in [0, 1); eps: keeps the divisor from 0;
+    """lr: step size; b1, b2: what the mean and the mean square keep; eps: keeps the divisor from 0;
     eps_root: added to v each step."""
 
-    lr: Scalar = 1e-3
-    b1: Scalar = 0.9
-    b2: Scalar = 0.999
-    eps: Scalar = 1e-16
-    eps_root: Scalar = 1e-16
+    lr: NonNegative = 1e-3
+    b1: Kept = 0.9
+    b2: Kept = 0.999
+    eps: NonNegative = 1e-16
+    eps_root: NonNegative = 1e-16
 
 
 class State(NamedTuple):

@@ -18,16 +18,16 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.rule import leafwise
-from fnn.types import Scalar
+from fnn.types import Kept, NonNegative
 
 
 class Hyper(NamedTuple):
-    """lr: 1 in the paper; rho: what the means keep, in [0, 1); eps: scale of the first step; weight_decay: L2."""
+    """lr: 1 in the paper; rho: what the means keep; eps: scale of the first step; weight_decay: L2."""
 
-    lr: Scalar = 1.0
-    rho: Scalar = 0.9
-    eps: Scalar = 1e-6
-    weight_decay: Scalar = 0.0
+    lr: NonNegative = 1.0
+    rho: Kept = 0.9
+    eps: NonNegative = 1e-6
+    weight_decay: NonNegative = 0.0
 
 
 class State(NamedTuple):

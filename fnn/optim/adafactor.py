@@ -17,24 +17,24 @@
 When not to use it: where memory is not short; it trades a little accuracy of the mean square for it.
 """
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.rule import EMPTY, Empty, leafwise
 from fnn.trees import rms
-from fnn.types import Scalar
+from fnn.types import Interval, Limit, NonNegative, Scalar
 
 
 class Hyper(NamedTuple):
     """lr: step size, relative to the root mean square of w; decay: how fast the means lengthen; clip: the largest root
     mean square of a step before lr; eps: keeps the mean squares from 0."""
 
-    lr: Scalar = 0.01
-    decay: Scalar = 0.8
-    clip: Scalar = 1.0
-    eps: Scalar = 1e-30
+    lr: NonNegative = 0.01
+    decay: Annotated[Scalar, Interval("[0, 1]")] = 0.8
+    clip: Limit = 1.0
+    eps: NonNegative = 1e-30
 
 
 FACTORED_FROM = 128
@@ -87,12 +87,12 @@ class TorchHyper(NamedTuple):
     """As `Hyper`; eps: bounds the roots from below; eps_w: the least root mean square that w counts with; weight_decay:
     the share of w, times lr, that is lost each step."""
 
-    lr: Scalar = 0.01
-    decay: Scalar = 0.8
-    clip: Scalar = 1.0
-    eps: Scalar = 2.0**-23
-    eps_w: Scalar = 1e-3
-    weight_decay: Scalar = 0.0
+    lr: NonNegative = 0.01
+    decay: Annotated[Scalar, Interval("[0, 1]")] = 0.8
+    clip: Limit = 1.0
+    eps: NonNegative = 2.0**-23
+    eps_w: NonNegative = 1e-3
+    weight_decay: NonNegative = 0.0
 
 
 def torch_init(hp: TorchHyper, w: Array):

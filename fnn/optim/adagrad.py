@@ -16,15 +16,15 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.rule import leafwise
-from fnn.types import Scalar
+from fnn.types import NonNegative
 
 
 class Hyper(NamedTuple):
     """lr: step size; h0: where the sum of squares starts; eps: keeps the divisor from 0."""
 
-    lr: Scalar = 0.01
-    h0: Scalar = 0.1
-    eps: Scalar = 1e-7
+    lr: NonNegative = 0.01
+    h0: NonNegative = 0.1
+    eps: NonNegative = 1e-7
 
 
 class State(NamedTuple):
@@ -45,8 +45,8 @@ def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
 class BookHyper(NamedTuple):
     """lr: step size; eps: keeps the divisor from 0."""
 
-    lr: Scalar = 0.01
-    eps: Scalar = 1e-7
+    lr: NonNegative = 0.01
+    eps: NonNegative = 1e-7
 
 
 def book_init(hp: BookHyper, w: Array):
@@ -62,11 +62,11 @@ class TorchHyper(NamedTuple):
     """lr: step size; h0: where the sum of squares starts; eps: keeps the divisor from 0; lr_decay: how fast lr falls;
     weight_decay: L2."""
 
-    lr: Scalar = 0.01
-    h0: Scalar = 0.0
-    eps: Scalar = 1e-10
-    lr_decay: Scalar = 0.0
-    weight_decay: Scalar = 0.0
+    lr: NonNegative = 0.01
+    h0: NonNegative = 0.0
+    eps: NonNegative = 1e-10
+    lr_decay: NonNegative = 0.0
+    weight_decay: NonNegative = 0.0
 
 
 def torch_init(hp: TorchHyper, w: Array):

@@ -16,16 +16,16 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.rule import leafwise
-from fnn.types import Scalar
+from fnn.types import Kept, NonNegative
 
 
 class Hyper(NamedTuple):
-    """lr: step size; b1, b2: what the mean and the maximum keep, in [0, 1); eps: keeps the divisor from 0."""
+    """lr: step size; b1, b2: what the mean and the maximum keep; eps: keeps the divisor from 0."""
 
-    lr: Scalar = 1e-3
-    b1: Scalar = 0.9
-    b2: Scalar = 0.999
-    eps: Scalar = 1e-8
+    lr: NonNegative = 1e-3
+    b1: Kept = 0.9
+    b2: Kept = 0.999
+    eps: NonNegative = 1e-8
 
 
 class State(NamedTuple):
@@ -55,11 +55,11 @@ def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
 class TorchHyper(NamedTuple):
     """As `Hyper`; weight_decay: L2."""
 
-    lr: Scalar = 2e-3
-    b1: Scalar = 0.9
-    b2: Scalar = 0.999
-    eps: Scalar = 1e-8
-    weight_decay: Scalar = 0.0
+    lr: NonNegative = 2e-3
+    b1: Kept = 0.9
+    b2: Kept = 0.999
+    eps: NonNegative = 1e-8
+    weight_decay: NonNegative = 0.0
 
 
 def torch_update(hp: TorchHyper, t: Array, g: Array, s: State, w: Array):

@@ -11,18 +11,18 @@ from jaxtyping import Array
 
 from fnn.optim.adamax import State, direction, init
 from fnn.rule import leafwise
-from fnn.types import Scalar
+from fnn.types import Kept, NonNegative
 
 
 class Hyper(NamedTuple):
-    """lr: step size; b1, b2: what the mean and the maximum keep, in [0, 1); eps: keeps the divisor from 0;
+    """lr: step size; b1, b2: what the mean and the maximum keep; eps: keeps the divisor from 0;
     weight_decay: the share of w, times lr, that is lost each step."""
 
-    lr: Scalar = 1e-3
-    b1: Scalar = 0.9
-    b2: Scalar = 0.999
-    eps: Scalar = 1e-8
-    weight_decay: Scalar = 1e-4
+    lr: NonNegative = 1e-3
+    b1: Kept = 0.9
+    b2: Kept = 0.999
+    eps: NonNegative = 1e-8
+    weight_decay: NonNegative = 1e-4
 
 
 def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):

@@ -18,20 +18,20 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.rule import leafwise
-from fnn.types import Scalar
+from fnn.types import Kept, NonNegative
 
 
 class Hyper(NamedTuple):
-    """lr: step size; b1, b2, b3: what is kept of the mean, of the mean difference and of the mean square, in [0, 1);
+    """lr: step size; b1, b2, b3: what is kept of the mean, of the mean difference and of the mean square;
     eps, eps_root: keep the divisor from 0, beside and under the root; weight_decay: decoupled."""
 
-    lr: Scalar = 1e-3
-    b1: Scalar = 0.98
-    b2: Scalar = 0.92
-    b3: Scalar = 0.99
-    eps: Scalar = 1e-8
-    eps_root: Scalar = 1e-8
-    weight_decay: Scalar = 0.0
+    lr: NonNegative = 1e-3
+    b1: Kept = 0.98
+    b2: Kept = 0.92
+    b3: Kept = 0.99
+    eps: NonNegative = 1e-8
+    eps_root: NonNegative = 1e-8
+    weight_decay: NonNegative = 0.0
 
 
 class State(NamedTuple):

@@ -14,20 +14,20 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.rule import leafwise
-from fnn.types import Scalar
+from fnn.types import Kept, NonNegative
 
 
 class Hyper(NamedTuple):
-    """lr: step size; b1, b2, b3: what the short mean, the mean square and the long mean keep, in [0, 1); alpha: the
+    """lr: step size; b1, b2, b3: what the short mean, the mean square and the long mean keep; alpha: the
     long mean's weight; eps: keeps the divisor from 0; weight_decay: decoupled."""
 
-    lr: Scalar = 1e-3
-    b1: Scalar = 0.9
-    b2: Scalar = 0.999
-    b3: Scalar = 0.9999
-    alpha: Scalar = 5.0
-    eps: Scalar = 1e-8
-    weight_decay: Scalar = 0.0
+    lr: NonNegative = 1e-3
+    b1: Kept = 0.9
+    b2: Kept = 0.999
+    b3: Kept = 0.9999
+    alpha: NonNegative = 5.0
+    eps: NonNegative = 1e-8
+    weight_decay: NonNegative = 0.0
 
 
 class State(NamedTuple):

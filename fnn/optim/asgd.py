@@ -11,24 +11,24 @@ It computes lr_t and the weights of the mean in its default type, float32, even 
 When not to use it: on losses with many valleys, where the mean of points in two of them lies in neither.
 """
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.rule import leafwise
-from fnn.types import Scalar
+from fnn.types import Interval, NonNegative, Scalar
 
 
 class Hyper(NamedTuple):
-    """lr: the first step size; decay: how fast it falls, and L2; alpha: the power it falls with, in (½, 1); t0: updates
+    """lr: the first step size; decay: how fast it falls, and L2; alpha: the power it falls with; t0: updates
     before those averaged; weight_decay: L2 that lr does not fall with."""
 
-    lr: Scalar = 0.01
-    decay: Scalar = 1e-4
-    alpha: Scalar = 0.75
-    t0: Scalar = 0.0
-    weight_decay: Scalar = 0.0
+    lr: NonNegative = 0.01
+    decay: NonNegative = 1e-4
+    alpha: Annotated[Scalar, Interval("(0.5, 1]")] = 0.75
+    t0: NonNegative = 0.0
+    weight_decay: NonNegative = 0.0
 
 
 class State(NamedTuple):

@@ -15,17 +15,17 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.rule import leafwise
-from fnn.types import Scalar
+from fnn.types import NonNegative
 
 
 class Hyper(NamedTuple):
     """lr: the gradient's scale; alpha: how many of its largest gradients a weight waits to bet more; eps: the least
     largest gradient; weight_decay: L2."""
 
-    lr: Scalar = 1.0
-    alpha: Scalar = 100.0
-    eps: Scalar = 1e-8
-    weight_decay: Scalar = 0.0
+    lr: NonNegative = 1.0
+    alpha: NonNegative = 100.0
+    eps: NonNegative = 1e-8
+    weight_decay: NonNegative = 0.0
 
 
 class State(NamedTuple):

@@ -17,15 +17,15 @@ from jaxtyping import Array
 
 from fnn.rule import Extra, treewise
 from fnn.trees import dot, norm
-from fnn.types import Params, Scalar
+from fnn.types import NonNegative, Params, Positive
 
 
 class Hyper(NamedTuple):
     """lr: a factor, 1; r_eps: the first distance, relative to the weights; eps: keeps the divisor from 0."""
 
-    lr: Scalar = 1.0
-    r_eps: Scalar = 1e-6
-    eps: Scalar = 1e-8
+    lr: NonNegative = 1.0
+    r_eps: Positive = 1e-6
+    eps: NonNegative = 1e-8
 
 
 class State(NamedTuple):

@@ -17,15 +17,15 @@ from jaxtyping import Array
 
 from fnn.rule import Extra, treewise
 from fnn.trees import dot
-from fnn.types import Params, Scalar
+from fnn.types import NonNegative, Params, Positive
 
 
 class Hyper(NamedTuple):
     """lr: a factor, 1; r_eps2: the first squared distance; eps: keeps the divisor from 0."""
 
-    lr: Scalar = 1.0
-    r_eps2: Scalar = 1e-4
-    eps: Scalar = 1e-4
+    lr: NonNegative = 1.0
+    r_eps2: Positive = 1e-4
+    eps: NonNegative = 1e-4
 
 
 class State(NamedTuple):

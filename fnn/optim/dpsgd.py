@@ -17,15 +17,15 @@ from jaxtyping import Array
 
 from fnn.rule import Extra, needed, treewise
 from fnn.trees import norm
-from fnn.types import Params, Scalar
+from fnn.types import NonNegative, Params, Positive
 
 
 class Hyper(NamedTuple):
     """lr: step size; clip: the longest gradient an example may have; noise: its multiplier."""
 
-    lr: Scalar = 0.01
-    clip: Scalar = 1.0
-    noise: Scalar = 1.0
+    lr: NonNegative = 0.01
+    clip: Positive = 1.0
+    noise: NonNegative = 1.0
 
 
 def init(hp: Hyper, w: Params):

@@ -14,14 +14,14 @@ from jaxtyping import Array
 
 from fnn.rule import leafwise
 from fnn.trees import norm
-from fnn.types import Scalar
+from fnn.types import NonNegative, Positive
 
 
 class Hyper(NamedTuple):
-    """lr: step size, relative to ‖w‖; min_norm: the least that a norm counts for, more than 0."""
+    """lr: step size, relative to ‖w‖; min_norm: the least that a norm counts for."""
 
-    lr: Scalar = 0.01
-    min_norm: Scalar = 1e-6
+    lr: NonNegative = 0.01
+    min_norm: Positive = 1e-6
 
 
 def init(hp: Hyper, w: Array):

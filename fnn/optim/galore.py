@@ -20,18 +20,18 @@ from fnn import factorizations
 from fnn.errors import require
 from fnn.optim import adam
 from fnn.rule import EMPTY, Empty, Rule, leafwise
-from fnn.types import Scalar
+from fnn.types import Kept, NonNegative
 
 
 class Hyper(NamedTuple):
     """lr: step size; b1, b2, eps: Adam's; scale: of the steps of matrices; weight_decay: decoupled."""
 
-    lr: Scalar = 1e-3
-    b1: Scalar = 0.9
-    b2: Scalar = 0.999
-    eps: Scalar = 1e-8
-    scale: Scalar = 1.0
-    weight_decay: Scalar = 0.0
+    lr: NonNegative = 1e-3
+    b1: Kept = 0.9
+    b2: Kept = 0.999
+    eps: NonNegative = 1e-8
+    scale: NonNegative = 1.0
+    weight_decay: NonNegative = 0.0
 
 
 class State(NamedTuple):

@@ -14,18 +14,18 @@ from jaxtyping import Array
 from fnn.optim.adam import State, init, moments
 from fnn.rule import leafwise
 from fnn.trees import norm
-from fnn.types import Scalar
+from fnn.types import Kept, NonNegative
 
 
 class Hyper(NamedTuple):
-    """lr: step size, relative to ‖w‖; b1, b2: what the mean and the mean square keep, in [0, 1); eps: keeps the divisor
+    """lr: step size, relative to ‖w‖; b1, b2: what the mean and the mean square keep; eps: keeps the divisor
     from 0; weight_decay: before the ratio."""
 
-    lr: Scalar = 1e-3
-    b1: Scalar = 0.9
-    b2: Scalar = 0.999
-    eps: Scalar = 1e-6
-    weight_decay: Scalar = 0.0
+    lr: NonNegative = 1e-3
+    b1: Kept = 0.9
+    b2: Kept = 0.999
+    eps: NonNegative = 1e-6
+    weight_decay: NonNegative = 0.0
 
 
 def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):

@@ -17,16 +17,16 @@ from jaxtyping import Array
 
 from fnn.rule import leafwise
 from fnn.trees import norm
-from fnn.types import Scalar
+from fnn.types import Kept, NonNegative, Positive
 
 
 class Hyper(NamedTuple):
     """lr: step size, relative to ‖w‖; mu: what the velocity keeps; trust: the share of ‖w‖; weight_decay: L2."""
 
-    lr: Scalar = 1.0
-    mu: Scalar = 0.9
-    trust: Scalar = 1e-3
-    weight_decay: Scalar = 0.0
+    lr: NonNegative = 1.0
+    mu: Kept = 0.9
+    trust: Positive = 1e-3
+    weight_decay: NonNegative = 0.0
 
 
 class State(NamedTuple):

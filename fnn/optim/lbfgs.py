@@ -23,13 +23,13 @@ from fnn.errors import require
 from fnn.linesearch import wolfe
 from fnn.rule import Extra, Rule, needed, treewise
 from fnn.trees import dot, norm, norm1, zeros_like
-from fnn.types import Params, Scalar
+from fnn.types import NonNegative, Params
 
 
 class Hyper(NamedTuple):
     """lr: the direction's length, of which 1 is Newton's."""
 
-    lr: Scalar = 1.0
+    lr: NonNegative = 1.0
 
 
 class State(NamedTuple):

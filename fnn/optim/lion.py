@@ -13,16 +13,16 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.rule import leafwise
-from fnn.types import Scalar
+from fnn.types import Kept, NonNegative
 
 
 class Hyper(NamedTuple):
     """lr: step size; b1: the momentum's share in the step; b2: what the momentum keeps; weight_decay: decoupled."""
 
-    lr: Scalar = 1e-4
-    b1: Scalar = 0.9
-    b2: Scalar = 0.99
-    weight_decay: Scalar = 1e-3
+    lr: NonNegative = 1e-4
+    b1: Kept = 0.9
+    b2: Kept = 0.99
+    weight_decay: NonNegative = 1e-3
 
 
 class State(NamedTuple):

@@ -17,16 +17,16 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.rule import leafwise
-from fnn.types import Scalar
+from fnn.types import Kept, NonNegative
 
 
 class Hyper(NamedTuple):
-    """lr: step size; mu: what w keeps of itself, in [0, 1); eps: keeps the divisor from 0; weight_decay: L2."""
+    """lr: step size; mu: what w keeps of itself; eps: keeps the divisor from 0; weight_decay: L2."""
 
-    lr: Scalar = 0.01
-    mu: Scalar = 0.9
-    eps: Scalar = 1e-6
-    weight_decay: Scalar = 0.0
+    lr: NonNegative = 0.01
+    mu: Kept = 0.9
+    eps: NonNegative = 1e-6
+    weight_decay: NonNegative = 0.0
 
 
 class State(NamedTuple):

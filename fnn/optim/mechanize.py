@@ -23,7 +23,7 @@ from jaxtyping import Array
 from fnn.optim.adam import adam
 from fnn.rule import Extra, Rule, treewise
 from fnn.trees import dot, norm
-from fnn.types import Params, Scalar
+from fnn.types import NonNegative, Params, Positive
 
 HORIZONS = 6
 
@@ -32,9 +32,9 @@ class Hyper(NamedTuple):
     """inner: the inner rule's; s_init: the first scale; eps: keeps divisors from 0; weight_decay: relative to ‖g‖."""
 
     inner: Any
-    s_init: Scalar = 1e-6
-    eps: Scalar = 1e-8
-    weight_decay: Scalar = 0.01
+    s_init: Positive = 1e-6
+    eps: Positive = 1e-8
+    weight_decay: NonNegative = 0.01
 
 
 class State(NamedTuple):

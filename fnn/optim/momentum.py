@@ -10,20 +10,20 @@ steps at their old lr. torch's first gradient is not dampened.
 When not to use it: with mu near 1 on few steps, where the ball is still rolling when the run ends.
 """
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.rule import leafwise
-from fnn.types import Scalar
+from fnn.types import Interval, Kept, NonNegative, Scalar
 
 
 class Hyper(NamedTuple):
-    """lr: step size; mu: what is kept of the velocity each step, in [0, 1)."""
+    """lr: step size; mu: what is kept of the velocity each step."""
 
-    lr: Scalar = 0.01
-    mu: Scalar = 0.9
+    lr: NonNegative = 0.01
+    mu: Kept = 0.9
 
 
 class State(NamedTuple):
@@ -47,13 +47,13 @@ def book_update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
 
 
 class TorchHyper(NamedTuple):
-    """lr: step size; mu: what is kept of the velocity each step, in [0, 1); dampening: the share of a gradient that is
+    """lr: step size; mu: what is kept of the velocity each step; dampening: the share of a gradient that is
     left out of it; weight_decay: L2."""
 
-    lr: Scalar = 1e-3
-    mu: Scalar = 0.9
-    dampening: Scalar = 0.0
-    weight_decay: Scalar = 0.0
+    lr: NonNegative = 1e-3
+    mu: Kept = 0.9
+    dampening: Annotated[Scalar, Interval("[0, 1]")] = 0.0
+    weight_decay: NonNegative = 0.0
 
 
 def torch_update(hp: TorchHyper, t: Array, g: Array, s: State, w: Array):

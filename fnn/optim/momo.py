@@ -18,17 +18,17 @@ from jaxtyping import Array
 
 from fnn.rule import Extra, needed, treewise
 from fnn.trees import dot, zeros_like
-from fnn.types import Params, Scalar
+from fnn.types import Kept, NonNegative, Params, Real
 
 
 class Hyper(NamedTuple):
-    """lr: the longest step; b: what the means keep, in [0, 1); f_min: a lower bound of the loss; weight_decay:
+    """lr: the longest step; b: what the means keep; f_min: a lower bound of the loss; weight_decay:
     decoupled."""
 
-    lr: Scalar = 1.0
-    b: Scalar = 0.9
-    f_min: Scalar = 0.0
-    weight_decay: Scalar = 0.0
+    lr: NonNegative = 1.0
+    b: Kept = 0.9
+    f_min: Real = 0.0
+    weight_decay: NonNegative = 0.0
 
 
 class State(NamedTuple):

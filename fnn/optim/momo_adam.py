@@ -19,19 +19,19 @@ from jaxtyping import Array
 from fnn.optim.momo import over
 from fnn.rule import Extra, needed, treewise
 from fnn.trees import dot, zeros_like
-from fnn.types import Params, Scalar
+from fnn.types import Kept, NonNegative, Params, Real
 
 
 class Hyper(NamedTuple):
-    """lr: the longest step; b1, b2: what the means and the mean square keep, in [0, 1); eps: keeps the divisor from 0;
+    """lr: the longest step; b1, b2: what the means and the mean square keep; eps: keeps the divisor from 0;
     f_min: a lower bound of the loss; weight_decay: decoupled."""
 
-    lr: Scalar = 1e-2
-    b1: Scalar = 0.9
-    b2: Scalar = 0.999
-    eps: Scalar = 1e-8
-    f_min: Scalar = 0.0
-    weight_decay: Scalar = 0.0
+    lr: NonNegative = 1e-2
+    b1: Kept = 0.9
+    b2: Kept = 0.999
+    eps: NonNegative = 1e-8
+    f_min: Real = 0.0
+    weight_decay: NonNegative = 0.0
 
 
 class State(NamedTuple):

@@ -27,7 +27,7 @@ from jaxtyping import Array
 
 from fnn.optim import adamw, nadam
 from fnn.rule import EMPTY, Empty, leafwise
-from fnn.types import Scalar
+from fnn.types import Kept, NonNegative
 
 STEPS = 5
 COEFFICIENTS = (3.4445, -4.775, 2.0315)
@@ -37,12 +37,12 @@ class Hyper(NamedTuple):
     """lr: step size; b: what a matrix's momentum keeps; eps: keeps divisors from 0; weight_decay: decoupled, for
     matrices; b1, b2: NAdam's, for the other arrays."""
 
-    lr: Scalar = 0.02
-    b: Scalar = 0.95
-    eps: Scalar = 1e-8
-    weight_decay: Scalar = 0.0
-    b1: Scalar = 0.9
-    b2: Scalar = 0.999
+    lr: NonNegative = 0.02
+    b: Kept = 0.95
+    eps: NonNegative = 1e-8
+    weight_decay: NonNegative = 0.0
+    b1: Kept = 0.9
+    b2: Kept = 0.999
 
 
 class State(NamedTuple):
@@ -86,10 +86,10 @@ def orthogonal(x: Array, safe: Callable[[Array], Array]) -> Array:
 class TorchHyper(NamedTuple):
     """lr: step size; b: what a matrix's momentum keeps; eps: bounds its norm from below; weight_decay: decoupled."""
 
-    lr: Scalar = 1e-3
-    b: Scalar = 0.95
-    eps: Scalar = 1e-7
-    weight_decay: Scalar = 0.1
+    lr: NonNegative = 1e-3
+    b: Kept = 0.95
+    eps: NonNegative = 1e-7
+    weight_decay: NonNegative = 0.1
 
 
 def torch_update(hp: TorchHyper, t: Array, g: Array, s: State, w: Array):

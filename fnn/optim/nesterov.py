@@ -16,14 +16,14 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.rule import leafwise
-from fnn.types import Scalar
+from fnn.types import Kept, NonNegative
 
 
 class Hyper(NamedTuple):
-    """lr: step size; mu: what is kept of the velocity each step, in [0, 1)."""
+    """lr: step size; mu: what is kept of the velocity each step."""
 
-    lr: Scalar = 0.01
-    mu: Scalar = 0.9
+    lr: NonNegative = 0.01
+    mu: Kept = 0.9
 
 
 class State(NamedTuple):
@@ -47,11 +47,11 @@ def book_update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
 
 
 class TorchHyper(NamedTuple):
-    """lr: step size; mu: what is kept of the velocity each step, in [0, 1); weight_decay: L2."""
+    """lr: step size; mu: what is kept of the velocity each step; weight_decay: L2."""
 
-    lr: Scalar = 1e-3
-    mu: Scalar = 0.9
-    weight_decay: Scalar = 0.0
+    lr: NonNegative = 1e-3
+    mu: Kept = 0.9
+    weight_decay: NonNegative = 0.0
 
 
 def torch_update(hp: TorchHyper, t: Array, g: Array, s: State, w: Array):

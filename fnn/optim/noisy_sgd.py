@@ -15,15 +15,15 @@ from jaxtyping import Array
 
 from fnn.rule import Extra, needed, treewise
 from fnn.trees import random_like
-from fnn.types import Params, Scalar
+from fnn.types import NonNegative, Params
 
 
 class Hyper(NamedTuple):
     """lr: step size; eta: the noise's variance at first; gamma: how fast it falls with t."""
 
-    lr: Scalar = 0.01
-    eta: Scalar = 0.01
-    gamma: Scalar = 0.55
+    lr: NonNegative = 0.01
+    eta: NonNegative = 0.01
+    gamma: NonNegative = 0.55
 
 
 def init(hp: Hyper, w: Params):

@@ -13,18 +13,18 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.rule import leafwise
-from fnn.types import Scalar
+from fnn.types import Kept, NonNegative
 
 
 class Hyper(NamedTuple):
-    """lr: step size; b1, b2: what the momentum and the mean square keep, in [0, 1); eps: keeps the divisor from 0;
+    """lr: step size; b1, b2: what the momentum and the mean square keep; eps: keeps the divisor from 0;
     weight_decay: enters the momentum."""
 
-    lr: Scalar = 1e-3
-    b1: Scalar = 0.9
-    b2: Scalar = 0.25
-    eps: Scalar = 1e-6
-    weight_decay: Scalar = 0.0
+    lr: NonNegative = 1e-3
+    b1: Kept = 0.9
+    b2: Kept = 0.25
+    eps: NonNegative = 1e-6
+    weight_decay: NonNegative = 0.0
 
 
 class State(NamedTuple):

@@ -15,18 +15,18 @@ from jaxtyping import Array
 
 from fnn.optim import nadam
 from fnn.rule import leafwise
-from fnn.types import Scalar
+from fnn.types import Kept, NonNegative
 
 
 class Hyper(NamedTuple):
     """lr: step size; alpha, beta: weights of the step and of the correction; b1, b2, eps: Adam's."""
 
-    lr: Scalar = 1e-3
-    alpha: Scalar = 1.0
-    beta: Scalar = 1.0
-    b1: Scalar = 0.9
-    b2: Scalar = 0.999
-    eps: Scalar = 1e-8
+    lr: NonNegative = 1e-3
+    alpha: NonNegative = 1.0
+    beta: NonNegative = 1.0
+    b1: Kept = 0.9
+    b2: Kept = 0.999
+    eps: NonNegative = 1e-8
 
 
 class State(NamedTuple):

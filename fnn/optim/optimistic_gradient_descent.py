@@ -11,15 +11,15 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.rule import leafwise
-from fnn.types import Scalar
+from fnn.types import NonNegative
 
 
 class Hyper(NamedTuple):
     """lr: step size; alpha: the gradient's weight; beta: the correction's, against the gradient before."""
 
-    lr: Scalar = 0.01
-    alpha: Scalar = 1.0
-    beta: Scalar = 1.0
+    lr: NonNegative = 0.01
+    alpha: NonNegative = 1.0
+    beta: NonNegative = 1.0
 
 
 class State(NamedTuple):

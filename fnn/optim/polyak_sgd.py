@@ -15,15 +15,15 @@ from jaxtyping import Array
 
 from fnn.rule import Extra, needed, treewise
 from fnn.trees import dot
-from fnn.types import Params, Scalar
+from fnn.types import NonNegative, Params, Real
 
 
 class Hyper(NamedTuple):
     """lr: the largest step size; f_min: the least loss; eps: keeps the divisor from 0."""
 
-    lr: Scalar = 1.0
-    f_min: Scalar = 0.0
-    eps: Scalar = 0.0
+    lr: NonNegative = 1.0
+    f_min: Real = 0.0
+    eps: NonNegative = 0.0
 
 
 def init(hp: Hyper, w: Params):

@@ -20,20 +20,20 @@ from jaxtyping import Array
 
 from fnn.rule import Extra, treewise
 from fnn.trees import dot, norm1, zeros_like
-from fnn.types import Params, Scalar
+from fnn.types import Kept, NonNegative, Params, Positive
 
 
 class Hyper(NamedTuple):
-    """lr: a factor, 1; b1, b2: what the mean and the mean square keep, in [0, 1); eps: keeps the divisor from 0; d0:
+    """lr: a factor, 1; b1, b2: what the mean and the mean square keep; eps: keeps the divisor from 0; d0:
     the first estimate of the distance to go; coef: the estimate's factor; weight_decay: decoupled."""
 
-    lr: Scalar = 1.0
-    b1: Scalar = 0.9
-    b2: Scalar = 0.999
-    eps: Scalar = 1e-8
-    d0: Scalar = 1e-6
-    coef: Scalar = 1.0
-    weight_decay: Scalar = 0.0
+    lr: NonNegative = 1.0
+    b1: Kept = 0.9
+    b2: Kept = 0.999
+    eps: NonNegative = 1e-8
+    d0: Positive = 1e-6
+    coef: Positive = 1.0
+    weight_decay: NonNegative = 0.0
 
 
 class State(NamedTuple):

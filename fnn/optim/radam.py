@@ -12,25 +12,25 @@ term; as torch_decoupled (`RAdam(decoupled_weight_decay=True)`) lr · weight_dec
 When not to use it: with a warm-up, which does the same job.
 """
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.optim.adam import State, init, moments
 from fnn.rule import leafwise
-from fnn.types import Scalar
+from fnn.types import Interval, Kept, NonNegative, Scalar
 
 
 class Hyper(NamedTuple):
-    """lr: step size; b1, b2: what the mean and the mean square keep, in [0, 1); eps: keeps the divisor from 0;
-    threshold: the ρ from which on the step is adaptive, at least 4."""
+    """lr: step size; b1, b2: what the mean and the mean square keep; eps: keeps the divisor from 0;
+    threshold: the ρ from which on the step is adaptive."""
 
-    lr: Scalar = 1e-3
-    b1: Scalar = 0.9
-    b2: Scalar = 0.999
-    eps: Scalar = 1e-8
-    threshold: Scalar = 5.0
+    lr: NonNegative = 1e-3
+    b1: Kept = 0.9
+    b2: Kept = 0.999
+    eps: NonNegative = 1e-8
+    threshold: Annotated[Scalar, Interval("[4, ∞)")] = 5.0
 
 
 def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
@@ -45,11 +45,11 @@ def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
 class TorchHyper(NamedTuple):
     """As `Hyper`, with the threshold 5; weight_decay: L2, or the share of w, times lr, that is lost each step."""
 
-    lr: Scalar = 1e-3
-    b1: Scalar = 0.9
-    b2: Scalar = 0.999
-    eps: Scalar = 1e-8
-    weight_decay: Scalar = 0.0
+    lr: NonNegative = 1e-3
+    b1: Kept = 0.9
+    b2: Kept = 0.999
+    eps: NonNegative = 1e-8
+    weight_decay: NonNegative = 0.0
 
 
 def torch_update(hp: TorchHyper, t: Array, g: Array, s: State, w: Array):

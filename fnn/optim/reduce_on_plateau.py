@@ -14,7 +14,7 @@ around any rule; `reduce_on_plateau` is the one around SGD.
 When not to use it: where the number of steps is known beforehand, which a schedule can use.
 """
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,20 +22,20 @@ from jaxtyping import Array
 
 from fnn.optim.sgd import sgd
 from fnn.rule import Extra, Rule, needed, treewise
-from fnn.types import Params, Scalar
+from fnn.types import Fraction, Interval, Kept, NonNegative, Params, Scalar
 
 
 class Hyper(NamedTuple):
-    """inner: the inner rule's; factor: of the scale, in (0, 1); patience: steps without a better loss, at least 1;
+    """inner: the inner rule's; factor: of the scale; patience: steps without a better loss;
     rtol, atol: by how much better it must be; cooldown: steps of rest; least: of the scale."""
 
     inner: Any
-    factor: Scalar = 0.1
-    patience: Scalar = 10.0
-    rtol: Scalar = 1e-4
-    atol: Scalar = 0.0
-    cooldown: Scalar = 0.0
-    least: Scalar = 0.0
+    factor: Fraction = 0.1
+    patience: Annotated[Scalar, Interval("[1, ∞]")] = 10.0
+    rtol: Kept = 1e-4
+    atol: NonNegative = 0.0
+    cooldown: NonNegative = 0.0
+    least: Annotated[Scalar, Interval("[0, 1]")] = 0.0
 
 
 class State(NamedTuple):

@@ -18,15 +18,15 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.rule import leafwise
-from fnn.types import Scalar
+from fnn.types import Kept, NonNegative
 
 
 class Hyper(NamedTuple):
-    """lr: step size; rho: what is kept of the mean square each step, in [0, 1); eps: keeps the divisor from 0."""
+    """lr: step size; rho: what is kept of the mean square each step; eps: keeps the divisor from 0."""
 
-    lr: Scalar = 0.01
-    rho: Scalar = 0.9
-    eps: Scalar = 1e-8
+    lr: NonNegative = 0.01
+    rho: Kept = 0.9
+    eps: NonNegative = 1e-8
 
 
 class State(NamedTuple):
@@ -50,13 +50,13 @@ def book_update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
 
 
 class TorchHyper(NamedTuple):
-    """As `Hyper`; mu: what is kept of the velocity each step, in [0, 1); weight_decay: L2."""
+    """As `Hyper`; mu: what is kept of the velocity each step; weight_decay: L2."""
 
-    lr: Scalar = 0.01
-    rho: Scalar = 0.99
-    eps: Scalar = 1e-8
-    mu: Scalar = 0.0
-    weight_decay: Scalar = 0.0
+    lr: NonNegative = 0.01
+    rho: Kept = 0.99
+    eps: NonNegative = 1e-8
+    mu: Kept = 0.0
+    weight_decay: NonNegative = 0.0
 
 
 class TorchState(NamedTuple):
@@ -95,7 +95,8 @@ def centered_update(hp: TorchHyper, t: Array, g: Array, s: CenteredState, w: Arr
     g = g + hp.weight_decay * w
     h = hp.rho * h + (1 - hp.rho) * g**2
     g_bar = hp.rho * g_bar + (1 - hp.rho) * g
-    v = hp.mu * v + 1 / (jnp.sqrt(h - g_bar**2) + hp.eps) * g
+    variance = jnp.maximum(h - g_bar**2, 0)  # rounding may take it below
+    v = hp.mu * v + 1 / (jnp.sqrt(variance) + hp.eps) * g
     return -hp.lr * v, CenteredState(h, g_bar, v)
 
 

@@ -13,23 +13,23 @@ torch brings it between step_min and step_max at once, optax at the first sign t
 When not to use it: with minibatches, whose signs flip by chance and shrink every step.
 """
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.rule import leafwise
-from fnn.types import Scalar
+from fnn.types import Fraction, Interval, Limit, NonNegative, Scalar
 
 
 class Hyper(NamedTuple):
     """lr: the first step; eta_minus, eta_plus: factors at a flipped and a kept sign; step_min, step_max: its bounds."""
 
-    lr: Scalar = 0.01
-    eta_minus: Scalar = 0.5
-    eta_plus: Scalar = 1.2
-    step_min: Scalar = 1e-6
-    step_max: Scalar = 50.0
+    lr: NonNegative = 0.01
+    eta_minus: Fraction = 0.5
+    eta_plus: Annotated[Scalar, Interval("(1, ∞)")] = 1.2
+    step_min: NonNegative = 1e-6
+    step_max: Limit = 50.0
 
 
 class State(NamedTuple):

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from fnn.optim.sgd import sgd
 from fnn.rule import Extra, Rule, needed
 from fnn.trees import norm
-from fnn.types import Params, Scalar
+from fnn.types import NonNegative, Params
 from fnn.wrappers import before, loss_of, without
 
 
@@ -23,7 +23,7 @@ class Hyper(NamedTuple):
     """inner: the inner rule's; rho: how far around is nearby."""
 
     inner: Any
-    rho: Scalar = 0.05
+    rho: NonNegative = 0.05
 
 
 def sharpness_aware(rule: Rule) -> Rule:

@@ -17,18 +17,18 @@ from fnn.optim import schedule_free_sgd
 from fnn.optim.schedule_free_sgd import Average
 from fnn.rule import Extra, treewise
 from fnn.trees import zeros_like
-from fnn.types import Params, Scalar
+from fnn.types import Fraction, Kept, NonNegative, Params
 
 
 class Hyper(NamedTuple):
-    """lr: step size; b1: the share of x in y, in (0, 1); b2: what the mean square keeps, in [0, 1); eps: keeps the
+    """lr: step size; b1: the share of x in y; b2: what the mean square keeps; eps: keeps the
     divisor from 0; weight_decay: at y."""
 
-    lr: Scalar = 2.5e-3
-    b1: Scalar = 0.9
-    b2: Scalar = 0.999
-    eps: Scalar = 1e-8
-    weight_decay: Scalar = 0.0
+    lr: NonNegative = 2.5e-3
+    b1: Fraction = 0.9
+    b2: Kept = 0.999
+    eps: NonNegative = 1e-8
+    weight_decay: NonNegative = 0.0
 
 
 class State(NamedTuple):

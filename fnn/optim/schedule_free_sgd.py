@@ -18,15 +18,15 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.rule import Extra, treewise
-from fnn.types import Params, Scalar
+from fnn.types import Fraction, NonNegative, Params
 
 
 class Hyper(NamedTuple):
-    """lr: step size; b1: the share of x in y, in (0, 1); weight_decay: at y."""
+    """lr: step size; b1: the share of x in y; weight_decay: at y."""
 
-    lr: Scalar = 1.0
-    b1: Scalar = 0.9
-    weight_decay: Scalar = 0.0
+    lr: NonNegative = 1.0
+    b1: Fraction = 0.9
+    weight_decay: NonNegative = 0.0
 
 
 class Average(NamedTuple):

@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 from jaxtyping import Array
 
 from fnn.rule import leafwise
-from fnn.types import Scalar
+from fnn.types import NonNegative
 
 
 class Hyper(NamedTuple):
     """lr: step size."""
 
-    lr: Scalar = 0.01
+    lr: NonNegative = 0.01
 
 
 def init(hp: Any, w: Array):
@@ -34,8 +34,8 @@ def update(hp: Hyper, t: Array, g: Array, s: tuple[()], w: Array):
 class TorchHyper(NamedTuple):
     """lr: step size; weight_decay: L2."""
 
-    lr: Scalar = 1e-3
-    weight_decay: Scalar = 0.0
+    lr: NonNegative = 1e-3
+    weight_decay: NonNegative = 0.0
 
 
 def torch_update(hp: TorchHyper, t: Array, g: Array, s: tuple[()], w: Array):

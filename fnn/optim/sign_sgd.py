@@ -13,13 +13,13 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.rule import leafwise
-from fnn.types import Scalar
+from fnn.types import NonNegative
 
 
 class Hyper(NamedTuple):
     """lr: how far every coordinate moves."""
 
-    lr: Scalar = 1e-3
+    lr: NonNegative = 1e-3
 
 
 def init(hp: Hyper, w: Array):

@@ -11,14 +11,14 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.rule import leafwise
-from fnn.types import Scalar
+from fnn.types import Kept, NonNegative
 
 
 class Hyper(NamedTuple):
-    """lr: how far every coordinate moves; b1: what the mean keeps, in [0, 1)."""
+    """lr: how far every coordinate moves; b1: what the mean keeps."""
 
-    lr: Scalar = 1e-3
-    b1: Scalar = 0.9
+    lr: NonNegative = 1e-3
+    b1: Kept = 0.9
 
 
 class State(NamedTuple):

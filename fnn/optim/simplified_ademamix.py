@@ -14,19 +14,19 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.rule import leafwise
-from fnn.types import Scalar
+from fnn.types import Kept, NonNegative
 
 
 class Hyper(NamedTuple):
-    """lr: step size; b1, b2: what the momentum and the mean square keep, in [0, 1); alpha: the gradient's weight; eps:
+    """lr: step size; b1, b2: what the momentum and the mean square keep; alpha: the gradient's weight; eps:
     keeps the divisor from 0; weight_decay: decoupled."""
 
-    lr: Scalar = 1e-5
-    b1: Scalar = 0.99
-    b2: Scalar = 0.95
-    alpha: Scalar = 0.0
-    eps: Scalar = 1e-8
-    weight_decay: Scalar = 0.0
+    lr: NonNegative = 1e-5
+    b1: Kept = 0.99
+    b2: Kept = 0.95
+    alpha: NonNegative = 0.0
+    eps: NonNegative = 1e-8
+    weight_decay: NonNegative = 0.0
 
 
 class State(NamedTuple):

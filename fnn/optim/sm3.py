@@ -17,15 +17,15 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.rule import leafwise
-from fnn.types import Scalar
+from fnn.types import Kept, NonNegative
 
 
 class Hyper(NamedTuple):
-    """lr: step size; b1: what the momentum keeps, in [0, 1); eps: keeps the divisor from 0."""
+    """lr: step size; b1: what the momentum keeps; eps: keeps the divisor from 0."""
 
-    lr: Scalar = 0.1
-    b1: Scalar = 0.9
-    eps: Scalar = 1e-8
+    lr: NonNegative = 0.1
+    b1: Kept = 0.9
+    eps: NonNegative = 1e-8
 
 
 class State(NamedTuple):

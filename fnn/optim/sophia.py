@@ -18,22 +18,22 @@ from jaxtyping import Array
 
 from fnn.rule import Extra, needed, treewise
 from fnn.trees import random_like, zeros_like
-from fnn.types import Params, Scalar
+from fnn.types import Kept, Limit, NonNegative, Params
 
 EVERY = 10
 
 
 class Hyper(NamedTuple):
-    """lr: step size; b1, b2: what the mean and the curvature keep, in [0, 1); gamma: the curvature's weight; eps: the
+    """lr: step size; b1, b2: what the mean and the curvature keep; gamma: the curvature's weight; eps: the
     least divisor; bound: of a step, before lr; weight_decay: decoupled."""
 
-    lr: Scalar = 1e-3
-    b1: Scalar = 0.965
-    b2: Scalar = 0.99
-    gamma: Scalar = 0.01
-    eps: Scalar = 1e-8
-    bound: Scalar = 1.0
-    weight_decay: Scalar = 1e-4
+    lr: NonNegative = 1e-3
+    b1: Kept = 0.965
+    b2: Kept = 0.99
+    gamma: NonNegative = 0.01
+    eps: NonNegative = 1e-8
+    bound: Limit = 1.0
+    weight_decay: NonNegative = 1e-4
 
 
 class State(NamedTuple):

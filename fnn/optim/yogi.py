@@ -15,18 +15,18 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.rule import leafwise
-from fnn.types import Scalar
+from fnn.types import Kept, NonNegative
 
 
 class Hyper(NamedTuple):
-    """lr: step size; b1, b2: what the mean and the mean square keep, in [0, 1); eps: keeps the divisor from 0;
+    """lr: step size; b1, b2: what the mean and the mean square keep; eps: keeps the divisor from 0;
     start: where m and v begin."""
 
-    lr: Scalar = 1e-2
-    b1: Scalar = 0.9
-    b2: Scalar = 0.999
-    eps: Scalar = 1e-3
-    start: Scalar = 1e-6
+    lr: NonNegative = 1e-2
+    b1: Kept = 0.9
+    b2: Kept = 0.999
+    eps: NonNegative = 1e-3
+    start: NonNegative = 1e-6
 
 
 class State(NamedTuple):
