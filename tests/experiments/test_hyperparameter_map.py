@@ -185,7 +185,7 @@ def test_other_options_are_not_mixed_in(tmp_path):
     with started(tmp_path, "--epochs", "13") as process:
         said, _ = process.communicate(timeout=120)
     assert process.returncode == 2
-    assert "holds part of another run, whose program differs: take another folder, or delete it" in said
+    assert "holds part of another run, whose program differs: take another folder, or move this one away" in said
 
 
 def together(out, processes=2):
