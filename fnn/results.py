@@ -26,6 +26,7 @@ from typing import Any
 import h5netcdf
 import jax
 import xarray as xr
+from xarray.backends import H5NetCDFStore
 
 from fnn import store
 from fnn.arithmetic import arithmetic
@@ -82,7 +83,7 @@ def save_findings(
 def write_netcdf(path: Path, dataset: xr.Dataset, more: Callable[[h5netcdf.File], None] = lambda file: None) -> None:
     """Write a data set as netCDF 4, and what `more` adds to the open file. Raises `OSError` where the disk is full."""
     with store.uninterrupted(), store.File(path) as file, h5netcdf.File(file, "w") as target:
-        dataset.dump_to_store(xr.backends.H5NetCDFStore(target))
+        dataset.dump_to_store(H5NetCDFStore(target))
         more(target)
 
 

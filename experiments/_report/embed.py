@@ -10,9 +10,8 @@ from experiments import _cli, _findings, _lab
 from experiments._report import charts, play
 from experiments._report.pack import Rounded, pack
 from experiments._report.surfaces import all_surfaces, contours
-from fnn import results
+from fnn import results, store
 from fnn.errors import InputError
-from fnn.store import atomic
 
 Block = dict[str, Any]
 
@@ -177,12 +176,11 @@ def _kept(out: Path, make: Callable[[play.Config], Any], kind: type[Any], cfg: p
     file = out / "report" / f"{make.__name__}.npz"
     fingerprint = f"{_cli.sources('_report.play')} {cfg}"
     try:
-        with np.load(file, allow_pickle=False) as there:
-            if str(there["fingerprint"]) == fingerprint:
-                return kind(*(there[name] for name in kind._fields))
-    except Exception:
-        pass  # not there, or damaged, which NumPy and zipfile say in many ways: it is made again
+        label, arrays = store.unpack(file.read_bytes(), file)
+        if label == {"fingerprint": fingerprint}:
+            return kind(**arrays)
+    except (OSError, store.Damaged):
+        pass  # it is made again
     found = make(cfg)
-    with atomic(file) as path:
-        np.savez_compressed(path, fingerprint=fingerprint, **found._asdict())
+    store.write(file, store.pack({"fingerprint": fingerprint}, found._asdict()))
     return found

@@ -13,9 +13,8 @@ from typing import Any
 
 from experiments import _lab
 from experiments._report import chapters, embed, gather, play
-from fnn import optim, results
+from fnn import optim, results, store
 from fnn.errors import require
-from fnn.store import atomic
 from fnn.verdicts import Verdict
 
 HERE = Path(__file__).parent
@@ -40,6 +39,7 @@ def write(out: Path, docstrings: Mapping[str, str], *, quick: bool = False) -> W
     lacking = [name for name in ("jinja2", "vl_convert", "PIL") if find_spec(name) is None]
     require(not lacking, f'The report needs {", ".join(lacking)}: pip install -e ".[report]".')
     results.check_writable(out)
+    store.clean(out)
     found = gather.gather(out, docstrings)
     troubles = list(found.troubles)
     blocks = embed.measured(out, play.QUICK if quick else play.Config())
@@ -49,8 +49,7 @@ def write(out: Path, docstrings: Mapping[str, str], *, quick: bool = False) -> W
         "utf-8", errors="replace"
     )  # JSON and file names can hold what it cannot
     path = out / "report.html"
-    with atomic(path) as temporary:
-        temporary.write_bytes(text)
+    store.write(path, text)
     missing = tuple(entry.name for entry in found.missing)
     return Written(path, len(text), missing, tuple(troubles))
 

@@ -107,6 +107,37 @@ def test_an_interrupt_names_what_is_left(tmp_path):
     assert f"{len(command.questions()) - 1} not reached" in out
 
 
+class Slow:
+    """A process that saves for as long as it is interrupted fewer than three times."""
+
+    returncode = 130
+
+    def __init__(self):
+        self.interrupts = 0
+
+    def poll(self):
+        raise KeyboardInterrupt
+
+    def send_signal(self, number):
+        self.interrupts += number == signal.SIGINT
+
+    def wait(self):
+        if self.interrupts < 3:
+            raise KeyboardInterrupt
+
+
+def test_every_interrupt_is_passed_on_until_the_running_experiment_has_ended(tmp_path, monkeypatch):
+    slow = Slow()
+    log = tmp_path / "log"
+    log.write_text("interrupted; the same command goes on")
+    running = _all.Running(CHEAP, slow, log, 0.0, tmp_path / "saved", 0)
+    monkeypatch.setattr(_all, "_start", lambda name, arguments, options: running)
+    options = _all.Options(out=tmp_path, dataset="mnist_5k", jobs=1, force=True)
+    entries = _all.run([CHEAP, "zero_init_symmetry"], options)
+    assert [entry.outcome for entry in entries] == ["interrupted", "not reached"]
+    assert slow.interrupts == 3
+
+
 def test_an_interrupt_is_one_even_where_the_running_experiment_still_ends_well(tmp_path, monkeypatch, capsys):
     """It may be saving its last file when it is told: then it is made, and what comes after it is not reached."""
     entries = [_all.Entry(CHEAP, "made", 3.0), _all.Entry("batch_norm_test", "not reached")]
