@@ -314,7 +314,7 @@ def final_numbers(ds: xr.Dataset, over: str, called: Callable[[str], str]) -> li
     lines = [f"{'':>12}{f'loss, last {last}':>18}{'train accuracy':>18}{'test accuracy':>18}{'diverged':>12}"]
     for name in ds[over].values:
         one = ds.sel({over: name})
-        loss = middle(one.loss[:, -last:].mean("step", skipna=False).values)
+        loss = middle(one.loss[:, -last:].mean("step", skipna=False).where(one.diverged_at < 0).values)
         numbers = loss, float(one.train_accuracy.mean()), float(one.test_accuracy.mean())
         lines.append(
             f"{called(name):>12}{numbers[0]:18.4f}{numbers[1]:18.2%}{numbers[2]:18.2%}"

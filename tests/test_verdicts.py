@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -273,3 +275,13 @@ def test_a_verdict_of_another_shape_is_named(tmp_path, change):
 def test_no_results_folder_is_a_sentence(tmp_path):
     with pytest.raises(InputError, match="There is no results folder"):
         _findings.gather(tmp_path / "nowhere", ["x"])
+
+
+def test_intervals_and_verdicts_are_made_in_one_place():
+    """An interval typed by hand is how figures and verdicts came to disagree."""
+    root = Path(verdicts.__file__).parents[1]
+    files = [path for folder in ("fnn", "experiments") for path in (root / folder).rglob("*.py")]
+    assert len(files) > 100
+    made = re.compile(r"\bVerdict\(|\.ppf\(|\bbootstrap\(|proportion_ci|\bsem\(|\b1\.96\b")
+    found = {str(path.relative_to(root)) for path in files if made.search(path.read_text(encoding="utf-8"))}
+    assert found == {"fnn/verdicts.py"}

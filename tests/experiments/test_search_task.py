@@ -105,6 +105,11 @@ def test_expected_best_is_the_mean_over_all_orders():
     np.testing.assert_allclose(both[0], both[1], rtol=1e-12)
 
 
+def test_a_trial_without_an_accuracy_is_the_worst():
+    values = np.array([[0.5, np.nan, 0.25]])
+    np.testing.assert_allclose(_search.expected_best(values), _search.expected_best(np.array([[0.5, 0, 0.25]])))
+
+
 def test_an_interrupt_keeps_the_seeds_done(images, tmp_path):
     settings, keys, calls = _search.Setting(np.zeros((3, 1)), np.zeros((3, 1))), sweep.seeds(3), []
 
