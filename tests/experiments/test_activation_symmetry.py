@@ -27,7 +27,7 @@ def with_loss(ds, **levels):
     """A copy in which contenders have such losses at every rate, a little different for each seed."""
     changed = ds.copy(deep=True)
     for name, level in levels.items():
-        changed.loss.loc[{"activation": name}] = level + 0.001 * ds.seed
+        changed.loss.loc[{"activation": name}] = level * (1 + 0.001 * ds.seed)
     return changed
 
 
