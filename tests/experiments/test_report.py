@@ -249,7 +249,7 @@ def test_a_quick_run_is_effects_only(tmp_path, out):
 
 
 def test_another_setting_than_the_experiments_own_is_said(reader):
-    assert "the experiment’s own setting: seeds 100 (not 10000)" in reader.words()
+    assert "the experiment’s own setting: seeds 100 (not 1000)" in reader.words()
 
 
 @pytest.mark.parametrize("content", WRONG, ids=lambda content: content[:20])
