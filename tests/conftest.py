@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import gc
+import os
 import sys
 from pathlib import Path
 
@@ -19,6 +20,21 @@ jax.config.update("jax_default_matmul_precision", "float32")  # GPUs round the f
 
 MEMORY = 1500
 """The most resident memory in MB that a process of tests may need: `pytest -n auto` starts one on every core."""
+
+
+def pytest_configure(config):
+    """Keep compiled programs in pytest's cache, for later runs, other workers and the processes that tests start.
+
+    A program is found by its operations, the compiler's version and options, and the processor; `pytest --cache-clear`
+    removes all.
+    """
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ and hasattr(config, "cache"):
+        with contextlib.suppress(OSError):  # a checkout may be read-only
+            folder = str(config.cache.mkdir("compiled"))
+            jax.config.update("jax_compilation_cache_dir", folder)
+            os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
 
 
 @pytest.fixture
