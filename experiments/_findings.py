@@ -45,8 +45,9 @@ def gather(out: Path, names: Sequence[str]) -> Findings:
 
 
 def there(out: Path, path: Path) -> bool:
-    """Whether there is such a file in a results folder. Raises `InputError` where it is a link to somewhere else."""
+    """Whether there is such a file in a results folder. Raises `InputError` where it is lost, or a link elsewhere."""
     if not path.is_file():
+        require(path.name not in store.listed(path.parent), f"{path} was written here, and is missing.")
         return False
     inside = path.resolve().is_relative_to(out.resolve())
     require(inside, f"{path} is not read: it is a link to a file elsewhere.")

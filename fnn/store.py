@@ -392,7 +392,7 @@ def publish(folder: Path, files: Mapping[str, bytes | Callable[[Path], None]]) -
             with _writing(folder / name):
                 content(made[name]) if callable(content) else _fill(made[name], content)
         try:
-            before = _sums(folder)
+            before = {name: sums for name, sums in _sums(folder).items() if (folder / name).exists()}
         except Damaged:
             before = {}
         coming = {name: (_sum_of(path),) for name, path in made.items()}
@@ -411,9 +411,9 @@ def verify(path: Path) -> None:
     _compare(path, _sum_of(path))
 
 
-def listed(path: Path) -> bool:
-    """Whether `publish` wrote a file of this name here."""
-    return path.name in _sums(path.parent)
+def listed(folder: Path) -> frozenset[str]:
+    """The names of the files that `publish` wrote here. Raises `Damaged` where that is not known."""
+    return frozenset(_sums(folder))
 
 
 def published(path: Path) -> bytes:

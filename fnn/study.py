@@ -45,6 +45,13 @@ UNSIGNED = timedelta(minutes=1)
 """A trial that no process has signed for so long after it was asked for belongs to none."""
 
 
+class Looks(TypedDict):
+    """What the file says: whose looks these are, and all of them."""
+
+    work: str
+    looks: list["Look"]
+
+
 class Look(TypedDict):
     """One look at a test set: at what, what it gave (a number, or a list of them), and when."""
 
@@ -53,16 +60,17 @@ class Look(TypedDict):
     time: str
 
 
-def look_once(folder: Path, of: str, measure: Callable[[], Any], again: bool = False) -> Any:
+def look_once(folder: Path, of: str, measure: Callable[[], Any], again: bool = False, work: str = "") -> Any:
     """What `measure()` finds on the test set, a number or a list: once for all that a folder stands for.
 
     That it is looked at is told in the folder before, and what was found after, so a kill in between is a look, too.
-    Raises `InputError` where it has been looked at already. again: look all the same, which is told as well.
+    Raises `InputError` where it has been looked at already. again: look all the same, which is told as well. work: what
+    work the folder holds, so that another's file is not taken for its own.
     """
-    before = looks(folder)
+    before = looks(folder, work)
     _refuse(before, again, folder)
     look = _look(of)
-    save = lambda several: store.save_sealed(folder / TEST, {"looks": several})
+    save = lambda several: store.save_sealed(folder / TEST, {"work": work, "looks": several})
     save([*before, look])
     try:
         value = _plain(measure())
@@ -96,16 +104,15 @@ def found(told: Sequence[Look], of: str) -> Look | None:
     return next((look for look in reversed(told) if look["of"] == of and look["value"] is not None), None)
 
 
-def looks(folder: Path) -> list[Look]:
-    """Every look at the test set of what is in the folder."""
+def looks(folder: Path, work: str = "") -> list[Look]:
+    """Every look at the test set of what is in the folder, which holds this work."""
+    unknown = "Whether the test set was looked at is not known: restore it, or rename it if it was not."
     try:
-        several = store.read_sealed(folder / TEST, dict[str, list[Look]]).get("looks")
+        known = store.read_sealed(folder / TEST, Looks)
     except store.Damaged as damage:
-        raise InputError(
-            f"{damage} Whether the test set was looked at is not known: restore it, or rename it if it was not."
-        ) from damage
-    require(several is not None or not (folder / TEST).exists(), f"{folder / TEST} cannot be read: it is another file.")
-    return several or []
+        raise InputError(f"{damage} {unknown}") from damage
+    require(known.get("work", work) == work, f"{folder / TEST} is of other work. {unknown}")
+    return known.get("looks", [])
 
 
 class Study:
@@ -203,7 +210,7 @@ class Study:
         again: look all the same; every look is told in the folder.
         """
         require(0 <= trial < len(self.points), f"There is no trial {trial} among {len(self.points)}.")
-        return look_once(self.folder, self._called(trial), measure, again)
+        return look_once(self.folder, self._called(trial), measure, again, self.store.work)
 
     def tested(self, trial: int) -> Look | None:
         """The last look at the test set for this trial, where there was one."""
@@ -214,7 +221,7 @@ class Study:
 
     def looks(self) -> list[Look]:
         """Every look at the test set."""
-        return looks(self.folder)
+        return looks(self.folder, self.store.work)
 
 
 @contextlib.contextmanager

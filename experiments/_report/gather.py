@@ -234,16 +234,21 @@ def _figures(
     """An experiment's figures and the names of what is left out. Those of the README are shown before those that answer
     a question, and these before others."""
     folder = out / name
-    there = sorted(path.stem for path in folder.glob("*.png") if path.is_file())
+    ours = store.listed(folder)
+    pictures = {path.name for path in folder.glob("*.png") if path.is_file()} | {
+        one for one in ours if one.endswith(".png")
+    }
+    there = sorted(name.removesuffix(".png") for name in pictures)
     first = [path.stem for path in sorted((GALLERY / name).glob("*.png"))] + [answer.figure for answer in answers]
     order = [*dict.fromkeys(one for one in first if one in there), *(one for one in there if one not in first)]
     chosen, shown = order[: fineness.most], []
     for one in sorted(chosen):  # the notes' figures come first: their names begin with their numbers
         picture, drawn = folder / f"{one}.png", folder / f"{one}.svg"
         try:
-            if _findings.there(out, picture) and store.listed(picture):  # one may have drawn others oneself
-                store.verify(picture)
-            told = figures.words(drawn) if _findings.there(out, drawn) else figures.Words((), "")
+            for path in (picture, drawn):
+                if _findings.there(out, path) and path.name in ours:  # one may have drawn others oneself
+                    store.verify(path)
+            told = figures.words(drawn) if drawn.is_file() else figures.Words((), "")
             uri, width, height = figures.picture(picture, fineness.quality, fineness.widest)
         except InputError as error:
             troubles.append(str(error).rstrip("."))
