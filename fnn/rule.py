@@ -150,7 +150,8 @@ def treewise(
 
     def asking(hp, t, g, s, w, extra):
         value = None if extra.value is None else jnp.asarray(extra.value, _widest(w))
-        return update(at(hp, w), t, g, s, w, extra._replace(value=value))
+        each = extra.each and (lambda each=extra.each: widen(each()))
+        return update(at(hp, w), t, g, s, w, extra._replace(value=value, each=each))
 
     return _lift(
         hyper,

@@ -78,12 +78,15 @@ def at_gradients(extra: Extra, change: Gradient, w: Params) -> Extra:
     """`extra` with every gradient that it leads to replaced by `change(g, w)`."""
     at, each = extra.at, extra.each
 
-    def changed(params):
-        value, g = jax.value_and_grad(at)(params)
-        return value, change(g, params)
+    def changed(at):
+        def value_and_grad(params):
+            value, g = jax.value_and_grad(at)(params)
+            return value, change(g, params)
+
+        return loss_of(value_and_grad)
 
     return extra._replace(
-        at=at and loss_of(changed),
+        at=at and changed(at),
         each=each and (lambda: jax.vmap(change, (0, None))(each(), w)),
     )
 

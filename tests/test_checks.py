@@ -1,6 +1,6 @@
 """What rules refuse before they start: one sentence each, for every rule alike."""
 
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -92,6 +92,7 @@ def test_a_range_of_ones_own_is_kept_and_none_lets_all_numbers_through():
 
     for good in ({"turn": 2.0}, {"free": -np.inf}, {"free": 1e9}, {"lr": 0}):
         checks.check_hyper({"group": Hyper(**good)})
+    bad: Any
     for name, bad, allowed in (("turn", -1.0, "(-1, 2]"), ("free", np.nan, "[-∞, ∞]"), ("lr", "1", "[0, ∞)")):
         with pytest.raises(InputError) as error:
             checks.check_hyper({"group": Hyper(**{name: bad})})

@@ -97,7 +97,7 @@ def unstack(trees):
     return [jax.tree.map(lambda x, i=i: x[i], trees) for i in range(len(jax.tree.leaves(trees)[0]))]
 
 
-def plus(a, b, factor=1.0):
+def plus(a, b, factor: Any = 1.0):
     return jax.tree.map(lambda a, b: a + factor * b, a, b)
 
 
@@ -459,7 +459,7 @@ AROUND = {
 
 def falling(hp):
     """A schedule of the rule's lr, which lies deeper in a decayed rule."""
-    return schedules.on(hyper.rate(hp), schedules.polynomial())
+    return schedules.on(str(hyper.rate(hp)), schedules.polynomial())
 
 
 @pytest.mark.parametrize("result", [False, True])
@@ -496,6 +496,11 @@ def test_groups_decay_by_their_own_rates():
 def test_averages_are_of_where_the_parameters_are():
     """Not of where the averaged rule meant them to go: a rule around it may step otherwise."""
     hp = {"patience": 1.0, "factor": 0.5, "atol": 1e9}
+    around = first(patient(RULES["asgd"]), **hp)
+    ws, found = run(around), run(around, result=True)
+    assert differ(ws, run(RULES["asgd"]))
+    assert_same(found[:2], ws[:2])
+    assert_same(found[2:], [jax.tree.map(lambda *w: sum(w) / len(w), *ws[1:t]) for t in (3, 4)])
     for average in (ema, polyak):
         around = first(patient(average(RULES["sgd"])), **hp)
         ws = run(around)
@@ -623,3 +628,15 @@ def test_a_rule_without_a_learning_rate_is_named():
     ):
         with pytest.raises(InputError, match=f"scaled by the rule's lr, and {sentence}"):
             decay_decoupled(rule)
+
+
+def test_examples_gradients_come_in_at_least_float32():
+    """Or their sum is rounded to bfloat16's 8 bits."""
+    w = {"a": jnp.ones(2, jnp.bfloat16)}
+    each = lambda: {"a": jnp.asarray([[1, 1], [2**-9, 2**-9]], jnp.bfloat16)}
+    bare = first(RULES["dpsgd"], lr=1.0, clip=1e9, noise=0.0)
+    for wrapped in (bare, first(clip_norm(bare), limit=1e9), only(bare, everywhere)):
+        updates, _ = wrapped.update(
+            wrapped.hyper, w, wrapped.init(wrapped.hyper, w), w, Extra(None, None, each, jax.random.key(0))
+        )
+        np.testing.assert_array_equal(updates["a"], -(1 + 2**-9) / 2)

@@ -32,7 +32,7 @@ class Hyper(NamedTuple):
 
 
 class State(NamedTuple):
-    """x: the average, the parameters to be used."""
+    """x: the average without the parameters after the last step, which a rule around this one may have moved."""
 
     x: Array
 
@@ -44,12 +44,17 @@ def init(hp: Hyper, w: Array):
 def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
     lr_t = hp.lr / (1 + hp.decay * hp.lr * (t - 1)) ** hp.alpha
     step = -lr_t * (g + (hp.decay + hp.weight_decay) * w)
-    return step, State(s.x + (w + step - s.x) / jnp.maximum(1, t - 1 - hp.t0))
+    return step, State(average(hp, t - 1, w, s.x))
 
 
 def result(hp: Hyper, t: Array, w: Array, s: State):
     """x, the parameters to be used."""
-    return s.x
+    return average(hp, t, w, s.x)
+
+
+def average(hp: Hyper, t: Array, w: Array, x: Array):
+    """x with w, the parameters after update t."""
+    return x + (w - x) / jnp.maximum(1, t - 1 - hp.t0)
 
 
 asgd = leafwise(Hyper(), init, update, result)
