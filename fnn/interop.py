@@ -73,7 +73,8 @@ def from_optax(hyper: Hyper, build: Callable[[Hyper], optax.GradientTransformati
         return owned(Paired(state, w) if paired else state, hp, params)
 
     def update(hp, grads, state, params, extra=NOTHING):
-        transformation, w, grads = build(hp), widen(params), widen(grads)
+        transformation: Any = build(hp)
+        w, grads = widen(params), widen(grads)
         if _parts(state, contrib.DifferentiallyPrivateAggregateState):
             [each] = needed(extra, "each")
             grads = widen(each())

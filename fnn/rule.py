@@ -68,6 +68,9 @@ class Empty(NamedTuple):
 
 EMPTY = Empty()
 
+Part = Any
+"""A part of the state of one array: an array, or `EMPTY`."""
+
 
 def leafwise(
     hyper: Hyper,

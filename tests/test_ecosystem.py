@@ -118,6 +118,12 @@ def step_finite(rule, hp, i, g, s, w):
     return pick(u, jax.tree.map(jnp.zeros_like, u)), pick(after, s)
 
 
+def step_late(rule, hp, i, g, s, w):
+    u, after = plainly(rule, hp, i, g, s, w)
+    pick = lambda a, b: jax.tree.map(lambda a, b: jnp.where(i > 0, a, b), a, b)
+    return pick(u, g), pick(after, s)
+
+
 def step_halved(rule, hp, i, g, s, w):
     u, s = plainly(rule, hp, i, jax.tree.map(lambda g: 0.5 * g, g), s, w)
     return jax.tree.map(lambda u: 2 * u, u), s
@@ -153,6 +159,11 @@ WRAPPERS = {
     "chain": Wrapper(around(lambda tx: optax.chain(optax.scale(0.5), tx, optax.scale(2.0))), begin, step_halved),
     "MultiSteps": Wrapper(around(lambda tx: optax.MultiSteps(tx, 2)), begin_pairs, step_pairs),
     "apply_if_finite": Wrapper(around(lambda tx: optax.apply_if_finite(tx, 3)), begin, step_finite, broken=True),
+    "conditionally_transform": Wrapper(
+        around(lambda tx: optax.conditionally_transform(tx, lambda step: step > 0, forward_extra_args=True)),
+        begin,
+        step_late,
+    ),
     "multi_transform": Wrapper(
         around(lambda tx: optax.multi_transform({"rule": tx, "sgd": optax.sgd(0.5)}, labels)),
         begin_chosen,

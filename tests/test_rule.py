@@ -16,9 +16,9 @@ import problems
 import pytest
 
 from experiments import _streams
-from fnn import interop, optim, schedules
+from fnn import interop, optim, schedules, wrappers
 from fnn.errors import InputError
-from fnn.rule import Rule, apply_updates
+from fnn.rule import Extra, Rule, apply_updates, leafwise
 
 RULES = optim.rules()
 
@@ -142,6 +142,53 @@ def test_resuming_is_running_through(spec):
     half, state = steps(rule, rule.hyper, params, grads[:5])
     on, _ = steps(rule, rule.hyper, half, grads[5:], state, first=5)
     jax.tree.map(np.testing.assert_array_equal, through, on)
+
+
+OWNERS = RULES | {
+    "lookahead": wrappers.lookahead(RULES["cocob"]),
+    "ema": wrappers.ema(RULES["prodigy"]),
+    "scheduled": schedules.scheduled(RULES["dowg"], schedules.constant, 10),
+    "optax.lookahead": interop.from_optax((), lambda hp: optax.lookahead(optax.adam(1e-3), 5, 0.5)),
+    "optax.contrib.sam": interop.from_optax((), lambda hp: optax.contrib.sam(optax.sgd(0.1), optax.sgd(0.1))),
+}
+
+
+@pytest.mark.parametrize("name", OWNERS)
+def test_a_fresh_state_owns_its_arrays(name):
+    """No buffer is shared with the parameters, the caller's hyperparameters or another part: all can be donated."""
+    rule, params = OWNERS[name], problems.tree()
+    hp = jax.tree.map(jnp.float32, rule.hyper)
+    for init in (rule.init, jax.jit(rule.init)):
+        arrays = jax.tree.leaves((params, hp, init(hp, params)))
+        places = [x.unsafe_buffer_pointer() for x in arrays if not jnp.issubdtype(x.dtype, jax.dtypes.prng_key)]
+        assert len(set(places)) == len(places)
+
+
+@pytest.mark.parametrize("spec", RULES)
+def test_an_empty_array_is_no_trouble(spec):
+    rule = RULES[spec]
+    params = {str(shape): jnp.zeros(shape) for shape in ((0,), (0, 5), (5, 0), (0, 0), (2, 0, 3))}
+    extra = _streams.extra(params, params, 0.9, jax.random.key(0))
+    update = lambda state: rule.update(rule.hyper, params, state, params, extra)
+    state = rule.init(rule.hyper, params)
+    assert signature(jax.eval_shape(update, state)) == signature((params, state))
+
+
+def test_a_state_of_another_type_is_refused():
+    w = jnp.ones(2)
+    for state in ((w, w), w, [w], 0.0):
+        rule = leafwise((), lambda hp, w, state=state: state, lambda hp, t, g, s, w: (-g, s))
+        with pytest.raises(InputError, match="is a NamedTuple of arrays, or"):
+            rule.init((), w)
+    changing = leafwise((), lambda hp, w: (), lambda hp, t, g, s, w: (-g, Extra()))
+    with pytest.raises(InputError, match="stays a tuple; this one became a Extra"):
+        changing.update((), w, changing.init((), w), w)
+
+
+def test_a_learning_rate_of_0_does_not_move_madgrad():
+    madgrad, w = RULES["madgrad"], jnp.array([1.0, -2.0])
+    after, _ = steps(madgrad, madgrad.hyper._replace(lr=0.0), w, [w] * 3)
+    np.testing.assert_array_equal(after, w)
 
 
 def test_a_counter_never_turns_negative():

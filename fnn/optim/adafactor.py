@@ -22,7 +22,7 @@ from typing import Annotated, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fnn.rule import EMPTY, Empty, leafwise
+from fnn.rule import EMPTY, Part, leafwise
 from fnn.trees import rms
 from fnn.types import Interval, Limit, NonNegative, Scalar
 
@@ -43,9 +43,9 @@ FACTORED_FROM = 128
 class State(NamedTuple):
     """r, c: rows' and columns' mean squares of an array that is factored; v: the mean square of another."""
 
-    r: Array | Empty
-    c: Array | Empty
-    v: Array | Empty
+    r: Part
+    c: Part
+    v: Part
 
 
 def init(hp: Hyper, w: Array):
@@ -56,7 +56,8 @@ def begin(w: Array, axes: tuple[int, int] | None) -> State:
     """Zeros; each of `axes` is the one that a factor is a mean over."""
     if axes is None:
         return State(EMPTY, EMPTY, jnp.zeros_like(w))
-    return State(*(jnp.zeros_like(w).mean(axis) for axis in axes), EMPTY)
+    r, c = (jnp.zeros_like(w).mean(axis) for axis in axes)
+    return State(r, c, EMPTY)
 
 
 def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):

@@ -19,7 +19,7 @@ from jaxtyping import Array
 from fnn import factorizations
 from fnn.errors import require
 from fnn.optim import adam
-from fnn.rule import EMPTY, Empty, Rule, leafwise
+from fnn.rule import EMPTY, Part, Rule, leafwise
 from fnn.types import Kept, NonNegative
 
 
@@ -37,7 +37,7 @@ class Hyper(NamedTuple):
 class State(NamedTuple):
     """p: a matrix's directions, `[longer side, rank]`; m, v: Adam's means, of a matrix `[rank, shorter side]`."""
 
-    p: Array | Empty
+    p: Part
     m: Array
     v: Array
 

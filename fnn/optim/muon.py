@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.optim import adamw, nadam
-from fnn.rule import EMPTY, Empty, leafwise
+from fnn.rule import EMPTY, Part, leafwise
 from fnn.types import Kept, NonNegative
 
 STEPS = 5
@@ -49,7 +49,7 @@ class State(NamedTuple):
     """m: the momentum; v: the mean square, of arrays that are no matrices."""
 
     m: Array
-    v: Array | Empty
+    v: Part
 
 
 def init(hp: Any, w: Array):
@@ -58,8 +58,8 @@ def init(hp: Any, w: Array):
 
 def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
     if w.ndim != 2:
-        step, s = nadam.update(others(hp), t, g, nadam.State(*s), w)
-        return step, State(*s)
+        step, moments = nadam.update(others(hp), t, g, nadam.State(*s), w)
+        return step, State(*moments)
     m = hp.b * s.m + (1 - hp.b) * g
     m_bar = hp.b * (m / (1 - hp.b ** (t + 1))) + (1 - hp.b) * (g / (1 - hp.b**t))
     inputs, outputs = w.shape
@@ -96,8 +96,8 @@ def torch_update(hp: TorchHyper, t: Array, g: Array, s: State, w: Array):
     if w.ndim != 2:
         others = adamw.Hyper(lr=hp.lr, weight_decay=hp.weight_decay)
         others = jax.tree.map(lambda h: jnp.asarray(h, w.dtype), others)
-        step, s = adamw.update(others, t, g, adamw.State(*s), w)
-        return step, State(*s)
+        step, moments = adamw.update(others, t, g, adamw.State(*s), w)
+        return step, State(*moments)
     m = hp.b * s.m + (1 - hp.b) * g
     m_bar = hp.b * m + (1 - hp.b) * g
     outputs, inputs = w.shape
