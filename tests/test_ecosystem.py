@@ -72,8 +72,9 @@ def keywords(extra) -> dict[str, Any]:
 # By hand: `init(rule, hp, w) -> state` and `step(rule, hp, i, g, s, w) -> (update of every parameter, state)`.
 
 
-def plainly(rule, hp, i, g, s, w):
-    extra = extras(rule, i, g, w)
+def plainly(rule, hp, i, g, s, w, changed=None):
+    """The rule's step with the gradient g, or with it `changed`; the rest is the minibatch's."""
+    extra, g = extras(rule, i, g, w), g if changed is None else changed
     u, s = rule.update(hp, g, s, w) if extra is None else rule.update(hp, g, s, w, extra)
     return jax.tree.map(lambda u, w: u.astype(w.dtype), u, w), s
 
@@ -106,7 +107,7 @@ def step_pairs(rule, hp, i, g, s, w):
     inner, mean = s
     seen = i % 2
     mean = jax.tree.map(lambda m, g: m + (g - m) / (seen + 1), mean, g)
-    u, after = plainly(rule, hp, i, jax.tree.map(lambda m, g: m.astype(g.dtype), mean, g), inner, w)
+    u, after = plainly(rule, hp, i, g, inner, w, jax.tree.map(lambda m, g: m.astype(g.dtype), mean, g))
     full = seen == 1
     pick = lambda a, b: jax.tree.map(lambda a, b: jnp.where(full, a, b), a, b)
     return pick(u, jax.tree.map(jnp.zeros_like, u)), (pick(after, inner), jax.tree.map(lambda m: (1 - full) * m, mean))
@@ -125,7 +126,7 @@ def step_late(rule, hp, i, g, s, w):
 
 
 def step_halved(rule, hp, i, g, s, w):
-    u, s = plainly(rule, hp, i, jax.tree.map(lambda g: 0.5 * g, g), s, w)
+    u, s = plainly(rule, hp, i, g, s, w, jax.tree.map(lambda g: 0.5 * g, g))
     return jax.tree.map(lambda u: 2 * u, u), s
 
 
