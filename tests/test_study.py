@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -157,6 +158,53 @@ def test_other_studies_are_not_mixed_in(tmp_path):
         pass
 
 
+def test_the_same_axes_in_another_order_are_another_study(tmp_path):
+    """A sampler knows axes by their places: it would read every trial as one of other settings."""
+    searched(tmp_path, 1)
+    turned = dict(reversed(SPACE.items()))
+    refused = pytest.raises(InputError, match="another run, whose order of axes differs")
+    with refused, study.opened(tmp_path, turned, search.narrowing(2, 8), KEY):
+        pass
+
+
+def test_options_of_a_choice_are_the_same_in_every_process(tmp_path):
+    def space():
+        return {"activation": Choice((lambda x: x, abs))}  # a new function each time, in another place in memory
+
+    for trials in (2, 4):
+        with study.opened(tmp_path, space(), search.uniform(1), KEY) as one:
+            one.ask(2)
+            one.tell(np.zeros(2))
+            assert len(one.points) == trials
+
+
+@pytest.mark.parametrize("lost", [[0], [1], [0, 1], [1, 2], [3]])
+@pytest.mark.parametrize("damaged", [False, True])
+def test_lost_trials_are_the_next_ones_and_no_other_is_lost(tmp_path, lost, damaged):
+    whole, values = searched(tmp_path, 4)
+    for number in lost:
+        path = tmp_path / f"{number:06d}.npz"
+        path.write_bytes(path.read_bytes()[:-1]) if damaged else path.unlink()
+    kept = [trial for trial in range(16) if trial // 4 not in lost]
+    with opened(tmp_path) as one:
+        np.testing.assert_array_equal(one.points, whole[kept])
+        np.testing.assert_array_equal(one.trials, kept)
+        if 3 not in lost:
+            one.test(len(kept) - 1, lambda: 0.5)  # the last trial, whatever its place is now
+        asked = []
+        while len(one.points) < 16:  # in smaller batches than before
+            asked.append(len(one.ask(3)["lr"]))
+            one.tell(value(search.settings(SPACE, one.asked)))
+        assert sum(asked) == 4 * len(lost)
+    again, _ = searched(tmp_path, 0)
+    with opened(tmp_path) as one:
+        np.testing.assert_array_equal(again, whole)
+        np.testing.assert_array_equal(one.values, values)
+        np.testing.assert_array_equal(one.trials, np.arange(16))
+        assert (one.tested(15) is not None) == (3 not in lost)
+    assert len(list(tmp_path.glob("*.damaged"))) == len(lost) * damaged
+
+
 def test_misuse_is_a_sentence(tmp_path):
     with opened(tmp_path) as one:
         with pytest.raises(InputError, match="told of settings that it was asked for"):
@@ -168,8 +216,6 @@ def test_misuse_is_a_sentence(tmp_path):
 WORK = """
 import sys, time
 from pathlib import Path
-import jax
-jax.config.update("jax_default_matmul_precision", "float32")  # as in conftest.py: another precision is another study
 sys.path.insert(0, sys.argv[1])
 import test_study as t
 with t.opened(Path(sys.argv[2])) as one:
@@ -196,7 +242,9 @@ while len(one.done()) < 40:
 
 def process(program, folder):
     command = [sys.executable, "-c", program, str(Path(__file__).parent), str(folder)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    precision = {"JAX_DEFAULT_MATMUL_PRECISION": "float32"}  # as in conftest.py: with another it is another study
+    env = os.environ | precision
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
 
 
 def test_killed_again_and_again_no_trial_is_lost_or_run_twice(tmp_path):
