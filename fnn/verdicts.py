@@ -163,11 +163,12 @@ def side(values: np.ndarray, bar: float | int = 0) -> Literal[-1, 0, 1]:
 def paired(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     """`ours − theirs`, `[S]`, of what is better the higher it is, where a run that diverged is the worst.
 
-    −∞ where only ours is not finite, ∞ where only theirs is not, 0 where neither is.
+    −∞ where only ours is not finite, ∞ where only theirs is not; not a number where neither is, which speaks for
+    neither (see `intervals`).
     """
     ours, theirs = (np.where(np.isfinite(values), values, -np.inf) for values in (ours, theirs))
     with np.errstate(invalid="ignore"):
-        return np.where(np.isinf(ours) & np.isinf(theirs), 0.0, ours - theirs)
+        return ours - theirs
 
 
 def middle(values: np.ndarray, worst: float = math.inf) -> float:

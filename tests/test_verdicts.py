@@ -129,7 +129,7 @@ def test_equal_values_bound_what_others_may_be():
 
 def test_a_run_that_diverged_is_the_worst():
     ours, theirs = np.array([0.9, np.nan, 0.8, np.nan]), np.array([0.7, 0.6, -np.inf, np.inf])
-    np.testing.assert_allclose(paired(ours, theirs), [0.2, -np.inf, np.inf, 0.0])
+    np.testing.assert_allclose(paired(ours, theirs), [0.2, -np.inf, np.inf, np.nan])
 
 
 def test_sides():
@@ -226,8 +226,8 @@ def test_the_table_gathers_what_is_there(tmp_path):
     assert found.verdicts == [("third", works), ("third", fails), ("first", verdict), ("first", quick)]
     assert found.answers == [("first", answer)]
     assert len(found.unreadable) == 2
-    assert "second/verdicts.json cannot be read (TypeError)" in found.unreadable[0]
-    assert "old/verdicts.json cannot be read (TypeError)" in found.unreadable[1]
+    assert "second/verdicts.json cannot be read: it[0]" in found.unreadable[0]
+    assert "old/verdicts.json cannot be read: it[0]" in found.unreadable[1]
     assert _findings.claims(found) == {"claim 1": "mixed"}
     said = " ".join(_findings.table(found).split())
     for words in (
@@ -269,7 +269,7 @@ def test_a_verdict_of_another_shape_is_named(tmp_path, change):
     store.save_json(tmp_path / "a" / "verdicts.json", [verdict | change])
     found = _findings.gather(tmp_path, ["a"])
     assert not found.verdicts
-    assert "a/verdicts.json cannot be read (TypeError)" in found.unreadable[0]
+    assert "a/verdicts.json cannot be read: it[0]" in found.unreadable[0]
 
 
 def test_no_results_folder_is_a_sentence(tmp_path):
