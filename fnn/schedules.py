@@ -133,7 +133,7 @@ def staircase(shape: Shape, stairs: int) -> Shape:
     """The shape held constant on so many stairs of equal length, each at the shape's value where the stair begins."""
     require(stairs >= 1, f"A staircase has at least 1 stair, not {stairs}.")
     climbed = lambda progress: sum((progress.reached(k / stairs) for k in range(1, stairs + 1)), jnp.int32(0))
-    return lambda progress: shape(Progress(climbed(progress), stairs))
+    return lambda progress: shape(Progress(jnp.asarray(climbed(progress)), stairs))
 
 
 def within(begin: float | int, end: float | int, shape: Shape) -> Shape:
