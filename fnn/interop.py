@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 from optax import contrib
 
+from fnn.axes import axes, inputs_first, only_matrices, undeclared
 from fnn.errors import InputError, require
 from fnn.hyper import get, rate
 from fnn.optim import rule as find
@@ -280,6 +281,36 @@ def _sam(hp):
     return optax.GradientTransformationExtraArgs(sam.init, update)
 
 
+def _trusted(params):
+    """Which arrays have a trust ratio and decay: all but those that fnn's layers declare to be no weights."""
+    return jax.tree.map(lambda a: not a.exempt, axes(params, undeclared))
+
+
+def _lamb(hp):
+    return optax.chain(
+        optax.scale_by_adam(hp.b1, hp.b2, hp.eps),
+        optax.add_decayed_weights(hp.weight_decay, _trusted),
+        optax.masked(optax.scale_by_trust_ratio(), _trusted),
+        optax.scale_by_learning_rate(hp.lr),
+    )
+
+
+def _muon(hp):
+    def dimensions(params):
+        found = axes(params, only_matrices(inputs_first))
+        return jax.tree.map(lambda a: contrib.MuonDimensionNumbers(a.summed, a.outputs) if a.weights else None, found)
+
+    return contrib.muon(
+        hp.lr,
+        beta=hp.b,
+        eps=hp.eps,
+        weight_decay=hp.weight_decay,
+        adam_b1=hp.b1,
+        adam_b2=hp.b2,
+        muon_weight_dimension_numbers=dimensions,
+    )
+
+
 def _reduce_on_plateau(hp):
     # optax checks factor and tolerances in Python, so these stay at their defaults.
     plateau = contrib.reduce_on_plateau(patience=hp.patience, cooldown=hp.cooldown, min_scale=hp.least)
@@ -334,8 +365,10 @@ TWINS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "sign_sgd": lambda hp: optax.sign_sgd(hp.lr),
     "signum": lambda hp: optax.signum(hp.lr, hp.b1),
     "novograd": lambda hp: optax.novograd(hp.lr, hp.b1, hp.b2, hp.eps, weight_decay=hp.weight_decay),
-    "lamb": lambda hp: optax.lamb(hp.lr, hp.b1, hp.b2, hp.eps, weight_decay=hp.weight_decay),
-    "lars": lambda hp: optax.lars(hp.lr, hp.weight_decay, trust_coefficient=hp.trust, momentum=hp.mu),
+    "lamb": _lamb,
+    "lars": lambda hp: optax.lars(
+        hp.lr, hp.weight_decay, _trusted, trust_coefficient=hp.trust, trust_ratio_mask=_trusted, momentum=hp.mu
+    ),
     "fromage": lambda hp: optax.fromage(hp.lr, hp.min_norm),
     "rprop": lambda hp: optax.rprop(hp.lr, hp.eta_minus, hp.eta_plus, hp.step_min, hp.step_max),
     "sm3": _sm3,
@@ -353,9 +386,7 @@ TWINS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "simplified_ademamix": lambda hp: contrib.simplified_ademamix(
         hp.lr, hp.b1, hp.b2, hp.alpha, hp.eps, weight_decay=hp.weight_decay
     ),
-    "muon": lambda hp: contrib.muon(
-        hp.lr, beta=hp.b, eps=hp.eps, weight_decay=hp.weight_decay, adam_b1=hp.b1, adam_b2=hp.b2
-    ),
+    "muon": _muon,
     "sophia": _sophia,
     "schedule_free_sgd": lambda hp: contrib.schedule_free_sgd(hp.lr, b1=hp.b1, weight_decay=hp.weight_decay),
     "schedule_free_adamw": lambda hp: contrib.schedule_free_adamw(

@@ -5,6 +5,8 @@
 
 `params` is what training changes, `stats` what a layer remembers without a gradient (running averages), `key` the
 source of a layer's noise (None where none is drawn) and `train` the static switch between training and inference.
+
+A layer's container of parameters declares which axes of its arrays are outputs, inputs and space, see `fnn.axes`.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from fnn.axes import NO_WEIGHTS, Axes
 from fnn.errors import InputError, require
 from fnn.init import he, zeros
 from fnn.types import Initializer, Key, Params, Scalar, Spec
@@ -41,6 +44,8 @@ class Affine(NamedTuple):
 
     w: Array
     b: Array
+
+    AXES = (Axes(outputs=(0,), inputs=(1,)), NO_WEIGHTS)
 
 
 def affine(n_out: int, w: Initializer | None = None, b: Initializer = zeros) -> Layer:
@@ -144,6 +149,8 @@ class BatchNorm(NamedTuple):
 
     gamma: Array
     beta: Array
+
+    AXES = (NO_WEIGHTS, NO_WEIGHTS)
 
 
 class Running(NamedTuple):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from fnn.axes import Convention, axes
 from fnn.checks import check_gradients, check_hyper, check_params
 from fnn.errors import require
 from fnn.hyper import own_rate
@@ -77,6 +78,8 @@ def leafwise(
     init: Callable[[Hyper, Array], Any],
     update: Callable[..., tuple[Array, Any]],
     result: Callable[..., Array] = lambda hp, t, w, s: w,
+    *,
+    layout: Convention | None = None,
 ) -> Rule:
     """Lift a rule for one array to any pytree of arrays, in at least float32.
 
@@ -84,26 +87,38 @@ def leafwise(
         part; `()` where there is no state at all.
     update: `(hp, t, g, s, w) -> (Δw, s)` with t = 1, 2, … the number of this update.
     result: `(hp, t, w, s) -> w` after t updates, as a rule's.
+    layout: for rules that depend on which axes of an array are outputs and inputs: init and update take the array's
+        `Axes` as a last argument, as its layer declares them, elsewhere by this convention.
 
     The lifted state is that `NamedTuple` of trees like the parameters. Hyperparameters are brought to each array's own
     precision, so float64 ones do not widen a float32 state. Raises `InputError` for a state of another type.
     """
-    step = jax.jit(update)  # so that arrays of one shape are traced once
+    # jit, so that arrays of one shape, and of the same axes, are traced once.
+    step = jax.jit(update, static_argnums=() if layout is None else 5)
 
     def at(hp, w):
         return _like(hp, w.dtype)
 
+    def known(tree, params):
+        """The axes of every array as further arguments, none where the rule does without."""
+        if layout is None:
+            return [()] * tree.num_leaves
+        return [(found,) for found in tree.flatten_up_to(axes(params, layout))]
+
     def init_tree(hp, params):
         ws, tree = jax.tree.flatten(params)
         # A tree without arrays has the same parts: they are those of a number.
-        states = [init(at(hp, w), w) for w in ws or [jnp.zeros((), jnp.float32)]]
+        number = jnp.zeros((), jnp.float32)
+        each = zip(ws, known(tree, params), strict=True) if ws else [(number, (layout(number),) if layout else ())]
+        states = [init(at(hp, w), w, *found) for w, found in each]
         require(all(map(_is_state, states)), f"A state is a NamedTuple of arrays, or (), not {states[0]!r}.")
         return _transposed(tree, states[0], states if ws else [])
 
     def update_tree(hp, t, grads, state, params, extra):
         ws, tree = jax.tree.flatten(params)
         gs, states = tree.flatten_up_to(grads), _by_leaf(tree, state)
-        done = [step(at(hp, w), t, g, s, w) for g, s, w in zip(gs, states, ws, strict=True)]
+        arrays = zip(gs, states, ws, known(tree, params), strict=True)
+        done = [step(at(hp, w), t, g, s, w, *found) for g, s, w, found in arrays]
         return tree.unflatten([u for u, _ in done]), _transposed(tree, state, [s for _, s in done])
 
     def result_tree(hp, t, params, state):

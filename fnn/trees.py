@@ -23,8 +23,32 @@ def dot(a: Params, b: Params) -> Array:
 
 
 def norm(a: Params) -> Array:
-    """‖a‖₂ over all arrays of a tree."""
-    return jnp.sqrt(_total(jax.tree.map(lambda x: jnp.square(x).sum(), a)))
+    """‖a‖₂ over all arrays of a tree; finite wherever the norm is, also where squares are not."""
+    if not jax.tree.leaves(a):
+        return jnp.zeros((), jnp.float32)
+    size = _exponent(functools.reduce(jnp.maximum, map(largest, jax.tree.leaves(a))))
+    return size * jnp.sqrt(_total(jax.tree.map(lambda x: jnp.square(x / size).sum(), a)))
+
+
+def norm_along(x: Array, axes: tuple[int, ...]) -> Array:
+    """‖x‖₂ along these axes of an array, which are kept with length 1; finite as `norm` is."""
+    size = _exponent(jnp.abs(x).max(axes, keepdims=True, initial=0))
+    return size * jnp.sqrt(jnp.square(x / size).sum(axes, keepdims=True))
+
+
+def largest(x: Array) -> Array:
+    """max |x|, and 0 of an empty array."""
+    return jnp.abs(x).max(initial=0)
+
+
+def _exponent(x: Array) -> Array:
+    """A power of 2 by which numbers up to x are divided exactly, so that their squares stay in range; else 1.
+
+    A gradient of 1e20, finite in float32, would otherwise have an infinite norm, and clipping would make it 0.
+    """
+    x, info = jax.lax.stop_gradient(x), jnp.finfo(x.dtype)
+    exponent = jnp.clip(jnp.frexp(x)[1], info.minexp, -info.minexp)
+    return jnp.where((x > 0) & jnp.isfinite(x), jnp.ldexp(jnp.ones((), x.dtype), exponent), 1)
 
 
 def norm1(a: Params) -> Array:
@@ -38,8 +62,9 @@ def _total(a: Params) -> Array:
 
 
 def rms(x: Array) -> Array:
-    """√ mean x², of one array."""
-    return jnp.sqrt(jnp.square(x).mean())
+    """√ mean x², of one array; finite as `norm` is."""
+    size = _exponent(largest(x))
+    return size * jnp.sqrt(jnp.square(x / size).mean())
 
 
 def spread(prefix: Any, tree: Params, name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Rules around rules: clipping, decay, masks, groups, accumulation, averaging, lookahead.
+"""Rules around rules: clipping, decay, masks, groups, accumulation, averaging, lookahead, master weights.
 
 Each takes a rule and gives a rule, whose hyperparameters hold the inner one's as `inner`; so they nest, sweep and
 schedule ("inner.lr") as any rule does. The outermost sees the gradient first:
@@ -18,10 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from fnn.axes import Convention, axes, multihead
 from fnn.errors import InputError, require
 from fnn.hyper import without_rate
-from fnn.rule import Extra, Rule, treewise
-from fnn.trees import dot, norm, rms, spread, zeros_like
+from fnn.rule import EMPTY, NOTHING, Empty, Extra, Rule, owned, treewise
+from fnn.trees import dot, norm, norm_along, rms, spread, widen, zeros_like
 from fnn.types import Interval, Kept, Limit, NonNegative, Params, Scalar
 
 Where = Callable[[Params], Any]
@@ -164,28 +165,27 @@ def clip_norm(rule: Rule) -> Rule:
 
     def shorter(limit, g, w):
         size = norm(g)
-        return jax.tree.map(lambda g: jnp.where(size < limit, g, g / jnp.where(size > 0, size, 1) * limit), g)
+        return jax.tree.map(lambda g: jnp.where(size < limit, g, g / jnp.where(size == 0, 1, size) * limit), g)
 
     return clipped(rule, shorter)
 
 
-def clip_adaptive(rule: Rule, inputs: int = 0) -> Rule:
+def clip_adaptive(rule: Rule, layout: Convention = multihead) -> Rule:
     """Every unit's gradient scaled down to at most limit times its weights' norm, which counts for at least 0.001.
 
-    Brock et al. 2021, arXiv:2102.06171, eq. 3. A vector is one unit. inputs: the axis of a unit's weights in a matrix;
-    0 for `[inputs, outputs]` as in flax, 1 for the layers of fnn and torch.
+    Brock et al. 2021, arXiv:2102.06171, eq. 3. A unit has the weights of one output, as the layer declares its axes
+    and otherwise by `layout`, optax's by default; an array that is no weights is one unit.
     """
 
-    def size(x, least):
-        # The maximum is taken of squares: the root has no derivative at 0.
-        axis = inputs if x.ndim >= 2 else None
-        return jnp.sqrt(jnp.maximum(jnp.sum(x**2, axis, keepdims=True), least**2))
-
-    def shorter(limit, g, w):
-        most, now = limit * size(w, 1e-3), size(g, 1e-6)
+    def unit(limit, known, g, w):
+        along = known.summed if known.weights else tuple(range(w.ndim))
+        most, now = limit * norm_along(w, along, 1e-3), norm_along(g, along, 1e-6)
         return jnp.where(now < most, g, g * (most / now))
 
-    return clipped(rule, _of_each_array(shorter), 0.01)
+    def shorter(limit, g, w):
+        return jax.tree.map(lambda known, g, w: unit(limit, known, g, w), axes(w, layout), g, w)
+
+    return clipped(rule, shorter, 0.01)
 
 
 class Decayed(NamedTuple):
@@ -460,3 +460,63 @@ def lookahead(rule: Rule, every: int = 5) -> Rule:
         return back, Ahead(inner, slow)
 
     return treewise(Slow(rule.hyper), init, update, lambda hp, t, w, s: s.slow)
+
+
+class Mastered(NamedTuple):
+    """inner: the rule's state; w: the master weights; rounded: the parameters they were rounded to.
+
+    The latter two are `EMPTY` at arrays of float32 and wider.
+    """
+
+    inner: Any
+    w: Params
+    rounded: Params
+
+
+def master(rule: Rule) -> Rule:
+    """The rule on weights in float32, of which parameters in bfloat16 or float16 are the rounded copy.
+
+    A step shorter than half the spacing of such numbers would otherwise be lost: rules whose first steps are tiny never
+    move. The rule keeps its hyperparameters. Its `result` is the weights in float32. A change that is made to the
+    parameters outside of the rule is made to the weights too. Arrays of float32 and wider cost nothing. Narang et al.
+    2018, arXiv:1710.03740, §3.1.
+
+    When not to use it: with float32 parameters, where it does nothing.
+    """
+
+    def init(hp, params):
+        narrow = lambda f: jax.tree.map(lambda p: f(p) if _is_narrow(p) else EMPTY, params)
+        state = Mastered(rule.init(hp, widen(params)), narrow(lambda p: p.astype(jnp.float32)), narrow(jnp.copy))
+        return owned(state, hp, params)
+
+    def weights(params, s):
+        def exact(p, w, rounded):
+            return p if isinstance(w, Empty) else w + (p.astype(w.dtype) - rounded.astype(w.dtype))
+
+        return _map_up_to(exact, params, s.w, s.rounded)
+
+    def update(hp, grads, s, params, extra=NOTHING):
+        w = weights(params, s)
+        step, inner = rule.update(hp, grads, s.inner, w, extra)
+        kept = _map_up_to(lambda p, w, u: w + u if _is_narrow(p) else EMPTY, params, w, step)
+        # The barrier keeps XLA from computing with what was to be rounded.
+        rounded = jax.lax.optimization_barrier(
+            _map_up_to(lambda p, w: w if isinstance(w, Empty) else w.astype(p.dtype), params, kept)
+        )
+
+        def change(p, u, to):
+            return u if isinstance(to, Empty) else to.astype(jnp.float32) - p.astype(jnp.float32)
+
+        return _map_up_to(change, params, step, rounded), Mastered(inner, kept, rounded)
+
+    return Rule(rule.hyper, init, update, lambda hp, params, s: rule.result(hp, weights(params, s), s.inner))
+
+
+def _is_narrow(p):
+    return jnp.finfo(p.dtype).bits < 32
+
+
+def _map_up_to(f, params, *trees):
+    """f of every parameter and what stands at its place in the other trees."""
+    leaves, tree = jax.tree.flatten(params)
+    return tree.unflatten([f(*at) for at in zip(leaves, *map(tree.flatten_up_to, trees), strict=True)])

@@ -162,12 +162,14 @@ def test_a_learning_rate_of_0_is_forgotten_once_it_is_over(rule, still):
     """A warm-up from 0 over minibatches: steps of no length leave no pair, at the start and later."""
     x = jax.random.normal(jax.random.key(0), (4, 16, 3))
     y = x @ jnp.array([1.0, -2.0, 0.5])
+    batches = 4 if rule is RULE else 1  # torch's takes every step whole, and noise would be in every pair
 
     def step(carry, i):
         w, s = carry
-        f = lambda w: jnp.mean((x[i % 4] @ w - y[i % 4]) ** 2)
+        part = i % batches
+        f = lambda w: jnp.mean((x[part] @ w - y[part]) ** 2)
         value, g = jax.value_and_grad(f)(w)
-        lr = jnp.where((i < still) | ((i > 30) & (i < 30 + still)), 0.0, 0.1 if rule is TORCH else 1.0)
+        lr = jnp.where((i < still) | ((i > 30) & (i < 30 + still)), 0.0, 1.0)
         change, s = rule.update(rule.hyper._replace(lr=lr), g, s, w, Extra(value, f))
         return (w + change, s), change
 
@@ -182,8 +184,9 @@ def remembered(rule, *points):
     """The rule's memory after it met these `(w, g)`."""
     hp = rule.hyper._replace(lr=jnp.float64(1))
     state, f = rule.init(hp, points[0][0]), lambda w: (w**2).sum()
+    update = jax.jit(lambda g, state, w: rule.update(hp, g, state, w, Extra(f(w), f))[1])
     for w, g in points:
-        _, state = rule.update(hp, g, state, w, Extra(f(w), f))
+        state = update(g, state, w)
     return state.own.pairs
 
 

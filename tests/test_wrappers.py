@@ -9,6 +9,7 @@ import pytest
 from test_parity import RTOL, along, streams
 
 from fnn import interop, optim, schedules, wrappers
+from fnn.axes import outputs_first
 from fnn.errors import InputError
 from fnn.rule import Extra, Rule, apply_updates
 from fnn.wrappers import (
@@ -59,7 +60,7 @@ CHAINS = {
     "clip_norm": (clip_norm(ADAM), lambda hp: optax.chain(optax.clip_by_global_norm(hp.limit), adam(hp.inner))),
     "clip_adaptive": (clip_adaptive(ADAM), lambda hp: optax.chain(optax.adaptive_grad_clip(hp.limit), adam(hp.inner))),
     "clip_adaptive, units in rows": (
-        clip_adaptive(ADAM, 1),
+        clip_adaptive(ADAM, outputs_first),
         lambda hp: optax.partition(
             {
                 name: optax.chain(optax.adaptive_grad_clip(hp.limit, axis=axis), adam(hp.inner))

@@ -1,7 +1,7 @@
 """Adafactor: a mean square in the memory of a row and a column. Shazeer & Stern 2018, arXiv:1804.04235, Algorithm 4.
 
     b = 1 − t^−decay                                    what the mean squares keep: 0 at first
-    matrices of at least 128 × 128, over their two largest axes:
+    matrices of at least 128 × 128, over outputs and inputs where the layer declares them, else the two largest axes:
         r ← b · r + (1 − b) · rows' mean(g² + eps)      c ← b · c + (1 − b) · columns' mean(g² + eps)
         u = g / √(r / mean(r)) / √c
     smaller arrays:  v ← b · v + (1 − b) · (g² + eps),   u = g / √v
@@ -22,6 +22,7 @@ from typing import Annotated, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from fnn.axes import Axes, undeclared
 from fnn.rule import EMPTY, Part, leafwise
 from fnn.trees import rms
 from fnn.types import Interval, Limit, NonNegative, Scalar
@@ -48,8 +49,8 @@ class State(NamedTuple):
     v: Part
 
 
-def init(hp: Hyper, w: Array):
-    return begin(w, factored(w))
+def init(hp: Hyper, w: Array, axes: Axes):
+    return begin(w, factored(w, axes))
 
 
 def begin(w: Array, axes: tuple[int, int] | None) -> State:
@@ -60,15 +61,15 @@ def begin(w: Array, axes: tuple[int, int] | None) -> State:
     return State(r, c, EMPTY)
 
 
-def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
+def update(hp: Hyper, t: Array, g: Array, s: State, w: Array, axes: Axes):
     b = 1 - t.astype(g.dtype) ** -hp.decay
-    square, axes = g**2 + hp.eps, factored(w)
-    if axes is None:
+    square, two = g**2 + hp.eps, factored(w, axes)
+    if two is None:
         v = b * s.v + (1 - b) * square
         s = State(EMPTY, EMPTY, v)
         u = g / jnp.sqrt(v)
     else:
-        large, small = axes
+        large, small = two
         r = b * s.r + (1 - b) * square.mean(large)
         c = b * s.c + (1 - b) * square.mean(small)
         s = State(r, c, EMPTY)
@@ -78,10 +79,11 @@ def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
     return -hp.lr * jnp.maximum(rms(w), 1e-3) * u, s
 
 
-def factored(w: Array) -> tuple[int, int] | None:
-    """The two largest axes of `w`, the largest first, where both are long enough to be worth it."""
-    axes = sorted(range(w.ndim), key=lambda axis: (w.shape[axis], axis))[-2:]
-    return (axes[1], axes[0]) if len(axes) == 2 and w.shape[axes[0]] >= FACTORED_FROM else None
+def factored(w: Array, axes: Axes) -> tuple[int, int] | None:
+    """The two axes of `w` to factor over, the largest first, where both are long enough to be worth it."""
+    candidates = axes.outputs + axes.inputs if axes.known else range(w.ndim)
+    two = sorted(candidates, key=lambda axis: (w.shape[axis], axis))[-2:]
+    return (two[1], two[0]) if len(two) == 2 and w.shape[two[0]] >= FACTORED_FROM else None
 
 
 class TorchHyper(NamedTuple):
@@ -117,5 +119,5 @@ def torch_update(hp: TorchHyper, t: Array, g: Array, s: State, w: Array):
     return -alpha * u - hp.lr * hp.weight_decay * w, s
 
 
-adafactor = leafwise(Hyper(), init, update)
+adafactor = leafwise(Hyper(), init, update, layout=undeclared)
 DIALECTS = {"torch": leafwise(TorchHyper(), torch_init, torch_update)}

@@ -39,7 +39,7 @@ def init(hp: Hyper, w: Array):
 
 def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
     h = s.h + g**2
-    return jnp.where(h > 0, -hp.lr * g / jnp.sqrt(h + hp.eps), 0), State(h)
+    return jnp.where(h == 0, 0, -hp.lr * g / jnp.sqrt(h + hp.eps)), State(h)
 
 
 class BookHyper(NamedTuple):

@@ -59,7 +59,7 @@ def update(hp: Hyper, t: Array, g: Params, state: State, w: Params, extra: Extra
     v = jax.tree.map(lambda v, g: hp.b2 * v + (1 - hp.b2) * g**2, v, g)
     s = jax.tree.map(lambda s, g: keep * s + (1 - keep) * gamma * g, s, g)
     size = norm1(s)
-    d = jnp.maximum(d, jnp.where(size > 0, r / ((1 - keep) * jnp.where(size > 0, size, 1)), 0))
+    d = jnp.maximum(d, jnp.where(size == 0, 0, r / ((1 - keep) * jnp.where(size == 0, 1, size))))
 
     def step(m, v, w):
         return -m / (jnp.sqrt(v) + hp.eps) - hp.weight_decay * gamma * w

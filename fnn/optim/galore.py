@@ -7,6 +7,12 @@
 For a matrix that is wide, g P and u Pᵀ. What is not a matrix is trained by Adam. Moments are kept in the small space,
 through changes of P. The singular vectors are found in float32.
 
+Which side is projected differs. Algorithm 2 and the authors' code project the shorter one, so that moments are
+`[rank, longer side]` and P is small; optax projects the longer one, so that moments are small and P is long:
+
+    galore          optax's, the longer side
+    galore:paper    the paper's, the shorter side; scale 0.25, the authors' default
+
 When not to use it: where memory is no concern; it saves that and nothing else.
 """
 
@@ -35,23 +41,27 @@ class Hyper(NamedTuple):
 
 
 class State(NamedTuple):
-    """p: a matrix's directions, `[longer side, rank]`; m, v: Adam's means, of a matrix `[rank, shorter side]`."""
+    """p: a matrix's directions, `[projected side, rank]`; m, v: Adam's means, of a matrix `[rank, other side]`."""
 
     p: Part
     m: Array
     v: Array
 
 
-def low_rank(rank: int, every: int) -> Rule:
-    """GaLore of this rank, with new singular vectors every so many steps."""
+def low_rank(rank: int, every: int, *, longer: bool = True, scale: float = 1.0) -> Rule:
+    """GaLore of this rank, with new singular vectors of the longer or the shorter side every so many steps."""
     require(rank >= 1, f"GaLore's rank is at least 1, not {rank}.")
     require(every >= 1, f"GaLore renews its directions every 1 or more steps, not {every}.")
+
+    def upright(x):
+        """The matrix with its projected side as rows."""
+        rows, columns = x.shape
+        return x if (rows >= columns if longer else rows <= columns) else x.T
 
     def init(hp, w):
         if w.ndim != 2:
             return State(EMPTY, *adam.init(moments(hp), w))
-        long, short = sorted(w.shape, reverse=True)
-        p = jnp.zeros((long, min(rank, short)), w.dtype)
+        p = jnp.zeros((len(upright(w)), min(rank, *w.shape)), w.dtype)
         return State(p, *adam.init(moments(hp), p.T @ upright(w)))
 
     def update(hp, t, g, s, w):
@@ -59,31 +69,26 @@ def low_rank(rank: int, every: int) -> Rule:
         if w.ndim != 2:
             step, means = adam.update(moments(hp), t, g, adam.State(*means), w)
             return hp.lr * (step - hp.weight_decay * w), State(EMPTY, *means)
-        p = jax.lax.cond((t - 1) % every == 0, lambda: strongest(g, rank), lambda: p)
+        p = jax.lax.cond((t - 1) % every == 0, lambda: strongest(upright(g), rank), lambda: p)
         step, means = adam.update(moments(hp), t, p.T @ upright(g), adam.State(*means), w)
-        step = p @ step if tall(w) else (p @ step).T
+        step = p @ step
+        step = step if upright(w) is w else step.T
         return hp.lr * (hp.scale * step - hp.weight_decay * w), State(p, *means)
 
-    return leafwise(Hyper(), init, update)
+    return leafwise(Hyper(scale=scale), init, update)
 
 
 def moments(hp: Hyper) -> adam.Hyper:
     return adam.Hyper(jnp.ones_like(hp.lr), hp.b1, hp.b2, hp.eps)
 
 
-def tall(x: Array) -> bool:
-    rows, columns = x.shape
-    return rows >= columns
-
-
-def upright(x: Array) -> Array:
-    return x if tall(x) else x.T
-
-
 def strongest(g: Array, rank: int) -> Array:
-    """The first singular vectors of the longer side, `[longer side, rank]`."""
-    u, _, v = factorizations.svd(g.astype(jnp.float32))
-    return (u if tall(g) else v.T)[:, :rank].astype(g.dtype)
+    """The first singular vectors of the rows' side, `[rows, rank]`."""
+    # Factorized with rows no fewer than columns, as optax does: the signs of singular vectors are the algorithm's.
+    wide = len(g) < len(g.T)
+    u, _, v = factorizations.svd((g.T if wide else g).astype(jnp.float32))
+    return (v.T if wide else u)[:, :rank].astype(g.dtype)
 
 
 galore = low_rank(rank=128, every=200)
+DIALECTS = {"paper": low_rank(rank=128, every=200, longer=False, scale=0.25)}

@@ -3,6 +3,9 @@
     u = m̂ / (√v̂ + eps) + weight_decay · w              m̂, v̂ as in Adam
     w ← w − lr · ‖w‖ / ‖u‖ · u                          the ratio 1 where either norm is 0
 
+Arrays that their layer declares to be no weights (biases, scales, shifts) have ratio 1 and no decay, as the authors'
+exclude them; outside of fnn's layers every array counts as weights, as in optax.
+
 When not to use it: with small batches, where Adam does as well; or for biases, which begin at 0 and have no size yet.
 """
 
@@ -11,7 +14,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fnn.optim.adam import State, init, moments
+from fnn.axes import Axes, undeclared
+from fnn.optim import adam
+from fnn.optim.adam import State, moments
 from fnn.rule import leafwise
 from fnn.trees import norm
 from fnn.types import Kept, NonNegative
@@ -28,16 +33,23 @@ class Hyper(NamedTuple):
     weight_decay: NonNegative = 0.0
 
 
-def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
+def init(hp: Hyper, w: Array, axes: Axes):
+    return adam.init(hp, w)
+
+
+def update(hp: Hyper, t: Array, g: Array, s: State, w: Array, axes: Axes):
     m_hat, v_hat, s = moments(hp, t, g, s)
-    u = m_hat / (jnp.sqrt(v_hat) + hp.eps) + hp.weight_decay * w
+    u = m_hat / (jnp.sqrt(v_hat) + hp.eps)
+    if axes.exempt:
+        return -hp.lr * u, s
+    u = u + hp.weight_decay * w
     return -hp.lr * trust(w, u) * u, s
 
 
 def trust(w: Array, u: Array) -> Array:
     """‖w‖ / ‖u‖, and 1 where either is 0."""
     size, step = norm(w), norm(u)
-    return jnp.where((size > 0) & (step > 0), size / jnp.where(step > 0, step, 1), 1)
+    return jnp.where((size == 0) | (step == 0), 1, size / jnp.where(step == 0, 1, step))
 
 
-lamb = leafwise(Hyper(), init, update)
+lamb = leafwise(Hyper(), init, update, layout=undeclared)

@@ -5,7 +5,9 @@
     w ← w − v
 
 Algorithm 1 of the paper, with lr inside the momentum as there. The paper adds weight_decay · ‖w‖ to ‖g‖; optax, which
-this equals, takes the norm of the sum.
+this equals, takes the norm of the sum. Arrays that their layer declares to be no weights (biases, scales, shifts) have
+factor 1 and no decay, as in TensorFlow's LARSOptimizer with the `skip_list` of the large-batch benchmarks; outside of
+fnn's layers every array counts as weights, as in optax.
 
 When not to use it: with small batches, for which plain momentum was made.
 """
@@ -15,6 +17,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from fnn.axes import Axes, undeclared
 from fnn.rule import leafwise
 from fnn.trees import norm
 from fnn.types import Kept, NonNegative, Positive
@@ -35,16 +38,19 @@ class State(NamedTuple):
     v: Array
 
 
-def init(hp: Hyper, w: Array):
+def init(hp: Hyper, w: Array, axes: Axes):
     return State(jnp.zeros_like(w))
 
 
-def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
+def update(hp: Hyper, t: Array, g: Array, s: State, w: Array, axes: Axes):
+    if axes.exempt:
+        v = hp.mu * s.v + hp.lr * g
+        return -v, State(v)
     u = g + hp.weight_decay * w
     size, step = norm(w), norm(u)
-    ratio = jnp.where((size > 0) & (step > 0), hp.trust * size / jnp.where(step > 0, step, 1), 1)
+    ratio = jnp.where((size == 0) | (step == 0), 1, hp.trust * size / jnp.where(step == 0, 1, step))
     v = hp.mu * s.v + hp.lr * (u * ratio)
     return -v, State(v)
 
 
-lars = leafwise(Hyper(), init, update)
+lars = leafwise(Hyper(), init, update, layout=undeclared)

@@ -3,16 +3,19 @@
     m ← b · m + (1 − b) · g
     m̄ = b · m / (1 − bᵗ⁺¹) + (1 − b) · g / (1 − bᵗ)                     Nesterov's, as in NAdam
     X = m̄ / (‖m̄‖ + eps), and five times   A = X Xᵀ,  X ← 3.4445 X − 4.7750 A X + 2.0315 A² X
-    w ← w − lr · (√max(1, outputs / max(1, inputs)) · X + weight_decay · w)     for a matrix `[inputs, outputs]`
+    w ← w − lr · (√max(1, outputs / max(1, inputs)) · X + weight_decay · w)
 
-The iteration (Newton–Schulz) brings every singular value to about 1. What is not a matrix is trained by NAdam with the
-same lr. Corrected means are optax's; the authors' code leaves them out, and so does torch:
+The iteration (Newton–Schulz) brings every singular value to about 1. A convolution's kernel is the matrix of its
+outputs by its inputs at all places of the window. Which axes those are, fnn's layers declare. Of other arrays `muon`
+takes those of two axes for matrices `[inputs, outputs]`, as flax and optax do, `muon:torch` for `[outputs, inputs]`;
+`orthogonalized(layout)` is Muon with another convention, `fnn.axes.outputs_first` say, with which kernels of three and
+more axes are made orthogonal too. What is no weights is trained by NAdam with the same lr. Corrected means are
+optax's; the authors' code leaves them out, and so does torch:
 
     torch   m̄ = b · m + (1 − b) · g,   X = m̄ / max(‖m̄‖, eps)       lr 1e-3, eps 1e-7, weight_decay 0.1
 
-torch iterates in bfloat16, ours in the weights' own precision; its matrices are `[outputs, inputs]`, as those of fnn's
-layers; and it takes nothing else, so that the other arrays go to the AdamW that its documentation puts beside it, with
-the same lr and weight_decay.
+torch iterates in bfloat16, ours in the weights' own precision; and it takes nothing but matrices, so that the other
+arrays go to the AdamW that its documentation puts beside it, with the same lr and weight_decay.
 
 When not to use it: for embeddings and output layers, which the authors leave to Adam; on matrices with a side of few
 units, where there is little to make orthogonal.
@@ -25,8 +28,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from fnn.axes import Axes, Convention, inputs_first, only_matrices, outputs_first
 from fnn.optim import adamw, nadam
-from fnn.rule import EMPTY, Part, leafwise
+from fnn.rule import EMPTY, Part, Rule, leafwise
+from fnn.trees import norm
 from fnn.types import Kept, NonNegative
 
 STEPS = 5
@@ -46,24 +51,23 @@ class Hyper(NamedTuple):
 
 
 class State(NamedTuple):
-    """m: the momentum; v: the mean square, of arrays that are no matrices."""
+    """m: the momentum; v: the mean square, of arrays that are no weights."""
 
     m: Array
     v: Part
 
 
-def init(hp: Any, w: Array):
-    return State(jnp.zeros_like(w), EMPTY if w.ndim == 2 else jnp.zeros_like(w))
+def init(hp: Any, w: Array, axes: Axes):
+    return State(jnp.zeros_like(w), EMPTY if axes.weights else jnp.zeros_like(w))
 
 
-def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
-    if w.ndim != 2:
+def update(hp: Hyper, t: Array, g: Array, s: State, w: Array, axes: Axes):
+    if not axes.weights:
         step, moments = nadam.update(others(hp), t, g, nadam.State(*s), w)
         return step, State(*moments)
     m = hp.b * s.m + (1 - hp.b) * g
     m_bar = hp.b * (m / (1 - hp.b ** (t + 1))) + (1 - hp.b) * (g / (1 - hp.b**t))
-    inputs, outputs = w.shape
-    step = max(1, outputs / max(1, inputs)) ** 0.5 * orthogonal(m_bar, lambda norm: norm + hp.eps)
+    step = orthogonal(m_bar, axes, lambda size: size + hp.eps)
     return -hp.lr * (step + hp.weight_decay * w), State(m, EMPTY)
 
 
@@ -71,16 +75,18 @@ def others(hp: Hyper) -> nadam.Hyper:
     return nadam.Hyper(hp.lr, hp.b1, hp.b2, hp.eps)
 
 
-def orthogonal(x: Array, safe: Callable[[Array], Array]) -> Array:
-    """The matrix, over its norm made `safe` to divide by, with its singular values brought close to 1."""
+def orthogonal(x: Array, axes: Axes, safe: Callable[[Array], Array]) -> Array:
+    """√max(1, outputs / max(1, inputs)) · X, where X is the weights, over their norm made `safe` to divide by, with the
+    singular values of their matrix brought close to 1."""
     a, b, c = COEFFICIENTS
-    wide = x.shape[0] <= x.shape[1]
-    x = x if wide else x.T
-    x = x / safe(jnp.linalg.norm(x))
+    matrix = axes.matrix(x / safe(norm(x)))
+    inputs, outputs = matrix.shape
+    m = matrix if inputs <= outputs else matrix.T
     for _ in range(STEPS):
-        gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return x if wide else x.T
+        gram = m @ m.T
+        m = a * m + (b * gram + c * gram @ gram) @ m
+    matrix = m if inputs <= outputs else m.T
+    return max(1, outputs / max(1, inputs)) ** 0.5 * axes.array(matrix, x.shape)
 
 
 class TorchHyper(NamedTuple):
@@ -92,18 +98,22 @@ class TorchHyper(NamedTuple):
     weight_decay: NonNegative = 0.1
 
 
-def torch_update(hp: TorchHyper, t: Array, g: Array, s: State, w: Array):
-    if w.ndim != 2:
+def torch_update(hp: TorchHyper, t: Array, g: Array, s: State, w: Array, axes: Axes):
+    if not axes.weights:
         others = adamw.Hyper(lr=hp.lr, weight_decay=hp.weight_decay)
         others = jax.tree.map(lambda h: jnp.asarray(h, w.dtype), others)
         step, moments = adamw.update(others, t, g, adamw.State(*s), w)
         return step, State(*moments)
     m = hp.b * s.m + (1 - hp.b) * g
     m_bar = hp.b * m + (1 - hp.b) * g
-    outputs, inputs = w.shape
-    step = max(1, outputs / max(1, inputs)) ** 0.5 * orthogonal(m_bar, lambda norm: jnp.maximum(norm, hp.eps))
+    step = orthogonal(m_bar, axes, lambda size: jnp.maximum(size, hp.eps))
     return -hp.lr * (step + hp.weight_decay * w), State(m, EMPTY)
 
 
-muon = leafwise(Hyper(), init, update)
-DIALECTS = {"torch": leafwise(TorchHyper(), init, torch_update)}
+def orthogonalized(layout: Convention) -> Rule:
+    """Muon that reads the axes of arrays outside of fnn's layers by this convention."""
+    return leafwise(Hyper(), init, update, layout=layout)
+
+
+muon = orthogonalized(only_matrices(inputs_first))
+DIALECTS = {"torch": leafwise(TorchHyper(), init, torch_update, layout=only_matrices(outputs_first))}

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.rule import leafwise
+from fnn.trees import norm
 from fnn.types import Kept, NonNegative
 
 
@@ -40,7 +41,7 @@ def init(hp: Hyper, w: Array):
 
 def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
     m, v = s
-    square = jnp.linalg.norm(g) ** 2
+    square = norm(g) ** 2
     v = jnp.where(t == 1, square, hp.b2 * v + (1 - hp.b2) * square)
     m = hp.b1 * m + (g / (jnp.sqrt(v) + hp.eps) + hp.weight_decay * w)
     return -hp.lr * m, State(m, v)

@@ -61,7 +61,7 @@ def update(hp: Hyper, t: Array, g: Params, state: State, w: Params, extra: Extra
     m = jax.tree.map(lambda m, g: hp.b1 * m + (1 - hp.b1) * (d * g), m, g)
     v = jax.tree.map(lambda v, g: hp.b2 * v + (1 - hp.b2) * (d * g) ** 2, v, g)
     size = norm1(s)
-    d = jnp.maximum(d, jnp.where(size > 0, hp.coef * r / jnp.where(size > 0, size, 1), 0))
+    d = jnp.maximum(d, jnp.where(size == 0, 0, hp.coef * r / jnp.where(size == 0, 1, size)))
 
     def step(m, v, w):
         return -gamma * m / (jnp.sqrt(v) + d * hp.eps) - hp.weight_decay * gamma * w

@@ -38,7 +38,7 @@ def sharpness_aware(rule: Rule) -> Rule:
 
         def worst(g, w):
             size = norm(g)
-            up = hp.rho / jnp.where(size > 0, size, 1)
+            up = hp.rho / jnp.where(size == 0, 1, size)
             return jax.value_and_grad(at)(jax.tree.map(lambda w, g: w + up * g, w, g))
 
         value, steepest = worst(g, w)

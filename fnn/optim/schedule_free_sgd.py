@@ -19,6 +19,7 @@ from jaxtyping import Array
 
 from fnn.rule import Extra, treewise
 from fnn.types import Fraction, NonNegative, Params
+from fnn.wrappers import master
 
 
 class Hyper(NamedTuple):
@@ -66,4 +67,4 @@ def result(hp: Hyper, t: Array, y: Params, s: Average) -> Params:
     return average(hp, y, s)
 
 
-schedule_free_sgd = treewise(Hyper(), begun, update, result)
+schedule_free_sgd = master(treewise(Hyper(), begun, update, result))

@@ -47,7 +47,7 @@ def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
     h = square + functools.reduce(jnp.minimum, map(jnp.expand_dims, kept, others))
     kept = jnp.concatenate([h.max(rest, initial=0) for rest in others])  # 0 where there is nothing to remember
     h = h.reshape(g.shape)
-    m = hp.b1 * s.m + (1 - hp.b1) * jnp.where(h > 0, g * jax.lax.rsqrt(h + hp.eps), 0)
+    m = hp.b1 * s.m + (1 - hp.b1) * jnp.where(h == 0, 0, g * jax.lax.rsqrt(h + hp.eps))
     return -hp.lr * m, State(kept, m)
 
 
