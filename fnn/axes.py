@@ -50,6 +50,8 @@ class Axes:
     def matrix(self, x: Shaped[Array, "..."]) -> Shaped[Array, "inputs outputs"]:
         """The weights as a matrix: a row an input at a place of the window, a column an output."""
         order = self.summed + self.outputs
+        if order == (0, 1):
+            return x
         rows = math.prod(x.shape[axis] for axis in self.summed)
         columns = math.prod(x.shape[axis] for axis in self.outputs)
         return jnp.transpose(x, order).reshape(rows, columns)
@@ -57,6 +59,8 @@ class Axes:
     def array(self, matrix: Shaped[Array, "inputs outputs"], shape: tuple[int, ...]) -> Shaped[Array, "..."]:
         """The inverse of `matrix`, for weights of this shape."""
         order = self.summed + self.outputs
+        if order == (0, 1):
+            return matrix
         back = sorted(range(len(order)), key=order.__getitem__)
         return jnp.transpose(matrix.reshape([shape[axis] for axis in order]), back)
 

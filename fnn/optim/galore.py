@@ -69,7 +69,7 @@ def low_rank(rank: int, every: int, *, longer: bool = True, scale: float = 1.0) 
         if w.ndim != 2:
             step, means = adam.update(moments(hp), t, g, adam.State(*means), w)
             return hp.lr * (step - hp.weight_decay * w), State(EMPTY, *means)
-        p = jax.lax.cond((t - 1) % every == 0, lambda: strongest(upright(g), rank), lambda: p)
+        p = jax.lax.cond((t - 1) % every == 0, lambda: strongest(g, rank, upright(g) is g), lambda: p)
         step, means = adam.update(moments(hp), t, p.T @ upright(g), adam.State(*means), w)
         step = p @ step
         step = step if upright(w) is w else step.T
@@ -82,12 +82,10 @@ def moments(hp: Hyper) -> adam.Hyper:
     return adam.Hyper(jnp.ones_like(hp.lr), hp.b1, hp.b2, hp.eps)
 
 
-def strongest(g: Array, rank: int) -> Array:
-    """The first singular vectors of the rows' side, `[rows, rank]`."""
-    # Factorized with rows no fewer than columns, as optax does: the signs of singular vectors are the algorithm's.
-    wide = len(g) < len(g.T)
-    u, _, v = factorizations.svd((g.T if wide else g).astype(jnp.float32))
-    return (v.T if wide else u)[:, :rank].astype(g.dtype)
+def strongest(g: Array, rank: int, rows: bool) -> Array:
+    """The first singular vectors of the rows' side, else of the columns', `[side, rank]`."""
+    u, _, vt = factorizations.svd(g.astype(jnp.float32))
+    return (u if rows else vt.T)[:, :rank].astype(g.dtype)
 
 
 galore = low_rank(rank=128, every=200)

@@ -79,9 +79,10 @@ def orthogonal(x: Array, axes: Axes, safe: Callable[[Array], Array]) -> Array:
     """√max(1, outputs / max(1, inputs)) · X, where X is the weights, over their norm made `safe` to divide by, with the
     singular values of their matrix brought close to 1."""
     a, b, c = COEFFICIENTS
-    matrix = axes.matrix(x / safe(norm(x)))
+    matrix = axes.matrix(x)
     inputs, outputs = matrix.shape
     m = matrix if inputs <= outputs else matrix.T
+    m = m / safe(norm(m))
     for _ in range(STEPS):
         gram = m @ m.T
         m = a * m + (b * gram + c * gram @ gram) @ m
