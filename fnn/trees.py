@@ -26,14 +26,14 @@ def norm(a: Params) -> Array:
     """‖a‖₂ over all arrays of a tree; finite wherever the norm is, also where squares are not."""
     if not jax.tree.leaves(a):
         return jnp.zeros((), jnp.float32)
-    size = _exponent(functools.reduce(jnp.maximum, map(largest, jax.tree.leaves(a))))
-    return size * jnp.sqrt(_total(jax.tree.map(lambda x: jnp.square(x / size).sum(), a)))
+    up, down = _scales(functools.reduce(jnp.maximum, map(largest, jax.tree.leaves(a))))
+    return up * jnp.sqrt(_total(jax.tree.map(lambda x: jnp.square(down * x).sum(), a)))
 
 
 def norm_along(x: Array, axes: tuple[int, ...]) -> Array:
     """‖x‖₂ along these axes of an array, which are kept with length 1; finite as `norm` is."""
-    size = _exponent(jnp.abs(x).max(axes, keepdims=True, initial=0))
-    return size * jnp.sqrt(jnp.square(x / size).sum(axes, keepdims=True))
+    up, down = _scales(jnp.abs(x).max(axes, keepdims=True, initial=0))
+    return up * jnp.sqrt(jnp.square(down * x).sum(axes, keepdims=True))
 
 
 def largest(x: Array) -> Array:
@@ -41,14 +41,17 @@ def largest(x: Array) -> Array:
     return jnp.abs(x).max(initial=0)
 
 
-def _exponent(x: Array) -> Array:
-    """A power of 2 by which numbers up to x are divided exactly, so that their squares stay in range; else 1.
+def _scales(x: Array) -> tuple[Array, Array]:
+    """Powers of 2, s and 1 / s, by which numbers up to x are divided exactly so that their squares stay in range.
 
     A gradient of 1e20, finite in float32, would otherwise have an infinite norm, and clipping would make it 0.
     """
+    # Two powers and no division: XLA makes (x / s)² a quotient of squares, which overflow.
     x, info = jax.lax.stop_gradient(x), jnp.finfo(x.dtype)
+    one = jnp.ones((), x.dtype)
     exponent = jnp.clip(jnp.frexp(x)[1], info.minexp, -info.minexp)
-    return jnp.where((x > 0) & jnp.isfinite(x), jnp.ldexp(jnp.ones((), x.dtype), exponent), 1)
+    exponent = jnp.where((x > 0) & jnp.isfinite(x), exponent, 0)
+    return jnp.ldexp(one, exponent), jnp.ldexp(one, -exponent)
 
 
 def norm1(a: Params) -> Array:
@@ -63,8 +66,8 @@ def _total(a: Params) -> Array:
 
 def rms(x: Array) -> Array:
     """√ mean x², of one array; finite as `norm` is."""
-    size = _exponent(largest(x))
-    return size * jnp.sqrt(jnp.square(x / size).mean())
+    up, down = _scales(largest(x))
+    return up * jnp.sqrt(jnp.square(down * x).mean())
 
 
 def spread(prefix: Any, tree: Params, name: str) -> Any:

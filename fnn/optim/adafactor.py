@@ -25,7 +25,7 @@ from jaxtyping import Array
 from fnn.axes import Axes, undeclared
 from fnn.rule import EMPTY, Part, leafwise
 from fnn.trees import rms
-from fnn.types import Interval, Limit, NonNegative, Scalar
+from fnn.types import Interval, Limit, NonNegative, Scalar, Spec
 
 
 class Hyper(NamedTuple):
@@ -79,7 +79,7 @@ def update(hp: Hyper, t: Array, g: Array, s: State, w: Array, axes: Axes):
     return -hp.lr * jnp.maximum(rms(w), 1e-3) * u, s
 
 
-def factored(w: Array, axes: Axes) -> tuple[int, int] | None:
+def factored(w: Spec, axes: Axes) -> tuple[int, int] | None:
     """The two axes of `w` to factor over, the largest first, where both are long enough to be worth it."""
     candidates = axes.outputs + axes.inputs if axes.known else range(w.ndim)
     two = sorted(candidates, key=lambda axis: (w.shape[axis], axis))[-2:]
