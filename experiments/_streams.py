@@ -15,6 +15,12 @@ through 0 little is left of it but that.
 """
 
 
+ON_FUNCTIONS = {
+    "lbfgs": "given gradients are no function's, and which pairs have positive curvature hangs on roundings",
+}
+"""Rules whose twin they equal along the gradients of functions, not along streams."""
+
+
 def extra(g: Params, w: Params, value: Scalar, key: Key) -> Extra:
     """All there is to ask about the loss whose gradient at w is g, whose value there is `value` and whose Hessian is I.
 

@@ -84,7 +84,9 @@ class Config(_cli.Options):
 
     def specs(self) -> list[str]:
         """The rules and dialects to compare."""
-        return _lab.asked(self.rules, (spec for spec in optim.rules() if spec in interop.TWINS))
+        return _lab.asked(
+            self.rules, (spec for spec in optim.rules() if spec in interop.TWINS and spec not in _streams.ON_FUNCTIONS)
+        )
 
     def sizes(self) -> list[int]:
         """The numbers of parameters to time: the nearest to those asked for that square matrices can have."""

@@ -93,11 +93,7 @@ def test_every_rule_and_dialect_has_a_twin_or_a_reason():
     assert not set(interop.TWINS) & set(TWINLESS)
 
 
-ON_FUNCTIONS = {"lbfgs": "given gradients are no function's: which pairs are of positive curvature hangs on roundings"}
-"""Rules with a twin that are held to it along functions instead of streams, in test_lbfgs.py."""
-
-
-@pytest.mark.parametrize("spec", [spec for spec in interop.TWINS if spec not in ON_FUNCTIONS])
+@pytest.mark.parametrize("spec", [spec for spec in interop.TWINS if spec not in _streams.ON_FUNCTIONS])
 def test_parity(spec):
     """At the defaults and with every hyperparameter moved, along every stream; and every hyperparameter matters."""
     rule = optim.rule(spec)

@@ -6,7 +6,8 @@
 
 lr rescales the gradient, which changes nothing but the first steps: 1 is what is meant.
 
-When not to use it: where the gradient's largest size comes early and by accident; it divides by that for good.
+When not to use it: where the gradient's largest size comes early and by accident; it divides by that for good; with
+bfloat16 parameters, whose spacing is longer than its first steps, without `fnn.wrappers.master`.
 """
 
 from typing import NamedTuple

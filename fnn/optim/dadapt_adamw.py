@@ -8,7 +8,8 @@
 
 Products and norms are of all weights together; lr is 1 and may follow a schedule.
 
-When not to use it: where Prodigy may be used, whose estimate is never worse (its paper).
+When not to use it: where Prodigy may be used, whose estimate is never worse (its paper); with bfloat16 parameters,
+whose spacing is longer than its first steps, without `fnn.wrappers.master`.
 """
 
 from typing import NamedTuple

@@ -6,7 +6,8 @@
 
 Norms are of all weights together; lr is 1 in the paper. The paper evaluates an average of w.
 
-When not to use it: on networks with normalization and without averaging, where the last w is noisy.
+When not to use it: on networks with normalization and without averaging, where the last w is noisy; with bfloat16
+parameters, whose spacing is longer than its first steps, without `fnn.wrappers.master`.
 """
 
 from typing import NamedTuple

@@ -6,7 +6,8 @@
 
 Norms are of all weights together; lr is 1 in the paper. eps and its size are optax's, as is that r_eps² equals it.
 
-When not to use it: as DoG; its steps are longer and it diverges where DoG does not.
+When not to use it: as DoG; its steps are longer and it diverges where DoG does not; with bfloat16 parameters, whose
+spacing is longer than its first steps, without `fnn.wrappers.master`.
 """
 
 from typing import NamedTuple

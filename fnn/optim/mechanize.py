@@ -11,7 +11,8 @@
 `mechanized(rule)` is Mechanic around any rule, whose own lr is then 1 (and may follow a schedule); `mechanize` is the
 one around Adam.
 
-When not to use it: around rules that choose their own scale, as DoG or Prodigy do.
+When not to use it: around rules that choose their own scale, as DoG or Prodigy do; with bfloat16 parameters, whose
+spacing is longer than its first steps, without `fnn.wrappers.master`.
 """
 
 from typing import Any, NamedTuple

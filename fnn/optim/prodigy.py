@@ -9,7 +9,9 @@
 Products and norms are of all weights together; lr is 1 and may follow a schedule. d0 divides out, as in the authors'
 code, to keep r and s from vanishing.
 
-When not to use it: with gradients clipped or rescaled beforehand, which its estimate of the distance is built on.
+When not to use it: with gradients clipped beforehand, by another factor at every step, since its estimate of the
+distance is built on them (a constant factor changes nothing); with bfloat16 parameters, whose spacing is longer than
+its first steps, without `fnn.wrappers.master`.
 """
 
 from typing import NamedTuple

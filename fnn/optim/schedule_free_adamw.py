@@ -4,6 +4,9 @@
     z ← z − lr · (g / (√v̂ + eps) + weight_decay · y)        g at y
     x, y, the weights c and the rule's `result` as in schedule-free SGD
 
+This is optax's form. In Algorithm 1 and the authors' code lr · √(1 − b2ᵗ) stands in place of lr, also in the decay and
+in the weights c, and √v uncorrected beside eps: the average gives less weight to the first steps.
+
 When not to use it: as schedule-free SGD.
 """
 

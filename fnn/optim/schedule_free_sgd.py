@@ -4,8 +4,10 @@
     x ← (1 − c) · x + c · z                     c = lr² / Σ lr², lr the largest so far
     y ← b1 · x + (1 − b1) · z
 
-The parameters trained are y, those to be used x, the rule's `result`; x is not kept, but found from y and z. Under a
-schedule of lr (a warm-up) optax counts from 1, where others count from 0.
+The parameters trained are y, those to be used x, the rule's `result`; x is not kept, but found from y and z. Of
+parameters in bfloat16 or float16 y is kept in float32 as master weights, since an x found from a rounded y would drift,
+and x comes in float32. Under a schedule of lr the first update here has that of 0 updates done, as all schedules do;
+optax's has that of 1, and so has the authors' warm-up, lr · (k + 1) / warmup at update k = 0, 1, ….
 
 When not to use it: with a schedule that brings lr to 0, which it replaces; with batch normalization whose statistics
 are taken at y.
