@@ -27,13 +27,14 @@ def norm(a: Params) -> Array:
     if not jax.tree.leaves(a):
         return jnp.zeros((), jnp.float32)
     up, down = _scales(functools.reduce(jnp.maximum, map(largest, jax.tree.leaves(a))))
-    return up * jnp.sqrt(_total(jax.tree.map(lambda x: jnp.square(down * x).sum(), a)))
+    return up * jnp.sqrt(_total(jax.tree.map(lambda x: _squares(down, x).sum(), a)))
 
 
-def norm_along(x: Array, axes: tuple[int, ...]) -> Array:
-    """‖x‖₂ along these axes of an array, which are kept with length 1; finite as `norm` is."""
-    up, down = _scales(jnp.abs(x).max(axes, keepdims=True, initial=0))
-    return up * jnp.sqrt(jnp.square(down * x).sum(axes, keepdims=True))
+def norm_along(x: Array, axes: tuple[int, ...], least: float) -> Array:
+    """max(‖x‖₂, least) along these axes of an array, which are kept with length 1; finite as `norm` is."""
+    up, down = _scales(jnp.maximum(jnp.abs(x).max(axes, keepdims=True, initial=0), least))
+    # The maximum is taken of squares: the root has no derivative at 0.
+    return up * jnp.sqrt(jnp.maximum(_squares(down, x).sum(axes, keepdims=True), (down * least) ** 2))
 
 
 def largest(x: Array) -> Array:
@@ -46,12 +47,17 @@ def _scales(x: Array) -> tuple[Array, Array]:
 
     A gradient of 1e20, finite in float32, would otherwise have an infinite norm, and clipping would make it 0.
     """
-    # Two powers and no division: XLA makes (x / s)² a quotient of squares, which overflow.
     x, info = jax.lax.stop_gradient(x), jnp.finfo(x.dtype)
     one = jnp.ones((), x.dtype)
     exponent = jnp.clip(jnp.frexp(x)[1], info.minexp, -info.minexp)
     exponent = jnp.where((x > 0) & jnp.isfinite(x), exponent, 0)
     return jnp.ldexp(one, exponent), jnp.ldexp(one, -exponent)
+
+
+def _squares(down: Array, x: Array) -> Array:
+    """(down · x)²."""
+    # The choice between the products keeps XLA from making this down² · x², or x² over a square, which overflow.
+    return jnp.square(jnp.where(x == 0, 0, down * x))
 
 
 def norm1(a: Params) -> Array:
@@ -67,7 +73,7 @@ def _total(a: Params) -> Array:
 def rms(x: Array) -> Array:
     """√ mean x², of one array; finite as `norm` is."""
     up, down = _scales(largest(x))
-    return up * jnp.sqrt(jnp.square(down * x).mean())
+    return up * jnp.sqrt(_squares(down, x).mean())
 
 
 def spread(prefix: Any, tree: Params, name: str) -> Any:

@@ -44,7 +44,7 @@ def test_a_gradient_that_is_nan_shows_in_its_weight(name):
     assert np.isnan(found["w"][0, 0])
 
 
-NORMED = ("clip_value", "clip_norm", "clip_rms", "clip_adaptive", "lars", "fromage", "muon", "muon:torch", "sam")
+NORMED = ("clip_value", "clip_norm", "clip_rms", "lars", "fromage", "muon", "muon:torch", "sam")
 
 
 @pytest.mark.parametrize("name", NORMED)
@@ -69,7 +69,7 @@ def test_an_infinite_gradient_shows_in_its_weight_alone(name):
 def test_norms_of_all_finite_numbers(scale):
     x = jnp.array([[3.0, -4.0], [0.0, 12.0]]) * scale
     np.testing.assert_allclose(norm({"x": x, "none": jnp.zeros((0, 2))}) / scale, 13, rtol=1e-6)
-    np.testing.assert_allclose(norm_along(x, (1,))[:, 0] / scale, [5, 12], rtol=1e-6)
+    np.testing.assert_allclose(norm_along(x, (1,), 1e-38)[:, 0] / scale, [5, 12], rtol=1e-6)
     np.testing.assert_allclose(rms(x) / scale, 6.5, rtol=1e-6)
     np.testing.assert_allclose(jax.grad(lambda x: norm(x))(x), x / scale / 13, rtol=1e-6)
     assert norm({}) == norm(jnp.zeros(3)) == 0
