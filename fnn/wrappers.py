@@ -512,6 +512,15 @@ def master(rule: Rule) -> Rule:
     return Rule(rule.hyper, init, update, lambda hp, params, s: rule.result(hp, weights(params, s), s.inner))
 
 
+def cast_result(rule: Rule) -> Rule:
+    """The rule, whose `result` comes in the dtypes of the parameters."""
+
+    def result(hp, params, state):
+        return jax.tree.map(lambda p, r: r.astype(p.dtype), params, rule.result(hp, params, state))
+
+    return rule._replace(result=result)
+
+
 def _is_narrow(p):
     return jnp.finfo(p.dtype).bits < 32
 

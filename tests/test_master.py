@@ -69,6 +69,7 @@ def test_training_in_bfloat16_is_training_in_float32(spec):
     for name in TARGET:
         assert params[name].dtype == jnp.bfloat16
         assert masters[name].dtype == jnp.float32
+        # A result of float32 weights; where the rule finds it from its parameters, with their rounding in it.
         np.testing.assert_allclose(masters[name], result[name], rtol=1e-4, atol=2e-6)
         np.testing.assert_allclose(params[name].astype(jnp.float32), w[name], rtol=2**-8, atol=1e-5)
 
@@ -86,7 +87,7 @@ def test_a_rule_whose_steps_are_shorter_than_the_spacing_moves(name):
 
 @pytest.mark.parametrize("name", ["schedule_free_sgd", "schedule_free_adamw"])
 def test_schedule_free_rules_keep_their_own_iterates(name):
-    """Their result is x in float32, as in float32 training, without a wrapper."""
+    """Their result is the x of float32 training, rounded, without a wrapper."""
     rule = optim.rule(name)
     hp = {"schedule_free_sgd": 0.3, "schedule_free_adamw": 0.05}[name]
     rule = rule._replace(hyper=rule.hyper._replace(lr=hp))

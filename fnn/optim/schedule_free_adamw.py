@@ -21,7 +21,7 @@ from fnn.optim.schedule_free_sgd import Average
 from fnn.rule import Extra, treewise
 from fnn.trees import zeros_like
 from fnn.types import Fraction, Kept, NonNegative, Params
-from fnn.wrappers import master
+from fnn.wrappers import cast_result, master
 
 
 class Hyper(NamedTuple):
@@ -62,4 +62,4 @@ def result(hp: Hyper, t: Array, y: Params, s: State) -> Params:
     return schedule_free_sgd.average(hp, y, s.average)
 
 
-schedule_free_adamw = master(treewise(Hyper(), init, update, result))
+schedule_free_adamw = cast_result(master(treewise(Hyper(), init, update, result)))

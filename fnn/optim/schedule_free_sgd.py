@@ -5,8 +5,8 @@
     y ← b1 · x + (1 − b1) · z
 
 The parameters trained are y, those to be used x, the rule's `result`; x is not kept, but found from y and z. Of
-parameters in bfloat16 or float16 y is kept in float32 as master weights, since an x found from a rounded y would drift,
-and x comes in float32. Under a schedule of lr the first update here has that of 0 updates done, as all schedules do;
+parameters in bfloat16 or float16 y is kept in float32 as master weights, since an x found from a rounded y would drift.
+Under a schedule of lr the first update here has that of 0 updates done, as all schedules do;
 optax's has that of 1, and so has the authors' warm-up, lr · (k + 1) / warmup at update k = 0, 1, ….
 
 When not to use it: with a schedule that brings lr to 0, which it replaces; with batch normalization whose statistics
@@ -21,7 +21,7 @@ from jaxtyping import Array
 
 from fnn.rule import Extra, treewise
 from fnn.types import Fraction, NonNegative, Params
-from fnn.wrappers import master
+from fnn.wrappers import cast_result, master
 
 
 class Hyper(NamedTuple):
@@ -69,4 +69,4 @@ def result(hp: Hyper, t: Array, y: Params, s: Average) -> Params:
     return average(hp, y, s)
 
 
-schedule_free_sgd = master(treewise(Hyper(), begun, update, result))
+schedule_free_sgd = cast_result(master(treewise(Hyper(), begun, update, result)))
