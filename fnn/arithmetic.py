@@ -54,4 +54,4 @@ def _plain(value: Any) -> Any:
 
 def matmul_precision() -> str:
     """The precision of matrix products that JAX is set to: "default" is less than float32's own on some devices."""
-    return jax.config.jax_default_matmul_precision or "default"
+    return jax.config.jax_default_matmul_precision or "default"  # pyright: ignore[reportAttributeAccessIssue]
