@@ -86,7 +86,8 @@ def from_optax(hyper: Hyper, build: Callable[[Hyper], optax.GradientTransformati
             updates, state = step.fast, Paired(inner, optax.apply_updates(state.slow, step.slow))
         else:
             updates, state = transformation.update(grads, state, w, **known)
-        lr = None if rate(hp) is None else get(hp, rate(hp))
+        path = rate(hp)
+        lr = None if path is None else get(hp, path)
         return decayed(lr, updates, w, extra), state
 
     def result(hp, params, state):
