@@ -30,7 +30,8 @@ def fit(value: Any, hint: Any, place: str = "it") -> Any:
                 continue
         raise ValueError(f"{place} is {_called(value)}")
     if dataclasses.is_dataclass(kind) or typing.is_typeddict(kind):
-        return kind(**_fields(value, kind, place))
+        make: Any = kind
+        return make(**_fields(value, kind, place))
     if kind is float and type(value) is int:
         try:
             return float(value)
