@@ -28,7 +28,7 @@ def test_the_notes_start_has_the_notes_slopes():
 
 def test_the_exact_shares_are_areas(many):
     """Against a count over a fine regular grid, and by hand for the notes' window."""
-    x, y = np.meshgrid(*((np.arange(4000) + 0.5) / 4000 * side for side in (many.width, many.height)))
+    x, y = np.meshgrid(*((np.arange(2000) + 0.5) / 2000 * side for side in (many.width, many.height)))
     for times in (0.5, 1.0, 7.0, 15.0, 400.0):
         counted = (2 * y > times * 2 * x / many.condition).mean()
         np.testing.assert_allclose(loss_surface.steeper_share(times, many), counted, atol=1e-3)
