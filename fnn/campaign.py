@@ -26,8 +26,8 @@ import xarray as xr
 from jaxtyping import Array
 
 from fnn import results, store
-from fnn.checks import check_hyper, check_keys
-from fnn.errors import require
+from fnn.checks import check_hyper, check_keys, check_settings
+from fnn.errors import real, require
 from fnn.store import Store
 from fnn.sweep import sweep
 from fnn.tasks import check_splits
@@ -136,9 +136,11 @@ class Campaign:
         check_hyper(hps)
         check_keys(keys)
         check_splits(data)
-        sizes = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(hps)}
-        require(len(sizes) == 1 and () not in sizes, "Settings are a tree of arrays with one leading axis in common.")
-        [[settings]] = sizes
+        settings = check_settings(hps)
+        require(callable(trial), f"A trial is a function (hp, key, data) -> record, not {trial!r}.")
+        fits = memory is None or (real(memory) and memory > 0) or memory == math.inf
+        require(fits, f"The memory is a number of bytes above 0, not {memory!r}.")
+        folder = Path(folder)
         self.folder, self.keys, self.data = folder.absolute(), keys, data
         self.hps = jax.tree.map(np.asarray, hps)
         self.devices = jax.local_devices() if devices is None else list(devices)

@@ -24,6 +24,8 @@ def check_hyper(hp: Hyper) -> None:
     for path, value, allowed in intervals(hp):
         if isinstance(value, jax.core.Tracer):
             continue
+        numbers = np.asarray(value).dtype.kind in "iufb" or hasattr(value, "dtype")
+        require(numbers, f"The hyperparameter {path} is a number in {allowed}, not {value!r}.")
         wrong = [v for v in np.ravel(value) if v not in allowed]
         require(not wrong, f"The hyperparameter {path} is a number in {allowed}, not {', '.join(map(str, wrong))}.")
 
@@ -55,6 +57,14 @@ def _declared(kind: type) -> dict[str, Interval]:
     return {name: found[0] for name, found in parts.items() if found}
 
 
+def check_fields(hp: Hyper, hyper: Hyper) -> None:
+    """Raise `InputError` where hyperparameters lack one of a rule's, `hyper` being its own."""
+    named = hyper if isinstance(hyper, Mapping) else getattr(hyper, "_fields", ())
+    there = hp if isinstance(hp, Mapping) else {name: getattr(hp, name, None) for name in getattr(hp, "_fields", ())}
+    lacking = [name for name in named if there.get(name) is None]
+    require(not lacking, f"The hyperparameters {hp!r} lack {', '.join(lacking)}, which the rule has.")
+
+
 def check_params(params: Params) -> None:
     """Raise `InputError` where a parameter is not an array of floating-point numbers."""
     for path, w in jax.tree_util.tree_leaves_with_path(params):
@@ -68,14 +78,32 @@ def check_gradients(grads: Params, params: Params) -> None:
     theirs, ours = jax.tree.structure(grads), jax.tree.structure(params)
     require(theirs == ours, f"The gradients are not a tree like the parameters: {theirs} against {ours}.")
     for (path, g), w in zip(jax.tree_util.tree_leaves_with_path(grads), jax.tree.leaves(params), strict=True):
+        require(hasattr(g, "dtype"), f"Gradients are arrays; that of {_place(path)} is {g!r}.")
         require(g.shape == w.shape, f"The gradient of {_place(path)} has shape {g.shape}, not {w.shape}.")
         floating = jnp.issubdtype(g.dtype, jnp.floating)
         require(floating, f"Gradients are floating-point numbers; that of {_place(path)} is of {g.dtype}.")
 
 
+def check_alike(one: Any, other: Any) -> None:
+    """Raise `InputError` where two trees of arrays differ in structure or shapes, so that nothing is broadcast."""
+    first, second = jax.tree.structure(one), jax.tree.structure(other)
+    require(first == second, f"These are not trees of one structure: {first} against {second}.")
+    for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(one), jax.tree.leaves(other), strict=True):
+        require(np.shape(a) == np.shape(b), f"{_place(path)} has the shapes {np.shape(a)} and {np.shape(b)}.")
+
+
 def check_key(key: Any) -> None:
     """Raise `InputError` where a key is none of `jax.random`, new-style or old-style (two numbers of 32 bits)."""
     require(_is_key(key, 0), f"A key is what jax.random.key(0) gives, not {_shown(key)}.")
+
+
+def check_settings(hps: Any) -> int:
+    """How many settings there are. Raises `InputError` where they are not a tree of arrays with one leading axis."""
+    sizes = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(hps)}
+    sound = len(sizes) == 1 and () not in sizes and (0,) not in sizes
+    require(sound, "Settings are a tree of arrays with one leading axis in common, as fnn.sweep.grid gives it.")
+    [[settings]] = sizes
+    return settings
 
 
 def check_keys(keys: Any) -> None:

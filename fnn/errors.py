@@ -3,14 +3,18 @@
 import difflib
 import math
 import operator
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 
 class InputError(ValueError):
-    """Input a person can mend. The command line prints its sentence and ends with exit code 2."""
+    """Input a person can mend. The command line prints its sentence, one line, and ends with exit code 2."""
+
+    def __init__(self, sentence: str):
+        super().__init__(re.sub(r"\s*\n\s*", " ", sentence))  # values may be printed over several lines
 
 
 def require(condition: bool, sentence: str) -> None:
@@ -40,8 +44,15 @@ def real(value: Any, least: float | int = -math.inf, most: float | int = math.in
         return hasattr(value, "aval")  # a traced number has no value yet
 
 
+def listed(value: Any) -> bool:
+    """Whether `value` is a sequence of anything: a list, tuple, range or array of one axis, but no text."""
+    if isinstance(value, Sequence):
+        return not isinstance(value, str | bytes)
+    return getattr(value, "ndim", 0) == 1
+
+
 def near(name: Any, names: Iterable[str]) -> str:
-    """For the end of a sentence: which of `names` may have been meant, and all there are."""
+    """For the end of a sentence: all of `names` there are, and which of them may have been meant."""
     names = list(names)
     close = difflib.get_close_matches(str(name), names, 1)
-    return f"{f'did you mean {close[0]}? ' if close else ''}there are {', '.join(names) or 'none'}"
+    return f"there are {', '.join(names) or 'none'}{f' (did you mean {close[0]}?)' if close else ''}"

@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from fnn.errors import require
+from fnn.checks import check_key, check_settings
+from fnn.errors import listed, real, require, whole
 from fnn.train import Run, advance, draw
 from fnn.types import Hyper, Key, Scalar
 
@@ -51,10 +52,13 @@ def halving(
     final: `(hp, state, data) -> anything` that is wanted of the survivors at the end.
     """
     check(rungs, keep)
+    require(isinstance(run, Run), f"What is halved is a Run, as fnn.train.training gives it, not {run!r}.")
+    require(callable(score), f"A score is a function (hp, state, data) -> value, not {score!r}.")
     go_on = stretch(run, score, at_once)
 
     def halve(hps, key, data):
-        n = len(jax.tree.leaves(hps)[0])
+        n = check_settings(hps)
+        check_key(key)
         alive, values, done = jnp.arange(n), jnp.full((n, len(rungs)), jnp.nan), 0
         state = jax.vmap(run.start, (0, None, None))(hps, key, data)
 
@@ -76,7 +80,7 @@ def stretch(
 
     score, at_once: see `halving`.
     """
-    require(at_once is None or at_once >= 1, f"At least 1 network is stepped at once, not {at_once}.")
+    require(at_once is None or whole(at_once, 1), f"At least 1 network is stepped at once, not {at_once!r}.")
 
     def go_on(hps, key, data, state, steps):
         drawn = draw(run, key, data, steps)
@@ -98,9 +102,11 @@ def best_first(values: Float[Array, " n"]) -> Int[Array, " n"]:
 
 def check(rungs: Sequence[int], keep: float) -> None:
     """Raise `InputError` for rungs and shares that cannot be."""
-    rising = all(a < b for a, b in zip((0, *rungs), rungs, strict=False))
-    require(len(rungs) >= 1 and rising, f"Rungs are rising numbers of updates, unlike {tuple(rungs)}.")
-    require(0 < keep <= 1, f"The share of networks that goes on is more than 0 and at most 1, not {keep}.")
+    numbers = listed(rungs) and len(rungs) > 0 and all(map(whole, rungs))
+    rising = numbers and all(a < b for a, b in zip((0, *rungs), rungs, strict=False))
+    require(rising, f"Rungs are rising numbers of updates, unlike {tuple(rungs) if listed(rungs) else rungs!r}.")
+    share = real(keep, 0, 1) and keep > 0
+    require(share, f"The share of networks that goes on is more than 0 and at most 1, not {keep!r}.")
 
 
 def kept(n: int, keep: float) -> int:
@@ -135,8 +141,10 @@ def hyperband(most: int, keep: float = 1 / 3, least: int = 1) -> list[Bracket]:
     With η = 1 / keep and s_max = ⌊log_η (most / least)⌋: for s = s_max … 0 a bracket of
     ⌈(s_max + 1) / (s + 1) · ηˢ⌉ networks, whose first rung is at most · η⁻ˢ. All brackets cost about the same.
     """
-    require(1 <= least <= most, f"Networks are compared after 1 to {most} updates, not after {least}.")
-    require(0 < keep < 1, f"The share of networks that goes on is between 0 and 1, not {keep}.")
+    require(whole(most, 1), f"Trainings are of at least 1 update, not of {most!r}.")
+    require(whole(least, 1, most), f"Networks are compared after 1 to {most} updates, not after {least!r}.")
+    share = real(keep, 0, 1) and 0 < keep < 1
+    require(share, f"The share of networks that goes on is between 0 and 1, not {keep!r}.")
     eta = 1 / keep
     s_max = math.floor(math.log(most / least) / math.log(eta) + 1e-9)
     brackets = []

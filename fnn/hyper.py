@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from fnn.errors import InputError
+from fnn.errors import InputError, near, require
 from fnn.types import Hyper
 
 
@@ -20,10 +20,11 @@ def names(hp: Hyper) -> tuple[str, ...]:
 
 def get(hp: Hyper, name: str) -> Any:
     """The value of this name. Raises `InputError` where there is none."""
+    require(isinstance(name, str), f"A hyperparameter is named by text, 'lr' say, not by {name!r}.")
     head, _, rest = name.partition(".")
     there = _fields(hp)
     if head not in there:
-        raise InputError(f"There is no hyperparameter {head!r}; there are {', '.join(there) or 'none'}.")
+        raise InputError(f"There is no hyperparameter {head!r}; {near(head, there)}.")
     return get(there[head], rest) if rest else there[head]
 
 

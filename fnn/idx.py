@@ -57,6 +57,7 @@ def read_idx(path: str | os.PathLike[str]) -> Shaped[np.ndarray, "..."]:
     IDX is two zero bytes, the type (see `TYPES`), the rank r, r dimensions as big-endian uint32, and the elements in
     C order. Raises `InputError` where the file cannot be read or is not exactly that.
     """
+    require(isinstance(path, str | os.PathLike), f"{path!r} is no path of a file: expected an IDX file")
     try:
         with open(path, "rb") as file:
             zipped = file.peek(2)[:2] == b"\x1f\x8b"

@@ -22,7 +22,8 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn import factorizations
-from fnn.errors import require
+from fnn.checks import check_key
+from fnn.errors import listed, real, require
 from fnn.types import Initializer, Key, Scalar
 
 Draw = Callable[..., Array]
@@ -30,16 +31,19 @@ Draw = Callable[..., Array]
 
 def gaussian(key: Key, shape: Sequence[int], dtype=jnp.float32) -> Array:
     """N(0, 1)."""
+    check_key(key)
     return jax.random.normal(key, shape, dtype)
 
 
 def flat(key: Key, shape: Sequence[int], dtype=jnp.float32) -> Array:
     """U(−√3, √3): uniform, variance 1."""
+    check_key(key)
     return jax.random.uniform(key, shape, dtype, -math.sqrt(3), math.sqrt(3))
 
 
 def truncated(key: Key, shape: Sequence[int], dtype=jnp.float32) -> Array:
     """N(0, 1) cut at ±2 and stretched back to variance 1."""
+    check_key(key)
     # Var[z | −2 ≤ z ≤ 2] = 1 − 2·2φ(2)/(2Φ(2) − 1)
     density = math.exp(-2.0) / math.sqrt(2 * math.pi)
     kept = math.erf(math.sqrt(2))
@@ -56,6 +60,7 @@ zeros: Initializer = constant(0.0)
 
 def normal(std: Scalar, draw: Draw = gaussian) -> Initializer:
     """std · z with z of variance 1: the notes' `randn(n_in, n_out) * std`."""
+    require(real(std, 0), f"A standard deviation is a number from 0 on, not {std!r}.")
     return lambda key, shape, dtype=jnp.float32: jnp.asarray(std, dtype) * draw(key, shape, dtype)
 
 
@@ -73,6 +78,7 @@ def truncated_normal(std: Scalar) -> Initializer:
 
 def fans(shape: Sequence[int]) -> tuple[int, int]:
     """(n_in, n_out): how many inputs a unit sums, and how many units an input feeds."""
+    require(listed(shape), f"The shape of an array is a tuple of whole numbers, not {shape!r}.")
     require(len(shape) >= 2, f"An initializer of matrices needs a shape of at least 2 axes, not {tuple(shape)}.")
     window = math.prod(shape[:-2])
     return shape[-2] * window, shape[-1] * window

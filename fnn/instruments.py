@@ -13,6 +13,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fnn import factorizations
+from fnn.checks import check_alike, check_key
+from fnn.errors import real, require, whole
 from fnn.layers import Layer, through
 from fnn.trees import norm as norm
 from fnn.types import Key, Params, Scalar
@@ -24,11 +26,15 @@ def activations(
     network: Layer, params: Params, stats: Any, x: Array, key: Key | None = None, train: bool = False
 ) -> tuple[Array, ...]:
     """The output `[batch, features]` of every layer of a `serial` network, first to last."""
+    require(isinstance(network, Layer), f"Activations are those of a Layer of several, not of {network!r}.")
     return through(network.parts, params, stats, x, key, train)[0]
 
 
 def histogram(values: Array, edges: Float[Array, " n_edges"]) -> Float[Array, " n_bins"]:
     """The share of `values` in each bin [edge, next edge), the last bin closed; what lies outside is in none."""
+    bins = getattr(edges, "ndim", 0) == 1 and len(edges) >= 2
+    bins = bins and real(jnp.diff(edges).min(), 0)
+    require(bins, f"A histogram has at least 2 rising edges in an array of one axis, not {edges!r}.")
     counts, _ = jnp.histogram(values, edges)
     return counts / values.size
 
@@ -40,6 +46,8 @@ def mean_square(values: Array) -> Float[Array, ""]:
 
 def saturated(values: Array, low: Scalar, high: Scalar, margin: Scalar = 0.05) -> Float[Array, ""]:
     """The share of activations within `margin` · (high − low) of either bound, where a sigmoid's slope is nearly 0."""
+    bounds = real(low) and real(high) and real(high - low, 0)
+    require(bounds, f"The bounds of an activation are two numbers that rise, not {low!r} and {high!r}.")
     reach = margin * (high - low)
     return ((values < low + reach) | (values > high - reach)).mean()
 
@@ -56,11 +64,13 @@ def norms(tree: Params) -> Params:
 
 def distance(params: Params, start: Params) -> Params:
     """‖w − w₀‖₂ of every array: how far training has gone from where it began."""
+    check_alike(params, start)
     return norms(jax.tree.map(jnp.subtract, params, start))
 
 
 def update_ratio(updates: Params, params: Params) -> Params:
     """‖Δw‖ / ‖w‖ of every array; about 10⁻³ is healthy by a rule of thumb. Infinite or NaN where w = 0."""
+    check_alike(updates, params)
     return jax.tree.map(jnp.divide, norms(updates), norms(params))
 
 
@@ -100,6 +110,9 @@ def hessian_extremes(loss: Loss, params: Params, key: Key, iterations: int = 20)
     Golub & Van Loan 2013, Matrix Computations, Algorithm 10.1.1. Costs `iterations` Hessian-vector products and as many
     vectors of memory; exact once `iterations` reaches the number of parameters.
     """
+    require(callable(loss), f"A loss is a function of the parameters, not {loss!r}.")
+    require(whole(iterations, 1), f"Lanczos does at least 1 iteration, not {iterations!r}.")
+    check_key(key)
     flat, unravel = jax.flatten_util.ravel_pytree(params)
     iterations = min(iterations, flat.size)
     product = lambda v: jax.flatten_util.ravel_pytree(hessian_vector(loss, params, unravel(v)))[0]

@@ -16,7 +16,7 @@ from fnn.axes import axes, inputs_first, only_matrices, undeclared
 from fnn.errors import InputError, require
 from fnn.hyper import get, rate
 from fnn.optim import rule as find
-from fnn.rule import EMPTY, NOTHING, Empty, Extra, Rule, decayed, needed, owned
+from fnn.rule import EMPTY, NOTHING, Empty, Extra, Rule, check_rule, decayed, needed, owned
 from fnn.trees import widen
 from fnn.types import Hyper, Params
 
@@ -39,6 +39,7 @@ def to_optax(rule: Rule, hp: Hyper = None) -> optax.GradientTransformationExtraA
     updates come in each parameter's dtype, from an arithmetic of at least float32. Where a parameter has no part in the
     state there is an `optax.MaskedNode`, which `optax.tree_map_params` takes for a leaf if its `is_leaf` does.
     """
+    check_rule(rule)
     hp = rule.hyper if hp is None else hp
 
     def update(updates, state, params=None, *, value=None, value_fn=None, each=None, key=None, **others):
@@ -66,6 +67,8 @@ def from_optax(hyper: Hyper, build: Callable[[Hyper], optax.GradientTransformati
     examples' gradients gets these. The rule's `result` is what optax evaluates: the averages of `schedule_free`, the
     slow parameters of `lookahead`, and those that a `sam` in two steps has left for the worst ones nearby.
     """
+
+    require(callable(build), f"An optax transformation is built by a function of hyperparameters, not {build!r}.")
 
     def init(hp, params):
         w = widen(params)

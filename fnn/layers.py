@@ -13,11 +13,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.core
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fnn.axes import NO_WEIGHTS, Axes
-from fnn.errors import InputError, require
+from fnn.checks import check_key
+from fnn.errors import InputError, real, require, whole
 from fnn.init import he, zeros
 from fnn.types import Initializer, Key, Params, Scalar, Spec
 
@@ -50,10 +52,14 @@ class Affine(NamedTuple):
 
 def affine(n_out: int, w: Initializer | None = None, b: Initializer = zeros) -> Layer:
     """y = x wᵀ + b, from `[batch, n_in]` to `[batch, n_out]`; `w` defaults to He's initializer."""
-    require(n_out >= 1, f"An affine layer needs at least 1 output, not {n_out}.")
+    require(whole(n_out, 1), f"An affine layer needs at least 1 output, not {n_out!r}.")
+    for what, initializer in (("w", w), ("b", b)):
+        given = initializer is None or callable(initializer)
+        require(given, f"An initializer of {what} is a function (key, shape, dtype) -> array, not {initializer!r}.")
     w = he() if w is None else w
 
     def init(key, x):
+        check_key(key)
         k_w, k_b = jax.random.split(key)
         return Affine(w(k_w, (x.shape[-1], n_out), x.dtype).T, b(k_b, (n_out,), x.dtype)), ()
 
@@ -65,6 +71,7 @@ def affine(n_out: int, w: Initializer | None = None, b: Initializer = zeros) -> 
 
 def elementwise(f: Callable[[Array], Array]) -> Layer:
     """y = f(x), nothing to learn."""
+    require(callable(f), f"An elementwise layer takes a function of arrays, not {f!r}.")
     return Layer(lambda key, x: ((), ()), lambda params, stats, x, key, train: (f(x), stats))
 
 
@@ -167,6 +174,9 @@ def batch_norm(momentum: Scalar = 0.9, eps: Scalar = 1e-6) -> Layer:
     Training needs batches of at least 2 examples: one alone is its own mean, and every output β. Raises `InputError`.
     """
 
+    require(real(momentum, 0, 1), f"The momentum of batch normalization is a number from 0 to 1, not {momentum!r}.")
+    require(real(eps, 0), f"The ε of batch normalization is a number from 0 on, not {eps!r}.")
+
     def init(key, x):
         ones, zero = jnp.ones(x.shape[-1:], x.dtype), jnp.zeros(x.shape[-1:], x.dtype)
         return BatchNorm(ones, zero), Running(zero, ones)
@@ -200,6 +210,7 @@ def dropout(ratio: Scalar) -> Layer:
     train  y = mask · x,  mask ~ Bernoulli(1 − ratio);      inference  y = (1 − ratio) x.
     Srivastava et al. 2014, §4. (The notes say "deletion ratio" for the factor at inference; it is what is kept.)
     """
+    require(real(ratio, 0, 1), f"The ratio of dropout is a number from 0 to 1, not {ratio!r}.")
 
     def apply(params, stats, x, key, train):
         y = jnp.where(_keep(key, ratio, x), x, 0) if train else ((1 - ratio) * x).astype(x.dtype)
@@ -213,6 +224,8 @@ def inverted_dropout(ratio: Scalar) -> Layer:
 
     The same expectation as `dropout`, and the form of today's libraries. `ratio` must be below 1.
     """
+    below = real(ratio, 0, 1) and (isinstance(ratio, jax.core.Tracer) or ratio < 1)
+    require(below, f"The ratio of inverted dropout is a number from 0 on and below 1, not {ratio!r}.")
 
     def apply(params, stats, x, key, train):
         return (jnp.where(_keep(key, ratio, x), x / (1 - ratio), 0).astype(x.dtype) if train else x), stats
@@ -222,8 +235,11 @@ def inverted_dropout(ratio: Scalar) -> Layer:
 
 def serial(*layers: Layer) -> Layer:
     """One layer after the other. Shapes are found by tracing, so no layer is told its input's width."""
+    strangers = [layer for layer in layers if not isinstance(layer, Layer)]
+    require(not strangers, f"Layers go in series, as affine(10) gives one; not {strangers}.")
 
     def init(key, x):
+        check_key(key)
         params, stats = [], []
         for layer, k in zip(layers, jax.random.split(key, len(layers)), strict=True):
             p, s = layer.init(k, x)

@@ -5,7 +5,7 @@ from typing import Literal
 
 from jaxtyping import Array
 
-from fnn.errors import require
+from fnn.errors import listed, require
 from fnn.init import he
 from fnn.layers import Layer, affine, batch_norm, dropout, elementwise, relu, serial
 from fnn.types import Initializer, Scalar
@@ -28,6 +28,7 @@ def multilayer(
     initializes every affine layer; biases start at 0. Numbers (`dropout_ratio`, scales inside `weights`) may be
     traced: build the network inside the function that receives them.
     """
+    require(listed(hidden), f"The widths of hidden layers are a list of whole numbers, not {hidden!r}.")
     require(normalize in ("before", "after", None), f"normalize is 'before', 'after' or None, not {normalize!r}.")
     weights = he() if weights is None else weights
     layers = []

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fnn import verdicts
+from fnn.errors import require, whole
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 MARKERS = ("o", "x", "s", "D", "^", "v", "*", "P")
@@ -60,6 +61,7 @@ def colour(number: int) -> str:
 
 def smooth(values: np.ndarray, window: int = 11, beta: float = 2.0) -> np.ndarray:
     """The last axis under a Kaiser window, mirrored at both ends so that its length stays; the notes' smoothing."""
+    require(whole(window, 1), f"A window is of at least 1 value, not {window!r}.")
     if values.shape[-1] < window:
         return values
     half = window // 2
@@ -76,6 +78,8 @@ def band(values: np.ndarray, worst: float = math.inf) -> tuple[np.ndarray, np.nd
     no seed is finite there is nothing. An interval without ends has no width; an infinite end stops at the extreme
     value.
     """
+    numbers = getattr(values, "ndim", 0) >= 1 and len(values) > 0
+    require(numbers, f"A band is of an array of numbers [seeds, …] with one seed at least, not of {values!r}.")
     values = np.asarray(values, np.float64)
     finite = np.isfinite(values)
     measured = finite.any(0)

@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from fnn.errors import require
+from fnn.checks import check_key, check_settings
+from fnn.errors import real, require, whole
 from fnn.halving import best_first, stretch
 from fnn.train import Run
 from fnn.types import Hyper, Key, Scalar
@@ -60,12 +61,19 @@ def population(
     final: `(hp, state, data) -> anything` that is wanted of the networks at the end.
     at_once: how many networks are stepped together, all by default; on a CPU so few that they stay in its cache.
     """
-    require(every >= 1 and rounds >= 1, f"A population trains in rounds of updates, not {rounds} of {every}.")
-    require(0 < share <= 0.5, f"The share of networks that copies others is above 0 and at most a half, not {share}.")
+    rounded = whole(every, 1) and whole(rounds, 1)
+    require(rounded, f"A population trains in rounds of updates, not {rounds!r} of {every!r}.")
+    part = real(share, 0, 0.5) and share > 0
+    require(part, f"The share of networks that copies others is above 0 and at most a half, not {share!r}.")
+    require(isinstance(run, Run), f"What is trained is a Run, as fnn.train.training gives it, not {run!r}.")
+    require(callable(score), f"A score is a function (hp, state, data) -> value, not {score!r}.")
+    require(callable(explore), f"What explores is a function (key, hp) -> hp, not {explore!r}.")
     go_on = stretch(run, score, at_once)
 
     def evolve(hps, key, luck, data):
-        n = len(jax.tree.leaves(hps)[0])
+        n = check_settings(hps)
+        check_key(key)
+        check_key(luck)
         require(n >= 2, f"A population has at least 2 networks, not {n}.")
         copying = max(1, int(share * n + 1e-9))
         everyone = jnp.arange(n)
@@ -93,7 +101,8 @@ def population(
 
 def perturb(down: float = 0.8, up: float = 1.2) -> Explore:
     """Every number of the settings is multiplied by `down` or by `up`, each by its own lot (§4.1.1)."""
-    require(0 < down < up, f"Numbers are made smaller or larger, not multiplied by {down} or {up}.")
+    factors = real(down) and real(up) and 0 < down < up
+    require(factors, f"Numbers are made smaller or larger, not multiplied by {down!r} or {up!r}.")
 
     def explore(key, hp):
         leaves, tree = jax.tree.flatten(hp)

@@ -30,7 +30,7 @@ from xarray.backends import H5NetCDFStore
 
 from fnn import store
 from fnn.arithmetic import arithmetic
-from fnn.errors import InputError
+from fnn.errors import InputError, require
 from fnn.hdf5 import check_contained
 
 PACKAGES = ("fnn", "jax", "jaxlib", "optax", "numpy", "scipy", "xarray", "matplotlib")
@@ -89,7 +89,8 @@ def write_netcdf(path: Path, dataset: xr.Dataset, more: Callable[[h5netcdf.File]
 
 def load(folder: Path) -> xr.Dataset:
     """The saved data of an experiment, in memory. Raises `InputError` where it is missing, damaged or not contained."""
-    path = folder / METRICS
+    require(isinstance(folder, str | os.PathLike), f"Results are in a folder, named by its path, not by {folder!r}.")
+    path = Path(folder) / METRICS
     if not path.is_file():
         raise InputError(f"There are no results in {folder}: {path.name} is missing.")
     store.verify(path)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from fnn.axes import Convention, axes
-from fnn.checks import check_gradients, check_hyper, check_params
+from fnn.checks import check_fields, check_gradients, check_hyper, check_params
 from fnn.errors import require
 from fnn.hyper import own_rate
 from fnn.trees import widen
@@ -214,6 +214,7 @@ def _lift(hyper, init, update, result) -> Rule:
     """A rule whose functions get wide arrays and the number of the update, after what is wrong was refused."""
 
     def init_lifted(hp, params):
+        check_fields(hp, hyper)
         check_hyper(hp)
         check_params(params)
         state = Lifted(jnp.zeros((), jnp.int32), init(hp, widen(params)))
@@ -250,6 +251,11 @@ def decayed(lr: Scalar | None, updates: Params, params: Params, extra: Extra) ->
     if lr is None or extra.decay is None:
         return updates
     return jax.tree.map(lambda u, d, w: u - jnp.asarray(lr, u.dtype) * d * w, updates, extra.decay, params)
+
+
+def check_rule(rule: Any) -> None:
+    """Raise `InputError` where this is no rule, but the name of one, say."""
+    require(isinstance(rule, Rule), f"This takes a Rule, as fnn.optim.rule('adam') gives one, not {rule!r}.")
 
 
 def apply_updates(params: Params, updates: Params) -> Params:

@@ -19,9 +19,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
-from fnn.errors import require
+from fnn.errors import listed, real, require, whole
 from fnn.hyper import get, put
-from fnn.rule import NOTHING, Rule, increment
+from fnn.rule import NOTHING, Rule, check_rule, increment
 from fnn.types import Hyper, Scalar
 
 
@@ -82,11 +82,16 @@ def on(name: str, shape: Shape) -> Schedule:
 
     `name` may lead into a nested tuple, as "rule.lr" does. Raises `InputError` where there is no such name.
     """
+    require(isinstance(name, str), f"A hyperparameter is named by text, 'lr' say, not by {name!r}.")
+    require(callable(shape), f"A shape is a function of progress, not {shape!r}.")
     return lambda hp, progress: put(hp, name, get(hp, name) * shape(progress))
 
 
 def both(*schedules: Schedule) -> Schedule:
     """One schedule after another, for several hyperparameters at once."""
+
+    strangers = [one for one in schedules if not callable(one)]
+    require(not strangers, f"Schedules are functions (hp, progress) -> hp, not {strangers}.")
 
     def schedule(hp, progress):
         for each in schedules:
@@ -116,11 +121,15 @@ def polynomial(power: Scalar = 1.0, floor: Scalar = 0.0) -> Shape:
 
 def exponential(end: Scalar) -> Shape:
     """end^p, where p is the share done: falls (or climbs) from 1 to `end` by a constant factor a step."""
+    require(real(end, 0), f"A shape falls to a number from 0 on, not to {end!r}.")
     return lambda progress: jnp.asarray(end) ** progress.share
 
 
 def steps(factor: Scalar, *boundaries: float | int) -> Shape:
     """factor^k after the k-th of `boundaries` (shares of the run, 0…1)."""
+
+    wrong = [at for at in boundaries if not real(at, 0, 1)]
+    require(not wrong, f"Steps happen at progress 0 to 1, not at {wrong}.")
 
     def shape(progress):
         passed = sum((progress.reached(boundary) for boundary in boundaries), jnp.int32(0))
@@ -131,14 +140,15 @@ def steps(factor: Scalar, *boundaries: float | int) -> Shape:
 
 def staircase(shape: Shape, stairs: int) -> Shape:
     """The shape held constant on so many stairs of equal length, each at the shape's value where the stair begins."""
-    require(stairs >= 1, f"A staircase has at least 1 stair, not {stairs}.")
+    require(whole(stairs, 1), f"A staircase has at least 1 stair, not {stairs!r}.")
     climbed = lambda progress: sum((progress.reached(k / stairs) for k in range(1, stairs + 1)), jnp.int32(0))
     return lambda progress: shape(Progress(jnp.asarray(climbed(progress)), stairs))
 
 
 def within(begin: float | int, end: float | int, shape: Shape) -> Shape:
     """The shape between these shares of the run; before and after them the values at its ends."""
-    require(0 <= begin < end <= 1, f"A segment of a run goes from 0 to 1 at most and forwards, not {begin} to {end}.")
+    forwards = real(begin, 0, 1) and real(end, 0, 1) and begin < end
+    require(forwards, f"A segment of a run goes from 0 to 1 at most and forwards, not {begin!r} to {end!r}.")
     return lambda progress: shape(progress.segment(begin, end))
 
 
@@ -154,6 +164,7 @@ def times(factor: Scalar, shape: Shape) -> Shape:
 
 def joined(shapes: Sequence[Shape], boundaries: Sequence[float | int]) -> Shape:
     """One shape after another, each over its own segment of the run; the next begins at each of `boundaries`."""
+    require(listed(boundaries), f"Boundaries are a list of numbers from 0 to 1, not {boundaries!r}.")
     ends = [0.0, *boundaries, 1.0]
     require(len(boundaries) == len(shapes) - 1, f"{len(shapes)} shapes have {len(shapes) - 1} boundaries between them.")
     pieces = [within(begin, end, shape) for shape, (begin, end) in zip(shapes, itertools.pairwise(ends), strict=True)]
@@ -172,13 +183,15 @@ def warmup(share: float, then: Shape = flat, start: Scalar = 0.0) -> Shape:
 
     A share that rounds to no update leaves the warm-up out.
     """
-    require(0 < share < 1, f"A warm-up takes a share of the run between 0 and 1, not {share}.")
+    part = real(share, 0, 1) and 0 < share < 1
+    require(part, f"A warm-up takes a share of the run between 0 and 1, not {share!r}.")
     return joined([lambda progress: start + (1 - start) * progress.share, then], [share])
 
 
 def through(values: Sequence[Scalar], boundaries: Sequence[float | int], between: str = "linear") -> Shape:
     """From value to value, reached at 0, at each of `boundaries` and at 1, on a straight line or half a cosine."""
     require(between in ("linear", "cosine"), f"Values are joined by a linear or a cosine piece, not by {between!r}.")
+    require(listed(values), f"The values of a shape are a list of numbers, not {values!r}.")
     require(len(values) == len(boundaries) + 2, f"{len(boundaries) + 2} values are reached, not {len(values)}.")
     bend = {"linear": lambda p: p, "cosine": lambda p: (1 - jnp.cos(jnp.pi * p)) / 2}[between]
     pieces = [lambda progress, a=a, b=b: a + (b - a) * bend(progress.share) for a, b in itertools.pairwise(values)]
@@ -213,7 +226,9 @@ def scheduled(rule: Rule, schedule: Schedule, updates: int) -> Rule:
     For loops of your own and for optax; `fnn.train` takes the schedule itself. After `updates` progress stays at its
     end.
     """
-    require(updates >= 1, f"A schedule needs at least 1 update, not {updates}.")
+    check_rule(rule)
+    require(callable(schedule), f"A schedule is a function (hp, progress) -> hp, not {schedule!r}.")
+    require(whole(updates, 1), f"A schedule needs at least 1 update, not {updates!r}.")
 
     def at(hp, t):
         return schedule(hp, progress(t, updates))

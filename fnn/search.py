@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from fnn.errors import require
+from fnn.errors import listed, real, require, whole
 from fnn.types import Key
 
 Points = Float[np.ndarray, "n axes"]
@@ -40,7 +40,7 @@ class Linear:
     high: float | int
 
     def __post_init__(self):
-        require(math.isfinite(self.low) and math.isfinite(self.high), f"An axis has finite ends, unlike {self}.")
+        require(real(self.low) and real(self.high), f"An axis has finite ends, unlike {self}.")
         require(self.low < self.high, f"An axis goes from a lower to a higher number, unlike {self}.")
 
     def at(self, unit: Any) -> Any:
@@ -73,6 +73,11 @@ class Log(Linear):
 class Whole(Linear):
     """Whole numbers from low to high, both included; traced, so they are steps or units that are masked, not shapes."""
 
+    def __post_init__(self):
+        super().__post_init__()
+        ends = whole(self.low, -math.inf) and whole(self.high, -math.inf)
+        require(ends, f"An axis of whole numbers has such ends, unlike {self}.")
+
     def at(self, unit: Any) -> Any:
         """⌊low + u · (high − low + 1)⌋"""
         return np.minimum(np.floor(self.low + unit * (self.high - self.low + 1)), self.high)
@@ -89,7 +94,8 @@ class Choice:
     options: tuple[Any, ...]
 
     def __post_init__(self):
-        require(len(self.options) >= 2, f"A choice has at least 2 options, unlike {self}.")
+        several = isinstance(self.options, tuple) and len(self.options) >= 2
+        require(several, f"A choice is a tuple of at least 2 options, unlike {self}.")
 
     def at(self, unit: Any) -> Any:
         """The place of the option, 0, 1, …"""
@@ -106,13 +112,29 @@ Space = Mapping[str, Axis]
 
 def settings(space: Space, points: Points) -> dict[str, np.ndarray]:
     """The settings at points of the unit cube."""
-    require(points.shape[1] == len(space), f"{len(space)} axes need points of as many numbers, not {points.shape[1]}.")
+    _check_space(space)
+    fitting = np.ndim(points) == 2 and np.shape(points)[1] == len(space)
+    require(fitting, f"{len(space)} axes need points of as many numbers [n, {len(space)}], not {np.shape(points)}.")
+    within = len(points) == 0 or (points.min() >= 0 and points.max() <= 1)
+    require(bool(within), "Points lie in the unit cube, all numbers from 0 to 1.")
     return {name: axis.at(points[:, i]) for i, (name, axis) in enumerate(space.items())}
 
 
 def points(space: Space, settings: Settings) -> Points:
     """The points of the unit cube where settings lie."""
+    _check_space(space)
+    lacking = [name for name in space if name not in settings]
+    require(not lacking, f"The settings lack {', '.join(lacking)}.")
     return np.stack([axis.unit(np.asarray(settings[name])) for name, axis in space.items()], axis=1)
+
+
+def _check_space(space):
+    axes = isinstance(space, Mapping) and all(isinstance(axis, Linear | Choice) for axis in space.values())
+    require(axes and len(space) > 0, f"A space is a mapping from names to axes, {{'lr': Log(1e-4, 1)}}, not {space!r}.")
+
+
+def _check_axes(axes):
+    require(whole(axes, 1), f"A search has at least 1 axis, not {axes!r}.")
 
 
 class Group(NamedTuple):
@@ -151,6 +173,11 @@ class History(NamedTuple):
 
 def told(history: History, points: Points, values: Float[np.ndarray, " n"]) -> History:
     """The history with more trials behind it."""
+    fits = np.ndim(points) == 2 and np.shape(values) == np.shape(points)[:1]
+    require(
+        fits,
+        f"Points [n, axes] have a value each [n]; these have the shapes {np.shape(points)} and {np.shape(values)}.",
+    )
     return History(np.concatenate([history.points, points]), np.concatenate([history.values, values]))
 
 
@@ -168,6 +195,7 @@ def ranked(values: np.ndarray) -> np.ndarray:
 
 def uniform(axes: int) -> Sampler:
     """Random search. Bergstra & Bengio 2012, JMLR 13, 281–305. The i-th trial depends on the key and on i alone."""
+    _check_axes(axes)
 
     def ask(key, history, n):
         return _drawn(key, len(history.values), n, axes)
@@ -182,7 +210,8 @@ def _drawn(key, first, n, axes):
 
 def lattice(shape: Sequence[int]) -> Sampler:
     """Grid search: every combination of so many numbers an axis, the middles of equal parts, last axis fastest."""
-    require(all(count >= 1 for count in shape), f"A grid has at least one number an axis, unlike {tuple(shape)}.")
+    counts = listed(shape) and len(shape) > 0 and all(whole(count, 1) for count in shape)
+    require(counts, f"A grid has at least one number an axis, unlike {tuple(shape) if listed(shape) else shape!r}.")
     middles = [(np.arange(count) + 0.5) / count for count in shape]
     everything = np.array(list(itertools.product(*middles)))
 
@@ -197,6 +226,7 @@ def quasi_random(axes: int, kind: str = "sobol") -> Sampler:
     """Points that fill the cube more evenly than chance does: scrambled Sobol or Halton sequences of SciPy."""
     from scipy.stats import qmc
 
+    _check_axes(axes)
     kinds = {"sobol": qmc.Sobol, "halton": qmc.Halton}
     require(kind in kinds, f"Quasi-random points are sobol or halton, not {kind!r}.")
 
@@ -213,7 +243,10 @@ def narrowing(axes: int, each: int, *, keep: float = 0.2, margin: bool = True) -
 
     each: trials a round. keep, margin: see `ranges`. It asks for no more than what is left of a round.
     """
-    require(each >= 2, f"A round of narrowing has at least 2 trials, not {each}.")
+    _check_axes(axes)
+    require(whole(each, 2), f"A round of narrowing has at least 2 trials, not {each!r}.")
+    share = real(keep, 0, 1) and keep > 0
+    require(share, f"The share of trials that is kept is above 0 and at most 1, not {keep!r}.")
 
     def ask(key, history, n):
         known = len(history.values)
@@ -246,7 +279,9 @@ def evolution(axes: int, parents: int = 8, step: float = 0.1) -> Sampler:
     The (μ + λ) strategy of Beyer & Schwefel 2002, Natural Computing 1, with a step that does not adapt. It begins with
     `parents` random trials.
     """
-    require(parents >= 1, f"An evolution has at least 1 parent, not {parents}.")
+    _check_axes(axes)
+    require(whole(parents, 1), f"An evolution has at least 1 parent, not {parents!r}.")
+    require(real(step) and step > 0, f"A step of evolution is above 0, not {step!r}.")
 
     def ask(key, history, n):
         known = len(history.values)
@@ -267,8 +302,9 @@ def cmaes(axes: int, each: int = 6, step: float = 0.3) -> Sampler:
     Hansen 2016, arXiv:1604.00772, by the package `cmaes` (extra `search`), which Optuna takes too. It begins in the
     middle of the cube with a standard deviation of `step`, and asks for no more than what is left of a generation.
     """
-    require(axes >= 2, f"CMA-ES adapts a shape in at least 2 dimensions, not {axes}.")
-    require(each >= 3, f"A generation of CMA-ES has at least 3 trials, not {each}.")
+    require(whole(axes, 2), f"CMA-ES adapts a shape in at least 2 dimensions, not {axes!r}.")
+    require(whole(each, 3), f"A generation of CMA-ES has at least 3 trials, not {each!r}.")
+    require(real(step) and step > 0, f"A first step of CMA-ES is above 0, not {step!r}.")
     _needs("cmaes")
     from cmaes import CMA
 
@@ -296,6 +332,7 @@ def bayesian(axes: int, name: str = "tpe", startup: int = 10) -> Sampler:
     name: tpe (Bergstra et al. 2011, NeurIPS 24, §4) or gp (a Gaussian process; needs torch). startup: random trials
     that it begins with.
     """
+    _check_axes(axes)
     require(name in BAYESIAN, f"Bayesian search is {', '.join(BAYESIAN)}, not {name!r}.")
     _needs("optuna")
     import optuna

@@ -17,8 +17,8 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from fnn.checks import check_hyper, check_keys
-from fnn.errors import require
+from fnn.checks import check_hyper, check_keys, check_settings
+from fnn.errors import listed, real, require, whole
 from fnn.hyper import get, put
 from fnn.tasks import check_splits
 from fnn.train import Record, Run, advance, draw
@@ -32,6 +32,8 @@ def grid(hyper: Hyper, **axes: Sequence[float]) -> Hyper:
     """
     for name, values in axes.items():
         get(hyper, name)
+        numbers = listed(values) and all(map(real, values))
+        require(numbers, f"The grid takes a list of numbers for {name}, not {values!r}.")
         require(len(values) > 0, f"The grid has no value for {name}.")
     points = []
     for values in itertools.product(*axes.values()):
@@ -44,7 +46,8 @@ def grid(hyper: Hyper, **axes: Sequence[float]) -> Hyper:
 
 def seeds(n: int, first: int = 0) -> Keys:
     """Keys of seeds first, first + 1, …: `[n]`. A seed's key does not depend on how many there are."""
-    require(n >= 1, f"A sweep needs at least 1 seed, not {n}.")
+    require(whole(n, 1), f"A sweep needs at least 1 seed, not {n!r}.")
+    require(whole(first), f"Seeds are whole numbers from 0 on, and the first is not {first!r}.")
     return jax.vmap(jax.random.key)(jnp.arange(first, first + n))
 
 
@@ -53,12 +56,16 @@ def sweep(f: Callable[..., Any], hps: Hyper, keys: Keys, *rest: Any) -> Any:
 
     Seeds are the outer map, so what depends on the key alone is computed S times and not G · S times.
     """
+    require(callable(f), f"What is swept is a function (hp, key) -> anything, not {f!r}.")
+    check_keys(keys)
+    check_settings(hps)
     shared = (None,) * len(rest)
     return jax.vmap(jax.vmap(f, (0, None, *shared)), (None, 0, *shared), 1)(hps, keys, *rest)
 
 
 def over_hypers(run: Run) -> Run:
     """The run of many hyperparameter settings at once: every leaf of hp, state and record gains a leading axis G."""
+    require(isinstance(run, Run), f"Over many settings goes a Run, as fnn.train.training gives it, not {run!r}.")
     return Run(
         jax.vmap(run.start, (0, None, None)),
         jax.vmap(run.step, (0, None, 0, None)),
@@ -84,6 +91,8 @@ def over_seeds(f: Callable[[Any, Key, Any], Any]) -> Callable[[Any, Keys, Any], 
     It gives a function of the same arguments, with a leading axis S on `mine` and the keys, and on every result, a
     NumPy array.
     """
+
+    require(callable(f), f"What is done for every seed is a function (mine, key, shared) -> anything, not {f!r}.")
 
     @functools.cache
     def program(n):
@@ -163,11 +172,16 @@ def stream(
         to step while it trains, and all of them on other devices, which have the arithmetic to fill.
     done, state: go on after so many steps, a number of whole chunks, from the state that the last of them left.
     """
-    require(steps >= 1, f"A sweep needs at least 1 step, not {steps}.")
-    require(chunk >= 1, f"A chunk needs at least 1 step, not {chunk}.")
-    require(at_once is None or at_once >= 1, f"A device steps at least 1 seed at once, not {at_once}.")
-    whole = done % chunk == 0 or done == steps
-    require(0 <= done <= steps and whole, f"A sweep goes on after whole chunks of {chunk} steps, not after {done}.")
+    named = isinstance(runs, Mapping) and all(isinstance(run, Run) for run in runs.values())
+    require(named and len(runs) > 0, f"A sweep takes runs by name, {{'adam': fnn.train.training(…)}}, not {runs!r}.")
+    require(isinstance(hps, Mapping), f"A sweep takes hyperparameters by the names of their runs, not {hps!r}.")
+    require(whole(steps, 1), f"A sweep needs at least 1 step, not {steps!r}.")
+    require(whole(chunk, 1), f"A chunk needs at least 1 step, not {chunk!r}.")
+    require(at_once is None or whole(at_once, 1), f"A device steps at least 1 seed at once, not {at_once!r}.")
+    at_end = whole(done, 0, steps) and (done % chunk == 0 or done == steps)
+    require(at_end, f"A sweep goes on after whole chunks of {chunk} steps, not after {done!r}.")
+    given = devices is None or (listed(devices) and len(devices) > 0)
+    require(given, f"A sweep runs on a list of devices, as jax.local_devices() gives it, not on {devices!r}.")
     require((done > 0) == (state is not None), "A sweep goes on from a number of steps and their state.")
     check_keys(keys)
     lacking = [name for name in runs if name not in hps]

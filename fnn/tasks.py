@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
+from fnn.checks import check_key
 from fnn.errors import InputError, require, whole
 from fnn.layers import Layer
 from fnn.losses import SUMS, accuracy, l2_penalty, softmax_cross_entropy, weights
@@ -122,6 +123,9 @@ def stratified(key: Key, labels: Int[Array, " n"]) -> Int[Array, " n"]:
     are equally common. So it may be cut anywhere to train, validate and test on. The r-th of a class's n_c examples,
     by lot, r = 0, 1, …, comes at (r + ½) / n_c, equals in an order of their own lot.
     """
+    check_key(key)
+    one_axis = getattr(labels, "ndim", None) == 1 and len(labels) > 0
+    require(one_axis, f"Labels are an array of one axis, not {getattr(labels, 'shape', repr(labels))}.")
     k_lot, k_equals = jax.random.split(key)
     by_class = jnp.lexsort((jax.random.uniform(k_lot, labels.shape), labels))
     ordered = labels[by_class]

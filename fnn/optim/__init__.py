@@ -7,7 +7,7 @@ listing. `rule("adam")` is the rule, `rule("adam:book")` its dialect, `rules()` 
 from importlib import import_module
 from pkgutil import iter_modules
 
-from fnn.errors import InputError
+from fnn.errors import InputError, near, require
 from fnn.rule import Rule
 
 
@@ -19,12 +19,13 @@ def names() -> tuple[str, ...]:
 def dialects(name: str) -> dict[str, Rule]:
     """The dialects of a rule beside its own form."""
     if name not in names():
-        raise InputError(f"There is no optimizer {name!r}; there are {', '.join(names())}.")
+        raise InputError(f"There is no optimizer {name!r}; {near(name, names())}.")
     return getattr(import_module(f"{__name__}.{name}"), "DIALECTS", {})
 
 
 def rule(spec: str) -> Rule:
     """The rule called `NAME`, or `NAME:DIALECT`. Raises `InputError` for a name or a dialect that is not there."""
+    require(isinstance(spec, str), f"An optimizer is named by text, 'adam' or 'adam:book', not by {spec!r}.")
     name, _, dialect = spec.partition(":")
     spoken = dialects(name)
     if not dialect:

@@ -1,0 +1,275 @@
+"""Misuse of the library: whatever is handed in, wrong types, numbers, names and shapes, gets one sentence, and soon."""
+
+import time
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnn import (
+    campaign,
+    data,
+    halving,
+    hyper,
+    init,
+    instruments,
+    interop,
+    layers,
+    models,
+    optim,
+    plotting,
+    population,
+    results,
+    schedules,
+    search,
+    sweep,
+    tasks,
+    train,
+    wrappers,
+)
+from fnn.errors import InputError
+from fnn.losses import softmax_cross_entropy
+
+pytestmark = pytest.mark.usefixtures("unchecked")
+
+NAN, INF = float("nan"), float("inf")
+NOT_COUNTS = (0, -1, 2.5, NAN, INF, "3", None, [3], True)
+"""What no count of steps, seeds or outputs is."""
+
+ADAM = optim.rule("adam")
+KEY = jax.random.key(0)
+X = np.zeros((6, 4), np.float32)
+SPLITS = {"train": tasks.Split(X, np.arange(6) % 2)}
+NETWORK = models.multilayer((3,), 2)
+TASK = tasks.classification(lambda hp: NETWORK, 2)
+RUN = train.training(TASK, ADAM, 4)
+HP = train.Hyper(ADAM.hyper)
+HPS = train.Hyper(sweep.grid(ADAM.hyper, lr=[0.1, 0.2]))
+PARAMS = {"w": jnp.ones((2, 3)), "b": jnp.ones(2)}
+SPACE = {"lr": search.Log(1e-3, 1.0), "mu": search.Linear(0, 1)}
+SCORE = lambda hp, state, data: 0.0
+
+
+class Other(NamedTuple):
+    momentum: float = 0.9
+
+
+def counts(**calls):
+    """Each call with everything that is no count."""
+    return {
+        f"{name} {value!r}": lambda call=call, value=value: call(value)
+        for name, call in calls.items()
+        for value in NOT_COUNTS
+    }
+
+
+def bad(name, call, *values):
+    return {f"{name} {value!r:.40}": lambda value=value: call(value) for value in values}
+
+
+def streamed(runs=None, hps=None, keys=None, data=SPLITS, steps=2, **options):
+    return list(
+        sweep.stream(
+            runs or {"a": RUN}, hps or {"a": HP}, sweep.seeds(2) if keys is None else keys, data, steps, **options
+        )
+    )
+
+
+def stepped(rule, grads, params=None, hp=None):
+    params = PARAMS if params is None else params
+    hp = rule.hyper if hp is None else hp
+    return rule.update(hp, grads, rule.init(hp, params), params)
+
+
+CASES = {
+    **counts(
+        seeds=sweep.seeds,
+        steps=lambda n: train.training(TASK, ADAM, n),
+        train_steps=lambda n: train.train(RUN, n, HP, KEY, SPLITS),
+        stream_steps=lambda n: streamed(steps=n),
+        chunk=lambda n: streamed(chunk=n),
+        batch=lambda n: tasks.classification(lambda hp: NETWORK, n),
+        block=lambda n: tasks.classification(lambda hp: NETWORK, 2, block=n),
+        outputs=lambda n: models.multilayer((3,), n),
+        width=lambda n: models.multilayer((3, n), 2),
+        affine=layers.affine,
+        accumulate=lambda n: wrappers.accumulate(ADAM, n),
+        lookahead=lambda n: wrappers.lookahead(ADAM, n),
+        staircase=lambda n: schedules.staircase(schedules.flat, n),
+        scheduled=lambda n: schedules.scheduled(ADAM, schedules.constant, n),
+        rounds=lambda n: population.population(RUN, 1, n, SCORE, population.perturb()),
+        every=lambda n: population.population(RUN, n, 1, SCORE, population.perturb()),
+        hyperband=halving.hyperband,
+        rungs=lambda n: halving.halving(RUN, (n,), SCORE),
+        uniform=search.uniform,
+        quasi_random=search.quasi_random,
+        narrowing=lambda n: search.narrowing(2, n),
+        evolution=lambda n: search.evolution(2, n),
+        evolution_axes=search.evolution,
+        lattice=lambda n: search.lattice((2, n)),
+        lanczos=lambda n: instruments.hessian_extremes(lambda w: (w**2).sum(), jnp.ones(3), KEY, n),
+        evaluate_at=lambda n: train.training(TASK, ADAM, 4, evaluate_at=(n,)),
+        observe_at=lambda n: train.training(TASK, ADAM, 4, observe=lambda m: {}, observe_at=(n,)),
+    ),
+    **bad("data name", data.load, "mnits", None, 3, ["mnist"], ""),
+    **bad("data_dir", lambda where: data.load("mnist_5k", where), 3, ["x"], "/nowhere"),
+    **bad("idx", data.read_idx, None, 3.5, ["x"], "/nowhere"),
+    **bad("network", lambda n: tasks.classification(n, 2), NETWORK, None, "mlp"),
+    **bad("network of no layer", lambda n: train.train(
+        train.training(tasks.classification(lambda hp: n, 2), ADAM, 2), 2, HP, KEY, SPLITS), None, "mlp", ADAM),
+    **bad("weight decay", lambda w: tasks.classification(lambda hp: NETWORK, 2, weight_decay=w), 0.1, "x"),
+    **bad("hidden", lambda h: models.multilayer(h, 2), 3, None, "33"),
+    **bad("normalize", lambda n: models.multilayer((3,), 2, normalize=n), "befor", True, 3),
+    **bad("activation", lambda f: models.multilayer((3,), 2, activation=f), "relu", None),
+    **bad("elementwise", layers.elementwise, "relu", None, 3),
+    **bad("serial", lambda part: layers.serial(NETWORK, part), None, "affine", layers.affine),
+    **bad("dropout", layers.dropout, -0.1, 1.5, NAN, "0.5", None),
+    **bad("inverted dropout", layers.inverted_dropout, -0.1, 1.0, NAN, "0.5"),
+    **bad("batch_norm momentum", layers.batch_norm, -0.1, 1.5, NAN, "0.9"),
+    **bad("batch_norm eps", lambda eps: layers.batch_norm(eps=eps), -1.0, NAN, "x"),
+    **bad("weights", lambda w: models.multilayer((3,), 2, weights=w), 0.01, "he", [1]),
+    **bad("init std", init.normal, "x", None, -1.0, NAN),
+    **bad("init shape", lambda shape: init.he()(KEY, shape), (3,), 3),
+    "init key": lambda: init.he()(0, (2, 3)),
+    "layer key": lambda: NETWORK.init(0, jnp.ones((1, 4))),
+    **bad("rule name", optim.rule, "adma", "", None, 3, "adam:torhc", ["adam"]),
+    **bad("task", lambda t: train.training(t, ADAM, 4), None, NETWORK, "mnist"),
+    **bad("rule", lambda r: train.training(TASK, r, 4), None, "adam", optim),
+    **bad("schedule", lambda s: train.training(TASK, ADAM, 4, schedule=s), "cosine", 0.1, None),
+    **bad("observe", lambda o: train.training(TASK, ADAM, 4, observe=o), "norm", 3),
+    **bad("evaluate_at", lambda e: train.training(TASK, ADAM, 4, evaluate_at=e), 3, "4", (5,)),
+    **bad("train run", lambda r: train.train(r, 2, HP, KEY, SPLITS), TASK, ADAM, None),
+    **bad("train hp", lambda hp: train.train(RUN, 2, hp, KEY, SPLITS), ADAM.hyper, None, {}, 0.1, train.Hyper(0.1),
+          train.Hyper(None), train.Hyper(optim.rule("sgd").hyper), train.Hyper(Other())),
+    **bad("train key", lambda key: train.train(RUN, 2, HP, key, SPLITS), 0, None, "0", sweep.seeds(2), 1.5),
+    **bad("train data", lambda d: train.train(RUN, 2, HP, KEY, d), None, {}, X, SPLITS["train"],
+          {"test": SPLITS["train"]}),
+    **bad("hp out of range", lambda lr: train.train(RUN, 2, train.Hyper(ADAM.hyper._replace(lr=lr)), KEY, SPLITS),
+          -0.1, NAN, "0.1", None),
+    **bad("first seed", lambda first: sweep.seeds(2, first), -1, 0.5, "0", None),
+    **bad("grid values", lambda v: sweep.grid(ADAM.hyper, lr=v), [], 0.1, "0.1", [None], ["0.1"], None, [NAN]),
+    **bad("grid hyper", lambda h: sweep.grid(h, lr=[0.1]), ADAM, None, 3),
+    "grid name": lambda: sweep.grid(ADAM.hyper, lrr=[0.1]),
+    "grid nested name": lambda: sweep.grid(ADAM.hyper, **{"inner.lr": [0.1]}),
+    **bad("sweep f", lambda f: sweep.sweep(f, jnp.ones(2), sweep.seeds(2)), None, "f", RUN),
+    **bad("sweep keys", lambda k: sweep.sweep(lambda hp, key: hp, jnp.ones(2), k), 2, None, KEY, jnp.arange(2)),
+    **bad("sweep hps", lambda h: sweep.sweep(lambda hp, key: 0.0, h, sweep.seeds(2)), 0.1, (), {"a": jnp.ones(2),
+          "b": jnp.ones(3)}, None),
+    **bad("over_hypers", sweep.over_hypers, None, TASK, ADAM),
+    **bad("over_seeds", sweep.over_seeds, None, "f"),
+    **bad("stream runs", lambda r: streamed(r), RUN, [RUN], {"a": None}, {"a": TASK}, {"b": RUN}),
+    **bad("stream hps", lambda h: streamed(hps=h), HP, {"b": HP}, {"a": ADAM.hyper}, {"a": None}),
+    **bad("stream keys", lambda k: streamed(keys=k), 2, KEY, [0, 1], jnp.arange(2), sweep.seeds(2)[:0], "2"),
+    **bad("stream data", lambda d: streamed(data=d), None, {}, X, {"train": X}),
+    **bad("stream at_once", lambda n: streamed(at_once=n), 0, -1, 2.5, "1"),
+    **bad("stream done", lambda n: streamed(steps=4, chunk=2, done=n), 1, -2, 8, "2", 2),
+    **bad("stream devices", lambda d: streamed(devices=d), [], "cpu", 1),
+    **bad("halving rungs", lambda r: halving.halving(RUN, r, SCORE), (), (2, 1), (1, 1), 3, None, "12"),
+    **bad("halving keep", lambda k: halving.halving(RUN, (1, 2), SCORE, k), 0, -1, 2, NAN, "0.5", None),
+    **bad("halving score", lambda s: halving.halving(RUN, (1, 2), s), None, 0.5, "loss"),
+    **bad("halving run", lambda r: halving.halving(r, (1, 2), SCORE), None, TASK),
+    **bad("halving hps", lambda h: halving.halving(RUN, (1, 2), SCORE)(h, KEY, SPLITS), HP, None, (), ADAM.hyper),
+    **bad("halving key", lambda k: halving.halving(RUN, (1, 2), SCORE)(HPS, k, SPLITS), 0, None, sweep.seeds(2)),
+    **bad("hyperband least", lambda n: halving.hyperband(9, least=n), 0, 10, 1.5, "1"),
+    **bad("hyperband keep", lambda k: halving.hyperband(9, k), 0, 1, -1, NAN, "x"),
+    **bad("population share", lambda s: population.population(RUN, 1, 1, SCORE, population.perturb(), share=s), 0,
+          0.6, NAN, "x"),
+    **bad("population explore", lambda e: population.population(RUN, 1, 1, SCORE, e), None, 1.2),
+    **bad("population key", lambda k: population.population(RUN, 1, 1, SCORE, population.perturb())(HPS, k, KEY,
+          SPLITS), 0, None),
+    **bad("population luck", lambda k: population.population(RUN, 1, 1, SCORE, population.perturb())(HPS, KEY, k,
+          SPLITS), 0, None),
+    **bad("population of one", lambda h: population.population(RUN, 1, 1, SCORE, population.perturb())(h, KEY, KEY,
+          SPLITS),
+          HP, train.Hyper(sweep.grid(ADAM.hyper, lr=[0.1]))),
+    **bad("perturb", lambda d: population.perturb(*d), (0, 1), (2, 1), (NAN, 1), ("a", "b")),
+    **bad("linear ends", lambda e: search.Linear(*e), (1, 0), (0, INF), (NAN, 1), ("0", "1"), (None, 1)),
+    **bad("log ends", lambda e: search.Log(*e), (0, 1), (-1, 1), (1, 1), ("a", 1)),
+    **bad("whole ends", lambda e: search.Whole(*e), (0.5, 2), (2, 1), ("a", 1)),
+    **bad("choice", search.Choice, (), ("one",), 3, None, "ab"),
+    **bad("settings space", lambda s: search.settings(s, np.zeros((2, 2))), None, {"lr": 0.1}, {},
+          {"lr": SPACE["lr"]}),
+    **bad("settings points", lambda p: search.settings(SPACE, p), np.zeros((2, 3)), np.zeros(2), None, 3,
+          np.full((1, 2), 2.0)),
+    "points lack an axis": lambda: search.points(SPACE, {"lr": np.ones(2)}),
+    **bad("told", lambda v: search.told(search.History(np.zeros((0, 2)), np.zeros(0)), np.zeros((2, 2)), v),
+          np.zeros(3), np.zeros((2, 1)), None),
+    **bad("quasi kind", lambda k: search.quasi_random(2, k), "sobl", None, 3),
+    **bad("lattice", search.lattice, 3, (), None, "22"),
+    **bad("evolution step", lambda s: search.evolution(2, 2, s), 0, -1, NAN, "x"),
+    **bad("narrowing keep", lambda k: search.narrowing(2, 4, keep=k), 0, 2, NAN, "x"),
+    **bad("bayesian", lambda n: search.bayesian(2, n), "tpee", None, 3),
+    **bad("schedule on", lambda name: schedules.on(name, schedules.flat), None, 3),
+    **bad("schedule shape", lambda shape: schedules.on("lr", shape), None, 0.1),
+    "schedule of no such name": lambda: schedules.on("lrr", schedules.flat)(ADAM.hyper, 0.0),
+    **bad("both", schedules.both, "x", 3, None),
+    **bad("within", lambda p: schedules.within(*p, schedules.flat), (0.5, 0.2), (-1, 1), (0, 2), (NAN, 1), ("a", 1)),
+    **bad("joined", lambda b: schedules.joined([schedules.flat] * 2, b), [], [0.1, 0.2], [2.0], [NAN], 0.5, None),
+    **bad("warmup", schedules.warmup, 0, 1, 2, -0.1, NAN, "x"),
+    **bad("through", lambda v: schedules.through(v, [0.5]), [1.0], 3, None),
+    "through between": lambda: schedules.through([0.0, 1.0], [], "cosin"),
+    **bad("steps", lambda b: schedules.steps(0.1, b), 1.5, -0.5, NAN, "x"),
+    **bad("exponential", schedules.exponential, "x", None, -1.0, NAN),
+    **bad("scheduled rule", lambda r: schedules.scheduled(r, schedules.constant, 3), None, "adam"),
+    **bad("wrapped rule", wrappers.clip_norm, None, "adam", optim),
+    **bad("decayed rule", wrappers.decay, None, "adam"),
+    **bad("averaged rule", wrappers.ema, None, "adam"),
+    **bad("looking ahead", wrappers.lookahead, None, "adam"),
+    **bad("accumulated rule", lambda r: wrappers.accumulate(r, 2), None, "adam"),
+    **bad("where", lambda w: wrappers.only(ADAM, w), None, "w", 3),
+    **bad("groups", lambda g: wrappers.by_group(g, lambda w: w), None, ADAM, {"a": "adam"}, {}),
+    **bad("label", lambda f: wrappers.by_group({"a": ADAM}, f), None, "a"),
+    "decoupled decay without a rate": lambda: wrappers.decay_decoupled(optim.rule("cocob")._replace(hyper=())),
+    "gradients of another tree": lambda: stepped(ADAM, {"w": jnp.ones((2, 3))}),
+    "gradients of another shape": lambda: stepped(ADAM, {"w": jnp.ones((3, 2)), "b": jnp.ones(2)}),
+    "gradients of whole numbers": lambda: stepped(ADAM, jax.tree.map(lambda w: w.astype(int), PARAMS)),
+    "gradients as text": lambda: stepped(ADAM, {"w": "a", "b": "c"}),
+    **bad("parameters", lambda w: ADAM.init(ADAM.hyper, w), {"w": 1}, {"w": "x"}, [jnp.arange(3)]),
+    **bad("hyperparameters", lambda hp: stepped(ADAM, PARAMS, hp=hp), ADAM.hyper._replace(b1=1.0),
+          ADAM.hyper._replace(lr="x"),
+          ADAM.hyper._replace(eps=-1.0), Other(), 0.1, {"lr": 0.1}),
+    "a rule that needs more than gradients": lambda: stepped(optim.rule("dpsgd"), PARAMS),
+    **bad("to_optax", interop.to_optax, None, "adam", optim),
+    "to_optax without parameters": lambda: interop.to_optax(ADAM).update(PARAMS, interop.to_optax(ADAM).init(PARAMS)),
+    **bad("from_optax", lambda build: interop.from_optax(ADAM.hyper, build), None, "adam"),
+    **bad("twin", interop.twin, "adma", None, "asgd"),
+    **bad("hyper name", lambda name: hyper.get(ADAM.hyper, name), "lrr", "inner.lr", "lr.lr", None, 3),
+    **bad("hyper value", lambda hp: hyper.get(hp, "lr"), None, 3, ()),
+    **bad("saturated", lambda low: instruments.saturated(X, low, 0.0), 1.0, NAN, "x"),
+    **bad("histogram", lambda edges: instruments.histogram(X, edges), None, np.zeros(1), np.array([1.0, 0.0])),
+    **bad("activations", lambda n: instruments.activations(n, {}, {}, X), None, "mlp"),
+    "distance of other trees": lambda: instruments.distance(PARAMS, {"w": PARAMS["w"]}),
+    "distance that broadcasts": lambda: instruments.distance({"w": jnp.ones((4, 1))}, {"w": jnp.ones(4)}),
+    "ratio that broadcasts": lambda: instruments.update_ratio({"w": jnp.ones((4, 1))}, {"v": jnp.ones(4)}),
+    "extremes without a key": lambda: instruments.hessian_extremes(lambda w: (w**2).sum(), jnp.ones(3), 0),
+    "extremes of no function": lambda: instruments.hessian_extremes(None, jnp.ones(3), KEY),
+    "loss of columns": lambda: softmax_cross_entropy(jnp.zeros((2, 3)), jnp.zeros((2, 1), int)),
+    **bad("stratified", lambda y: tasks.stratified(KEY, y), jnp.zeros((2, 1), int), None, 3),
+    "stratified key": lambda: tasks.stratified(0, jnp.zeros(3, int)),
+    **bad("results", results.load, None, 3, "/nowhere"),
+    **bad("smoothing", lambda w: plotting.smooth(np.zeros(20), w), 0, -3, 2.5, "x"),
+    **bad("band", plotting.band, np.zeros((0, 3)), None, 3.0, "x"),
+    **bad("campaign hps", lambda h: campaign.Campaign("campaign", lambda hp, key, data: {}, h, sweep.seeds(2),
+          SPLITS), 0.1, None, ()),
+    **bad("campaign keys", lambda k: campaign.Campaign("campaign", lambda hp, key, data: {}, jnp.ones(2), k,
+          SPLITS), 2, KEY, None),
+    **bad("campaign trial", lambda t: campaign.Campaign("campaign", t, jnp.ones(2), sweep.seeds(2), SPLITS), None,
+          "f"),
+    **bad("campaign memory", lambda m: campaign.Campaign("campaign", lambda hp, key, data: {}, jnp.ones(2),
+          sweep.seeds(2), SPLITS, memory=m), 0, -1, NAN, "x"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_misuse_gets_one_sentence_and_soon(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    began = time.process_time()
+    with pytest.raises(InputError) as caught:
+        CASES[name]()
+    text = str(caught.value)
+    assert 10 < len(text) < 1000
+    assert len(text.splitlines()) == 1
+    assert time.process_time() - began < 10
+    assert list(tmp_path.iterdir()) == []
