@@ -44,7 +44,7 @@ def test_a_gradient_that_is_nan_shows_in_its_weight(name):
     assert np.isnan(found["w"][0, 0])
 
 
-NORMED = ("clip_value", "clip_norm", "clip_rms", "lars", "fromage", "muon", "muon:torch", "sam")
+NORMED = ("clip_value", "clip_norm", "clip_rms", "clip_adaptive", "lars", "fromage", "muon", "muon:torch", "sam")
 
 
 @pytest.mark.parametrize("name", NORMED)
