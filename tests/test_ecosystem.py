@@ -161,7 +161,7 @@ WRAPPERS = {
     "MultiSteps": Wrapper(around(lambda tx: optax.MultiSteps(tx, 2)), begin_pairs, step_pairs),
     "apply_if_finite": Wrapper(around(lambda tx: optax.apply_if_finite(tx, 3)), begin, step_finite, broken=True),
     "conditionally_transform": Wrapper(
-        around(lambda tx: optax.conditionally_transform(tx, lambda step: step > 0, forward_extra_args=True)),
+        around(lambda tx: optax.conditionally_transform(tx, lambda step, **_: step > 0, forward_extra_args=True)),
         begin,
         step_late,
     ),
