@@ -75,7 +75,7 @@ Part = Any
 
 def leafwise(
     hyper: Hyper,
-    init: Callable[[Hyper, Array], Any],
+    init: Callable[..., Any],
     update: Callable[..., tuple[Array, Any]],
     result: Callable[..., Array] = lambda hp, t, w, s: w,
     *,

@@ -104,7 +104,7 @@ def searchless(pairs: int) -> Rule:
 def nothing(hp: Hyper, w: Params, pairs: int) -> Pairs:
     """A memory for so many pairs, with none in it."""
     memory = lambda: jax.tree.map(lambda w: jnp.zeros((pairs, *w.shape), w.dtype), w)
-    return Pairs(memory(), memory(), jnp.zeros(pairs, hp.lr.dtype), jnp.ones_like(hp.lr))
+    return Pairs(memory(), memory(), jnp.zeros(pairs, jnp.asarray(hp.lr).dtype), jnp.ones_like(hp.lr))
 
 
 def remember(known: Pairs, dw: Params, dg: Params, product: Array, good: Array) -> Pairs:
