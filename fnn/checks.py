@@ -25,7 +25,7 @@ def check_hyper(hp: Hyper) -> None:
         if isinstance(value, jax.core.Tracer):
             continue
         numbers = np.asarray(value).dtype.kind in "iufb" or hasattr(value, "dtype")
-        require(numbers, f"The hyperparameter {path} is a number in {allowed}, not {value!r}.")
+        require(numbers, f"The hyperparameter {path} is a number in {allowed}, not {value}.")
         wrong = [v for v in np.ravel(value) if v not in allowed]
         require(not wrong, f"The hyperparameter {path} is a number in {allowed}, not {', '.join(map(str, wrong))}.")
 

@@ -69,7 +69,8 @@ def _check_split(name, split, features=None):
 
 
 def _check_images(what, split, features):
-    x, kind = split.x, getattr(split.x, "dtype", None)
+    x = split.x
+    kind: Any = getattr(x, "dtype", None)
     require(kind is not None, f"{what} are an array, not {type(x).__name__}.")
     as_bytes, as_numbers = kind == np.uint8, jnp.issubdtype(kind, jnp.floating)
     require(as_bytes or as_numbers, f"{what} are bytes (uint8) or floating-point numbers, not {kind}.")
@@ -88,7 +89,8 @@ def _check_images(what, split, features):
 
 
 def _check_labels(what, split, classes=None):
-    y, n, kind = split.y, len(split.x), getattr(split.y, "dtype", None)
+    y, n = split.y, len(split.x)
+    kind: Any = getattr(y, "dtype", None)
     require(kind is not None, f"{what} are an array, not {type(y).__name__}.")
     require(y.ndim >= 1 and len(y) == n, f"{what} are of shape {y.shape}, and there are {n} images.")
     whole = jnp.issubdtype(kind, jnp.integer)
