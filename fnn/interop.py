@@ -14,9 +14,8 @@ from optax import contrib
 
 from fnn.axes import axes, inputs_first, only_matrices, undeclared
 from fnn.errors import InputError, require
-from fnn.hyper import get, rate
 from fnn.optim import rule as find
-from fnn.rule import EMPTY, NOTHING, Empty, Extra, Rule, check_rule, decayed, needed, owned
+from fnn.rule import EMPTY, NOTHING, Empty, Extra, Rule, checked, needed, owned
 from fnn.trees import widen
 from fnn.types import Hyper, Params
 
@@ -39,7 +38,7 @@ def to_optax(rule: Rule, hp: Hyper = None) -> optax.GradientTransformationExtraA
     updates come in each parameter's dtype, from an arithmetic of at least float32. Where a parameter has no part in the
     state there is an `optax.MaskedNode`, which `optax.tree_map_params` takes for a leaf if its `is_leaf` does.
     """
-    check_rule(rule)
+    rule = checked(rule)
     hp = rule.hyper if hp is None else hp
 
     def update(updates, state, params=None, *, value=None, value_fn=None, each=None, key=None, **others):
@@ -86,12 +85,8 @@ def from_optax(hyper: Hyper, build: Callable[[Hyper], optax.GradientTransformati
         if isinstance(state, Paired):
             pair = optax.LookaheadParams(fast=w, slow=state.slow)
             step, inner = transformation.update(grads, state.inner, pair, **known)
-            updates, state = step.fast, Paired(inner, optax.apply_updates(state.slow, step.slow))
-        else:
-            updates, state = transformation.update(grads, state, w, **known)
-        path = rate(hp)
-        lr = None if path is None else get(hp, path)
-        return decayed(lr, updates, w, extra), state
+            return step.fast, Paired(inner, optax.apply_updates(state.slow, step.slow))
+        return transformation.update(grads, state, w, **known)
 
     def result(hp, params, state):
         used = widen(params)

@@ -10,7 +10,7 @@ from jaxtyping import Array, Int
 from fnn.axes import Convention, axes
 from fnn.checks import check_fields, check_gradients, check_hyper, check_params
 from fnn.errors import require
-from fnn.hyper import own_rate
+from fnn.hyper import get, own_rate, rate
 from fnn.trees import widen
 from fnn.types import Hyper, Key, Params, Scalar
 
@@ -44,12 +44,14 @@ class Rule(NamedTuple):
     update: `(hp, grads, state, params, extra) -> (updates, state)`; updates are *added* to the parameters. Most rules
         do without `extra`, and then so may their callers.
     result: `(hp, params, state) -> params`, the parameters to be used, where those trained are others (an average).
+    decays: whether update applies `Extra.decay`, as that of a lifted rule does; for others wrappers do, see `checked`.
     """
 
     hyper: Hyper
     init: Callable[[Hyper, Params], Any]
     update: Callable[..., tuple[Params, Any]]
     result: Callable[[Hyper, Params, Any], Params] = lambda hp, params, state: params
+    decays: bool = False
 
 
 class Lifted(NamedTuple):
@@ -224,16 +226,15 @@ def _lift(hyper, init, update, result) -> Rule:
         check_gradients(grads, params)
         params, t = widen(params), increment(state.t)
         grads = jax.tree.map(lambda w, g: jnp.asarray(g, w.dtype), params, grads)
-        lr = own_rate(hp)
-        inside = extra if lr is None else extra._replace(decay=None)
-        updates, own = update(hp, t, grads, state.own, params, inside)
-        return decayed(lr, updates, params, extra), Lifted(t, own)
+        step = lambda extra: update(hp, t, grads, state.own, params, extra)
+        updates, own = decayed(own_rate(hp), step, params, extra)
+        return updates, Lifted(t, own)
 
     def result_lifted(hp, params, state):
         used = result(hp, state.t, widen(params), state.own)
         return jax.tree.map(lambda w, r: r.astype(w.dtype), params, used)
 
-    return Rule(hyper, init_lifted, update_lifted, result_lifted)
+    return Rule(hyper, init_lifted, update_lifted, result_lifted, decays=True)
 
 
 def needed(extra: Extra, *names: str) -> list[Any]:
@@ -243,19 +244,32 @@ def needed(extra: Extra, *names: str) -> list[Any]:
     return [getattr(extra, name) for name in names]
 
 
-def decayed(lr: Scalar | None, updates: Params, params: Params, extra: Extra) -> Params:
-    """The updates less lr · `extra.decay` · w; as they are where a rule has no lr, since those inside it have.
+def decayed(
+    lr: Scalar | None, step: Callable[[Extra], tuple[Params, Any]], params: Params, extra: Extra
+) -> tuple[Params, Any]:
+    """The updates and the state of `step(extra)`, the updates less lr · `extra.decay` · w.
 
-    `leafwise`, `treewise` and `from_optax` apply it. A `Rule` that is made without them applies it in its update.
+    A rule without an lr leaves the decay to the rules inside it.
     """
     if lr is None or extra.decay is None:
-        return updates
-    return jax.tree.map(lambda u, d, w: u - jnp.asarray(lr, u.dtype) * d * w, updates, extra.decay, params)
+        return step(extra)
+    updates, state = step(extra._replace(decay=None))
+    less = lambda u, d, w: u - jnp.asarray(lr, u.dtype) * d * w
+    return jax.tree.map(less, updates, extra.decay, params), state
 
 
-def check_rule(rule: Any) -> None:
-    """Raise `InputError` where this is no rule, but the name of one, say."""
+def checked(rule: Any) -> Rule:
+    """The rule, which applies `Extra.decay`. Raises `InputError` where this is no rule, but the name of one, say."""
     require(isinstance(rule, Rule), f"This takes a Rule, as fnn.optim.rule('adam') gives one, not {rule!r}.")
+    if rule.decays:
+        return rule
+
+    def update(hp, grads, state, params, extra=NOTHING):
+        path = rate(hp)
+        lr = None if path is None else get(hp, path)
+        return decayed(lr, lambda extra: rule.update(hp, grads, state, params, extra), params, extra)
+
+    return rule._replace(update=update, decays=True)
 
 
 def apply_updates(params: Params, updates: Params) -> Params:

@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Int
 
 from fnn.errors import listed, real, require, whole
 from fnn.hyper import get, put
-from fnn.rule import NOTHING, Rule, check_rule, increment
+from fnn.rule import NOTHING, Rule, checked, increment
 from fnn.types import Hyper, Scalar
 
 
@@ -226,7 +226,7 @@ def scheduled(rule: Rule, schedule: Schedule, updates: int) -> Rule:
     For loops of your own and for optax; `fnn.train` takes the schedule itself. After `updates` progress stays at its
     end.
     """
-    check_rule(rule)
+    rule = checked(rule)
     require(callable(schedule), f"A schedule is a function (hp, progress) -> hp, not {schedule!r}.")
     require(whole(updates, 1), f"A schedule needs at least 1 update, not {updates!r}.")
 
@@ -244,4 +244,4 @@ def scheduled(rule: Rule, schedule: Schedule, updates: int) -> Rule:
     def result(hp, params, state):
         return rule.result(at(hp, state.t), params, state.inner)
 
-    return Rule(rule.hyper, init, update, result)
+    return Rule(rule.hyper, init, update, result, decays=True)

@@ -21,7 +21,7 @@ from jaxtyping import Array
 from fnn.axes import Convention, axes, multihead
 from fnn.errors import InputError, require, whole
 from fnn.hyper import without_rate
-from fnn.rule import EMPTY, NOTHING, Empty, Extra, Rule, check_rule, owned, treewise
+from fnn.rule import EMPTY, NOTHING, Empty, Extra, Rule, checked, owned, treewise
 from fnn.trees import dot, norm, norm_along, rms, spread, widen, zeros_like
 from fnn.types import Interval, Kept, Limit, NonNegative, Params, Scalar
 
@@ -129,7 +129,7 @@ class Clipped(NamedTuple):
 def clipped(rule: Rule, shorter: Callable[[Scalar, Params, Params], Params], limit: float = 1.0) -> Rule:
     """The rule with `shorter(limit, g, w)` in place of every gradient g at parameters w."""
 
-    check_rule(rule)
+    rule = checked(rule)
 
     def change(hp, g, w, extra):
         clip = lambda g, w: shorter(hp.limit, g, w)
@@ -144,7 +144,7 @@ def _of_each_array(shorter):
 
 def clip_value(rule: Rule) -> Rule:
     """Every coordinate of the gradient within ± limit."""
-    check_rule(rule)
+    rule = checked(rule)
     return clipped(rule, _of_each_array(lambda limit, g, w: jnp.clip(g, -limit, limit)))
 
 
@@ -154,7 +154,7 @@ def clip_rms(rule: Rule) -> Rule:
     Shazeer & Stern 2018, arXiv:1804.04235, Algorithm 4.
     """
 
-    check_rule(rule)
+    rule = checked(rule)
 
     def shorter(limit, g, w):
         return g / jnp.where(rms(g) > limit, rms(g) / limit, 1)
@@ -168,7 +168,7 @@ def clip_norm(rule: Rule) -> Rule:
     g · min(1, limit / ‖g‖). Pascanu, Mikolov & Bengio 2013, arXiv:1211.5063, Algorithm 1.
     """
 
-    check_rule(rule)
+    rule = checked(rule)
 
     def shorter(limit, g, w):
         size = norm(g)
@@ -184,7 +184,7 @@ def clip_adaptive(rule: Rule, layout: Convention = multihead) -> Rule:
     and otherwise by `layout`, optax's by default; an array that is no weights is one unit.
     """
 
-    check_rule(rule)
+    rule = checked(rule)
 
     def unit(limit, known, g, w):
         along = known.summed if known.weights else tuple(range(w.ndim))
@@ -207,7 +207,7 @@ class Decayed(NamedTuple):
 def decay(rule: Rule, where: Where = matrices) -> Rule:
     """L2: the rule with ½ · weight_decay · ‖w‖² added to every loss, hence weight_decay · w to every gradient."""
 
-    check_rule(rule)
+    rule = checked(rule)
 
     def change(hp, g, w, extra):
         on, value, at, each = mask(where, w), extra.value, extra.at, extra.each
@@ -233,7 +233,7 @@ def decay_decoupled(rule: Rule, where: Where = matrices) -> Rule:
     each of several groups with that group's lr, and nowhere from frozen arrays. Raises `InputError` where a rule in it
     has no lr.
     """
-    check_rule(rule)
+    rule = checked(rule)
     lacking = without_rate(rule.hyper)
     whose = " and ".join(path or "this rule" for path in lacking)
     require(not lacking, f"Decoupled decay is scaled by the rule's lr, and {whose} has none.")
@@ -254,13 +254,13 @@ class Inner(NamedTuple):
 
 def only(rule: Rule, where: Where) -> Rule:
     """The rule where it is meant to be; all other arrays stay as they are, and no state is kept for them."""
-    check_rule(rule)
+    rule = checked(rule)
     require(callable(where), f"Which arrays are meant says a function of the parameters, not {where!r}.")
     group = by_group(
         {"trained": rule}, lambda w: jax.tree.map(lambda on: "trained" if on else "frozen", mask(where, w))
     )
     inside = lambda f: lambda hp, *rest: f({"trained": hp.inner}, *rest)
-    return Rule(Inner(rule.hyper), inside(group.init), inside(group.update), inside(group.result))
+    return Rule(Inner(rule.hyper), inside(group.init), inside(group.update), inside(group.result), decays=True)
 
 
 def by_group(rules: Mapping[str, Rule], label: Callable[[Params], Any]) -> Rule:
@@ -273,10 +273,8 @@ def by_group(rules: Mapping[str, Rule], label: Callable[[Params], Any]) -> Rule:
     """
     given = isinstance(rules, Mapping) and len(rules) > 0
     require(given, f"Groups are rules by name, {{'weights': adam, 'biases': sgd}}, not {rules!r}.")
-    for rule in rules.values():
-        check_rule(rule)
+    rules = {name: checked(rule) for name, rule in rules.items()}
     require(callable(label), f"What names groups is a function of the parameters, not {label!r}.")
-    rules = dict(rules)
 
     def part(name, tree, names):
         return jax.tree.map(lambda n, x: x if n == name else None, names, tree)
@@ -342,7 +340,7 @@ def accumulate(rule: Rule, every: int) -> Rule:
     evaluates the loss elsewhere (SAM, L-BFGS) or reads every example's gradient gets an `InputError`; around
     accumulate, as in `sharpness_aware(accumulate(sgd, 4))`, it reads those of each minibatch.
     """
-    check_rule(rule)
+    rule = checked(rule)
     require(whole(every, 1), f"Gradients are accumulated over 1 or more steps, not {every!r}.")
     refused = "Accumulated minibatches are not kept, so the rule inside accumulate cannot read {} of them all."
 
@@ -393,7 +391,7 @@ def smooth(rule: Rule) -> Rule:
     A gradient taken elsewhere takes g's place beside the old m. Examples change from step to step and have no average:
     a rule that reads every example's gradient gets an `InputError`.
     """
-    check_rule(rule)
+    rule = checked(rule)
     refused = "Every example's gradient has no average over steps, so the rule inside smooth cannot read it."
 
     def init(hp, w):
@@ -414,13 +412,13 @@ def ema(rule: Rule) -> Rule:
 
     m ← keep · m + (1 − keep) · w, and m / (1 − keepᵗ).
     """
-    check_rule(rule)
+    rule = checked(rule)
     return _averaging(Smoothed(rule.hyper, 0.99), rule, lambda hp, t: hp.keep, lambda hp, t: 1 - hp.keep**t)
 
 
 def polyak(rule: Rule) -> Rule:
     """The rule, whose `result` is the mean of the parameters after its steps. Polyak & Juditsky 1992, eq. 2."""
-    check_rule(rule)
+    rule = checked(rule)
     return _averaging(Inner(rule.hyper), rule, lambda hp, t: 1 - 1 / t.astype(float), lambda hp, t: 1)
 
 
@@ -469,7 +467,7 @@ def lookahead(rule: Rule, every: int = 5) -> Rule:
 
     Zhang et al. 2019, arXiv:1907.08610, Algorithm 1.
     """
-    check_rule(rule)
+    rule = checked(rule)
     require(whole(every, 1), f"Lookahead follows every 1 or more steps, not {every!r}.")
 
     def init(hp, w):
@@ -533,7 +531,9 @@ def master(rule: Rule) -> Rule:
 
         return _map_up_to(change, params, step, rounded), Mastered(inner, kept, rounded)
 
-    return Rule(rule.hyper, init, update, lambda hp, params, s: rule.result(hp, weights(params, s), s.inner))
+    return Rule(
+        rule.hyper, init, update, lambda hp, params, s: rule.result(hp, weights(params, s), s.inner), decays=True
+    )
 
 
 def cast_result(rule: Rule) -> Rule:

@@ -453,8 +453,12 @@ AROUND = {
     "sharpness_aware": sharpness_aware,
     "scheduled": lambda r: schedules.scheduled(r, falling(r.hyper), STEPS),
     "from_optax": lambda r: interop.from_optax(r.hyper, lambda hp: optax.adam(hp.lr)),
+    "by hand": lambda r: Rule(r.hyper, r.init, lambda hp, g, s, w, extra: r.update(hp, g, s, w)),
 }
 """Whatever scales, delays, averages or restricts steps."""
+
+OPAQUE = ("from_optax", "by hand")
+"""Those that take no decay into account themselves."""
 
 
 def falling(hp):
@@ -467,12 +471,10 @@ def falling(hp):
 def test_decoupled_decay_is_taken_off_where_the_learning_rate_is(name, result):
     """So that it is the same outside of any wrapper as inside, in steps and in results."""
     adam = rule("adam")
-    if name == "from_optax":
-        outside = first(decay_decoupled(AROUND[name](adam), matrices), weight_decay=DECAY)
-        inside = first(decay_decoupled(adam, matrices), weight_decay=DECAY)
-    else:
-        outside = first(decay_decoupled(AROUND[name](adam), matrices), weight_decay=DECAY)
-        inside = AROUND[name](first(decay_decoupled(adam, matrices), weight_decay=DECAY))
+    outside = first(decay_decoupled(AROUND[name](adam), matrices), weight_decay=DECAY)
+    inside = first(decay_decoupled(adam, matrices), weight_decay=DECAY)
+    if name not in OPAQUE:
+        inside = AROUND[name](inside)
     ours = run(outside, result=result)
     assert_same(ours, run(inside, result=result))
     assert differ(ours, run(first(outside, weight_decay=0.0), result=result))

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.optim.adam import adam
-from fnn.rule import Extra, Rule, treewise
+from fnn.rule import Extra, Rule, checked, treewise
 from fnn.trees import dot, norm
 from fnn.types import NonNegative, Params, Positive
 
@@ -51,6 +51,7 @@ class State(NamedTuple):
 
 def mechanized(rule: Rule) -> Rule:
     """The rule with its steps scaled by what is learnt of their worth."""
+    rule = checked(rule)
 
     def init(hp, w):
         nothing = jnp.zeros(HORIZONS, hp.eps.dtype)

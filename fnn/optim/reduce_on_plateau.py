@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.optim.sgd import sgd
-from fnn.rule import Extra, Rule, needed, treewise
+from fnn.rule import Extra, Rule, checked, needed, treewise
 from fnn.types import Fraction, Interval, Kept, NonNegative, Params, Scalar
 
 
@@ -50,6 +50,7 @@ class State(NamedTuple):
 
 def patient(rule: Rule) -> Rule:
     """The rule with its steps scaled down on plateaus."""
+    rule = checked(rule)
 
     def init(hp, w):
         one = jnp.ones_like(hp.factor)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from fnn.optim.sgd import sgd
-from fnn.rule import Extra, Rule, needed
+from fnn.rule import Extra, Rule, checked, needed
 from fnn.trees import norm
 from fnn.types import NonNegative, Params
 from fnn.wrappers import before, loss_of, without
@@ -31,6 +31,7 @@ def sharpness_aware(rule: Rule) -> Rule:
 
     The worst point is that of all examples together: a rule that reads every example's gradient gets an `InputError`.
     """
+    rule = checked(rule)
     refused = "The worst point nearby is that of all examples, so no rule inside SAM can read every example's gradient."
 
     def change(hp: Hyper, g: Params, w: Params, extra: Extra) -> tuple[Params, Extra]:
