@@ -34,6 +34,8 @@ WHY = {
     "rprop:torch": "optax moves by the step before: it stands still at first, then makes torch's moves an update late.",
     "adafactor:torch": "Matrices of any size are factored, where optax wants sides of 128; eps bounds the root, where "
     "optax adds 1e-30 below it; and lr is at most 1/√t.",
+    "muon:optax": "Nothing differs on fnn's layers, which declare their axes. Other matrices are [inputs, outputs], "
+    "which moves the factor √max(1, outputs / inputs) to other arrays.",
     "muon:torch": "Neither mean is corrected, which at first mixes gradient and momentum otherwise; and what is no "
     "matrix is trained by AdamW, where optax has NAdam.",
     "lbfgs:torch": "There is no line search, and the first step is scaled by the 1-norm where optax has the 2-norm.",

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from optax import contrib
 
-from fnn.axes import axes, inputs_first, only_matrices, undeclared
+from fnn.axes import axes, inputs_first, only_matrices, outputs_first, undeclared
 from fnn.errors import InputError, require
 from fnn.optim import rule as find
 from fnn.rule import EMPTY, NOTHING, Empty, Extra, Rule, checked, needed, owned
@@ -294,9 +294,9 @@ def _lamb(hp):
     )
 
 
-def _muon(hp):
+def _muon(hp, layout):
     def dimensions(params):
-        found = axes(params, only_matrices(inputs_first))
+        found = axes(params, only_matrices(layout))
         return jax.tree.map(lambda a: contrib.MuonDimensionNumbers(a.summed, a.outputs) if a.weights else None, found)
 
     return contrib.muon(
@@ -385,7 +385,8 @@ TWINS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "simplified_ademamix": lambda hp: contrib.simplified_ademamix(
         hp.lr, hp.b1, hp.b2, hp.alpha, hp.eps, weight_decay=hp.weight_decay
     ),
-    "muon": _muon,
+    "muon": lambda hp: _muon(hp, outputs_first),
+    "muon:optax": lambda hp: _muon(hp, inputs_first),
     "sophia": _sophia,
     "schedule_free_sgd": lambda hp: contrib.schedule_free_sgd(hp.lr, b1=hp.b1, weight_decay=hp.weight_decay),
     "schedule_free_adamw": lambda hp: contrib.schedule_free_adamw(

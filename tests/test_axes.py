@@ -90,13 +90,15 @@ def test_muons_step_has_the_same_singular_values_in_every_layout(inputs, outputs
     g = jax.random.normal(KEY, (inputs, outputs))
     wanted = 0.74 * max(1, outputs / inputs) ** 0.5
     plain = lambda rule: rule._replace(hyper=rule.hyper._replace(lr=1.0, weight_decay=0.0))
-    ours, torchs = plain(muon.muon), plain(muon.DIALECTS["torch"])
+    ours, optaxs, torchs = map(plain, (muon.muon, muon.DIALECTS["optax"], muon.DIALECTS["torch"]))
     layer = layers.Affine(g.T, jnp.zeros(outputs))
     found = {
-        "flax": step(ours, g, 0 * g),
+        "flax": step(optaxs, g, 0 * g),
         "torch": step(torchs, g.T, 0 * g.T),
+        "bare": step(ours, g.T, 0 * g.T),
         "fnn": step(ours, layer, layer).w,
         "fnn, by the torch dialect": step(torchs, layer, layer).w,
+        "fnn, by optax's": step(optaxs, layer, layer).w,
         "fnn, through optax": interop.to_optax(ours).update(layer, interop.to_optax(ours).init(layer), layer)[0].w,
     }
     assert {name: pytest.approx(spread(u), rel=0.1) for name, u in found.items()} == dict.fromkeys(found, wanted)

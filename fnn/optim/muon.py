@@ -6,12 +6,13 @@
     w ← w − lr · (√max(1, outputs / max(1, inputs)) · X + weight_decay · w)
 
 The iteration (Newton–Schulz) brings every singular value to about 1. A convolution's kernel is the matrix of its
-outputs by its inputs at all places of the window. Which axes those are, fnn's layers declare. Of other arrays `muon`
-takes those of two axes for matrices `[inputs, outputs]`, as flax and optax do, `muon:torch` for `[outputs, inputs]`;
-`orthogonalized(layout)` is Muon with another convention, `fnn.axes.outputs_first` say, with which kernels of three and
-more axes are made orthogonal too. What is no weights is trained by NAdam with the same lr. Corrected means are
-optax's; the authors' code leaves them out, and so does torch:
+outputs by its inputs at all places of the window. Which axes those are, fnn's layers declare. Other arrays of two
+axes are matrices `[outputs, inputs]` to `muon` and `muon:torch`, as in the authors' code, and `[inputs, outputs]`, as
+flax has them, to `muon:optax`; `orthogonalized(layout)` is Muon with another convention, `fnn.axes.inputs_first` say,
+with which kernels of three and more axes are made orthogonal too. What is no weights is trained by NAdam with the same
+lr. Corrected means are optax's; the authors' code leaves them out, and so does torch:
 
+    optax   as above, but for the axes of arrays outside of fnn's layers
     torch   m̄ = b · m + (1 − b) · g,   X = m̄ / max(‖m̄‖, eps)       lr 1e-3, eps 1e-7, weight_decay 0.1
 
 torch iterates in bfloat16, ours in the weights' own precision; and it takes nothing but matrices, so that the other
@@ -116,5 +117,8 @@ def orthogonalized(layout: Convention) -> Rule:
     return leafwise(Hyper(), init, update, layout=layout)
 
 
-muon = orthogonalized(only_matrices(inputs_first))
-DIALECTS = {"torch": leafwise(TorchHyper(), init, torch_update, layout=only_matrices(outputs_first))}
+muon = orthogonalized(only_matrices(outputs_first))
+DIALECTS = {
+    "optax": orthogonalized(only_matrices(inputs_first)),
+    "torch": leafwise(TorchHyper(), init, torch_update, layout=only_matrices(outputs_first)),
+}
