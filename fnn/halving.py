@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 
 from fnn.checks import check_key, check_settings
 from fnn.errors import listed, real, require, whole
-from fnn.train import Run, advance, draw
+from fnn.train import Run, advance, check_run, draw
 from fnn.types import Hyper, Key, Scalar
 
 
@@ -52,8 +52,6 @@ def halving(
     final: `(hp, state, data) -> anything` that is wanted of the survivors at the end.
     """
     check(rungs, keep)
-    require(isinstance(run, Run), f"What is halved is a Run, as fnn.train.training gives it, not {run!r}.")
-    require(callable(score), f"A score is a function (hp, state, data) -> value, not {score!r}.")
     go_on = stretch(run, score, at_once)
 
     def halve(hps, key, data):
@@ -78,8 +76,10 @@ def stretch(
 ) -> Callable[..., tuple[Any, Float[Array, " n"]]]:
     """`(hps, key, data, state, steps) -> (state, values)`: all networks do these steps, and each is scored after them.
 
-    score, at_once: see `halving`.
+    score, at_once: see `halving`. Raises `InputError` where run, score or at_once is none.
     """
+    check_run(run)
+    require(callable(score), f"A score is a function (hp, state, data) -> value, not {score!r}.")
     require(at_once is None or whole(at_once, 1), f"At least 1 network is stepped at once, not {at_once!r}.")
 
     def go_on(hps, key, data, state, steps):

@@ -65,8 +65,6 @@ def population(
     require(rounded, f"A population trains in rounds of updates, not {rounds!r} of {every!r}.")
     part = real(share, 0, 0.5) and share > 0
     require(part, f"The share of networks that copies others is above 0 and at most a half, not {share!r}.")
-    require(isinstance(run, Run), f"What is trained is a Run, as fnn.train.training gives it, not {run!r}.")
-    require(callable(score), f"A score is a function (hp, state, data) -> value, not {score!r}.")
     require(callable(explore), f"What explores is a function (key, hp) -> hp, not {explore!r}.")
     go_on = stretch(run, score, at_once)
 

@@ -21,7 +21,7 @@ from fnn.checks import check_hyper, check_keys, check_settings
 from fnn.errors import listed, real, require, whole
 from fnn.hyper import get, put
 from fnn.tasks import check_splits
-from fnn.train import Record, Run, advance, draw
+from fnn.train import Record, Run, advance, check_run, draw
 from fnn.types import Hyper, Key, Keys
 
 
@@ -65,7 +65,7 @@ def sweep(f: Callable[..., Any], hps: Hyper, keys: Keys, *rest: Any) -> Any:
 
 def over_hypers(run: Run) -> Run:
     """The run of many hyperparameter settings at once: every leaf of hp, state and record gains a leading axis G."""
-    require(isinstance(run, Run), f"Over many settings goes a Run, as fnn.train.training gives it, not {run!r}.")
+    check_run(run)
     return Run(
         jax.vmap(run.start, (0, None, None)),
         jax.vmap(run.step, (0, None, 0, None)),

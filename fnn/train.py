@@ -5,18 +5,17 @@ A `Run` is three functions: how it starts, what is drawn by lot for a step, and 
 a record; see `fnn.sweep`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Int
 
 from fnn.checks import check_key
-from fnn.errors import require, whole
-from fnn.rule import Extra, Rule, apply_updates
+from fnn.errors import listed, require, whole
+from fnn.rule import Extra, Rule, apply_updates, checked
 from fnn.schedules import Schedule, constant, progress
 from fnn.tasks import Task
 from fnn.types import Key, Params, Scalar
@@ -46,8 +45,8 @@ class Run(NamedTuple):
     step:  `(hp, data, state, drawn) -> (state, record)`
     draw:  `(key, data, i) -> drawn`, what step i = 0, 1, … leaves to chance. It is drawn for many steps at once, before
            they are done, and once for all runs whose `draw` are equal (`==`) and that share a key.
-    check: `(hp, data) -> None`, raises `InputError` where these do not fit the run; for whoever starts it, before it is
-           traced. Done once for all runs whose `check` are equal.
+    check: `(hp, data) -> None`, raises `InputError` where these do not fit the run; to be called before a program is
+           traced, once for all runs whose `check` are equal.
     """
 
     start: Callable[[Any, Key, Any], Any]
@@ -148,21 +147,18 @@ def training(
     observe_at: numbers of updates done after which `observe` is taken, as `evaluate_at`; None takes it at every step.
     """
     require(isinstance(task, Task), f"What a run learns is a fnn.tasks.Task, not {task!r}.")
-    require(
-        isinstance(rule, Rule), f"What a run learns by is a Rule, as fnn.optim.rule('adam') gives it, not {rule!r}."
-    )
+    rule = checked(rule)
     require(whole(steps, 1), f"A run needs at least 1 step, not {steps}.")
-    for what, numbers in (("evaluate_at", evaluate_at), ("observe_at", observe_at)):
-        listed = numbers is None or isinstance(numbers, Sequence | np.ndarray | range)
-        require(listed, f"{what} is a sequence of numbers of updates, not {numbers!r}.")
-        wrong = [at for at in ([] if numbers is None else numbers) if not whole(at, 1, steps)]
+    for what, numbers in (("evaluate_at", evaluate_at), ("observe_at", () if observe_at is None else observe_at)):
+        require(listed(numbers), f"{what} is a list of numbers of updates, not {numbers!r}.")
+        wrong = [at for at in numbers if not whole(at, 1, steps)]
         require(not wrong, f"Evaluation happens after 1 to {steps} updates, not after {wrong}.")
     require(callable(schedule), f"A schedule is a function (hp, progress) -> hp, not {schedule!r}.")
     require(observe is None or callable(observe), f"What to observe is a function of a Moment, not {observe!r}.")
     check = Check(task.check)
 
     def start(hp, key, data):
-        check(hp, data)  # as far as can be seen from inside a program
+        check(hp, data)  # inside a program: shapes and types
         check_key(key)
         params, stats = task.init(hp.task, _keys(key)[0], data)
         return State(params, stats, rule.init(hp.rule, params))
@@ -177,14 +173,14 @@ def training(
 
         (value, stats), grads = jax.value_and_grad(loss, has_aux=True)(state.params, batch)
         mixes = task.mixes(hp.task)
-        asked = extra(lambda *at: loss(*at)[0], state.params, batch, value, drawn.rule, mixes)
-        updates, opt = rule.update(hp.rule, grads, state.opt, state.params, asked)
+        more = extra(lambda *at: loss(*at)[0], state.params, batch, value, drawn.rule, mixes)
+        updates, opt = rule.update(hp.rule, grads, state.opt, state.params, more)
         params = apply_updates(state.params, updates)
         result = lambda: rule.result(hp.rule, params, opt)
         if loss_after:
             value, _ = task.loss(hp.task, result(), stats, batch, None, False)
         record = {"loss": value}
-        if evaluate_at:
+        if len(evaluate_at):
             record |= _at(evaluate_at, i, lambda: task.metrics(hp.task, result(), stats, data))
         if observe is not None:
 
@@ -237,9 +233,14 @@ def advance(run: Run, hp: Any, data: Any, state: Any, drawn: Any) -> tuple[Any, 
     return jax.lax.scan(lambda state, drawn: run.step(hp, data, state, drawn), state, drawn)
 
 
+def check_run(run: Any) -> None:
+    """Raise `InputError` where this is no `Run`."""
+    require(isinstance(run, Run), f"This takes a Run, as fnn.train.training gives it, not {run!r}.")
+
+
 def train(run: Run, steps: int, hp: Any, key: Key, data: Any) -> tuple[Any, Record]:
     """A whole run: `(final state, record)` with axis 0 of every record the step."""
-    require(isinstance(run, Run), f"What is trained is a Run, as fnn.train.training gives it, not {run!r}.")
+    check_run(run)
     require(whole(steps, 1), f"A run needs at least 1 step, not {steps}.")
     check_key(key)
     return advance(run, hp, data, run.start(hp, key, data), draw(run, key, data, jnp.arange(steps)))

@@ -144,7 +144,6 @@ def _of_each_array(shorter):
 
 def clip_value(rule: Rule) -> Rule:
     """Every coordinate of the gradient within ± limit."""
-    rule = checked(rule)
     return clipped(rule, _of_each_array(lambda limit, g, w: jnp.clip(g, -limit, limit)))
 
 
@@ -153,8 +152,6 @@ def clip_rms(rule: Rule) -> Rule:
 
     Shazeer & Stern 2018, arXiv:1804.04235, Algorithm 4.
     """
-
-    rule = checked(rule)
 
     def shorter(limit, g, w):
         return g / jnp.where(rms(g) > limit, rms(g) / limit, 1)
@@ -167,8 +164,6 @@ def clip_norm(rule: Rule) -> Rule:
 
     g · min(1, limit / ‖g‖). Pascanu, Mikolov & Bengio 2013, arXiv:1211.5063, Algorithm 1.
     """
-
-    rule = checked(rule)
 
     def shorter(limit, g, w):
         size = norm(g)
@@ -183,8 +178,6 @@ def clip_adaptive(rule: Rule, layout: Convention = multihead) -> Rule:
     Brock et al. 2021, arXiv:2102.06171, eq. 3. A unit has the weights of one output, as the layer declares its axes
     and otherwise by `layout`, optax's by default; an array that is no weights is one unit.
     """
-
-    rule = checked(rule)
 
     def unit(limit, known, g, w):
         along = known.summed if known.weights else tuple(range(w.ndim))
@@ -254,8 +247,7 @@ class Inner(NamedTuple):
 
 def only(rule: Rule, where: Where) -> Rule:
     """The rule where it is meant to be; all other arrays stay as they are, and no state is kept for them."""
-    rule = checked(rule)
-    require(callable(where), f"Which arrays are meant says a function of the parameters, not {where!r}.")
+    require(callable(where), f"Where a rule is meant to be is a function of the parameters, not {where!r}.")
     group = by_group(
         {"trained": rule}, lambda w: jax.tree.map(lambda on: "trained" if on else "frozen", mask(where, w))
     )
@@ -505,6 +497,7 @@ def master(rule: Rule) -> Rule:
 
     When not to use it: with float32 parameters, where it does nothing.
     """
+    rule = checked(rule)
 
     def init(hp, params):
         narrow = lambda f: jax.tree.map(lambda p: f(p) if _is_narrow(p) else EMPTY, params)

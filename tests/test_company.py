@@ -33,6 +33,7 @@ from fnn.wrappers import (
     ema,
     everywhere,
     lookahead,
+    master,
     matrices,
     only,
     polyak,
@@ -438,6 +439,11 @@ def test_a_mechanized_rule_begins_with_a_share_of_the_bare_ones_step(spec):
     assert_same(plus(ours, w, -1.0), jax.tree.map(lambda v, w: 0.1 * (v - w), unchanged(spec)[0], w))
 
 
+def by_hand(r):
+    """The rule without `Extra`, as one may write it without `leafwise`."""
+    return Rule(r.hyper, r.init, lambda hp, g, s, w, extra: r.update(hp, g, s, w))
+
+
 AROUND = {
     "clip_norm": clip_norm,
     "decay": decay,
@@ -453,11 +459,12 @@ AROUND = {
     "sharpness_aware": sharpness_aware,
     "scheduled": lambda r: schedules.scheduled(r, falling(r.hyper), STEPS),
     "from_optax": lambda r: interop.from_optax(r.hyper, lambda hp: optax.adam(hp.lr)),
-    "by hand": lambda r: Rule(r.hyper, r.init, lambda hp, g, s, w, extra: r.update(hp, g, s, w)),
+    "by hand": by_hand,
+    "master, by hand": lambda r: master(by_hand(r)),
 }
 """Whatever scales, delays, averages or restricts steps."""
 
-OPAQUE = ("from_optax", "by hand")
+OPAQUE = ("from_optax", "by hand", "master, by hand")
 """Those that take no decay into account themselves."""
 
 
