@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 HARMLESS = ("--xla_force_host_platform_device_count", "--xla_dump", "--xla_hlo_profile")
-"""XLA's flags that change no number: how many devices there are, and what is written down."""
+"""XLA's flags that change no number: the number of devices, and what is dumped."""
 
 
 SETTINGS = {
@@ -29,16 +29,16 @@ SETTINGS = {
 """Settings of JAX that change numbers, or end a run that diverges."""
 
 VARIABLES = ("NVIDIA_TF32_OVERRIDE", "LIBTPU_INIT_ARGS", "TF_CUDNN_DETERMINISTIC")
-"""Variables of the environment that do the same behind JAX's back."""
+"""Variables of the environment that change numbers and are no settings of JAX."""
 
 
 def arithmetic() -> dict[str, Any]:
-    """All of it, as JSON can hold it: two runs are comparable bit for bit only where these are equal."""
+    """JAX's version, the device and what `chosen` gives, as JSON values: runs with equal ones are equal bit for bit."""
     return {"jax": jax.__version__, "device": jax.local_devices()[0].device_kind, **chosen()}
 
 
 def chosen() -> dict[str, Any]:
-    """Those that the user chooses: parts of one study share them, on whatever device and version they are trained."""
+    """What of it the user sets. The parts of a shared study have this in common; device and version may differ."""
     flags = shlex.split(os.environ.get("XLA_FLAGS", ""))
     return {
         **{name: _plain(jax.config.values.get(setting)) for name, setting in SETTINGS.items()},

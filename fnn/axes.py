@@ -22,9 +22,9 @@ class Axes:
     """The numbers of a weight's axes. A bias, a scale or a shift has none of either kind.
 
     outputs: the units; along the other axes lie the weights of one unit.
-    inputs: what a unit sums over, but for the places of its window.
+    inputs: what a unit sums over, besides the places of its window.
     space: the window of a convolution.
-    known: False where nothing is known of the array.
+    known: False where neither a layer nor a convention says which axes the array has.
     """
 
     outputs: tuple[int, ...] = ()
@@ -73,7 +73,7 @@ Convention = Callable[[Any], Axes]
 
 
 def undeclared(x: Any) -> Axes:
-    """Nothing is known of an array outside of fnn's layers."""
+    """Axes unknown: for rules that treat arrays outside of fnn's layers all alike."""
     return Axes(known=False)
 
 

@@ -141,13 +141,13 @@ class Campaign:
         fits = memory is None or (real(memory) and memory > 0) or memory == math.inf
         require(fits, f"The memory is a number of bytes above 0, not {memory!r}.")
         folder = Path(folder)
-        self.folder, self.keys, self.data = folder.absolute(), keys, data
+        self.keys, self.data = keys, data
         self.hps = jax.tree.map(np.asarray, hps)
         self.devices = jax.local_devices() if devices is None else list(devices)
         self.step_block = jax.jit(lambda hps, keys, data: sweep(trial, hps, keys, data))
         try:
             kept = store.manifest(folder).get("block")
-        except store.Damaged:  # `Store.claim` makes it again
+        except store.Damaged:  # `Store.claim` writes it again
             kept = None
         if kept and block is None:
             block, memory = Block(*kept), math.inf
@@ -156,6 +156,11 @@ class Campaign:
         self.plan, self.lowered, self.program = self._fit(settings, block or _suiting(self.devices, settings), memory)
         self.bytes_needed = _held(self.program, self.devices)
         self.store = Store(folder, self.manifest())
+
+    @property
+    def folder(self) -> Path:
+        """Where the blocks are."""
+        return self.store.folder
 
     def _fit(self, settings, block, memory):
         """The plan with the largest blocks that fit, and their program on the first device, lowered and compiled."""
@@ -283,7 +288,7 @@ def _next(waiting):
 def _until_all_end(workers: Sequence[Future], reports) -> Iterator[Done]:
     """Reports as they come; an error of a worker is ours."""
     for worker in workers:
-        worker.add_done_callback(lambda _: reports.put(None))  # so that nobody waits for the last one
+        worker.add_done_callback(lambda _: reports.put(None))  # or `get` would wait once more after the last report
     while not all(worker.done() for worker in workers) or not reports.empty():
         with contextlib.suppress(queue.Empty):
             if report := reports.get(timeout=0.1):

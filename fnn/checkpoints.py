@@ -23,7 +23,7 @@ EVERY = 20.0
 """Seconds between two checkpoints: what an accident costs at most. Shorter work leaves no trace."""
 
 STATE = "state-"
-"""How the names of the files of networks begin."""
+"""The kind of block that holds networks."""
 
 
 def stream(
@@ -104,7 +104,7 @@ def each(
 
 
 def _bind(kept):
-    """Refuse other work; a manifest without a block binds nobody."""
+    """Raise `InputError` where the folder holds blocks of other work; where it holds none, remove its manifest."""
     if kept.numbers():
         kept.claim()
     else:
@@ -112,11 +112,11 @@ def _bind(kept):
 
 
 def _resumed(kept: Store, like: Callable[[], Any]) -> tuple[list[Chunk], Any]:
-    """The chunks on disk from the first step on, up to networks that are whole, and these networks.
+    """The chunks on disk from the first step on, up to the last networks that are whole, and these networks.
 
-    like: gives the shapes of the networks. Everything on disk that comes after is removed: it is computed again.
+    like: gives the shapes of the networks. Later blocks are removed, and computed again.
     """
-    there, chunks, found, state = kept.numbers(), [], [], None
+    numbers, chunks, found, state = kept.numbers(), [], [], None
     while block := kept.get(len(chunks)):
         chunk = _unpacked(block)
         if chunk.steps.start != (chunks[-1].steps.stop if chunks else 0):
@@ -125,13 +125,12 @@ def _resumed(kept: Store, like: Callable[[], Any]) -> tuple[list[Chunk], Any]:
         networks = kept.get(len(chunks) - 1, STATE)
         if networks and networks.first == chunk.steps.stop and (tree := _networks(networks.arrays, like())) is not None:
             found, state = list(chunks), tree
-    if len(found) < len(there):
-        why = (
-            f"block {len(chunks)} is missing" if len(chunks) < len(there) else "the networks after the last are missing"
-        )
+    if len(found) < len(numbers):
+        gap = len(chunks) < len(numbers)
+        why = f"block {len(chunks)} is missing" if gap else "the networks after the last are missing"
         where = f"step {found[-1].steps.stop:,}" if found else "the first step"
         store.log.warning("%s: %s, so training goes on from %s.", kept.folder, why, where)
-    for number in there[::-1]:
+    for number in numbers[::-1]:
         if number >= len(found):
             kept.drop(number)
     for number in kept.numbers(STATE):

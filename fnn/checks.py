@@ -13,18 +13,18 @@ from fnn.errors import require
 from fnn.types import Hyper, Interval, Params
 
 ANY = Interval("[-∞, ∞]")
-"""Where a hyperparameter may lie whose type names no interval; NaN may nothing be."""
+"""The interval of a hyperparameter whose type names none: every number but NaN."""
 
 
 def check_hyper(hp: Hyper) -> None:
-    """Raise `InputError` where a hyperparameter lies outside of its type's interval; traced ones may lie anywhere.
+    """Raise `InputError` where a hyperparameter lies outside of its type's interval; traced ones are not checked.
 
     A type names it as in `b1: Annotated[Scalar, Interval("[0, 1)")]`; `fnn.types` has names for the usual ones.
     """
     for path, value, allowed in intervals(hp):
         if isinstance(value, jax.core.Tracer):
             continue
-        numbers = np.asarray(value).dtype.kind in "iufb" or hasattr(value, "dtype")
+        numbers = np.asarray(value).dtype.kind in "iufb" or hasattr(value, "dtype")  # bfloat16 is of kind V
         require(numbers, f"The hyperparameter {path} is a number in {allowed}, not {value}.")
         wrong = [v for v in np.ravel(value) if v not in allowed]
         require(not wrong, f"The hyperparameter {path} is a number in {allowed}, not {', '.join(map(str, wrong))}.")
@@ -42,8 +42,8 @@ def intervals(hp: Hyper, path: str = "", allowed: Interval = ANY) -> Iterator[tu
     else:
         yield from ((path, value, allowed) for value in jax.tree.leaves(hp))
         return
-    for name, (value, its) in named.items():
-        yield from intervals(value, f"{path}.{name}".strip("."), its)
+    for name, (value, inner) in named.items():
+        yield from intervals(value, f"{path}.{name}".strip("."), inner)
 
 
 @functools.cache
@@ -58,10 +58,10 @@ def _declared(kind: type) -> dict[str, Interval]:
 
 
 def check_fields(hp: Hyper, hyper: Hyper) -> None:
-    """Raise `InputError` where hyperparameters lack one of a rule's, `hyper` being its own."""
-    named = hyper if isinstance(hyper, Mapping) else getattr(hyper, "_fields", ())
-    there = hp if isinstance(hp, Mapping) else {name: getattr(hp, name, None) for name in getattr(hp, "_fields", ())}
-    lacking = [name for name in named if there.get(name) is None]
+    """Raise `InputError` where `hp` lacks a hyperparameter that a rule's defaults, `hyper`, have."""
+    names = hyper if isinstance(hyper, Mapping) else getattr(hyper, "_fields", ())
+    given = hp if isinstance(hp, Mapping) else {name: getattr(hp, name, None) for name in getattr(hp, "_fields", ())}
+    lacking = [name for name in names if given.get(name) is None]
     require(not lacking, f"The hyperparameters {hp!r} lack {', '.join(lacking)}, which the rule has.")
 
 
@@ -85,7 +85,7 @@ def check_gradients(grads: Params, params: Params) -> None:
 
 
 def check_alike(one: Any, other: Any) -> None:
-    """Raise `InputError` where two trees of arrays differ in structure or shapes, so that nothing is broadcast."""
+    """Raise `InputError` where two trees of arrays differ in structure or shapes; nothing is broadcast."""
     first, second = jax.tree.structure(one), jax.tree.structure(other)
     require(first == second, f"These are not trees of one structure: {first} against {second}.")
     for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(one), jax.tree.leaves(other), strict=True):
@@ -93,12 +93,12 @@ def check_alike(one: Any, other: Any) -> None:
 
 
 def check_key(key: Any) -> None:
-    """Raise `InputError` where a key is none of `jax.random`, new-style or old-style (two numbers of 32 bits)."""
+    """Raise `InputError` where this is no key of `jax.random`, new-style or old-style (an array of uint32)."""
     require(_is_key(key, 0), f"A key is what jax.random.key(0) gives, not {_shown(key)}.")
 
 
 def check_settings(hps: Any) -> int:
-    """How many settings there are. Raises `InputError` where they are not a tree of arrays with one leading axis."""
+    """The number of settings. Raises `InputError` where they are not a tree of arrays with one leading axis."""
     sizes = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(hps)}
     sound = len(sizes) == 1 and () not in sizes and (0,) not in sizes
     require(sound, "Settings are a tree of arrays with one leading axis in common, as fnn.sweep.grid gives it.")
@@ -107,19 +107,22 @@ def check_settings(hps: Any) -> int:
 
 
 def check_keys(keys: Any) -> None:
-    """Raise `InputError` where keys are not an array of them `[seeds]`."""
+    """Raise `InputError` where this is no array of keys `[seeds]`, with at least one."""
     require(_is_key(keys, 1), f"Keys are what fnn.sweep.seeds(10) gives, an array of keys, not {_shown(keys)}.")
 
 
 def _is_key(key, axes):
-    dtype, axis = getattr(key, "dtype", None), getattr(key, "ndim", None)
-    if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key):
-        return axis == axes and key.size > 0
-    return dtype == jnp.uint32 and axis == axes + 1 and key.size > 0
+    """Whether this is an array of keys with so many axes; an old-style key has one more, its numbers'."""
+    dtype = getattr(key, "dtype", None)
+    if dtype is None or key.size == 0:
+        return False
+    if jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        return key.ndim == axes
+    return dtype == jnp.uint32 and key.ndim == axes + 1
 
 
 def _shown(value):
-    """A value for a sentence: an array by its type and shape."""
+    """A value for a sentence: of an array its type and shape."""
     return f"{value.dtype} of shape {value.shape}" if hasattr(value, "dtype") else repr(value)
 
 

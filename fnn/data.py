@@ -92,12 +92,12 @@ def load(name: str = "auto", data_dir: str | os.PathLike[str] | None = None) -> 
     """The data set `name`, one of `NAMES`.
 
     Where `data_dir` names a folder, or else `$FNN_DATA` does, its files must be there: in it, in its folder `mnist/`
-    or `fashion_mnist/`, or in torchvision's `MNIST/raw/` or `FashionMNIST/raw/`, gzipped or not, in any of the
-    spellings that are about. Where no folder is named, they are searched for in the per-user cache, Debian's folder
-    and the public mirrors, in this order. `mnist_5k` needs no files.
+    or `fashion_mnist/`, or in torchvision's `MNIST/raw/` or `FashionMNIST/raw/`, gzipped or not, with a dash or a dot
+    in their names. Where no folder is named, they are searched for in the per-user cache, Debian's folder and the
+    public mirrors, in this order. `mnist_5k` needs no files.
 
     Raises `InputError` for an unknown name, a named folder that does not exist or lacks the files, a file in it that
-    is unsound, and a data set asked for by name that is nowhere.
+    is unsound, and a data set other than `auto` that is found nowhere.
     """
     require(name in NAMES, f"data set {name!r} is unknown: it must be one of {', '.join(NAMES)}")
     named = _named_folder(data_dir)
@@ -119,14 +119,14 @@ def load(name: str = "auto", data_dir: str | os.PathLike[str] | None = None) -> 
 
 
 def user_cache() -> Path | None:
-    """The folder where files are kept for this user; None where there is none, as for a user without a home."""
+    """The folder for files of this user's; None where there is none, as for a user without a home."""
     import pooch
 
     try:
         folder = Path(pooch.os_cache("fnn"))
     except (KeyError, OSError, RuntimeError):
         return None
-    return folder if folder.is_absolute() else None  # a "~" that stands for nothing stays in the name
+    return folder if folder.is_absolute() else None  # without a home, the path begins with "~"
 
 
 def _check_sha256(name: str, file: str, array: Shaped[np.ndarray, "..."], path: Path) -> None:
@@ -135,7 +135,7 @@ def _check_sha256(name: str, file: str, array: Shaped[np.ndarray, "..."], path: 
 
 
 def _named_folder(data_dir: str | os.PathLike[str] | None) -> tuple[str, Path] | None:
-    """The folder that the user named, and by what. Raises `InputError` where it cannot be read."""
+    """What names the user's folder, "data_dir" or "FNN_DATA", and the folder. Raises where it cannot be read."""
     named = {"data_dir": data_dir, "FNN_DATA": os.environ.get("FNN_DATA") or None}
     for by, folder in named.items():
         if folder is not None:
@@ -148,13 +148,16 @@ def _named_folder(data_dir: str | os.PathLike[str] | None) -> tuple[str, Path] |
 
 
 def _from_named(name: str, by: str, folder: Path, otherwise: str) -> DataSet:
-    """The data set from the folder that the user named. Raises `InputError` where it is not in there."""
+    """The data set from the folder that the user named. Raises `InputError` where it is not there.
+
+    otherwise: the end of that sentence.
+    """
     for inner in _folders_called(name, folder):
         if files := _idx_files(inner):
             return _from_files(name, files, f"{inner} ({by})")
     for inner in (folder, folder / "raw"):
         if files := _idx_files(inner):
-            # All sets use the same file names: here only content tells whose they are, and the test labels are small.
+            # All sets use the same file names: only their content shows whose they are, and the test labels are small.
             labels = sha256(read_idx(files[FILES[3]])) if FILES[3] in files else None
             whose = [other for other, hashes in SHA256.items() if other != name and hashes[FILES[3]] == labels]
             require(not whose, f"{name} is not in {inner} ({by}): the files there are those of {', '.join(whose)}")
@@ -168,7 +171,7 @@ def _from_named(name: str, by: str, folder: Path, otherwise: str) -> DataSet:
 
 
 def _folders_called(name: str, folder: Path) -> list[Path]:
-    """The folders in `folder` that go by the name of a data set, however it is written, and torchvision's in them."""
+    """The folders in `folder` with a data set's name, whatever its case and dashes, and torchvision's `raw` in them."""
     plain = lambda text: text.lower().replace("-", "").replace("_", "")
     try:
         called = [inner for inner in sorted(folder.iterdir()) if plain(inner.name) == plain(name) and inner.is_dir()]
@@ -209,7 +212,7 @@ def _idx_files(folder: Path) -> dict[str, Path]:
         spellings = (file, dotted, f"{file}.gz", f"{dotted}.gz")
         inside = [f"{outer}/{inner}" for outer in spellings for inner in spellings]
         for spelling in (*spellings, *inside):
-            # Neither a folder nor a link to nothing; what else there is, a pipe say, the reader complains about.
+            # Neither a folder nor a broken link; anything else, a pipe say, is refused when it is read.
             if os.path.exists(folder / spelling) and not os.path.isdir(folder / spelling):
                 found.setdefault(file, folder / spelling)
     return found
@@ -271,7 +274,7 @@ def _download(name: str, file: str, cache: Path | None) -> Shaped[np.ndarray, ".
 
 
 def _trouble(error: OSError) -> str:
-    """What became of a download, in a few words: a server's status code where it answered."""
+    """Why a download failed, in a few words: the server's status code where there is one."""
     answer = getattr(error, "response", None)
     if answer is not None:
         return f"HTTP status {answer.status_code} ({answer.reason})"

@@ -1,4 +1,4 @@
-"""The one error for bad input: a single sentence that names the thing, its value and what is allowed."""
+"""The one error for bad input, a sentence that names the thing, its value and what is allowed; what conditions use."""
 
 import difflib
 import math
@@ -35,11 +35,11 @@ def whole(value: Any, least: float | int = 0, most: float | int = math.inf) -> b
 
 
 def real(value: Any, least: float | int = -math.inf, most: float | int = math.inf) -> bool:
-    """Whether `value` is one finite number from `least` to `most`; what is traced could be, and passes."""
+    """Whether `value` is one finite number from `least` to `most`; true of every traced number."""
     if isinstance(value, bool | np.bool_) or getattr(value, "shape", ()) != ():
         return False
     try:
-        return math.isfinite(value) and least <= value <= most
+        return bool(math.isfinite(value) and least <= value <= most)
     except TypeError:
         return hasattr(value, "aval")  # a traced number has no value yet
 
@@ -52,7 +52,7 @@ def listed(value: Any) -> bool:
 
 
 def near(name: Any, names: Iterable[str]) -> str:
-    """For the end of a sentence: all of `names` there are, and which of them may have been meant."""
+    """The end of a sentence about a `name` that is not among `names`: all of these, and the most similar one."""
     names = list(names)
     close = difflib.get_close_matches(str(name), names, 1)
     return f"there are {', '.join(names) or 'none'}{f' (did you mean {close[0]}?)' if close else ''}"

@@ -1,4 +1,4 @@
-"""Which HDF5 files may be read: those that hold what they show, and no more than their size allows.
+"""Which HDF5 files may be read: those that contain all their data, and no more than their size allows.
 
 HDF5 can take data from other files of the machine, by external raw storage, external links and virtual data sets, and
 can claim arrays of any size that were never written. A file from elsewhere could bring any readable file into a report
@@ -12,7 +12,7 @@ import h5py
 from fnn.errors import require
 
 DENSEST = 1000
-"""Bytes of data that a byte of a file holds at most: deflate, the densest filter of HDF5's own, reaches 1032."""
+"""The most bytes of data per byte of a file that is read. Deflate, HDF5's densest filter, could make it 1032."""
 
 
 def check_contained(path: Path) -> None:

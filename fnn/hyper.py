@@ -43,16 +43,13 @@ def rate(hp: Hyper) -> str | None:
 
 
 def own_rate(hp: Hyper) -> Any:
-    """The value of the rule's own `lr`; None where it has none, though a rule inside it may."""
+    """The value of `hp.lr`; None where there is none, though hyperparameters inside of `hp` may have one."""
     lr = _fields(hp).get("lr")
     return lr if jax.tree_util.all_leaves([lr]) else None
 
 
 def without_rate(hp: Hyper, path: str = "") -> tuple[str, ...]:
-    """The paths of the innermost rules that no learning rate scales, neither their own nor that of a rule around them.
-
-    The path of the rule itself is "".
-    """
+    """The paths of the innermost rules that have no `lr`, nor has a rule around them; "" is the path of `hp` itself."""
     if own_rate(hp) is not None:
         return ()
     inside = {name: value for name, value in _fields(hp).items() if isinstance(value, tuple | Mapping)}

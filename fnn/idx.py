@@ -13,7 +13,7 @@ from jaxtyping import Shaped
 from fnn.errors import InputError, require
 
 TYPES = {0x08: "u1", 0x09: "i1", 0x0B: "i2", 0x0C: "i4", 0x0D: "f4", 0x0E: "f8"}
-"""The type byte of an IDX file and what its elements are, big-endian all of them."""
+"""The type byte of an IDX file and the NumPy type of its elements, which are big-endian."""
 
 MOST_BYTES = 2**30
 """The largest array an IDX header may promise: a bound on memory whatever a file claims, 20 times MNIST."""
@@ -48,7 +48,7 @@ _KINDS = (
     (0, b"\x80\x04", "a pickle, which is never loaded"),
     (0, b"\x80\x05", "a pickle, which is never loaded"),
 )
-"""Where in a file which bytes tell what it is."""
+"""Other formats: (offset, the bytes there, what such a file is)."""
 
 
 def read_idx(path: str | os.PathLike[str]) -> Shaped[np.ndarray, "..."]:
@@ -115,7 +115,7 @@ def _read_up_to(stream: io.BufferedIOBase, limit: int) -> bytearray:
 
 
 def _kind(head: bytes) -> str:
-    """What a file is that starts like this, as a predicate."""
+    """What a file with these first bytes is, as a predicate: "is an HTML page"."""
     for place, mark, name in _KINDS:
         if head.startswith(mark, place):
             return f"is {name}"

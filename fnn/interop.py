@@ -21,7 +21,7 @@ from fnn.types import Hyper, Params
 
 
 class Masked(optax.MaskedNode):
-    """An `fnn.rule.Empty` that optax knows; distinct from the masks in the state of a rule made by `from_optax`."""
+    """`fnn.rule.Empty` for optax; distinct from the masks in the state of a rule made by `from_optax`."""
 
 
 MASKED = Masked()
@@ -51,7 +51,7 @@ def to_optax(rule: Rule, hp: Hyper = None) -> optax.GradientTransformationExtraA
 
 
 class Paired(NamedTuple):
-    """State of a lookahead that is optax's, which steps pairs of parameters: its own, and the slow ones."""
+    """State of `optax.lookahead`, which updates pairs of parameters: its own state, and the slow parameters."""
 
     inner: Any
     slow: Params
@@ -62,9 +62,10 @@ def from_optax(hyper: Hyper, build: Callable[[Hyper], optax.GradientTransformati
 
     `build` runs while tracing, so hp stays a traced value: one compilation serves a whole sweep. A transformation of
     extra arguments gets those that optax has names for: `value`, `grad` and `value_fn`; the same function as `obj_fn`
-    for Hutchinson's estimate, its gradient as `grad_fn` for SAM; `key` and `each` if it names them. One that sums
-    examples' gradients gets these. The rule's `result` is what optax evaluates: the averages of `schedule_free`, the
-    slow parameters of `lookahead`, and those that a `sam` in two steps has left for the worst ones nearby.
+    for Hutchinson's estimate, its gradient as `grad_fn` for SAM; `key` and `each` if it names them. Those with
+    `contrib.differentially_private_aggregate` get every example's gradient in place of the mean. The rule's `result` is
+    what optax evaluates: the averages of `schedule_free`, the slow parameters of `lookahead`, and, between the two
+    steps of `sam`, the parameters before its step to the worst ones nearby.
     """
 
     require(callable(build), f"An optax transformation is built by a function of hyperparameters, not {build!r}.")
@@ -105,7 +106,7 @@ def from_optax(hyper: Hyper, build: Callable[[Hyper], optax.GradientTransformati
 
 
 def _named(update, state, extra, grads):
-    """What `extra` has, by the names that an optax update takes."""
+    """The parts of `extra` that an optax update takes, by its names for them."""
     known = {"key": extra.key, "each": extra.each}
     if extra.value is not None:
         known |= {"value": extra.value, "grad": grads}
@@ -113,10 +114,10 @@ def _named(update, state, extra, grads):
         at = extra.at
         # SAM calls it with the number of an inner step too.
         known |= {"value_fn": at, "obj_fn": at, "grad_fn": lambda params, number=0: jax.grad(at)(params)}
-    asked = inspect.signature(update).parameters
-    names = set(asked)
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in asked.values()):
-        # It may hand all of them to a part of it that refuses what is not its own.
+    parameters = inspect.signature(update).parameters
+    names = set(parameters)
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        # Passed on to every part, some of which refuse names that they do not have.
         sam, hutchinson = (_parts(state, kind) for kind in (contrib.SAMState, contrib.HutchinsonState))
         names |= {"grad_fn"} if sam else {"value", "grad", "value_fn"} | ({"obj_fn"} if hutchinson else set())
     return {name: x for name, x in known.items() if name in names}
@@ -281,7 +282,7 @@ def _sam(hp):
 
 
 def _trusted(params):
-    """Which arrays have a trust ratio and decay: all but those that fnn's layers declare to be no weights."""
+    """True for arrays with a trust ratio and decay: all but those that fnn's layers declare to be no weights."""
     return jax.tree.map(lambda a: not a.exempt, axes(params, undeclared))
 
 

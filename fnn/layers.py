@@ -171,7 +171,7 @@ def batch_norm(momentum: Scalar = 0.9, eps: Scalar = 1e-6) -> Layer:
     """Batch normalization: by the batch's own statistics in training, by their running averages at inference.
 
     running ← momentum · running + (1 − momentum) · batch. ε defaults to the notes' "10e-7", which is 1e-6.
-    Training needs batches of at least 2 examples: one alone is its own mean, and every output β. Raises `InputError`.
+    Training raises `InputError` for a batch of one example, whose output would be β whatever the example is.
     """
 
     require(real(momentum, 0, 1), f"The momentum of batch normalization is a number from 0 to 1, not {momentum!r}.")
@@ -224,7 +224,7 @@ def inverted_dropout(ratio: Scalar) -> Layer:
 
     The same expectation as `dropout`, and the form of today's libraries. `ratio` must be below 1.
     """
-    below = real(ratio, 0, 1) and (isinstance(ratio, jax.core.Tracer) or ratio < 1)
+    below = real(ratio, 0, 1) and (isinstance(ratio, jax.core.Tracer) or bool(ratio < 1))
     require(below, f"The ratio of inverted dropout is a number from 0 on and below 1, not {ratio!r}.")
 
     def apply(params, stats, x, key, train):
@@ -234,7 +234,7 @@ def inverted_dropout(ratio: Scalar) -> Layer:
 
 
 def serial(*layers: Layer) -> Layer:
-    """One layer after the other. Shapes are found by tracing, so no layer is told its input's width."""
+    """One layer after the other. Shapes are found by tracing, so no layer takes its input's width as an argument."""
     strangers = [layer for layer in layers if not isinstance(layer, Layer)]
     require(not strangers, f"Layers go in series, as affine(10) gives one; not {strangers}.")
 

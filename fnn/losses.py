@@ -7,7 +7,7 @@ from jaxtyping import Array, Float, Int
 from fnn.errors import require
 from fnn.types import Params
 
-SUMS = 0.01
+SUM_TOLERANCE = 0.01
 """How far the sum of a row of probabilities may be from 1, which is more than bfloat16 rounds."""
 
 
@@ -17,14 +17,14 @@ def softmax_cross_entropy(
 ) -> Float[Array, ""]:
     """mean over the batch of −Σ_c t_c log softmax(z)_c, in nats.
 
-    `targets` are class indices, or rows of probabilities (one-hot or soft). What is neither, an index out of range or
-    a row that does not sum to 1, gives NaN: a traced value cannot be refused. Raises `InputError` for other shapes.
+    `targets` are class indices, or rows of probabilities (one-hot or soft). An index out of range and a row that does
+    not sum to 1 give NaN, since traced values cannot be refused. Raises `InputError` for other shapes.
     """
     _check_targets(logits, targets)
     if targets.ndim == 1:
         targets, known = jax.nn.one_hot(targets, logits.shape[-1], dtype=logits.dtype), _known(targets, logits)
     else:
-        known = (targets >= 0).all(-1) & (jnp.abs(targets.sum(-1) - 1) <= SUMS)
+        known = (targets >= 0).all(-1) & (jnp.abs(targets.sum(-1) - 1) <= SUM_TOLERANCE)
     targets = jnp.where(known[:, None], targets, jnp.nan)
     return -(targets * jax.nn.log_softmax(logits)).sum(-1).mean()
 

@@ -71,28 +71,26 @@ def smooth(values: np.ndarray, window: int = 11, beta: float = 2.0) -> np.ndarra
 
 
 def band(values: np.ndarray, worst: float = math.inf) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(mean, low, high) over axis 0, the seeds, of `values` `[S, …]`: `verdicts.intervals`, what is drawn of it.
+    """(mean, low, high) over axis 0, the seeds, of `values` `[S, …]`: `verdicts.intervals` with finite ends.
 
-    Where some seeds are not numbers (runs that diverged) they count as `worst`, ∞ for what is to be small, and all
-    three are by ranks, for the whole of the values: a curve does not change from a mean to a median on its way. Where
-    no seed is finite there is nothing. An interval without ends has no width; an infinite end stops at the extreme
-    value.
+    Where some seeds are NaN (runs that diverged) they count as `worst`, ∞ for what is to be small, and all three are
+    by ranks, at every point: a curve does not change from a mean to a median midway. Where no seed is finite all three
+    are NaN. An interval from −∞ to ∞ is drawn without width, one infinite end at the extreme finite value.
     """
     numbers = getattr(values, "ndim", 0) >= 1 and len(values) > 0
     require(numbers, f"A band is of an array of numbers [seeds, …] with one seed at least, not of {values!r}.")
     values = np.asarray(values, np.float64)
     finite = np.isfinite(values)
     measured = finite.any(0)
-    if not diverged(values):
-        mean, low, high = verdicts.intervals(np.where(measured, values, 0.0))
-    else:
+    if diverged(values):
         mean, low, high = verdicts.by_ranks(np.where(np.isnan(values), worst, values))
-        ends = values[finite].min(), values[finite].max()
-        open_ended = np.isneginf(low) & np.isposinf(high)
-        low, high = (np.where(np.isfinite(end) | open_ended, end, np.clip(end, *ends)) for end in (low, high))
-    none = np.isneginf(low) & np.isposinf(high)
-    found = mean, np.where(none, mean, low), np.where(none, mean, high)
-    mean, low, high = (np.where(measured & np.isfinite(mean), one, np.nan) for one in found)
+    else:
+        mean, low, high = verdicts.intervals(np.where(measured, values, 0.0))
+    undetermined = np.isneginf(low) & np.isposinf(high)
+    extremes = values[finite].min(initial=np.inf), values[finite].max(initial=-np.inf)
+    ends = (np.where(np.isfinite(end), end, np.clip(end, *extremes)) for end in (low, high))
+    low, high = (np.where(undetermined, mean, end) for end in ends)
+    mean, low, high = (np.where(measured & np.isfinite(mean), one, np.nan) for one in (mean, low, high))
     return mean, low, high
 
 
@@ -108,7 +106,8 @@ def curve(
 ) -> None:
     """The mean over seeds of `values` `[S, n]` with its 95 % band, as the `number`-th curve of a figure.
 
-    Where runs diverged it is the median of all, they being the worst (see `band`), and the label counts them.
+    Where runs diverged it is the median of all runs, with the diverged ones as the worst (see `band`), and the label
+    counts them.
     markers: a marker every so many points; 0 for none.
     """
     mean, low, high = band(values, worst)

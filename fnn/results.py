@@ -7,7 +7,7 @@ answers.json       the questions and what the numbers say to them
 *.png, *.svg       the figures
 SHA256SUMS         the checksums of all these, as `sha256sum -c SHA256SUMS` reads them
 
-Results without a checksum, of a version that wrote none, are refused: make them again, or add their checksums.
+Results without a checksum, as an earlier version wrote them, are refused: make them again, or add their checksums.
 """
 
 import dataclasses
@@ -88,7 +88,8 @@ def write_netcdf(path: Path, dataset: xr.Dataset, more: Callable[[h5netcdf.File]
 
 
 def load(folder: Path) -> xr.Dataset:
-    """The saved data of an experiment, in memory. Raises `InputError` where it is missing, damaged or not contained."""
+    """The saved data of an experiment, in memory. Raises `InputError` where they are missing or damaged, and where the
+    file takes data from other files."""
     require(isinstance(folder, str | os.PathLike), f"Results are in a folder, named by its path, not by {folder!r}.")
     path = Path(folder) / METRICS
     if not path.is_file():
@@ -134,7 +135,7 @@ def _version(package: str) -> str | None:
 def _revision() -> str | None:
     """The commit that this package's files belong to; None where they are installed, be it inside other work."""
     here = Path(__file__)
-    # Variables that git sets for its hooks would name the repository instead of the folder.
+    # Git sets variables for its hooks, which would have priority over the folder.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
 
     def git(*command):

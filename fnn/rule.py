@@ -95,7 +95,7 @@ def leafwise(
     The lifted state is that `NamedTuple` of trees like the parameters. Hyperparameters are brought to each array's own
     precision, so float64 ones do not widen a float32 state. Raises `InputError` for a state of another type.
     """
-    # jit, so that arrays of one shape, and of the same axes, are traced once.
+    # jit, so that arrays of one shape and the same axes are traced once.
     step = jax.jit(update, static_argnums=() if layout is None else 5)
 
     def at(hp, w):
@@ -109,7 +109,7 @@ def leafwise(
 
     def init_tree(hp, params):
         ws, tree = jax.tree.flatten(params)
-        # A tree without arrays has the same parts: they are those of a number.
+        # Of a tree without arrays the state's type is found from a number.
         number = jnp.zeros((), jnp.float32)
         each = zip(ws, known(tree, params), strict=True) if ws else [(number, (layout(number),) if layout else ())]
         states = [init(at(hp, w), w, *found) for w, found in each]
@@ -168,7 +168,7 @@ def treewise(
     def at(hp, w):
         return _like(hp, _widest(w))
 
-    def asking(hp, t, g, s, w, extra):
+    def update_tree(hp, t, g, s, w, extra):
         value = None if extra.value is None else jnp.asarray(extra.value, _widest(w))
         each = extra.each and (lambda each=extra.each: widen(each()))
         return update(at(hp, w), t, g, s, w, extra._replace(value=value, each=each))
@@ -176,7 +176,7 @@ def treewise(
     return _lift(
         hyper,
         lambda hp, w: init(at(hp, w), w),
-        asking,
+        update_tree,
         lambda hp, t, w, s: result(at(hp, w), t, w, s),
     )
 
@@ -200,7 +200,7 @@ def _like(hp, dtype):
 def owned(state: Any, *others: Any) -> Any:
     """The state with a copy of every array that is also in `others`, or that it holds twice.
 
-    A caller who donates parameters and state to a compiled step gives every buffer away once.
+    A buffer that two donated arguments of a compiled step share would be donated twice, which JAX refuses.
     """
     known = {id(x) for x in jax.tree.leaves(others)}
 
@@ -213,7 +213,7 @@ def owned(state: Any, *others: Any) -> Any:
 
 
 def _lift(hyper, init, update, result) -> Rule:
-    """A rule whose functions get wide arrays and the number of the update, after what is wrong was refused."""
+    """A rule that checks its arguments and calls these functions with wide arrays and the number of the update."""
 
     def init_lifted(hp, params):
         check_fields(hp, hyper)
@@ -259,7 +259,7 @@ def decayed(
 
 
 def checked(rule: Any) -> Rule:
-    """The rule, which applies `Extra.decay`. Raises `InputError` where this is no rule, but the name of one, say."""
+    """The rule, with an update that applies `Extra.decay`. Raises `InputError` where this is no rule, a name say."""
     require(isinstance(rule, Rule), f"This takes a Rule, as fnn.optim.rule('adam') gives one, not {rule!r}.")
     if rule.decays:
         return rule

@@ -64,7 +64,7 @@ class Progress:
 
 
 def progress(t: Int[Array, ""], updates: int) -> Progress:
-    """Progress after t updates of a run of so many; it stays at the run's end."""
+    """Progress after t updates of a run of `updates` in all; from then on it stays at the run's end."""
     return Progress(jnp.minimum(t, updates), updates)
 
 
@@ -139,7 +139,7 @@ def steps(factor: Scalar, *boundaries: float | int) -> Shape:
 
 
 def staircase(shape: Shape, stairs: int) -> Shape:
-    """The shape held constant on so many stairs of equal length, each at the shape's value where the stair begins."""
+    """The shape held constant on `stairs` stairs of equal length, each at the shape's value where the stair begins."""
     require(whole(stairs, 1), f"A staircase has at least 1 stair, not {stairs!r}.")
     climbed = lambda progress: sum((progress.reached(k / stairs) for k in range(1, stairs + 1)), jnp.int32(0))
     return lambda progress: shape(Progress(jnp.asarray(climbed(progress)), stairs))

@@ -1,4 +1,4 @@
-"""JSON values against type hints: what comes from a file is what the program takes it for, or is named."""
+"""JSON values checked against type hints, with the place of what does not fit."""
 
 import dataclasses
 import types
@@ -7,12 +7,12 @@ from typing import Any
 
 
 def fit(value: Any, hint: Any, place: str = "it") -> Any:
-    """A JSON value as the hint says: a whole number where a float is meant becomes one, an object a dataclass.
+    """The JSON value with the hint's type: a whole number may become a float, an object a dataclass.
 
     hint: `Any`, `None`, `bool`, `int`, `float`, `str`, `list`, `dict`, `list[X]`, `dict[str, X]`, `tuple[X, ...]` (of a
     list), a `Literal`, a union, a dataclass or a `TypedDict`, whose objects have all required fields and no others.
 
-    Raises `ValueError` with the first place that is something else.
+    Raises `ValueError` with the first place that does not fit.
     """
     kind: Any = typing.get_origin(hint) or hint
     inner = typing.get_args(hint)

@@ -3,7 +3,7 @@
 A journal is a file of Optuna's format, one JSON record per line, which plain Optuna reads too. Every record written
 here ends in a field `sha256`, a digest of all bytes before it, so damage is found, at the latest by the next record.
 Appending is protected by a lock of the operating system's, which ends with the process that holds it, however that
-ends. A last line without its end was cut off by a kill or a full disk, before anybody relied on it: it is removed.
+ends. A last line without its end was cut off by a kill or a full disk before its writer went on: it is removed.
 
 Every wait is bounded by `PATIENCE` and announced after `SLOW` by a warning of the logger `fnn.storages`.
 """
@@ -25,16 +25,16 @@ from filelock import FileLock, Timeout
 from fnn.errors import InputError, require
 
 PATIENCE = 30.0
-"""Seconds after which a storage that another process holds is given up."""
+"""The timeout of a lock that another process holds, in seconds."""
 
 SLOW = 5.0
 """Seconds after which a wait is announced."""
 
 WAIT = 0.2
-"""Seconds between two checks of what other processes do."""
+"""Seconds between two checks of what other processes have done."""
 
 RECORD = b'{"op_code":'
-"""How every record of a journal begins."""
+"""The first bytes of every record of a journal."""
 
 SIGNED = re.compile(rb'(.*),"sha256":"([0-9a-f]{32})"}', re.S)
 """A record with its digest: that of everything before the digest's own field."""
@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 
 
 class Notice:
-    """Pauses of `WAIT` seconds; after `SLOW` seconds of them a warning says, once, what is waited for."""
+    """Pauses of `WAIT` seconds, with one warning after `SLOW` seconds that names what is waited for."""
 
     def __init__(self):
         self.began, self.given = time.monotonic(), False
@@ -95,7 +95,7 @@ class Journal:
                 raise
 
     def _read(self) -> bytes:
-        """Check and take up what has been appended since; gives the beginning of a line whose end is missing."""
+        """Check and append the records written since the last call; gives the start of a line without an end."""
         with self.path.open("rb") as file:
             shrunk = os.fstat(file.fileno()).st_size < self._end
             require(not shrunk, f"{self.path} has become shorter: another program has changed it.")
@@ -128,7 +128,7 @@ class Journal:
         return record
 
     def _remove_torn(self, file) -> None:
-        """Remove the last line, whose end is missing, unless a program without our lock is just writing it."""
+        """Remove the last line, whose end is missing, unless a program that does not use our lock is writing it."""
         time.sleep(WAIT)
         torn = self._read()
         if torn:
@@ -155,21 +155,21 @@ def opened(storage: Path | str) -> Any:
     from optuna.storages import JournalStorage, get_storage
 
     deadline = time.monotonic() + SLOW
-    with using(storage, Exception):  # whatever goes wrong in another library while it opens this is the storage's fault
+    with using(storage, Exception):  # any error of another library while it opens the storage
         if isinstance(storage, Path):
             return JournalStorage(Journal(storage))  # pyright: ignore[reportArgumentType]  it has what a backend has
         while True:
             try:
                 return get_storage(_database(storage))
             except Exception as error:
-                # Several that come to a new database at once trip over each other's tables.
+                # Of several processes that create a new database's tables at the same time all but one fail.
                 if not _passing(error) or time.monotonic() > deadline:
                     raise
                 time.sleep(WAIT)
 
 
 def _passing(error):
-    """Whether a database may be opened in a moment. (SQLite finds no folder, and has waited where it is locked.)"""
+    """Whether opening the database may succeed later. (SQLite's "unable to open" is a missing folder.)"""
     from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
     of_tables = isinstance(error, IntegrityError | OperationalError | ProgrammingError)
@@ -205,9 +205,9 @@ def _check_ours(at, options):
 
 @contextlib.contextmanager
 def using(storage: Path | str, *more: type[Exception]) -> Iterator[None]:
-    """What goes wrong in a storage within the block becomes an `InputError`; a block that is slow is announced.
+    """Errors of a storage within the block become an `InputError`; a block that takes longer than `SLOW` is announced.
 
-    more: other errors that are the storage's within this block.
+    more: further types of errors that are the storage's within this block.
     """
     from optuna.exceptions import StorageInternalError
     from sqlalchemy.exc import SQLAlchemyError
@@ -228,12 +228,12 @@ def using(storage: Path | str, *more: type[Exception]) -> Iterator[None]:
 
 
 def shown(storage: Path | str) -> str:
-    """A storage's name for people, without a password that its URL may have."""
+    """A storage's name for messages, with `***` for a password in its URL."""
     return re.sub(r"(://[^/@:]*):.*@", r"\1:***@", str(storage))
 
 
 def _first_cause(error):
-    """The first line of the error that caused the others: Optuna's own says that something was wrong, not what."""
+    """The first line of the error that caused the others: Optuna's own does not name the cause."""
     while error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, OSError) and error.strerror:

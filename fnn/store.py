@@ -2,8 +2,8 @@
 
 FOLDER/manifest.json     what work this is: one folder never holds parts of two works
 FOLDER/000017.npz        the arrays of block 17
-FOLDER/000017.npz.damaged  one that was not whole, set aside and made again
-FOLDER/.lock, .owner     held while a process is at work here, and which process that is
+FOLDER/000017.npz.damaged  a damaged block, set aside under this name and computed again
+FOLDER/.lock, .owner     locked while a process is at work here, and which process that is
 
 Files are whole or absent: each is written beside its place, flushed to the disk, and renamed. Every file carries a
 SHA-256 of its content, which is compared before anything parses the file:
@@ -11,7 +11,7 @@ SHA-256 of its content, which is compared before anything parses the file:
 - a block is a NumPy archive whose comment says what it is (its work, kind, number and first step) and ends with the
   SHA-256 of everything before it, so a block of another place or another store is not taken for this one;
 - a manifest is a JSON object whose first member is the SHA-256 of everything after it;
-- results, which other programs read as they are, are listed in `SHA256SUMS` beside them, as `sha256sum -c` reads it.
+- results, in formats that other programs read, are listed in `SHA256SUMS` beside them, as `sha256sum -c` reads it.
 """
 
 import contextlib
@@ -50,34 +50,34 @@ except ImportError:  # Windows
 MANIFEST = "manifest.json"
 SUMS = "SHA256SUMS"
 TEMPORARY = ".tmp-"
-"""How the names of files that are being written begin, and those of folders that are being removed."""
+"""The prefix of files that are being written, and of folders that are being removed."""
 DAMAGED = ".damaged"
-"""How the names of files end that were set aside."""
+"""The suffix of files that were set aside."""
 
 PATIENCE = 1.0
-"""Seconds that a lock is tried for: longer than `at_work` holds it."""
+"""The timeout of a lock in seconds: longer than `at_work` holds it."""
 ABANDONED = 24 * 3600.0
-"""Seconds after which a temporary file is taken for a killed process's where the system cannot tell."""
+"""The age in seconds at which a temporary file is removed where the system has no locks that show its use."""
 
 LARGEST_JSON = 50_000_000
-"""Bytes of a JSON file that is read."""
+"""The most bytes of a JSON file that is read."""
 
 WRITING = "/fnn/writing"
 """The event of `jax.monitoring` that records the seconds it took to make a file."""
 
 log = logging.getLogger(__name__)
-"""Where it is said that a file was set aside, or that work starts again: on standard error, if nobody changes that."""
+"""Warns that a file was set aside, or that work starts again: on standard error, unless logging is configured."""
 
 
 class Damaged(InputError):
-    """A file that is not what was written: its checksum, its place or its work is another."""
+    """A file is not what was written there: its checksum, its place or its work differs."""
 
 
 # --- whole files -----------------------------------------------------------------------------------------------------
 
 
 class Disk:
-    """The operations on files that everything here is made of. Tests put another in its place, which fails at any."""
+    """The operations on files that everything here is made of. Tests replace `disk` by one that fails."""
 
     def read(self, path: Path) -> bytes:
         """The content of a file."""
@@ -94,10 +94,10 @@ class Disk:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(handle).st_nlink:
                 return Path(name), handle
-            os.close(handle)  # `clean` came between the two
+            os.close(handle)  # `clean` removed it before it was locked
 
     def write(self, file: io.FileIO, content: memoryview) -> int:
-        """Write as much as the disk takes; gives how many bytes that were."""
+        """Write as much as the disk takes; returns the number of bytes."""
         return file.write(content)
 
     def sync(self, path: Path) -> None:
@@ -111,7 +111,7 @@ class Disk:
             os.close(handle)
 
     def replace(self, old: Path, new: Path) -> None:
-        """Rename, in one step, in place of what is there."""
+        """Rename in one step, replacing a file of the new name."""
         os.replace(old, new)
 
     def remove(self, path: Path) -> None:
@@ -123,9 +123,9 @@ disk = Disk()
 
 
 class File(io.RawIOBase):
-    """A new file that takes everything, for HDF5, which may crash where a write to it fails or is interrupted.
+    """A new file whose writes never fail, for HDF5, which may crash where a write fails or is interrupted.
 
-    From the first error on its content is in memory, and closing the file raises that error.
+    From the first error on the content is in memory, and closing the file raises that error.
     """
 
     def __init__(self, path: Path):
@@ -218,7 +218,7 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 def write(path: Path, content: bytes) -> Path:
-    """Write a whole file; gives its path. Raises `InputError` as `atomic` does."""
+    """Write a whole file; returns its path. Raises `InputError` as `atomic` does."""
     with atomic(path) as temporary:
         _fill(temporary, content)
     return path
@@ -328,9 +328,9 @@ def clear(folder: Path) -> None:
 
 @contextlib.contextmanager
 def locked(folder: Path, name: str = "") -> Iterator[None]:
-    """No other process is in the folder under this name until the block ends, or the process, however it ends.
+    """A lock on the folder, of this name, until the block or the process ends, however that ends.
 
-    Raises `InputError` where another is, and where the folder cannot be written.
+    Raises `InputError` where another process holds it, and where the folder cannot be written.
     """
     folder = folder.absolute()
     owner = folder / f".owner{name}"
@@ -345,7 +345,7 @@ def locked(folder: Path, name: str = "") -> Iterator[None]:
         raise InputError(f"{folder} cannot be written: {error.strerror}.") from error
     with held:
         try:
-            with contextlib.suppress(OSError):  # it is only for the sentence above
+            with contextlib.suppress(OSError):  # it is only for the message above
                 owner.write_text(f"{os.getpid()} on {socket.gethostname()}", encoding="utf-8")
             clean(folder)
             yield
@@ -379,11 +379,11 @@ def _named(owner):
 
 
 def publish(folder: Path, files: Mapping[str, bytes | Callable[[Path], None]]) -> list[Path]:
-    """Write files that other programs read as they are, each given as its content or as a function that writes it.
+    """Write files for other programs, each given as its content or as a function that writes it; returns their paths.
 
-    Gives their paths. Their checksums are in `SHA256SUMS` before the files are in their places, those of the files
-    that they replace remain there until they are: whatever happens in between, no whole file is taken for a damaged
-    one. Raises `InputError` as `atomic` does, and where another process is writing here.
+    Their checksums are written to `SHA256SUMS` before the files are put in their places; the checksums of the files
+    that they replace are removed from it afterwards: at any moment every whole file has its checksum there. Raises
+    `InputError` as `atomic` does, and where another process is writing here.
     """
     with locked(folder, "-results"), contextlib.ExitStack() as stack:
         made = {}
@@ -412,12 +412,12 @@ def verify(path: Path) -> None:
 
 
 def listed(folder: Path) -> frozenset[str]:
-    """The names of the files that `publish` wrote here. Raises `Damaged` where that is not known."""
+    """The names of the files that `publish` wrote here. Raises `Damaged` where `SHA256SUMS` cannot be read."""
     return frozenset(_sums(folder))
 
 
 def published(path: Path) -> bytes:
-    """The content of a file that `publish` wrote. Raises `Damaged` where it is another."""
+    """The content of a file that `publish` wrote. Raises `Damaged` where it differs."""
     content = _read(path)
     _compare(path, hashlib.sha256(content).hexdigest())
     return content
@@ -443,7 +443,7 @@ def _sum_of(path):
 
 
 def _sums(folder):
-    """The checksums that each file may have: one, or two while it is being replaced."""
+    """`{name: checksums}` of the files in a folder: one each, or two while the file is being replaced."""
     if not (folder / SUMS).exists():
         return {}
     try:
@@ -470,13 +470,13 @@ def _save_sums(folder, sums):
 
 
 def json_bytes(content: Any) -> bytes:
-    """Indented JSON in UTF-8; what is not JSON's as its `str`, and what UTF-8 has no code for as JSON's escapes."""
+    """Indented JSON in UTF-8; objects of other types as their `str`, unpaired surrogates as JSON's escapes."""
     text = json.dumps(content, indent=2, default=str, ensure_ascii=False)
     return f"{text}\n".encode("utf-8", "backslashreplace")
 
 
 def parse(raw: bytes, hint: Any, path: Path) -> Any:
-    """What JSON says, of the shape of a type hint, see `fit`. Raises `Damaged`, naming `path`, where it is not."""
+    """The value of JSON text, as `fit` gives it for the type hint. Raises `Damaged`, naming `path`."""
     try:
         content = json.loads(raw.decode("utf-8"))
     except (ValueError, RecursionError) as error:
@@ -493,7 +493,7 @@ def save_json(path: Path, content: Any) -> Path:
 
 
 def read_json(path: Path, hint: Any) -> Any:
-    """What `publish` wrote as JSON, of the shape of a type hint. Raises `Damaged` where it is something else."""
+    """The value of a JSON file that `publish` wrote, see `parse`. Raises `Damaged` as `published` and `parse` do."""
     with contextlib.suppress(OSError):
         require(path.stat().st_size <= LARGEST_JSON, f"{path} cannot be read: it is larger than any file of ours.")
     return parse(published(path), hint, path)
@@ -509,7 +509,7 @@ def save_sealed(path: Path, content: Mapping[str, Any]) -> Path:
 
 
 def read_sealed(path: Path, hint: Any = dict) -> dict[str, Any]:
-    """What `save_sealed` wrote, of the shape of a type hint; empty where there is no file. Raises as `parse` does."""
+    """The object that `save_sealed` wrote, see `parse`; empty where there is no file. Raises `Damaged` as `parse`."""
     if not path.exists():
         return {}
     raw, end = _read(path), len(_BEFORE) + 64 + len(_AFTER)
@@ -535,7 +535,7 @@ def pack(label: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def unpack(raw: bytes, path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The label and the arrays that `pack` made bytes of. Raises `Damaged`, naming `path`, where they are others."""
+    """The label and the arrays that `pack` was given. Raises `Damaged`, naming `path`, where the bytes differ."""
     if hashlib.sha256(raw[:-64]).hexdigest().encode() != raw[-64:]:
         raise Damaged(f"{path} is damaged: its SHA-256 is another.")
     try:
@@ -548,7 +548,7 @@ def unpack(raw: bytes, path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray
 
 
 def checksum(tree: Any) -> str:
-    """SHA-256 of a tree of arrays: their places in it, their types and what they hold."""
+    """SHA-256 (hex) of a tree of arrays: of their paths, types, shapes and values."""
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         array = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
@@ -572,15 +572,15 @@ class Block(NamedTuple):
 
 
 def manifest(folder: Path) -> dict[str, Any]:
-    """What work is in the folder; empty where there is none yet. Raises `Damaged` where that cannot be read."""
+    """The manifest of the work in the folder; empty where there is none yet. Raises `Damaged` as `read_sealed`."""
     return read_sealed(folder / MANIFEST)
 
 
 class Store:
-    """The numbered blocks of one piece of work in a folder. Those who write hold the folder's lock, see `locked`.
+    """The numbered blocks of one piece of work in a folder. To write, hold the folder's lock, see `locked`.
 
-    manifest: everything that must be the same for two runs to be parts of one; what else changes numbers is added, see
-        `arithmetic`.
+    manifest: everything that must be the same for two runs to be parts of one, besides `arithmetic()`, which is added.
+    work: the SHA-256 of the whole manifest, which every block carries.
     """
 
     def __init__(self, folder: Path, manifest: Mapping[str, Any]):
@@ -589,9 +589,9 @@ class Store:
         self.work = hashlib.sha256(json.dumps(self.manifest, sort_keys=True).encode()).hexdigest()
 
     def claim(self) -> None:
-        """Make the folder the place of this work. Raises `InputError` where it is that of another.
+        """Write the manifest, if there is none. Raises `InputError` where the folder holds other work.
 
-        Where the manifest is lost or damaged, the blocks say whose they are.
+        Where the manifest is lost or damaged, the blocks show whose they are.
         """
         path, damage = self.folder / MANIFEST, None
         try:
@@ -601,7 +601,7 @@ class Store:
         if not theirs:
             blocks = self.numbers()
             require(
-                not blocks or any(self._whole(number, "") for number in blocks),
+                not blocks or any(self._is_ours(number) for number in blocks),
                 f"{self.folder} holds blocks of other work or an earlier version, and no readable {MANIFEST} to say of "
                 "which: take another folder.",
             )
@@ -617,7 +617,7 @@ class Store:
         )
 
     def forget(self) -> None:
-        """Let the folder take other work, where no block is there."""
+        """Remove the manifest of a folder without blocks, so that it can hold other work."""
         _remove(self.folder / MANIFEST)
 
     def numbers(self, kind: str = "") -> list[int]:
@@ -625,12 +625,12 @@ class Store:
         return numbers(self.folder, kind)
 
     def write(self, number: int, arrays: Mapping[str, np.ndarray], first: int = 0, kind: str = "") -> None:
-        """Keep a block. Raises `InputError` where the folder or the disk refuses."""
+        """Write a block; `first` is its first step or trial. Raises `InputError` where the folder or disk refuses."""
         label = {"work": self.work, "kind": kind, "number": number, "first": first}
         write(self._path(number, kind), pack(label, arrays))
 
     def read(self, number: int, kind: str = "") -> Block:
-        """A block that is there. Raises `Damaged` where it is not as it was written, or was written as another."""
+        """A block on disk. Raises `Damaged` where it is damaged, or is another block or of other work."""
         path = self._path(number, kind)
         label, arrays = unpack(_read(path), path)
         ours = {"work": self.work, "kind": kind, "number": number}
@@ -639,7 +639,7 @@ class Store:
         return Block(label["first"], arrays)
 
     def get(self, number: int, kind: str = "") -> Block | None:
-        """A block; None where it is missing, and where it is damaged: then it is set aside under another name."""
+        """A block; None where it is missing or damaged. A damaged one is set aside under another name."""
         path = self._path(number, kind)
         if not path.exists():
             return None
@@ -653,11 +653,12 @@ class Store:
         """Remove a block, if it is there."""
         _remove(self._path(number, kind))
 
-    def _whole(self, number, kind):
+    def _is_ours(self, number):
         try:
-            return self.read(number, kind)
+            self.read(number)
         except Damaged:
-            return None
+            return False
+        return True
 
     def _set_aside(self, path, damage):
         aside = path.with_name(path.name + DAMAGED)

@@ -1,11 +1,11 @@
-"""Studies: a search on disk, so that no trial is lost or run twice, and its test set is looked at once.
+"""Studies: a search on disk, so that no trial is lost or run twice, and its test set is evaluated once.
 
-`opened` keeps a study in a folder, for one process at a time. Trials are on disk when they are told. Samplers are
-functions of what is known, so what had been asked for and not told when a process died is asked for again.
+`opened` keeps a study in a folder, for one process at a time. A trial is on disk when `tell` returns. Samplers are
+functions of the finished trials, so the settings that were pending when a process died are proposed again.
 
 `Shared` is a study of many processes, on one host or many, in any storage of Optuna's (extra `search`): a journal file
-on a common disk by default, or the URL of a database. What a process that died had asked for is handed to another: at
-once on the same host, after a lease where it was on another. So is what was asked for and abandoned by an interrupt.
+on a common disk by default, or the URL of a database. Pending trials of a process that died or was interrupted are
+offered to the others: at once where that can be seen on the same host, else when their lease is over.
 
 A setting may be trained from several seeds: its values are then a row, and it is ranked by their mean or, more
 cautiously, by the lower end of their 95 % interval.
@@ -36,24 +36,24 @@ from fnn.store import Block, Store
 from fnn.types import Key
 
 TEST = "test.json"
-"""The file that tells every look at the test set."""
+"""The file that records every evaluation on the test set, each of which is a *look*."""
 
 LEASE = timedelta(hours=1)
-"""What has not been told for so long is handed on: whether another host is still at it cannot be seen from here."""
+"""The age at which a pending trial is offered to others: whether a process on another host lives cannot be seen."""
 
 UNSIGNED = timedelta(minutes=1)
-"""A trial that no process has signed for so long after it was asked for belongs to none."""
+"""The age at which a pending trial that names no process belongs to none."""
 
 
 class Looks(TypedDict):
-    """What the file says: whose looks these are, and all of them."""
+    """The content of the file: the work whose test set it is, and every look."""
 
     work: str
     looks: list["Look"]
 
 
 class Look(TypedDict):
-    """One look at a test set: at what, what it gave (a number, or a list of them), and when."""
+    """One evaluation on a test set: of what, its value (a number, or a list of them), and when."""
 
     of: str
     value: Any
@@ -61,11 +61,11 @@ class Look(TypedDict):
 
 
 def look_once(folder: Path, of: str, measure: Callable[[], Any], again: bool = False, work: str = "") -> Any:
-    """What `measure()` finds on the test set, a number or a list: once for all that a folder stands for.
+    """The value of `measure()`, a number or a list, measured on the test set: once for the work in the folder.
 
-    That it is looked at is told in the folder before, and what was found after, so a kill in between is a look, too.
-    Raises `InputError` where it has been looked at already. again: look all the same, which is told as well. work: what
-    work the folder holds, so that another's file is not taken for its own.
+    The evaluation is recorded in the folder before it begins, its value after it, so a kill in between counts as one.
+    Raises `InputError` where there was one already. again: evaluate nevertheless, which is recorded too. work: the work
+    that the folder holds; a file of other work is refused.
     """
     before = looks(folder, work)
     _refuse(before, again, folder)
@@ -100,13 +100,13 @@ def _refuse(before, again, whose):
 
 
 def found(told: Sequence[Look], of: str) -> Look | None:
-    """The last look at this that gave something, where there was one."""
+    """The last look of this that has a value; None where there is none."""
     return next((look for look in reversed(told) if look["of"] == of and look["value"] is not None), None)
 
 
 def looks(folder: Path, work: str = "") -> list[Look]:
-    """Every look at the test set of what is in the folder, which holds this work."""
-    unknown = "Whether the test set was looked at is not known: restore it, or rename it if it was not."
+    """Every look at the test set of the work in the folder. Raises `InputError` for a damaged or foreign file."""
+    unknown = "Whether the test set was evaluated is not known: restore the file, or rename it if it was not."
     try:
         known = store.read_sealed(folder / TEST, Looks)
     except store.Damaged as damage:
@@ -118,19 +118,24 @@ def looks(folder: Path, work: str = "") -> list[Look]:
 class Study:
     """A search in a folder; `opened` gives it.
 
-    points, values: of all trials told, in order: `[n, axes]` and `[n, seeds]`.
-    trials: their numbers `[n]`, which they keep where others are lost.
+    points, values: of all finished trials, in order: `[n, axes]` and `[n, seeds]`.
+    trials: their numbers `[n]`, which do not change where other trials are lost.
+    asked: the points of the pending trials; None where there are none.
     """
 
     def __init__(self, kept: Store, space: Space, sampler: Sampler, key: Key):
-        self.store, self.folder = kept, kept.folder
-        self.space, self.sampler, self.key = space, sampler, key
+        self.store, self.space, self.sampler, self.key = kept, space, sampler, key
         self.asked: np.ndarray | None = None
         self.blocks = {number: block for number in kept.numbers() if (block := kept.get(number))}
         self._gather()
         lost = sorted({*range(self.trials.max(initial=-1) + 1)} - {*self.trials.tolist()})
         if lost:
             store.log.warning("%s lacks trials %s: they will be the next ones.", self.folder, ", ".join(map(str, lost)))
+
+    @property
+    def folder(self) -> Path:
+        """Where the trials are."""
+        return self.store.folder
 
     def _gather(self):
         batches = [self.blocks[number] for number in sorted(self.blocks)]
@@ -141,7 +146,7 @@ class Study:
 
     @property
     def batches(self) -> int:
-        """How many batches of trials have been told."""
+        """How many batches of trials are on disk."""
         return len(self.blocks)
 
     @property
@@ -151,24 +156,24 @@ class Study:
 
     @property
     def settings(self) -> dict[str, np.ndarray]:
-        """All settings told, in order."""
+        """The settings of all finished trials, in order."""
         return search.settings(self.space, self.points)
 
     def told(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """All trials told, in order: their settings and their values `[n, seeds]`."""
+        """All finished trials, in order: their settings and their values `[n, seeds]`."""
         return self.settings, self.values
 
     def ask(self, n: int) -> dict[str, np.ndarray]:
-        """At most n settings to try next, fewer or none where the search ends; the same ones until they are told."""
+        """At most n settings to try next, fewer or none where the search ends; the same ones until `tell`."""
         require(n >= 1, f"A study is asked for at least 1 setting, not {n}.")
         if self.asked is None:
             _, first, missing = self._gap()
-            known = History(*(each[:first] for each in self.history))  # what was known when these were asked for
+            known = History(*(each[:first] for each in self.history))  # a lost trial is proposed as it was
             self.asked = self.sampler(self.key, known, min(n, missing))
         return search.settings(self.space, self.asked)
 
     def tell(self, values: np.ndarray) -> None:
-        """Keep what came of the settings asked for: a value each `[n]`, or a row of seeds each `[n, seeds]`."""
+        """Append the values of the pending trials: one each `[n]`, or a row of seeds each `[n, seeds]`."""
         if self.asked is None:
             raise InputError("A study is told of settings that it was asked for.")
         values = np.asarray(values, float)
@@ -186,10 +191,10 @@ class Study:
         self._gather()
 
     def _gap(self) -> tuple[int, int, int]:
-        """The number of the batch that the next trials go into, that of their first, and how many are missing there.
+        """The number of the batch to append the next trials to, that of the first of them, and the most there may be.
 
-        They are the first that are lost, or come after the last. Where no number is left between two batches, they go
-        to the end of the one before.
+        The next trials are the first lost ones, or those after the last. Where no number is free between two batches,
+        they are appended to the earlier one.
         """
         stop, before = 0, -1
         for number in sorted(self.blocks):
@@ -204,10 +209,10 @@ class Study:
         return ranking(self.values, by)
 
     def test(self, trial: int, measure: Callable[[], Any], again: bool = False) -> Any:
-        """`measure()` on the test set for the chosen trial, once: a study that has been tested says so and refuses.
+        """`measure()` on the test set for the chosen trial, once. Raises `InputError` where the study was tested.
 
         measure: gives a number, or one a seed.
-        again: look all the same; every look is told in the folder.
+        again: evaluate nevertheless; every evaluation is recorded in the folder.
         """
         require(0 <= trial < len(self.points), f"There is no trial {trial} among {len(self.points)}.")
         return look_once(self.folder, self._called(trial), measure, again, self.store.work)
@@ -242,7 +247,7 @@ def opened(
 
 
 def _axes(space):
-    """What the axes of a space are, in words that are the same in every process: without places in memory."""
+    """The axes of a space as text that is the same in every process: without addresses in memory."""
     return {name: re.sub(r" at 0x[0-9a-fA-F]+", "", repr(axis)) for name, axis in space.items()}
 
 
@@ -265,11 +270,11 @@ class Shared:
     """A study that many processes work on, in a storage of Optuna's. As a context manager it releases at its end.
 
     storage: a path for a journal file, or a database's URL. name: of the study, many of which a storage may hold.
-    sampler: one of Optuna's; TPE, told of what others are at, by default.
-    lease: after which what has not been told is handed on; longer than the slowest trials take.
+    sampler: one of Optuna's; by default TPE, which takes pending trials of all processes into account.
+    lease: the age at which a pending trial is offered to others; longer than the slowest trials take.
 
-    Every method raises `InputError` where the storage cannot be used, is held by another process for too long, or
-    holds trials that no `Shared` has told.
+    Every method raises `InputError` where the storage cannot be used, is locked by another process for too long, or
+    holds trials that no `Shared` has finished.
     """
 
     def __init__(self, storage: Path | str, name: str, space: Space, sampler: Any = None, lease: timedelta = LEASE):
@@ -313,18 +318,18 @@ class Shared:
             )
 
     def ask(self, n: int) -> dict[str, np.ndarray]:
-        """n settings to try next, first those that processes which died had asked for; the same until they are told."""
+        """n settings to try next, first those that processes which died had pending; the same ones until `tell`."""
         with self._using():
-            self._hand_on()
+            self._offer_lost()
             for _ in range(0 if self.asked else n):
                 self.asked.append(self.study.ask(_distributions(self.space)))
                 self.asked[-1].set_user_attr("worker", _worker())
         return {name: np.array([trial.params[name] for trial in self.asked]) for name in self.space}
 
     def tell(self, values: np.ndarray) -> None:
-        """Keep what came of the settings asked for, the mean over seeds where a value is a row of them.
+        """Finish the pending trials with these values, one each `[n]` or a row of seeds each `[n, seeds]`.
 
-        What has been handed on to another meanwhile is the other's to tell.
+        Of a trial that was offered to another process meanwhile, that process's value counts.
         """
         values = np.asarray(values, float)
         require(len(values) == len(self.asked), f"{len(self.asked)} values are awaited, not {len(values)}.")
@@ -347,33 +352,33 @@ class Shared:
         self.asked = []
 
     def release(self) -> None:
-        """Let others have what was asked for and is not told."""
+        """Offer the pending trials to others."""
         with self._using():
             for trial in self.asked:
-                self._pass_on(trial.number, trial.params)
+                self._offer(trial.number, trial.params)
         self.asked = []
 
     def done(self) -> list[Any]:
-        """Optuna's records of all trials that are told, by any process, in order."""
+        """Optuna's records of all finished trials, of any process, in order."""
         from optuna.trial import TrialState
 
         with self._using():
             return self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
 
     def others(self) -> int:
-        """How many trials other living processes are at."""
+        """How many trials are pending in other living processes."""
         return len(self._elsewhere())
 
     def awaited(self) -> str:
-        """Whose trials `others` counts, in words, and until when at the latest."""
+        """The processes whose trials `others` counts, in words, and when the last lease is over."""
         workers = [trial.user_attrs["worker"] for trial in self._elsewhere() if "worker" in trial.user_attrs]
         whose = sorted({f"process {worker['pid']} on {worker['host']}" for worker in workers})
         at_last = max((worker["time"] for worker in workers), default=time.time()) + self.lease.total_seconds()
         until = datetime.fromtimestamp(at_last).astimezone().isoformat(" ", "minutes")
-        return f"{' and '.join(whose) or 'a process that has not signed yet'}, until {until} at the latest"
+        return f"{' and '.join(whose) or 'a process that has just begun'}, until {until} at the latest"
 
     def told(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """All trials told, by any process, in order: their settings and their values `[n, seeds]`."""
+        """All finished trials, of any process, in order: their settings and their values `[n, seeds]`."""
         done = self.done()
         rows = [trial.user_attrs.get("values") for trial in done]
         whole = all(isinstance(row, list) and len(row) == len(rows[0]) for row in rows)
@@ -383,12 +388,12 @@ class Shared:
         return settings, np.array(rows, float) if done else np.empty((0, 1))
 
     def test(self, trial: int, measure: Callable[[], Any], again: bool = False) -> Any:
-        """As `Study.test`, for all processes together: who comes while another looks waits, and is told what it saw."""
+        """As `Study.test`, for all processes together: where another one is evaluating, it waits for that one's end."""
         from optuna.trial import TrialState
 
         look = _look(self._called(trial))
         with self._using():
-            # The storage numbers looks for all processes, so one of those that come at once is the first.
+            # The storage numbers looks for all processes, so one of several at the same time is the first.
             mine = self.tests.ask()
             mine.set_user_attr("worker", _worker())
             mine.set_user_attr("look", look)
@@ -397,7 +402,7 @@ class Shared:
         try:
             with self._using():
                 while earlier():
-                    notice.pause(lambda: f"another process that is at the test set of {self.name}")
+                    notice.pause(lambda: f"another process that evaluates the test set of {self.name}")
             _refuse(self.looks(before=mine.number), again, self.name)
             value = _plain(measure())
         except BaseException:
@@ -423,31 +428,34 @@ class Shared:
         return [one.user_attrs["look"] for one in told if one.number < before and "look" in one.user_attrs]
 
     def _called(self, trial):
-        # By the storage's number: places among those told may move while others are at work.
+        # By the storage's number: places among the finished trials may change while other processes work.
         done = self.done()
         require(0 <= trial < len(done), f"There is no trial {trial} among {len(done)}.")
         return f"trial {done[trial].number}"
 
     def _elsewhere(self):
-        mine = {trial.number for trial in self.asked}
+        """The pending trials of other living processes and threads."""
         with self._using():
-            running = _running(self.study)
-        return [trial for trial in running if trial.number not in mine and not self._lost(trial)]
+            return [trial for trial in self._foreign() if not self._lost(trial)]
+
+    def _foreign(self):
+        """The pending trials that this object has not asked for."""
+        own = {trial.number for trial in self.asked}
+        return [trial for trial in _running(self.study) if trial.number not in own]
 
     def _lost(self, trial):
         return _lost(trial, self.lease)
 
-    def _hand_on(self):
-        """Trials whose process is gone wait to be asked for again, by whoever comes first."""
-        mine = {trial.number for trial in self.asked}
-        for trial in _running(self.study):
-            if trial.number not in mine and self._lost(trial):
-                self._pass_on(trial.number, trial.params)
+    def _offer_lost(self):
+        for trial in self._foreign():
+            if self._lost(trial):
+                self._offer(trial.number, trial.params)
 
-    def _pass_on(self, number, params):
+    def _offer(self, number, params):
+        """End a pending trial and queue its setting, so that the next `ask`, of any process, gives it."""
         from optuna.trial import TrialState
 
-        # Of several that try only one can end a trial.
+        # Of several processes only one can end a trial.
         with contextlib.suppress(ValueError, RuntimeError):
             self.study.tell(number, state=TrialState.FAIL)
             self.study.enqueue_trial(params)
@@ -473,7 +481,7 @@ def _distributions(space) -> dict[str, Any]:
 
 
 THREADS: weakref.WeakValueDictionary[str, threading.Thread] = weakref.WeakValueDictionary()
-"""The threads of this process that have asked for trials, by what they sign with."""
+"""The threads of this process that have asked for trials, by the name in `worker`."""
 
 _own = threading.local()
 
@@ -493,7 +501,7 @@ def _worker():
 
 
 def _host():
-    """This host's name; where processes are numbered apart from the host's, as in containers, with which numbers."""
+    """This host's name and, on Linux, the namespace of its process numbers, which differs between containers."""
     try:
         return f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}"
     except OSError:
@@ -501,14 +509,13 @@ def _host():
 
 
 def _lost(trial, lease):
-    """Whether nobody will tell a trial that this object has not asked for.
+    """Whether a pending trial that this object has not asked for will never be finished.
 
-    That is so where its process has ended (it, and not a later one of the same number); where its thread has, or is
-    the one that runs here, which cannot be at two trials at a time: it was interrupted, in a notebook say; and where
-    it is older than the lease.
+    That is so where its process has ended (that one, and not a later one of the same number); where its thread has
+    ended, or is the current one, which was then interrupted, in a notebook say; and where it is older than the lease.
     """
     worker = trial.user_attrs.get("worker")
-    if worker is None:  # it died between asking and signing
+    if worker is None:  # its process died before it wrote its name
         return datetime.now() - trial.datetime_start > UNSIGNED
     if worker["host"] == _host() and worker["began"] is not None:
         if _began(worker["pid"]) != worker["began"]:
@@ -521,9 +528,9 @@ def _lost(trial, lease):
 
 
 def _began(pid):
-    """When a process of this host began, in the kernel's own count; None where there is none or it cannot be told."""
+    """When a process of this host began, in the kernel's clock ticks; None where it has ended or that is unknown."""
     try:
-        told = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-        return None if told[0] == b"Z" else int(told[19])  # a zombie has ended
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return None if fields[0] == b"Z" else int(fields[19])  # a zombie has ended
     except (OSError, IndexError, ValueError):
         return None

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, UInt8
 from fnn.checks import check_key
 from fnn.errors import InputError, require, whole
 from fnn.layers import Layer
-from fnn.losses import SUMS, accuracy, l2_penalty, softmax_cross_entropy, weights
+from fnn.losses import SUM_TOLERANCE, accuracy, l2_penalty, softmax_cross_entropy, weights
 from fnn.types import Hyper, Key, Params, Scalar
 
 
@@ -26,8 +26,8 @@ class Task(NamedTuple):
     batch:   `(data, examples) -> batch`
     loss:    `(hp, params, stats, batch, key, train) -> (loss, stats)`
     metrics: `(hp, params, stats, data) -> {name: scalar}`, on whole splits
-    check:   `(hp, data) -> None`, raises `InputError` where the data cannot be learnt so: shapes and types where they
-             are traced, values too where they are there
+    check:   `(hp, data) -> None`, raises `InputError` where the data do not fit the network; of traced data it sees
+             shapes and types only
     mixes:   `hp -> bool`, whether an example's loss in training depends on the other examples of its batch
     """
 
@@ -43,7 +43,7 @@ class Task(NamedTuple):
 class Split(NamedTuple):
     """Part of a data set: images `[n, height, width]` or rows `[n, features]`, and what they are.
 
-    x: bytes (uint8, 0…255), or floating-point numbers on a scale of their own.
+    x: bytes (uint8, 0…255), or floating-point numbers, which are not scaled.
     y: classes 0, 1, …, or rows of probabilities `[n, classes]`.
     """
 
@@ -54,8 +54,9 @@ class Split(NamedTuple):
 def check_splits(data: Any) -> None:
     """Raise `InputError` where a `Split` in a tree of data is unsound.
 
-    Its images are bytes, or finite numbers that are not bytes in disguise; there is a label for each; labels are
-    classes from 0 on, or rows of probabilities. Of what is traced only shapes and types are checked.
+    Its images are bytes (uint8), or finite numbers other than whole ones up to 255, which are unscaled bytes; there is
+    a label for each; labels are classes from 0 on, or rows of probabilities. Of traced arrays only shapes and types
+    are checked.
     """
     is_split = lambda part: isinstance(part, Split)
     for path, split in jax.tree_util.tree_leaves_with_path(data, is_leaf=is_split):
@@ -64,12 +65,13 @@ def check_splits(data: Any) -> None:
 
 
 def _check_split(name, split, features=None):
-    _check_images(f"The images of {name}", split, features)
-    _check_labels(f"The labels of {name}", split)
+    """features: the shape that every image must have, if that is known."""
+    _check_images(name, split, features)
+    _check_labels(name, split)
 
 
-def _check_images(what, split, features):
-    x = split.x
+def _check_images(name, split, features):
+    what, x = f"The images of {name}", split.x
     kind: Any = getattr(x, "dtype", None)
     require(kind is not None, f"{what} are an array, not {type(x).__name__}.")
     as_bytes, as_numbers = kind == np.uint8, jnp.issubdtype(kind, jnp.floating)
@@ -80,30 +82,31 @@ def _check_images(what, split, features):
     if as_numbers and (values := _values(x)) is not None:
         require(bool(np.isfinite(values).all()), f"{what} hold numbers that are infinite or NaN.")
         low, high = float(values.min()), float(values.max())
-        in_disguise = low >= 0 and 1 < high <= 255 and bool((values == np.floor(values)).all())
+        unscaled = low >= 0 and 1 < high <= 255 and bool((values == np.floor(values)).all())
         require(
-            not in_disguise,
+            not unscaled,
             f"{what} hold whole numbers up to {high:g} as {kind}: give bytes as uint8, which are divided by 255, or "
             "numbers that are scaled already.",
         )
 
 
-def _check_labels(what, split, classes=None):
-    y, n = split.y, len(split.x)
+def _check_labels(name, split, classes=None):
+    what, y, n = f"The labels of {name}", split.y, len(split.x)
     kind: Any = getattr(y, "dtype", None)
     require(kind is not None, f"{what} are an array, not {type(y).__name__}.")
     require(y.ndim >= 1 and len(y) == n, f"{what} are of shape {y.shape}, and there are {n} images.")
-    whole = jnp.issubdtype(kind, jnp.integer)
+    integers = jnp.issubdtype(kind, jnp.integer)
     rows = y.ndim == 2 and (classes is None or y.shape[1] == classes) and y.shape[1] > 1
     require(
-        (whole and y.ndim == 1) or (rows and (whole or jnp.issubdtype(kind, jnp.floating))),
+        (integers and y.ndim == 1) or (rows and (integers or jnp.issubdtype(kind, jnp.floating))),
         f"{what} are whole numbers of shape ({n},) or probabilities of shape ({n}, {classes or 'classes'}), not {kind} "
         f"of shape {y.shape}.",
     )
     values = _values(y)
     if values is not None and rows:
         off = np.abs(values.astype(float).sum(1) - 1).max()
-        require(bool(off <= SUMS and values.min() >= 0), f"{what} are probabilities: rows from 0 on that sum to 1.")
+        sound = bool(off <= SUM_TOLERANCE and values.min() >= 0)
+        require(sound, f"{what} are probabilities: rows from 0 on that sum to 1.")
     elif values is not None:
         low, high = int(values.min()), int(values.max())
         most = math.inf if classes is None else classes - 1
@@ -148,7 +151,7 @@ class WithReplacement:
 
 
 def rows(x: UInt8[Array, "n ..."] | Float[Array, "n ..."]) -> Float[Array, "n features"]:
-    """Bytes 0…255 as rows of numbers 0…1; floating-point numbers as rows of float32, on their own scale."""
+    """Bytes 0…255 as rows of numbers 0…1; floating-point numbers as rows of float32, not scaled."""
     numbers = x.reshape(len(x), -1).astype(jnp.float32)
     return numbers / 255 if x.dtype == jnp.uint8 else numbers
 
@@ -198,7 +201,7 @@ def classification(
         several = logits.ndim == 2 and logits.shape[1] > 1
         require(several, f"A classification needs a network of 2 outputs or more; it has the shape {logits.shape}.")
         for name, split in data.items():
-            _check_labels(f"The labels of {name}", split, logits.shape[1])
+            _check_labels(name, split, logits.shape[1])
 
     def init(hp, key, data):
         n_in = data["train"].x[0].size
@@ -232,13 +235,13 @@ def classification(
 
 
 def _given(f: Callable[[Hyper], Any], hp: Hyper) -> Any:
-    """`f(hp)`. Raises `InputError` where it reads a number and there is none."""
+    """`f(hp)`. Raises `InputError` where f reads a hyperparameter and hp has none."""
     try:
         return f(hp)
     except AttributeError as error:
         if jax.tree.leaves(hp):
             raise
-        raise InputError(f"The task reads numbers of its own, and Hyper(task=…) gives none: {error}.") from error
+        raise InputError(f"The task has hyperparameters, and Hyper(task=…) gives none: {error}.") from error
 
 
 def averaged(score: Callable[[Split], Array], split: Split, block: int) -> Array:

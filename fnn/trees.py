@@ -23,7 +23,7 @@ def dot(a: Params, b: Params) -> Array:
 
 
 def norm(a: Params) -> Array:
-    """‖a‖₂ over all arrays of a tree; finite wherever the norm is, also where squares are not."""
+    """‖a‖₂ over all arrays of a tree; finite wherever it is representable, also where the squares are not."""
     if not jax.tree.leaves(a):
         return jnp.zeros((), jnp.float32)
     up, down = _scales(functools.reduce(jnp.maximum, map(largest, jax.tree.leaves(a))))
@@ -43,7 +43,7 @@ def largest(x: Array) -> Array:
 
 
 def _scales(x: Array) -> tuple[Array, Array]:
-    """Powers of 2, s and 1 / s, by which numbers up to x are divided exactly so that their squares stay in range.
+    """Powers of 2, s and 1 / s, where numbers up to x, times 1 / s, have squares within the range of their type.
 
     A gradient of 1e20, finite in float32, would otherwise have an infinite norm, and clipping would make it 0.
     """

@@ -12,7 +12,7 @@ Scalar = float | int | Shaped[Array, ""]
 
 
 class Interval:
-    """The numbers between two ends, as it is written: "[0, 1)", "(0, ∞]". In none are NaN and what is not a number."""
+    """The numbers between two ends, as `written`: "[0, 1)", "(0, ∞]". NaN and what is not a number lie in none."""
 
     def __init__(self, written: str):
         low, high = written[1:-1].split(",")
@@ -38,7 +38,7 @@ Positive = Annotated[Scalar, Interval("(0, ∞)")]
 Limit = Annotated[Scalar, Interval("(0, ∞]")]
 Kept = Annotated[Scalar, Interval("[0, 1)")]
 Fraction = Annotated[Scalar, Interval("(0, 1)")]
-"""Types of hyperparameters: a number and where it may lie. Kept is the old value's share in a moving average."""
+"""Types of hyperparameters: a number and its interval. Kept is the old value's share in a moving average."""
 
 Key = PRNGKeyArray
 """A `jax.random.key`: split or folded, never used twice."""

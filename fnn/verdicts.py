@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 Outcome = Literal["holds", "does not hold", "undecided", "mixed", "not measurable"]
-"""*undecided*: the interval has the bar inside. *mixed*: of a claim made of several some hold and some do not. *not
+"""*undecided*: the interval contains the bar. *mixed*: of a claim made of several some hold and some do not. *not
 measurable*: there was nothing to measure."""
 
 CONFIDENCE = 0.95
@@ -21,8 +21,9 @@ EQUAL = 1e-6
 SKEWED = 1.0
 """From this size on sample skewness is large (Bulmer 1979, Principles of Statistics, §4: "highly skewed")."""
 LEAST = 5
-"""From so few values on skewness is estimated and resampled at all."""
+"""The fewest values whose skewness is estimated."""
 RESAMPLES = 2000
+"""Bootstrap samples of an `envelope`."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Verdict:
     source: where the claim comes from: "claim 7", "question §1.1", "slip §4.3".
     effects: the effect of every seed; none for a share, of which `effect` and `seeds` say all.
     sd: their standard deviation. p: two-sided, of no effect. diverged: the number of seeds without a finite effect.
-    method: what the interval is: "t", "ranks", "share" or "exact".
+    method: what the interval is: "t", "ranks", "worst of several" (see `decide_every`), "share" or "exact".
     """
 
     claim: str
@@ -98,18 +99,22 @@ class Answer:
 def intervals(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(mean, low, high) over axis 0, the seeds, of `values` `[S, …]`: Student's t interval of the mean, at every S.
 
-    Where Student's t says nothing, (median, low, high) by ranks, which no number of seeds below 6 determines (low −∞,
-    high ∞): where all values are equal, and where some are not finite. Of these −∞ and ∞ are the lowest and the
-    highest; what is not a number may be anything: low counts it as the lowest, high as the highest.
+    Where all values are equal, and where some are not finite, it is (median, low, high) by ranks, see `by_ranks`: −∞
+    and ∞ are the lowest and the highest value, and NaN counts as the lowest in low and as the highest in high.
     """
     values = np.asarray(values, np.float64)
-    finite = np.where(np.isfinite(values), values, 0)
     ranks = by_ranks(values, confidence)
     if len(values) < 2:
         return ranks
-    spread = np.isfinite(values).all(0) & (np.ptp(finite, axis=0) > EQUAL * np.abs(finite).max(0))
-    mean, low, high = (np.where(spread, *ends) for ends in zip(students(finite, confidence), ranks, strict=True))
+    by_t = students(np.where(np.isfinite(values), values, 0), confidence)
+    mean, low, high = (np.where(_differ(values), *ends) for ends in zip(by_t, ranks, strict=True))
     return mean, low, high
+
+
+def _differ(values):
+    """Whether the values along axis 0, at least one, are finite and differ by more than rounding."""
+    finite = np.where(np.isfinite(values), values, 0)
+    return np.isfinite(values).all(0) & (np.ptp(finite, axis=0) > EQUAL * np.abs(finite).max(0))
 
 
 def students(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -155,7 +160,7 @@ def interval(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float,
 
 
 def side(values: np.ndarray, bar: float | int = 0) -> Literal[-1, 0, 1]:
-    """1 where the interval over seeds is above the bar, −1 where it is below, 0 where it has the bar inside."""
+    """1 where the interval over seeds is above the bar, −1 where it is below, 0 where it contains the bar."""
     _, low, high = interval(values)
     return 1 if low > bar else -1 if high < bar else 0
 
@@ -183,8 +188,7 @@ def skewness(values: np.ndarray) -> float:
     from scipy.stats import skew
 
     values = np.asarray(values, np.float64)
-    spread = len(values) >= LEAST and np.isfinite(values).all() and np.ptp(values) > EQUAL * np.abs(values).max()
-    return float(skew(values, bias=False)) if spread else 0.0
+    return float(skew(values, bias=False)) if len(values) >= LEAST and _differ(values) else 0.0
 
 
 def envelope(values: np.ndarray) -> tuple[float, float] | None:
@@ -210,24 +214,15 @@ def decide(claim: str, effect: np.ndarray, unit: str, sentence: str, source: str
     """The verdict on a claim that says `effect`, one value a seed, is positive.
 
     It *holds* where the whole interval (`interval`) is above 0, *does not hold* where it is below, is *undecided* in
-    between and *not measurable* without values. A seed without a finite effect (a run that diverged) is ranked: see
-    `paired` for −∞ and ∞; one that is not a number counts against either outcome. `sentence` may use {effect}, {low},
-    {high}, {unit}, {seeds}.
+    between and *not measurable* without values. Where seeds have no finite effect (runs that diverged) the interval is
+    by ranks: see `paired` for −∞ and ∞; NaN counts against either outcome. `sentence` may use {effect}, {low}, {high},
+    {unit}, {seeds}.
     """
     effect = np.asarray(effect, np.float64).ravel()
-    finite = np.isfinite(effect)
-    n, diverged = len(effect), int((~finite).sum())
-    mean, low, high = interval(effect)
-    ranked = n > 0 and (diverged > 0 or np.ptp(effect) <= EQUAL * np.abs(effect).max())
-    sd = float(effect.std(ddof=1)) if n > 1 and not diverged else math.nan
-    measured = Measured(
-        tuple(effect.tolist()),
-        sd,
-        _p_by_ranks(effect) if ranked else _p_by_t(mean, sd, n),
-        diverged,
-        "ranks" if ranked or n < 2 else "t",
-    )
-    return _verdict(claim, (mean, low, high), 0.0, unit, n, sentence + _remark(effect), "+.3g", source, measured)
+    by_t = len(effect) > 0 and bool(_differ(effect))
+    measured = _measured(effect, _p_by_t(effect) if by_t else _p_by_ranks(effect), "t" if by_t else "ranks")
+    text = sentence + _remark(effect, measured.diverged)
+    return _verdict(claim, interval(effect), 0.0, unit, len(effect), text, "+.3g", source, measured)
 
 
 class Measured(NamedTuple):
@@ -240,10 +235,17 @@ class Measured(NamedTuple):
     method: str
 
 
-def _p_by_t(mean, sd, n):
+def _measured(effects, p, method):
+    diverged = int((~np.isfinite(effects)).sum())
+    sd = float(effects.std(ddof=1)) if len(effects) > 1 and not diverged else math.nan
+    return Measured(tuple(effects.tolist()), sd, p, diverged, method)
+
+
+def _p_by_t(effect):
     from scipy.stats import t
 
-    return float(2 * t.sf(abs(mean) * math.sqrt(n) / sd, n - 1)) if n > 1 else math.nan
+    n = len(effect)
+    return float(2 * t.sf(abs(effect.mean()) * math.sqrt(n) / effect.std(ddof=1), n - 1))
 
 
 def _p_by_ranks(effect):
@@ -256,14 +258,14 @@ def _p_by_ranks(effect):
     return min(1.0, 2 * float(binom.sf(most - 1, len(effect), 0.5)))
 
 
-def _remark(effect):
+def _remark(effect, diverged):
     """What a reader must know of an interval that is not plain Student's."""
-    n, diverged = len(effect), int((~np.isfinite(effect)).sum())
+    n = len(effect)
     if np.isnan(effect).all():
         return ""
     if diverged:
         return f" Not finite: {diverged} of {n}, ranked worst; the effect is a median, its interval by ranks."
-    if n > 1 and np.ptp(effect) <= EQUAL * np.abs(effect).max():
+    if n > 1 and not _differ(effect):
         return f" All {n} values are equal: others have a share below {1 - (1 - CONFIDENCE) ** (1 / n):.0%}."
     if around := envelope(effect):
         return f" Skewness {skewness(effect):+.1f}: with bootstrap-t [{around[0]:+.3g}, {around[1]:+.3g}]."
@@ -283,10 +285,7 @@ def decide_every(
     n, choices = effect.shape
     means, lows, highs = intervals(effect, 1 - (1 - CONFIDENCE) / choices)
     worst = int(np.nan_to_num(means, nan=-np.inf).argmin())
-    of_worst = effect[:, worst]
-    diverged = int((~np.isfinite(of_worst)).sum())
-    sd = float(of_worst.std(ddof=1)) if n > 1 and not diverged else math.nan
-    measured = Measured(tuple(of_worst.tolist()), sd, math.nan, diverged, "worst of several")
+    measured = _measured(effect[:, worst], math.nan, "worst of several")
     found = float(means[worst]), float(lows.min()), float(highs.min())
     return _verdict(claim, found, 0.0, unit, n, sentence, "+.3g", source, measured, worst=points[worst])
 
@@ -344,7 +343,7 @@ def exact(
         worst, low, high = float(gap.max()), float(np.fmin.reduce(gap)), float(np.fmax.reduce(gap))
         outcome = "holds" if worst <= tolerance else "does not hold"
     said = sentence.format(worst=f"{worst:.2g}", unit=unit, seeds=len(gap))
-    measured = Measured(tuple(gap.tolist()), math.nan, math.nan, int((~np.isfinite(gap)).sum()), "exact")
+    measured = _measured(gap, math.nan, "exact")._replace(sd=math.nan)
     return Verdict(claim, worst, low, high, unit, len(gap), outcome, said, source, *measured)
 
 

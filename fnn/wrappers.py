@@ -5,9 +5,9 @@ schedule ("inner.lr") as any rule does. The outermost sees the gradient first:
 
     clip_norm(decay(adam))      clips, then adds the decay, then takes Adam's step
 
-What a wrapper changes, it changes in all that the inner rule can read: `decay` adds its penalty to the loss, the loss
-elsewhere (`Extra.at`), the gradient and every example's gradient (`Extra.each`); clipping clips every gradient, those
-that the rule takes of the loss elsewhere too; a group of arrays has gradients, losses and a key for itself.
+A wrapper changes everything that the inner rule reads in the same way: `decay` adds its penalty to the loss, the loss
+elsewhere (`Extra.at`), the gradient and every example's gradient (`Extra.each`); clipping clips every gradient, also
+those of the loss elsewhere; a group of arrays has its part of the gradients and losses, and its key.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,7 +26,7 @@ from fnn.trees import dot, norm, norm_along, rms, spread, widen, zeros_like
 from fnn.types import Interval, Kept, Limit, NonNegative, Params, Scalar
 
 Where = Callable[[Params], Any]
-"""`params -> tree of bools`, a prefix of the parameters' tree, decided by structure and shapes: the arrays meant."""
+"""`params -> tree of bools`, a prefix of the parameters' tree, by structure and shapes: True for the arrays meant."""
 
 Gradient = Callable[[Params, Params], Params]
 """`(g, w) -> another gradient`, of the gradient g at the parameters w."""
@@ -53,7 +53,7 @@ def mask(where: Where, params: Params) -> Any:
 def loss_of(value_and_grad: Callable[[Params], tuple[Scalar, Params]]) -> Callable[[Params], Scalar]:
     """The loss whose value and gradient at `params` are `value_and_grad(params)`, for every derivative that is taken.
 
-    The second need not be the gradient of the first (it may be clipped); second derivatives are those of the gradient.
+    The given gradient need not be that of the value (it may be clipped); second derivatives are its derivatives.
     """
 
     def loss(params):
@@ -76,7 +76,7 @@ def loss_of(value_and_grad: Callable[[Params], tuple[Scalar, Params]]) -> Callab
 
 
 def at_gradients(extra: Extra, change: Gradient, w: Params) -> Extra:
-    """`extra` with every gradient that it leads to replaced by `change(g, w)`."""
+    """`extra` with every gradient g of its functions, at parameters w, replaced by `change(g, w)`."""
     at, each = extra.at, extra.each
 
     def changed(at):
@@ -120,7 +120,7 @@ def _inner_result(rule):
 
 
 class Clipped(NamedTuple):
-    """inner: the rule's; limit: the most that is let through, ∞ for no limit."""
+    """inner: the rule's; limit: the largest size of a gradient, ∞ for no limit."""
 
     inner: Any
     limit: Limit = 1.0
@@ -222,8 +222,8 @@ def decay(rule: Rule, where: Where = matrices) -> Rule:
 def decay_decoupled(rule: Rule, where: Where = matrices) -> Rule:
     """The rule's step less lr · weight_decay · w. Loshchilov & Hutter 2019, arXiv:1711.05101, as optax and torch do it.
 
-    It is taken off where the learning rate is: inside schedules, averages, accumulation and whatever scales steps, in
-    each of several groups with that group's lr, and nowhere from frozen arrays. Raises `InputError` where a rule in it
+    It is subtracted by the rule whose lr scales it: inside schedules, averages, accumulation and whatever scales steps,
+    in each of several groups with that group's lr; frozen arrays do not decay. Raises `InputError` where a rule in it
     has no lr.
     """
     rule = checked(rule)
@@ -259,8 +259,8 @@ def by_group(rules: Mapping[str, Rule], label: Callable[[Params], Any]) -> Rule:
     """A rule for each group of arrays: `label(params)` names every array's group, by a prefix of the parameters' tree.
 
     Hyperparameters are a dictionary of the groups'. Arrays whose name is "frozen" stay as they are. A group's rule
-    reads its own arrays' part of gradients; its loss elsewhere is that with all other arrays where they are; and where
-    there are several groups, the key is folded with the group's place in `rules`. Raises `InputError` for a name
+    reads its arrays' part of the gradients; its loss elsewhere is the loss with all other arrays unchanged; and where
+    there are several groups, the group's place in `rules` is folded into the key. Raises `InputError` for a name
     without a rule.
     """
     given = isinstance(rules, Mapping) and len(rules) > 0
@@ -290,7 +290,7 @@ def by_group(rules: Mapping[str, Rule], label: Callable[[Params], Any]) -> Rule:
         return tree.unflatten([next(parts[n]) if n in parts else x for n, x in zip(groups, leaves, strict=True)])
 
     def own(name, place, names, w, extra):
-        """What the group reads beyond its gradient."""
+        """The `Extra` of a group."""
         value, at, each, key, decay = extra
         return Extra(
             value,
@@ -327,10 +327,10 @@ class Accumulated(NamedTuple):
 def accumulate(rule: Rule, every: int) -> Rule:
     """A step of the rule every so many gradients, with their mean; none in between.
 
-    The same step as one with a minibatch so many times as large, where examples do not meet in batch normalization.
-    The rule reads the mean of the losses too, and the last minibatch's key. Minibatches are not kept, so a rule that
-    evaluates the loss elsewhere (SAM, L-BFGS) or reads every example's gradient gets an `InputError`; around
-    accumulate, as in `sharpness_aware(accumulate(sgd, 4))`, it reads those of each minibatch.
+    The same step as one with a minibatch `every` times as large, without batch normalization. The rule also reads the
+    mean of the losses, and the last minibatch's key. Minibatches are not kept, so a rule that evaluates the loss
+    elsewhere (SAM, L-BFGS) or reads every example's gradient raises `InputError`; SAM around accumulate,
+    `sharpness_aware(accumulate(sgd, 4))`, reads those of each minibatch.
     """
     rule = checked(rule)
     require(whole(every, 1), f"Gradients are accumulated over 1 or more steps, not {every!r}.")
@@ -380,8 +380,8 @@ def smooth(rule: Rule) -> Rule:
 
     m ← keep · m + (1 − keep) · g, and m / (1 − keepᵗ).
 
-    A gradient taken elsewhere takes g's place beside the old m. Examples change from step to step and have no average:
-    a rule that reads every example's gradient gets an `InputError`.
+    A gradient of the loss elsewhere replaces g in this. Examples change from step to step and have no average: a rule
+    that reads every example's gradient raises `InputError`.
     """
     rule = checked(rule)
     refused = "Every example's gradient has no average over steps, so the rule inside smooth cannot read it."
@@ -417,8 +417,8 @@ def polyak(rule: Rule) -> Rule:
 def _averaging(hyper: Any, rule: Rule, keep: Callable[..., Any], weight: Callable[..., Any]) -> Rule:
     """The rule, whose result is m / weight, with m ← keep · m + (1 − keep) · w; keep and weight of (hp, t).
 
-    The state's mean ends with the parameters before the last step. Those after it are taken from where they are, in
-    the next update or the result, since a rule around this one may step otherwise.
+    The state's mean contains the parameters up to those before the last step. Those after it are added by the next
+    update or by the result, since a rule around this one may have changed the step.
     """
 
     def init(hp, w):
@@ -490,10 +490,10 @@ class Mastered(NamedTuple):
 def master(rule: Rule) -> Rule:
     """The rule on weights in float32, of which parameters in bfloat16 or float16 are the rounded copy.
 
-    A step shorter than half the spacing of such numbers would otherwise be lost: rules whose first steps are tiny never
-    move. The rule keeps its hyperparameters. Its `result` is the weights in float32. A change that is made to the
-    parameters outside of the rule is made to the weights too. Arrays of float32 and wider cost nothing. Narang et al.
-    2018, arXiv:1710.03740, §3.1.
+    A step shorter than half the spacing of such numbers would otherwise be rounded away: rules whose first steps are
+    tiny never move. Hyperparameters are the rule's. The `result` is the weights in float32. A change of the parameters
+    by others is added to the weights. Arrays of float32 and wider cost nothing. Micikevicius et al. 2018,
+    arXiv:1710.03740, §3.1.
 
     When not to use it: with float32 parameters, where it does nothing.
     """

@@ -4,7 +4,6 @@ Nothing is silently wrong, nothing hangs, and to do what the sentence says does 
 """
 
 import contextlib
-import copy
 import functools
 import io
 import shutil
@@ -13,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import numpy as np
 import pytest
 import test_resuming
@@ -22,8 +20,7 @@ from test_resuming import _recurrence  # noqa: F401  the training is a recurrenc
 
 from experiments import _findings
 from experiments._report import gather
-from fnn import checkpoints, plotting, results, search, study, sweep
-from fnn.campaign import Block, Campaign
+from fnn import checkpoints, plotting, results
 from fnn.errors import InputError
 from fnn.verdicts import Answer, Verdict
 
@@ -52,17 +49,8 @@ def numbered(folder, other=False, n=5):
     return [block["found"].tobytes() for block in found]
 
 
-@functools.cache
-def _campaign(other):
-    trial = lambda hp, key, data: {"loss": hp["lr"] * data * jax.random.uniform(key, (3,))}
-    keys = sweep.seeds(2)[1:] if other else sweep.seeds(1)
-    return Campaign(Path("nowhere"), trial, {"lr": np.arange(1.0, 6)}, keys, np.arange(3.0), block=Block(2, 1))
-
-
 def campaigned(folder, other=False, n=None):
-    one = copy.copy(_campaign(other))
-    one.store, one.folder = copy.copy(one.store), folder
-    one.store.folder = folder.absolute()
+    one = test_resuming.moved(test_resuming.campaign(5, int(other)), folder)
     running = one.run()
     for _ in range(n or 0):
         next(running)
@@ -76,17 +64,8 @@ def campaigned(folder, other=False, n=None):
     return made
 
 
-def searched(folder, other=False, n=6):
-    space = {"lr": search.Log(1e-4, 1e-1), "u": search.Linear(0, 1)}
-    sampler = lambda key, known, n: np.full((n, 2), len(known.values) / 9 + other)
-    with study.opened(folder, space, sampler, jax.random.key(other)) as one:
-        while len(one.points) < n:
-            one.ask(2)
-            one.tell(one.asked.sum(1))
-        if not one.looks():
-            one.test(1, lambda: 0.5 + other)
-        looks = [(look["of"], look["value"]) for look in one.looks()]
-        return str([one.points.tolist(), one.values.tolist(), one.trials.tolist(), looks])
+def evaluations(one):
+    return [(look["of"], look["value"]) for look in one.looks()]
 
 
 class Drawn:
@@ -140,7 +119,7 @@ WORKS = {
     "stream": Work(streamed, 2),
     "numbers": Work(numbered, 3),
     "campaign": Work(campaigned, 2),
-    "study": Work(searched, 4),
+    "study": Work(functools.partial(test_resuming.searched, more=evaluations), 4),
     "results": Work(measured, 0),
 }
 

@@ -207,9 +207,9 @@ def test_weight_decay_of_a_network_without_weights_is_refused():
         train(run, 2, HP, KEY, data)
 
 
-def test_numbers_of_the_task_that_are_not_given_are_missed():
+def test_hyperparameters_of_the_task_that_are_not_given_are_named():
     task = classification(network, 4, weight_decay=lambda hp: hp.decay)
-    with pytest.raises(InputError, match=r"reads numbers of its own, and Hyper\(task=…\) gives none: .*'decay'"):
+    with pytest.raises(InputError, match=r"has hyperparameters, and Hyper\(task=…\) gives none: .*'decay'"):
         train(training(task, RULE, 2), 2, HP, KEY, splits())
     train(training(task, RULE, 2), 2, Hyper(RULE.hyper, Decay()), KEY, splits())
 

@@ -94,18 +94,23 @@ def _recurrence(monkeypatch):
 
 
 @functools.cache
-def campaign():
+def campaign(settings=3, seed=0):
+    """A campaign of blocks of two settings, compiled once."""
     trial = lambda hp, key, data: {"loss": hp["lr"] * data * jax.random.uniform(key, (3,))}
-    return Campaign(
-        Path("nowhere"), trial, {"lr": np.arange(1.0, 4)}, sweep.seeds(1), np.arange(3.0), block=Block(2, 1)
-    )
+    hps = {"lr": np.arange(1.0, 1 + settings)}
+    return Campaign(Path("nowhere"), trial, hps, sweep.seeds(1, seed), np.arange(3.0), block=Block(2, 1))
+
+
+def moved(campaign, folder):
+    """The campaign in another folder."""
+    one = copy.copy(campaign)
+    one.store = copy.copy(one.store)
+    one.store.folder = folder.absolute()
+    return one
 
 
 def campaigned(folder):
-    one = copy.copy(campaign())
-    one.folder = folder / "blocks"
-    one.store = copy.copy(one.store)
-    one.store.folder = one.folder.absolute()
+    one = moved(campaign(), folder / "blocks")
     list(one.run())
     one.assemble(one.folder / "all.nc", {"loss": ("step",)}, xr.Dataset(attrs={"about": "a test"}))
     made = (one.folder / "all.nc").read_bytes()
@@ -114,18 +119,17 @@ def campaigned(folder):
     return made
 
 
-def searched(folder):
+def searched(folder, other=False, n=6, more=lambda one: None):
+    """A study of n trials, one of which is tested, or another one, with `more` of it."""
     space = {"lr": search.Log(1e-4, 1e-1), "u": search.Linear(0, 1)}
-    with study.opened(folder, space, lambda key, known, n: np.full((n, 2), len(known.values) / 9), KEY) as one:
-        while len(one.points) < 6:
+    sampler = lambda key, known, n: np.full((n, 2), (len(known.values) + other) / 9)
+    with study.opened(folder, space, sampler, jax.random.key(other)) as one:
+        while len(one.points) < n:
             one.ask(2)
             one.tell(one.asked.sum(1))
         if not one.looks():
-            one.test(1, lambda: 0.5)
-        return str([one.points.tolist(), one.values.tolist(), one.trials.tolist()])
-
-
-KEY = jax.random.key(0)
+            one.test(1, lambda: 0.5 + other)
+        return str([one.points.tolist(), one.values.tolist(), one.trials.tolist(), more(one)])
 
 
 @dataclasses.dataclass
