@@ -135,7 +135,7 @@ def unchanged(name: str, arguments: Sequence[str]) -> bool:
     try:
         told = store.read_json(provenance, dict)
         # Verdicts are written last: older ones belong to data that are gone.
-        whole = (folder / "metrics.nc").is_file() and verdicts.stat().st_mtime_ns >= provenance.stat().st_mtime_ns
+        whole = (folder / results.METRICS).is_file() and verdicts.stat().st_mtime_ns >= provenance.stat().st_mtime_ns
     except (OSError, InputError):
         return False
     config = told.get("config")

@@ -18,10 +18,10 @@ from fnn.errors import InputError, require
 from fnn.types import Hyper, Keys
 
 POLL = 0.5
-"""Seconds between two looks for what other processes have done."""
+"""Seconds between two checks of what other processes have done."""
 
 JOIN = 120.0
-"""Seconds that the processes of one run wait for each other at the start."""
+"""The timeout, in seconds, of the processes of one run that wait for each other at the start."""
 
 PATIENCE = 60.0
 """Seconds in which none of the others is at work after which they are given up: more than they take to start."""
@@ -64,9 +64,9 @@ class Options(_cli.Options):
 
 
 def _join(coordinator: str | None, processes: int | None, process: int | None) -> None:
-    """Join the other processes. Raises `InputError` where nothing says who they are.
+    """Join the other processes. Raises `InputError` where neither options nor a cluster identify them.
 
-    JAX ends the process by a signal where they do not come, so it is ended here, a little earlier, with a sentence.
+    JAX ends the process by a signal where they do not connect, so it is ended here before that, with a message.
     """
 
     def give_up():
@@ -93,15 +93,15 @@ def _join(coordinator: str | None, processes: int | None, process: int | None) -
 
 
 def _all_devices_are_ours(environment: Mapping[str, str]) -> bool:
-    """Whether Slurm gave this process all the GPUs that it sees.
+    """Whether Slurm assigned all visible GPUs to this process.
 
-    JAX takes a task's place on its host as the number of its one GPU. That is right where the tasks of a host share
-    its GPUs, and wrong where there is one task a host, or where Slurm shows every task its own GPUs only.
+    JAX takes a task's number on its host as the number of its one GPU. That is right where the tasks of a host share
+    its GPUs, and wrong where there is one task per host, or where only a task's own GPUs are visible to it.
     """
     tasks, nodes = environment.get("SLURM_NTASKS"), environment.get("SLURM_STEP_NUM_NODES")
-    one_a_host = tasks is not None and tasks == nodes
+    one_per_host = tasks is not None and tasks == nodes
     bound = "SLURM_GPUS_PER_TASK" in environment or "gpu" in environment.get("SLURM_TRES_PER_TASK", "")
-    return (one_a_host or (tasks is not None and bound)) and "JAX_LOCAL_DEVICE_IDS" not in environment
+    return (one_per_host or (tasks is not None and bound)) and "JAX_LOCAL_DEVICE_IDS" not in environment
 
 
 def networks(

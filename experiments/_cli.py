@@ -82,7 +82,7 @@ def at_least(option: str, value: float, least: float) -> None:
 
 
 def console() -> None:
-    """Let standard output and error take every character: what their encoding lacks is shown as "?"."""
+    """Let standard output and error print every character: what their encoding lacks as "?"."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -123,7 +123,7 @@ def configure(module: ModuleType, argv: Sequence[str]) -> Any:
     """
     default = replace(module.QUICK, quick=False) if "--quick" in argv else module.Config()
     if any(argument.replace("_", "-").startswith("--data-dir") for argument in argv):
-        default = replace(default, dataset="auto")  # also a first look is a look at the data that are named
+        default = replace(default, dataset="auto")  # a quick run, too, reads the folder that is named
     return tyro.cli(
         module.Config,
         default=replace(default, checkpoint=checkpoints.EVERY),
@@ -200,15 +200,15 @@ def main(module: ModuleType, argv: Sequence[str] | None = None) -> int:
 
 
 def _is_last(module):
-    """What follows is the program's last sentence: more interrupts change nothing."""
+    """Ignore further interrupts: what follows is the program's last message."""
     if module.__name__ == "__main__":
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def on_disk(folder: Path, before: Mapping[Path, int]) -> str:
-    """What of an interrupted experiment is in its folder, in words.
+    """In words, what of an interrupted experiment is in its folder.
 
-    before: when the data of a whole run, and of a part of one, were last changed before it, see `_changed`.
+    before: `_changed` of the folder and of its `PART`, from before the experiment.
     """
     part = folder / PART
     if _changed(folder) != before[folder]:
@@ -280,8 +280,8 @@ def _tell(module: ModuleType, folder: Path) -> None:
 def measured_on(module: ModuleType, folder: Path, ds: Any) -> Setting:
     """What the data saved in `folder` were measured on, and how that differs from the experiment's own setting.
 
-    An experiment's own data set is full MNIST where its options say `auto`; without a readable provenance.json the
-    options are unknown, which it says.
+    An experiment's own data set is full MNIST where its default is `auto`. Without a readable provenance.json
+    "unknown options" is one of the differences.
     """
     own, name = measured_by(module.Config()), str(ds.attrs.get("dataset", ""))
     try:
@@ -303,7 +303,7 @@ def measured_on(module: ModuleType, folder: Path, ds: Any) -> Setting:
 
 
 def _length(config: dict[str, Any], ds: Any) -> str:
-    """How long the options train the networks, or as far as an interrupt let them; "" where they do not say."""
+    """The steps or epochs of training by the options, or up to an interrupt; "" where no option gives them."""
     if isinstance(steps := config.get("steps"), int):
         return f"{min(steps, ds.sizes.get('step', steps)):,} steps"
     return f"{config['epochs']:,} epochs" if isinstance(config.get("epochs"), int) else ""

@@ -45,7 +45,7 @@ def gather(out: Path, names: Sequence[str]) -> Findings:
 
 
 def there(out: Path, path: Path) -> bool:
-    """Whether there is such a file in a results folder. Raises `InputError` where it is lost, or a link elsewhere."""
+    """Whether there is such a file in a results folder. Raises `InputError` where it is lost, or links elsewhere."""
     if not path.is_file():
         require(path.name not in store.listed(path.parent), f"{path} was written here, and is missing.")
         return False
@@ -64,7 +64,7 @@ def save(out: Path, found: Findings) -> Path:
 
 
 def table(found: Findings) -> str:
-    """The table as people read it: a line a verdict, what becomes of each claim, every question with its answer."""
+    """The table as text: one line per verdict, the outcome of each claim, every question with its answer."""
     lines, before = [], ""
     for name, v in found.verdicts:
         lines += [f"\n{name}"] if name != before else []
@@ -76,9 +76,10 @@ def table(found: Findings) -> str:
         lines.append(f"{'':16}{effect}, {', '.join(_numbers(v))}")
     outcomes = Counter(v.outcome for _, v in found.verdicts if v.outcome)
     quick = len(found.verdicts) - outcomes.total()
-    counted = [f"{outcomes.total()} verdicts" + ": " * bool(outcomes)]
-    counted[0] += ", ".join(f"{n} {outcome}" for outcome, n in outcomes.items())
-    lines.append("\n" + "; ".join(counted + [f"{quick} effects of quick runs, without an outcome"] * bool(quick)))
+    each = ", ".join(f"{n} {outcome}" for outcome, n in outcomes.items())
+    totals = [f"{outcomes.total()} verdicts{': ' * bool(each)}{each}"]
+    totals += [f"{quick} effects of quick runs, without an outcome"] if quick else []
+    lines.append("\n" + "; ".join(totals))
     lines += [f"{source}: {outcome}" for source, outcome in claims(found).items()]
     for name, a in found.answers:
         source = f" ({a.source})" if a.source else ""

@@ -306,9 +306,9 @@ def loss_figure(
 
 
 def final_numbers(ds: xr.Dataset, over: str, called: Callable[[str], str]) -> list[str]:
-    """A table of how every contender along the dimension `over` ended, a line each: means over seeds.
+    """A table of the final numbers of every contender along the dimension `over`, one line each: means over seeds.
 
-    Where runs diverged, the loss is the median over all, they being the worst.
+    Where runs diverged, the loss is the median over all runs, with the diverged ones as the worst.
     """
     last = min(LAST, ds.sizes["step"])
     lines = [f"{'':>12}{f'loss, last {last}':>18}{'train accuracy':>18}{'test accuracy':>18}{'diverged':>12}"]

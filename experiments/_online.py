@@ -42,7 +42,7 @@ DRAWS = 16
 SAMPLED = 0.05
 """What counts as equal of a mean over random rounds, relative to it."""
 ROUNDED = 1e-9
-"""A theorem's bound may be passed by so much, relative to it: the float64 sums of 10,000 rounds are that exact."""
+"""The tolerance of a theorem's bound, relative to it: float64 sums of 10,000 rounds are that exact."""
 AT_THE_END = 0.05
 """So close to −1 AMSGrad has arrived: it still moves a little within every three rounds."""
 

@@ -58,8 +58,11 @@ def near(claim: str, gap: np.ndarray, tolerance: float, sentence: str, source: s
     `sentence` as for `decide`.
     """
     found = decide(claim, gap, "", sentence, source)
-    outside = found.low > tolerance or found.high < -tolerance
-    outcome: Outcome = "holds" if max(-found.low, found.high) <= tolerance else "undecided"
-    return (
-        found if found.outcome == "not measurable" else replace(found, outcome="does not hold" if outside else outcome)
-    )
+    if found.outcome == "not measurable":
+        return found
+    outcome: Outcome = "undecided"
+    if max(-found.low, found.high) <= tolerance:
+        outcome = "holds"
+    elif found.low > tolerance or found.high < -tolerance:
+        outcome = "does not hold"
+    return replace(found, outcome=outcome)

@@ -16,9 +16,9 @@ through 0 little is left of it but that.
 
 
 ON_FUNCTIONS = {
-    "lbfgs": "given gradients are no function's, and which pairs have positive curvature hangs on roundings",
+    "lbfgs": "given gradients are no function's, and which pairs have positive curvature depends on rounding",
 }
-"""Rules whose twin they equal along the gradients of functions, not along streams."""
+"""Rules that equal their twin along the gradients of functions, not along streams."""
 
 
 def extra(g: Params, w: Params, value: Scalar, key: Key) -> Extra:

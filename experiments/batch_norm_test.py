@@ -478,7 +478,7 @@ def larger_rates(ds: xr.Dataset) -> list[Verdict]:
         if np.isfinite(decades).any()
         else f"No network reached a training accuracy of {ds.target:.0%} at any rate, so this run cannot tell."
     )
-    # A network that reaches it at no rate allows the smallest.
+    # Networks that reach the target at no rate are the worst.
     return [decide("Batch norm allows larger learning rates", paired(bn, plain), "decades", told, "claim 9")]
 
 

@@ -17,6 +17,7 @@ install_import_hook("fnn", "beartype.beartype")
 
 jax.config.update("jax_numpy_rank_promotion", "allow")
 jax.config.update("jax_default_matmul_precision", "float32")  # GPUs round the factors of products otherwise
+os.environ["JAX_DEFAULT_MATMUL_PRECISION"] = "float32"  # also in the processes that tests start
 
 MEMORY = 1500
 """The most resident memory in MB that a process of tests may need: `pytest -n auto` starts one on every core."""
@@ -64,7 +65,7 @@ def pytest_runtest_teardown(item, nextitem):
     peak = resident("VmHWM")
     if peak > MEMORY and jax.default_backend() == "cpu":  # a GPU's driver needs as much again
         with contextlib.suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")  # later tests have a peak of their own
+            Path("/proc/self/clear_refs").write_text("5")  # the peak starts again, for the next test
         pytest.fail(f"This process of tests needed {peak} MB of memory, and may need {MEMORY} MB.")
     return result
 
@@ -79,7 +80,7 @@ def drop_programs() -> None:
 
 
 def resident(field: str) -> int:
-    """The process's resident memory in MB now (`VmRSS`) or at its peak (`VmHWM`); 0 where the system does not say."""
+    """The process's resident memory in MB now (`VmRSS`) or at its peak (`VmHWM`); 0 where that is unknown."""
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.exists() else []
     return next((int(line.split()[1]) // 1024 for line in lines if line.startswith(f"{field}:")), 0)

@@ -82,7 +82,7 @@ def test_a_rule_steps_by_a_number_at_the_ends_of_every_range(spec):
         assert all(np.isfinite(x[i]).all() for x in jax.tree.leaves(found)), case
 
 
-def test_a_range_of_ones_own_is_kept_and_none_lets_all_numbers_through():
+def test_a_declared_range_is_kept_and_without_one_every_number_passes():
     class Hyper(NamedTuple):
         """Three hyperparameters."""
 

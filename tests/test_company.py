@@ -1,4 +1,4 @@
-"""What a wrapper changes, it changes in all that a rule reads: gradient, loss, loss elsewhere, each example's, key.
+"""A wrapper changes all that a rule reads alike: gradient, loss, loss elsewhere, every example's gradient, key.
 
 Every wrapper around every rule that reads more than the gradient is held to the bare rule on the changed loss, which is
 written out by hand: as a value, a gradient and examples' gradients at any parameters.
@@ -307,7 +307,7 @@ def in_groups(groups):
 
 
 @pytest.mark.parametrize("spec", SPECS)
-def test_a_group_has_gradients_losses_and_a_key_of_its_own(spec):
+def test_a_group_reads_its_part_of_gradients_and_losses_and_its_key(spec):
     bare = rule(spec)
     assert_same(run(only(bare, matrices)), in_groups([("a", bare, None)]))
     other = rule("noisy_sgd")
@@ -465,7 +465,7 @@ AROUND = {
 """Whatever scales, delays, averages or restricts steps."""
 
 OPAQUE = ("from_optax", "by hand", "master, by hand")
-"""Those that take no decay into account themselves."""
+"""Those that do not apply `Extra.decay` themselves."""
 
 
 def falling(hp):
@@ -523,7 +523,7 @@ def test_averages_are_of_where_the_parameters_are():
             assert_same(found, mean)
 
 
-def test_groups_of_one_rule_have_noise_of_their_own():
+def test_groups_of_one_rule_draw_different_noise():
     noisy, w = rule("noisy_sgd"), {"a": jnp.zeros(3), "b": jnp.zeros(3)}
     both = by_group({"x": noisy, "y": noisy}, lambda w: {"a": "x", "b": "y"})
     updates, _ = both.update(both.hyper, w, both.init(both.hyper, w), w, Extra(key=jax.random.key(0)))

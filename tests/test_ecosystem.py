@@ -1,4 +1,4 @@
-"""Every rule in other people's hands: flax, equinox and optax's wrappers around it, sharding, donation, checkpoints.
+"""Every rule in other libraries: in flax and equinox, in optax's wrappers, with sharding, donation and checkpoints.
 
 What each rule does in a loop of optax's, under `flax.nnx.Optimizer`, in flax's `TrainState` and with an equinox model
 is compared, bit for bit, with the same steps taken by hand by `Rule.update`: the rule alone, and inside one of optax's
@@ -42,7 +42,7 @@ def learning_rate(rule: Rule) -> tuple[str, float]:
 
 
 def trees(dtype, count):
-    """So many trees of normal numbers, stacked."""
+    """`count` trees of normal numbers, stacked."""
     rng = np.random.default_rng(0)
     return {name: jnp.asarray(rng.standard_normal((count, *shape)), dtype) for name, shape in SHAPES.items()}
 
@@ -237,7 +237,7 @@ def linen_step(tx, given, i, g, state):
     more = given(i, g, state.params)
     if not more:
         return state.apply_gradients(grads=g)
-    u, opt_state = tx.update(g, state.opt_state, state.params, **more)  # apply_gradients hands nothing on
+    u, opt_state = tx.update(g, state.opt_state, state.params, **more)  # apply_gradients takes no more arguments
     return state.replace(step=state.step + 1, params=optax.apply_updates(state.params, u), opt_state=opt_state)
 
 

@@ -8,12 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
+from test_interrupts import interrupt, stub
 
 from experiments import __main__ as listing
 from experiments import _cli, _lab, optimizer_compare_mnist
@@ -168,25 +168,6 @@ def test_an_interrupt_keeps_what_is_done(tmp_path):
     assert not (tmp_path / "optimizer_compare_mnist" / "metrics.nc").exists()
 
 
-def stub(measured):
-    """An experiment that has measured this, or is interrupted."""
-
-    def run(cfg):
-        if measured is None:
-            raise KeyboardInterrupt
-        return measured
-
-    return types.SimpleNamespace(
-        __spec__=None,
-        __name__="stub",
-        __doc__="Is anything lost?",
-        Config=_cli.Options,
-        run=run,
-        verdicts=lambda ds: [],
-        figures=lambda ds: {},
-    )
-
-
 def test_a_disk_that_fills_up_meanwhile_costs_nothing(tmp_path, monkeypatch, capsys):
     """The data go to the temporary folder when their own place refuses them after the work is done; blocks stay."""
     monkeypatch.setattr(_cli, "prepare", lambda: None)
@@ -194,7 +175,7 @@ def test_a_disk_that_fills_up_meanwhile_costs_nothing(tmp_path, monkeypatch, cap
     (tmp_path / "out" / "stub" / "metrics.nc").mkdir(parents=True)  # a place that no file can take
     store.Store(tmp_path / "out" / "stub" / "blocks", {}).write(0, {})
     measured = xr.Dataset({"loss": ("step", np.arange(3.0))}, attrs={"complete": 1})
-    assert _cli.main(stub(measured), ["--out", str(tmp_path / "out")]) == 2
+    assert _cli.main(stub(lambda cfg: measured), ["--out", str(tmp_path / "out")]) == 2
     (shelter,) = tmp_path.glob("fnn-*/stub")
     xr.testing.assert_identical(results.load(shelter), measured)
     said = capsys.readouterr().err
@@ -211,7 +192,8 @@ class Config(_cli.Options):
 
 def worked(**attrs):
     """An experiment whose claim holds."""
-    module = stub(xr.Dataset({"loss": ("step", np.arange(3.0))}, attrs={"checksum": "ab12", **attrs}))
+    measured = xr.Dataset({"loss": ("step", np.arange(3.0))}, attrs={"checksum": "ab12", **attrs})
+    module = stub(lambda cfg: measured)
     module.Config, module.QUICK = Config, Config(seeds=2, steps=3, quick=True)
     module.verdicts = lambda ds: [decide("It works", np.arange(1.0, 9), "m", "By {effect}.", "claim 1")]
     module.answers = lambda ds: [Answer("Why?", "Because.", "figure", 8)]
@@ -269,7 +251,7 @@ def test_data_of_an_interrupted_run_say_so(tmp_path):
 
 def test_an_early_interrupt_is_a_sentence(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(_cli, "prepare", lambda: None)
-    assert _cli.main(stub(None), ["--out", str(tmp_path)]) == 130
+    assert _cli.main(stub(interrupt), ["--out", str(tmp_path)]) == 130
     assert capsys.readouterr().err == "stub: interrupted; there was nothing yet to keep.\n"
     assert list(tmp_path.iterdir()) == []
 

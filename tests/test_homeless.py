@@ -37,7 +37,7 @@ def stranger(code, uid=54321, **environment):
 @pytest.mark.parametrize("home", [None, "/nonexistent", "/proc"], ids=["none", "gone", "read-only"])
 def test_no_home_and_no_name(home):
     if shutil.which("setpriv") is None or os.geteuid() != 0:
-        pytest.skip("only root can run a process as somebody else, with setpriv")
+        pytest.skip("only root can run a process as another user, with setpriv")
     if stranger("import fnn, experiments, jax").returncode != 0:
         pytest.skip("others cannot read this checkout or its environment")
     done = stranger(WORK, **({} if home is None else {"HOME": home}))

@@ -1,4 +1,4 @@
-"""What a command says and keeps when it is interrupted, again and again, at any time, or has no memory or disk left."""
+"""What a command prints and keeps when it is interrupted, repeatedly, at any time, or has no memory or disk left."""
 
 import os
 import subprocess
@@ -38,7 +38,7 @@ PART = xr.Dataset({"loss": ("step", np.arange(3.0))}, attrs={"complete": 0})
 
 @pytest.fixture
 def interrupted(tmp_path, monkeypatch, capsys):
-    """The lines that an interrupted run says, on either stream."""
+    """The lines that an interrupted run prints, on either stream."""
     monkeypatch.setattr(_cli, "prepare", lambda: None)
 
     def run(run=interrupt):

@@ -1,4 +1,4 @@
-"""Misuse of the library: whatever is handed in, wrong types, numbers, names and shapes, gets one sentence, and soon."""
+"""Misuse of the library: arguments of wrong types, numbers, names and shapes get one sentence, and soon."""
 
 import re
 import time

@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from experiments.__main__ import questions
-from fnn import optim, train
+from fnn import optim, schedules, train
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -53,7 +53,7 @@ def test_the_optimizer_to_add_is_one():
 def test_the_rules_in_company_are_some():
     names = {}
     exec(compile(block("clip_norm"), "README.md", "exec"), names)
-    hp = names["warm"](train.Hyper(names["rule"].hyper), 0.05)
+    hp = names["warm"](train.Hyper(names["rule"].hyper), schedules.progress(jnp.int32(5), 100))
     assert hp.rule.inner.inner.inner.lr == pytest.approx(0.0005)
 
 

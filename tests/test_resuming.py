@@ -164,7 +164,7 @@ WORK = {
 
 
 def outcome(work, folder):
-    """What work gives, or how it was cut off: bad luck on the disk is one sentence."""
+    """The result of the work, or how it was cut off: an error of the disk is one sentence."""
     try:
         return work(folder)
     except (Killed, KeyboardInterrupt) as error:
@@ -192,7 +192,7 @@ def test_what_is_cut_off_at_any_operation_goes_on_to_the_same_result(name, how, 
         monkeypatch.setattr(store, "disk", Quick())
         found = outcome(work, folder)
         if name == "a study" and "what it gave was lost" in found:
-            continue  # it says that nobody knows whether the test set was looked at
+            continue  # the message: whether the test set was evaluated is unknown
         assert found == expected, (at, said)
         assert not list(folder.rglob(f"{store.TEMPORARY}*")), at
         assert not list(folder.rglob(f"*{store.DAMAGED}")), at

@@ -32,8 +32,8 @@ def shared(storage, **options):
     return study.Shared(storage, "one", SPACE, **options)
 
 
-def told(storage, n=2):
-    """A study in which n trials are told."""
+def finished(storage, n=2):
+    """A study with n finished trials."""
     one = shared(storage)
     one.ask(n)
     one.tell(np.arange(float(n)))
@@ -61,11 +61,11 @@ def test_a_journal_is_optunas_own_format(tmp_path):
     from optuna.storages.journal import JournalFileBackend
 
     file = tmp_path / "journal.log"
-    one = told(file)
+    one = finished(file)
     theirs = optuna.load_study(study_name="one", storage=optuna.storages.JournalStorage(JournalFileBackend(str(file))))
     assert [trial.params for trial in theirs.trials] == [trial.params for trial in one.done()]
     theirs.tell(theirs.ask(), state=optuna.trial.TrialState.FAIL)  # records without a digest
-    assert len(told(file).done()) == 4
+    assert len(finished(file).done()) == 4
     assert all(b'"sha256"' in line for line in file.read_bytes().splitlines()[-3:])
 
 
@@ -88,11 +88,11 @@ def test_a_journal_cut_off_at_any_byte_goes_on(tmp_path, cut, monkeypatch, caplo
 
 def test_a_shared_study_whose_journal_was_cut_off_goes_on(tmp_path):
     file = tmp_path / "journal.log"
-    told(file)
+    finished(file)
     whole = file.read_bytes()
     file.write_bytes(whole[:-30])
     one = shared(file)
-    assert len(one.done()) == 1, "the last was not told"
+    assert len(one.done()) == 1, "the last was not finished"
     again = one.ask(1)
     one.tell(np.ones(1))
     settings, values = shared(file).told()
@@ -140,7 +140,7 @@ def test_lines_removed_swapped_or_of_another_journal_are_found(tmp_path):
 
 def test_a_disk_that_fills_is_one_sentence_and_nothing_is_torn(tmp_path):
     file = tmp_path / "journal.log"
-    told(file)
+    finished(file)
     program = """
 import resource
 one = t.shared(t.Path(sys.argv[2]))
@@ -172,7 +172,7 @@ with journal._locked():
 """
 
 
-def test_a_lock_ends_with_its_process_and_is_waited_for_no_longer_than_told(tmp_path, monkeypatch, caplog):
+def test_a_lock_ends_with_its_process_and_has_a_timeout(tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "journal.log.lock").symlink_to("journal.log")  # what Optuna's own lock leaves behind
     (tmp_path / "other.log.lock").symlink_to("no/such/journal.log")
@@ -226,7 +226,7 @@ def test_a_journal_of_records_that_make_no_sense_is_a_sentence(tmp_path):
 
 def test_a_journal_that_is_replaced_under_way_is_a_sentence(tmp_path):
     file = tmp_path / "journal.log"
-    one = told(file)
+    one = finished(file)
     file.write_bytes(b"")
     with pytest.raises(InputError, match="has become shorter: another program has changed it"):
         one.ask(1)
@@ -243,7 +243,7 @@ def database(tmp_path):
 def test_a_locked_database_is_waited_for_in_the_middle_of_the_work(tmp_path, caplog):
     """For longer than SQLite itself waits, which is 5 s."""
     file, url = database(tmp_path)
-    one = told(url)
+    one = finished(url)
     holds = sqlite3.connect(file, check_same_thread=False)
     holds.execute("BEGIN EXCLUSIVE")
     threading.Timer(6, holds.rollback).start()
@@ -258,7 +258,7 @@ def test_a_locked_database_is_waited_for_in_the_middle_of_the_work(tmp_path, cap
 
 def test_a_database_that_stays_locked_is_a_sentence(tmp_path, monkeypatch):
     file, url = database(tmp_path)
-    told(url)
+    finished(url)
     monkeypatch.setattr(storages, "PATIENCE", 0.1)
     one = shared(url)
     holds = sqlite3.connect(file)
@@ -273,7 +273,7 @@ def test_a_database_that_stays_locked_is_a_sentence(tmp_path, monkeypatch):
 
 def test_a_path_in_a_url_does_not_depend_on_the_working_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    one = told("sqlite:///study.db")
+    one = finished("sqlite:///study.db")
     monkeypatch.chdir("/")
     one.study._storage._backend.engine.dispose()  # its connections; the next one opens the file anew
     assert len(one.done()) == 2
@@ -285,7 +285,7 @@ def test_databases_that_cannot_be_used_are_a_sentence(tmp_path):
     with pytest.raises(InputError, match="file is not a database"):
         shared(url)
     file.unlink()
-    told(url)
+    finished(url)
     with pytest.raises(InputError, match="attempt to write a readonly database"):
         shared(f"sqlite:///file:{file}?mode=ro&uri=true").ask(1)
     with sqlite3.connect(file) as changed:
@@ -310,7 +310,7 @@ def test_another_programs_database_is_left_as_it_is(tmp_path):
 
 def test_a_database_whose_disk_fills_is_a_sentence(tmp_path):
     file, url = database(tmp_path)
-    told(url)
+    finished(url)
     program = """
 import resource
 resource.setrlimit(resource.RLIMIT_FSIZE, (os.path.getsize(sys.argv[3]) + 4096, resource.RLIM_INFINITY))
@@ -333,7 +333,7 @@ def test_a_study_that_is_gone_or_anothers_is_a_sentence(tmp_path):
     import optuna
 
     _, url = database(tmp_path)
-    one = told(url)
+    one = finished(url)
     theirs = optuna.load_study(study_name="one", storage=url)
     theirs.tell(theirs.ask(), 1.0)
     with pytest.raises(InputError, match="holds trials of another program"):
@@ -349,12 +349,12 @@ def test_passwords_are_not_shown():
     assert storages.shown("postgresql+psycopg://me:se:c@ret@host/name") == "postgresql+psycopg://me:***@host/name"
     assert storages.shown("sqlite:///a:b@c.db") == "sqlite:///a:b@c.db"
     assert storages.shown(Path("a/b:c@d")) == "a/b:c@d"
-    with pytest.raises(InputError) as told:
+    with pytest.raises(InputError) as caught:
         storages.opened("nosuch://me:secret@host/name")
-    assert "secret" not in str(told.value)
+    assert "secret" not in str(caught.value)
 
 
-# ---- Trials that nobody is at ----
+# ---- Pending trials of no living process ----
 
 
 @pytest.mark.parametrize("kind", ["journal", "database"])
@@ -371,11 +371,11 @@ def test_a_process_does_not_wait_for_its_own_abandoned_trials(tmp_path, kind):
 
 
 def test_a_living_thread_is_at_its_trials_and_a_dead_one_is_not(tmp_path):
-    asked, told_, end = threading.Event(), {}, threading.Event()
+    asked, pending, end = threading.Event(), {}, threading.Event()
 
     def work():
         one = shared(tmp_path / "journal.log")
-        told_.update(one.ask(1))
+        pending.update(one.ask(1))
         asked.set()
         end.wait(60)
 
@@ -388,7 +388,7 @@ def test_a_living_thread_is_at_its_trials_and_a_dead_one_is_not(tmp_path):
     end.set()
     thread.join()
     assert one.others() == 0
-    np.testing.assert_array_equal(one.ask(1)["lr"], told_["lr"])
+    np.testing.assert_array_equal(one.ask(1)["lr"], pending["lr"])
 
 
 def test_what_a_living_process_gave_up_is_free_for_others(tmp_path):

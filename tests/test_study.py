@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -242,9 +241,7 @@ while len(one.done()) < 40:
 
 def process(program, folder):
     command = [sys.executable, "-c", program, str(Path(__file__).parent), str(folder)]
-    precision = {"JAX_DEFAULT_MATMUL_PRECISION": "float32"}  # as in conftest.py: with another it is another study
-    env = os.environ | precision
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def test_killed_again_and_again_no_trial_is_lost_or_run_twice(tmp_path):

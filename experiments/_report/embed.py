@@ -25,10 +25,10 @@ POINTS = 200
 """Points of a learning curve; longer ones are averaged in blocks."""
 
 VALUES = 200_000
-"""Points of all learning curves of an experiment: seeds, then contenders are left out where there are more."""
+"""The most points of all learning curves of an experiment: beyond it seeds are left out, then contenders."""
 
 NAME = 60
-"""Characters of a contender's name."""
+"""The most characters of a contender's name."""
 
 
 def logarithm(values: np.ndarray) -> np.ndarray:
@@ -123,7 +123,7 @@ def learning_curves(out: Path, troubles: list[str]) -> Block | None:
     """Learning curves of the experiments that have them; None where there are none."""
     races = []
     for name, title in CURVES.items():
-        path = out / name / "metrics.nc"
+        path = out / name / results.METRICS
         try:
             if not _findings.there(out, path):
                 continue

@@ -18,13 +18,13 @@ LONGEST_SVG = 4_000_000
 """Bytes of an SVG that are searched for its words."""
 
 LONGEST_CAPTION = 1_000
-"""Characters of a figure's small print."""
+"""The most characters of a figure's small print."""
 
 PIXELS = 20_000_000
 """The largest picture that is decoded, 60 MB of memory; ours have at most 5 million pixels."""
 
 TALLEST = 5
-"""The height of a picture on the page, at most, in widths of the widest."""
+"""The greatest height of a picture on the page, relative to the greatest width."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def picture(path: Path, quality: int, widest: int) -> tuple[str, int, int]:
 
     try:
         with Image.open(path, formats=("PNG",)) as found:
-            if math.prod(found.size) > PIXELS:  # the file's head says so, before anything is decoded
+            if math.prod(found.size) > PIXELS:  # from the file's header, before anything is decoded
                 raise ValueError(f"{found.width} × {found.height} pixels are too many")
             image = found.convert("RGB")
     except (Image.DecompressionBombError, SyntaxError, EOFError) as error:

@@ -40,17 +40,16 @@ FINENESS = (
 """The first at which the pictures of the page fit into `PICTURES`; the last even where they do not."""
 
 PICTURES = 5_200_000
-"""Bytes of all pictures, in base64. The page is to stay below 8 million, of which it takes itself about 1.5."""
+"""The most bytes of all pictures, in base64. The page is to stay below 8 million; without them it takes about 1.5."""
 
 FINDINGS = 1_000_000
-"""Bytes of all verdicts and answers on the page."""
+"""The most bytes of all verdicts and answers on the page."""
 
 MARKUP = 1_500
-"""Bytes of the page's markup around a verdict, which stands there twice."""
+"""Bytes of the page's markup around a verdict, which is on the page twice."""
 
 SETTINGS, LONGEST, OTHERS = 60, 200, 60
-"""How many settings of an experiment are shown, characters of each, and how many figures are named without being
-shown."""
+"""The most settings of an experiment that are shown, characters of each, and figures that are named but not shown."""
 
 GALLERY = Path(__file__).parents[1] / "gallery"
 
@@ -152,7 +151,7 @@ def _read(out: Path, name: str, troubles: list[str]) -> tuple[list[Finding], Pro
 
 
 def _fitting(out: Path, findings: Mapping[str, list[Finding]], troubles: list[str]) -> dict[str, list[Finding]]:
-    """The findings that the page has room for: where all are too many, none of those with few are left out."""
+    """The findings that the page has room for: those of experiments with few are all shown."""
     share = _share([sum(map(_weight, several)) for several in findings.values()], FINDINGS)
     fitting = {}
     for name, several in findings.items():
@@ -168,12 +167,12 @@ def _fitting(out: Path, findings: Mapping[str, list[Finding]], troubles: list[st
 
 
 def _weight(finding: Finding) -> int:
-    """Bytes on the page, at most."""
+    """The most bytes that a finding takes on the page."""
     return MARKUP + 2 * sum(len(escape(str(value)).encode("utf-8", "replace")) for value in vars(finding).values())
 
 
 def _share(wanted: Sequence[int], total: float) -> float:
-    """What each may have, at most, so that all together have no more than the total."""
+    """The largest bound of each that keeps their sum within the total."""
     for i, one in enumerate(sorted(wanted)):
         share = total / (len(wanted) - i)
         if one > share:
@@ -246,7 +245,7 @@ def _figures(
         picture, drawn = folder / f"{one}.png", folder / f"{one}.svg"
         try:
             for path in (picture, drawn):
-                if _findings.there(out, path) and path.name in ours:  # one may have drawn others oneself
+                if _findings.there(out, path) and path.name in ours:  # a user's own figures have no checksum
                     store.verify(path)
             told = figures.words(drawn) if drawn.is_file() else figures.Words((), "")
             uri, width, height = figures.picture(picture, fineness.quality, fineness.widest)
@@ -296,7 +295,7 @@ def _provenance(out: Path, path: Path, troubles: list[str]) -> Provenance | None
 
 
 def _word(value: Any) -> str:
-    """A value of a JSON file as text, without a password and not too long; nothing is nothing."""
+    """A value of a JSON file as text, without a password and at most `LONGEST` characters; "" for null."""
     try:
         text = "" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     except RecursionError:

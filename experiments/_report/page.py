@@ -110,7 +110,7 @@ OUTCOMES = {
     "not measurable": "–",
     "effect only": "·",
 }
-"""Every outcome of a verdict with a sign, so that nothing hangs on its colour; quick runs have effects only."""
+"""Every outcome of a verdict with a sign, so that color is not needed; quick runs have effects only."""
 
 
 def rules() -> list[dict[str, str]]:
@@ -140,7 +140,7 @@ def slug(text: str) -> str:
 
 
 def outcome(verdict: Verdict) -> str:
-    """The outcome in words; that of a quick run, which has none, too."""
+    """The outcome in words, "effect only" for a quick run, which has none."""
     return verdict.outcome or "effect only"
 
 

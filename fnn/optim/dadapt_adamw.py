@@ -36,7 +36,7 @@ class Hyper(NamedTuple):
 
 
 class State(NamedTuple):
-    """m, v: Adam's means; s, r: below and above the bar of the estimate; d: the estimate."""
+    """m, v: Adam's means; s, r: of the estimate's denominator and its numerator; d: the estimate."""
 
     m: Params
     v: Params

@@ -1,6 +1,6 @@
 """GaLore: Adam in the gradient's few strongest directions. Zhao et al. 2024, arXiv:2403.03507, Algorithm 2.
 
-    every so many steps   P = the first `rank` singular vectors of g, on its longer side
+    every 200 steps       P = the first `rank` singular vectors of g, on its longer side
     r = Pᵀ g              u = Adam's step for r
     w ← w − lr · (scale · P u + weight_decay · w)
 
@@ -49,7 +49,7 @@ class State(NamedTuple):
 
 
 def low_rank(rank: int, every: int, *, longer: bool = True, scale: float = 1.0) -> Rule:
-    """GaLore of this rank, with new singular vectors of the longer or the shorter side every so many steps."""
+    """GaLore of this rank, with new singular vectors of the longer or the shorter side every `every` steps."""
     require(rank >= 1, f"GaLore's rank is at least 1, not {rank}.")
     require(every >= 1, f"GaLore renews its directions every 1 or more steps, not {every}.")
 

@@ -3,8 +3,8 @@
     u = m̂ / (√v̂ + eps) + weight_decay · w              m̂, v̂ as in Adam
     w ← w − lr · ‖w‖ / ‖u‖ · u                          the ratio 1 where either norm is 0
 
-Arrays that their layer declares to be no weights (biases, scales, shifts) have ratio 1 and no decay, as the authors'
-exclude them; outside of fnn's layers every array counts as weights, as in optax.
+Arrays that their layer declares to be no weights (biases, scales, shifts) have ratio 1 and no decay, which ports of
+LAMB have as an option; outside of fnn's layers every array counts as weights, as in optax.
 
 When not to use it: with small batches, where Adam does as well; or for biases, which begin at 0 and have no size yet.
 """

@@ -1,13 +1,13 @@
 """L-BFGS with a line search. Nocedal & Wright 2006, Algorithms 7.4 (two loops), 7.5, 3.5 and 3.6 (the search).
 
-    p = −lr · H g       H the inverse Hessian that ten pairs (Δw, Δg) imply, begun as ⟨Δw, Δg⟩ / ‖Δg‖² · I of the last
+    p = −lr · H g       H the inverse Hessian by ten pairs (Δw, Δg), from H₀ = ⟨Δw, Δg⟩ / ‖Δg‖² · I of the last pair
     w ← w + a · p       a a step length that satisfies Wolfe's conditions, see `fnn.linesearch`
 
 Before there is a pair H = min(1, 1 / ‖g‖) · I. A pair is left out, and those before it are kept, where its curvature is
-not positive: where ⟨Δw, Δg⟩ > √ε · ‖Δw‖ · ‖Δg‖ does not hold, ε the precision, so that H is positive definite and of a
-condition that its arithmetic can bear. Left out are pairs of no step (a learning rate of 0), of negative curvature,
-and of gradients that are not finite. optax leaves none out: one of no step overwrites the oldest, and one of negative
-curvature makes H indefinite. Every trial of the search costs a gradient; under `vmap` all searches last as long as the
+not positive: where ⟨Δw, Δg⟩ > √ε · ‖Δw‖ · ‖Δg‖ does not hold, ε the precision, so that H is positive definite and well
+enough conditioned for it. Left out are pairs of no step (a learning rate of 0), of negative curvature, and of gradients
+that are not finite. optax leaves none out: one of no step overwrites the oldest, and one of negative curvature makes H
+indefinite. Every trial of the search costs a gradient; under `vmap` all searches last as long as the
 longest.
 
 torch remembers a hundred pairs and, unless `line_search_fn="strong_wolfe"`, takes a = 1. Its first step is
@@ -63,7 +63,7 @@ class TorchState(NamedTuple):
 
 
 def limited_memory(pairs: int) -> Rule:
-    """L-BFGS that remembers so many pairs."""
+    """L-BFGS that remembers this number of pairs."""
     require(pairs >= 1, f"L-BFGS remembers at least 1 pair, not {pairs}.")
 
     def init(hp, w):
@@ -84,7 +84,7 @@ def limited_memory(pairs: int) -> Rule:
 
 
 def searchless(pairs: int) -> Rule:
-    """torch's L-BFGS without a line search, that remembers so many pairs."""
+    """torch's L-BFGS without a line search, that remembers this number of pairs."""
     require(pairs >= 1, f"L-BFGS remembers at least 1 pair, not {pairs}.")
 
     def init(hp, w):
@@ -102,7 +102,7 @@ def searchless(pairs: int) -> Rule:
 
 
 def nothing(hp: Hyper, w: Params, pairs: int) -> Pairs:
-    """A memory for so many pairs, with none in it."""
+    """An empty memory for this number of pairs."""
     memory = lambda: jax.tree.map(lambda w: jnp.zeros((pairs, *w.shape), w.dtype), w)
     return Pairs(memory(), memory(), jnp.zeros(pairs, jnp.asarray(hp.lr).dtype), jnp.ones_like(hp.lr))
 

@@ -39,7 +39,7 @@ class Hyper(NamedTuple):
 
 
 class State(NamedTuple):
-    """m, v: Adam's means; s, r: below and above the bar of the estimate; d: the estimate; w_0: the weights at first."""
+    """m, v: Adam's means; s, r: of the estimate's denominator and numerator; d: the estimate; w_0: weights at first."""
 
     m: Params
     v: Params
