@@ -522,8 +522,11 @@ def read_sealed(path: Path, hint: Any = dict) -> dict[str, Any]:
 # --- arrays ----------------------------------------------------------------------------------------------------------
 
 
-def pack(label: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Arrays as a NumPy archive (.npz) whose comment is the label and the SHA-256 of everything before that."""
+def pack(label: Mapping[str, Any], arrays: Mapping[str, Any]) -> bytes:
+    """Arrays (or what NumPy makes them of) as a NumPy archive (.npz), whose comment is the label and a SHA-256.
+
+    The SHA-256 is that of everything before it.
+    """
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, array in arrays.items():

@@ -23,41 +23,14 @@ def dot(a: Params, b: Params) -> Array:
 
 
 def norm(a: Params) -> Array:
-    """‖a‖₂ over all arrays of a tree; finite wherever it is representable, also where the squares are not."""
-    if not jax.tree.leaves(a):
-        return jnp.zeros((), jnp.float32)
-    up, down = _scales(functools.reduce(jnp.maximum, map(largest, jax.tree.leaves(a))))
-    return up * jnp.sqrt(_total(jax.tree.map(lambda x: _squares(down, x).sum(), a)))
+    """‖a‖₂ over all arrays of a tree."""
+    return jnp.sqrt(_total(jax.tree.map(lambda x: jnp.square(x).sum(), a)))
 
 
 def norm_along(x: Array, axes: tuple[int, ...], least: float) -> Array:
-    """max(‖x‖₂, least) along these axes of an array, which are kept with length 1; finite as `norm` is."""
-    up, down = _scales(jnp.maximum(jnp.abs(x).max(axes, keepdims=True, initial=0), least))
+    """max(‖x‖₂, least) along these axes of an array, which are kept with length 1."""
     # The maximum is taken of squares: the root has no derivative at 0.
-    return up * jnp.sqrt(jnp.maximum(_squares(down, x).sum(axes, keepdims=True), (down * least) ** 2))
-
-
-def largest(x: Array) -> Array:
-    """max |x|, and 0 of an empty array."""
-    return jnp.abs(x).max(initial=0)
-
-
-def _scales(x: Array) -> tuple[Array, Array]:
-    """Powers of 2, s and 1 / s, where numbers up to x, times 1 / s, have squares within the range of their type.
-
-    A gradient of 1e20, finite in float32, would otherwise have an infinite norm, and clipping would make it 0.
-    """
-    x, info = jax.lax.stop_gradient(x), jnp.finfo(x.dtype)
-    one = jnp.ones((), x.dtype)
-    exponent = jnp.clip(jnp.frexp(x)[1], info.minexp, -info.minexp)
-    exponent = jnp.where((x > 0) & jnp.isfinite(x), exponent, 0)
-    return jnp.ldexp(one, exponent), jnp.ldexp(one, -exponent)
-
-
-def _squares(down: Array, x: Array) -> Array:
-    """(down · x)²."""
-    # The barrier keeps XLA from making this down² · x², which overflows.
-    return jnp.square(jax.lax.optimization_barrier(down * x))
+    return jnp.sqrt(jnp.maximum(jnp.square(x).sum(axes, keepdims=True), least**2))
 
 
 def norm1(a: Params) -> Array:
@@ -71,9 +44,8 @@ def _total(a: Params) -> Array:
 
 
 def rms(x: Array) -> Array:
-    """√ mean x², of one array; finite as `norm` is."""
-    up, down = _scales(largest(x))
-    return up * jnp.sqrt(_squares(down, x).mean())
+    """√ mean x², of one array."""
+    return jnp.sqrt(jnp.square(x).mean())
 
 
 def spread(prefix: Any, tree: Params, name: str) -> Any:
