@@ -126,7 +126,7 @@ def test_a_rule_sees_one_leaf_at_a_time(spec):
 def test_a_vmapped_rule_is_the_rule(spec, x64):
     rule, params = RULES[spec], problems.tree(jnp.float64)
     grads = problems.gradients("normal", params, 3)
-    factors = jnp.array([0.2, 0.7, 1.0])
+    factors = jnp.array([0.85, 0.9, 1.0])  # within every range
     hps = jax.tree.map(lambda h: h * factors, rule.hyper)
     mapped, _ = jax.vmap(lambda hp: steps(rule, hp, params, grads))(hps)
     for i in range(len(factors)):

@@ -332,7 +332,7 @@ def test_a_trial_without_a_number_is_the_last():
     assert experiment.tables(ds)["ranking"][19]["trial"] == 3
     for figure in experiment.figures(ds).values():
         figure.canvas.draw()
-    assert "1 diverged run" in experiment.about(ds)
+    assert "1 run diverged" in experiment.about(ds)
 
 
 BAD: dict[str, dict[str, Any]] = {
