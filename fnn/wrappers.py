@@ -531,6 +531,7 @@ def master(rule: Rule) -> Rule:
 
 def cast_result(rule: Rule) -> Rule:
     """The rule, whose `result` comes in the dtypes of the parameters."""
+    rule = checked(rule)
 
     def result(hp, params, state):
         return jax.tree.map(lambda p, r: r.astype(p.dtype), params, rule.result(hp, params, state))

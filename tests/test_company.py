@@ -24,6 +24,7 @@ from fnn.rule import NOTHING, Extra, Rule, apply_updates
 from fnn.wrappers import (
     accumulate,
     by_group,
+    cast_result,
     clip_adaptive,
     clip_norm,
     clip_rms,
@@ -457,6 +458,8 @@ AROUND = {
     "patient": patient,
     "mechanized": lambda r: first(mechanized(r), s_init=0.1),
     "sharpness_aware": sharpness_aware,
+    "master": master,
+    "cast_result": cast_result,
     "scheduled": lambda r: schedules.scheduled(r, falling(r.hyper), STEPS),
     "from_optax": lambda r: interop.from_optax(r.hyper, lambda hp: optax.adam(hp.lr)),
     "by hand": by_hand,
@@ -464,7 +467,7 @@ AROUND = {
 }
 """Whatever scales, delays, averages or restricts steps."""
 
-OPAQUE = ("from_optax", "by hand", "master, by hand")
+OPAQUE = {"from_optax", "by hand", "master, by hand"}
 """Those that do not apply `Extra.decay` themselves."""
 
 
@@ -485,6 +488,13 @@ def test_decoupled_decay_is_taken_off_where_the_learning_rate_is(name, result):
     ours = run(outside, result=result)
     assert_same(ours, run(inside, result=result))
     assert differ(ours, run(first(outside, weight_decay=0.0), result=result))
+
+
+@pytest.mark.parametrize("name", sorted(AROUND.keys() - OPAQUE))
+def test_a_wrapper_decays_a_rule_made_by_hand(name):
+    adam = rule("adam")
+    ours = first(decay_decoupled(AROUND[name](by_hand(adam)), matrices), weight_decay=DECAY)
+    assert_same(run(ours), run(first(decay_decoupled(AROUND[name](adam), matrices), weight_decay=DECAY)))
 
 
 def test_groups_decay_by_their_own_rates():
