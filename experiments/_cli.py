@@ -38,6 +38,9 @@ ELSEWHERE = ("out", "data_dir", "redraw", "profile", "checkpoint", "storage", "r
 TIMES = ("train_seconds", "compile_seconds")
 """Attributes of a measured data set that belong to its provenance: no two runs have them alike."""
 
+OPTIONS = "options"
+"""The attribute of saved data that holds the options they were measured with, as JSON."""
+
 
 @dataclass(frozen=True)
 class Options:
@@ -250,6 +253,7 @@ def _measure(module: ModuleType, name: str, cfg: Any) -> tuple[Path | None, bool
     provenance = results.provenance(cfg, seconds=seconds, sources=sources(name), **measured.attrs)
     lasting = measured.copy()
     lasting.attrs = {key: value for key, value in measured.attrs.items() if key not in TIMES}
+    lasting.attrs[OPTIONS] = json.dumps(measured_by(cfg), sort_keys=True)
     kept = _keep(folder, lasting, provenance)
     measured.close()
     if complete and kept == folder:
@@ -260,7 +264,7 @@ def _measure(module: ModuleType, name: str, cfg: Any) -> tuple[Path | None, bool
 def _tell(module: ModuleType, folder: Path) -> None:
     """Make verdicts, answers and figures of the data saved in `folder`, save them and print them."""
     saved = results.load(folder)
-    setting = measured_on(module, folder, saved)
+    setting = measured_on(module, saved)
     verdicts = [verdict.measured_on(setting) for verdict in module.verdicts(saved)]
     answers = module.answers(saved) if hasattr(module, "answers") else []
     answers = [replace(answer, setting=setting) for answer in answers]
@@ -277,18 +281,14 @@ def _tell(module: ModuleType, folder: Path) -> None:
     print(f"Written to {folder}: metrics.nc, provenance.json, {', '.join(path.name for path in written)}")
 
 
-def measured_on(module: ModuleType, folder: Path, ds: Any) -> Setting:
-    """What the data saved in `folder` were measured on, and how that differs from the experiment's own setting.
+def measured_on(module: ModuleType, ds: Any) -> Setting:
+    """What saved data were measured on, and how that differs from the experiment's own setting.
 
-    An experiment's own data set is full MNIST where its default is `auto`. Without a readable provenance.json
-    "unknown options" is one of the differences.
+    An experiment's own data set is full MNIST where its default is `auto`. The options stand in the data: another file
+    could be lost, or be that of another run. Without them "unknown options" is one of the differences.
     """
     own, name = measured_by(module.Config()), str(ds.attrs.get("dataset", ""))
-    try:
-        config = store.read_json(folder / "provenance.json", dict).get("config")
-    except InputError:
-        config = None
-    config = measured_by(config) if isinstance(config, dict) else {}
+    config = _options_in(ds)
     usual = "mnist" if own["dataset"] == "auto" else own["dataset"]
     differs = [f"not {usual}"] if name not in ("", usual) else []
     differs += [
@@ -300,6 +300,15 @@ def measured_on(module: ModuleType, folder: Path, ds: Any) -> Setting:
     differs += [] if ds.attrs.get("complete", 1) else ["interrupted"]
     quick = config.get("quick") is True
     return Setting(name, str(ds.attrs.get("checksum", "")), _length(config, ds), quick, tuple(differs))
+
+
+def _options_in(ds: Any) -> dict[str, Any]:
+    """The options in saved data; none where they are no JSON object."""
+    try:
+        config = json.loads(str(ds.attrs.get(OPTIONS, "")))
+    except (ValueError, RecursionError):
+        return {}
+    return config if isinstance(config, dict) else {}
 
 
 def _length(config: dict[str, Any], ds: Any) -> str:

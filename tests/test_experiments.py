@@ -240,13 +240,36 @@ def test_a_quick_run_has_effects_and_no_outcomes(tmp_path, monkeypatch, capsys):
     assert "holds" not in printed
 
 
-def test_data_of_an_interrupted_run_say_so(tmp_path):
+def test_data_of_an_interrupted_run_say_so():
     ds = xr.Dataset({"loss": ("step", np.arange(3.0))}, attrs={"dataset": "mnist", "complete": 0})
-    store.save_json(tmp_path / "provenance.json", {"config": {"steps": 2000, "seeds": 10}})
-    found = _cli.measured_on(worked(), tmp_path, ds)
+    ds.attrs["options"] = json.dumps({"steps": 2000, "seeds": 10})
+    found = _cli.measured_on(worked(), ds)
     assert (str(found), found.length) == ("mnist, interrupted", "3 steps")
-    store.save_json(tmp_path / "provenance.json", [])
-    assert str(_cli.measured_on(worked(), tmp_path, ds)) == "mnist, unknown options, interrupted"
+
+
+@pytest.mark.parametrize("options", [None, "", "[]", "{", "[" * 100_000, 5, "\0"])
+def test_options_that_are_unknown_are_said_to_be(options):
+    ds = xr.Dataset(attrs={"dataset": "mnist", **({} if options is None else {"options": options})})
+    assert str(_cli.measured_on(worked(), ds)) == "mnist, unknown options"
+
+
+@pytest.mark.parametrize("becomes", ["lost", "damaged", "another run's"])
+def test_data_of_a_quick_run_stay_so_whatever_becomes_of_their_provenance(tmp_path, monkeypatch, capsys, becomes):
+    """A kill between the two files of a later run leaves that of another run beside them, say."""
+    monkeypatch.setattr(_cli, "prepare", lambda: None)
+    assert _cli.main(worked(dataset="mnist"), ["--quick", "--out", str(tmp_path)]) == 0
+    provenance = tmp_path / "stub" / "provenance.json"
+    if becomes == "another run's":
+        config = json.loads(provenance.read_text())["config"]
+        store.save_json(provenance, {"config": {**config, "quick": False, "steps": 2000, "seeds": 10}})
+    elif becomes == "damaged":
+        provenance.write_text("[]")
+    else:
+        provenance.unlink()
+    capsys.readouterr()
+    assert _cli.main(worked(), ["--redraw", "--out", str(tmp_path)]) == 0
+    assert "effect: It works [mnist, quick run]. By +4.5." in capsys.readouterr().out
+    assert json.loads((tmp_path / "stub" / "verdicts.json").read_text())[0]["outcome"] is None
 
 
 def test_an_early_interrupt_is_a_sentence(tmp_path, monkeypatch, capsys):
