@@ -11,6 +11,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from fnn.errors import require
+
 Outcome = Literal["holds", "does not hold", "undecided", "mixed", "not measurable"]
 """*undecided*: the interval contains the bar. *mixed*: of a claim made of several some hold and some do not. *not
 measurable*: there was nothing to measure."""
@@ -113,7 +115,7 @@ def intervals(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[np.nd
 
 def _differ(values):
     """Whether the values along axis 0, at least one, are finite and differ by more than rounding."""
-    finite = np.where(np.isfinite(values), values, 0)
+    finite, _ = _within_range(np.where(np.isfinite(values), values, 0))
     return np.isfinite(values).all(0) & (np.ptp(finite, axis=0) > EQUAL * np.abs(finite).max(0))
 
 
@@ -121,11 +123,19 @@ def students(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[np.nda
     """(mean, low, high) over axis 0 by Student's t, whatever the values; of one value (mean, −∞, ∞)."""
     from scipy.stats import t
 
-    n, mean = len(values), np.asarray(values.mean(0))
-    with np.errstate(invalid="ignore"):  # of values that are not finite
-        spread = values.std(0, ddof=1) if n > 1 else np.inf
-    reach = np.asarray(t.ppf((1 + confidence) / 2, max(n - 1, 1)) * spread / math.sqrt(n))
-    return mean, np.asarray(mean - reach), np.asarray(mean + reach)
+    n = len(values)
+    with np.errstate(invalid="ignore", over="ignore"):  # of values that are not finite, or have no finite interval
+        values, exponent = _within_range(values)
+        mean, spread = np.asarray(values.mean(0)), values.std(0, ddof=1) if n > 1 else np.inf
+        reach = np.asarray(t.ppf((1 + confidence) / 2, max(n - 1, 1)) * spread / math.sqrt(n))
+        mean, low, high = (np.asarray(np.ldexp(x, exponent)) for x in (mean, mean - reach, mean + reach))
+    return mean, low, high
+
+
+def _within_range(values):
+    """The values over a power of 2, at every place, so that squares neither overflow nor vanish; and its exponent."""
+    exponent = np.frexp(np.abs(values).max(0))[1]
+    return np.ldexp(values, -exponent), exponent
 
 
 def by_ranks(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -150,7 +160,8 @@ def by_ranks(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[np.nda
 def _median(ranked):
     """The median of sorted values; of two infinite ones in the middle the lower."""
     low, high = ranked[(len(ranked) - 1) // 2], ranked[len(ranked) // 2]
-    return np.where(np.isfinite(low + high), (low + high) / 2, low)
+    finite = np.isfinite(low) & np.isfinite(high)
+    return np.where(finite, np.where(finite, low, 0) / 2 + np.where(finite, high, 0) / 2, low)
 
 
 def interval(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float, float, float]:
@@ -188,7 +199,8 @@ def skewness(values: np.ndarray) -> float:
     from scipy.stats import skew
 
     values = np.asarray(values, np.float64)
-    return float(skew(values, bias=False)) if len(values) >= LEAST and _differ(values) else 0.0
+    differ = len(values) >= LEAST and _differ(values)
+    return float(skew(_within_range(values)[0], bias=False)) if differ else 0.0
 
 
 def envelope(values: np.ndarray) -> tuple[float, float] | None:
@@ -199,7 +211,7 @@ def envelope(values: np.ndarray) -> tuple[float, float] | None:
     """
     if abs(skewness(values)) <= SKEWED:
         return None
-    values = np.asarray(values, np.float64)
+    values, exponent = _within_range(np.asarray(values, np.float64))
     n, (mean, low, high) = len(values), interval(values)
     drawn = values[np.random.default_rng(0).integers(n, size=(RESAMPLES, n))]
     spread = drawn.std(1, ddof=1)
@@ -207,7 +219,7 @@ def envelope(values: np.ndarray) -> tuple[float, float] | None:
     t = (drawn.mean(1)[apart] - mean) / spread[apart]
     tail = (1 - CONFIDENCE) / 2
     first, last = mean - np.quantile(t, [1 - tail, tail]) * values.std(ddof=1)
-    return min(low, float(first)), max(high, float(last))
+    return float(np.ldexp(min(low, first), exponent)), float(np.ldexp(max(high, last), exponent))
 
 
 def decide(claim: str, effect: np.ndarray, unit: str, sentence: str, source: str = "") -> Verdict:
@@ -237,15 +249,22 @@ class Measured(NamedTuple):
 
 def _measured(effects, p, method):
     diverged = int((~np.isfinite(effects)).sum())
-    sd = float(effects.std(ddof=1)) if len(effects) > 1 and not diverged else math.nan
-    return Measured(tuple(effects.tolist()), sd, p, diverged, method)
+    return Measured(tuple(effects.tolist()), math.nan if diverged else _sd(effects), p, diverged, method)
+
+
+def _sd(effects):
+    if len(effects) < 2:
+        return math.nan
+    scaled, exponent = _within_range(effects)
+    with np.errstate(over="ignore"):
+        return float(np.ldexp(scaled.std(ddof=1), exponent))
 
 
 def _p_by_t(effect):
     from scipy.stats import t
 
-    n = len(effect)
-    return float(2 * t.sf(abs(effect.mean()) * math.sqrt(n) / effect.std(ddof=1), n - 1))
+    n, (scaled, _) = len(effect), _within_range(effect)
+    return float(2 * t.sf(abs(scaled.mean()) * math.sqrt(n) / scaled.std(ddof=1), n - 1))
 
 
 def _p_by_ranks(effect):
@@ -294,11 +313,19 @@ def share(hits: np.ndarray) -> tuple[float, float, float]:
     """(share, low, high): how often `hits` `[S]` is true, with Clopper & Pearson's exact 95 % interval (1934)."""
     from scipy.stats import binomtest
 
-    hits = np.asarray(hits, bool)
+    hits = _truths(hits)
     if not len(hits):
         return math.nan, 0.0, 1.0
     found = binomtest(int(hits.sum()), len(hits)).proportion_ci(CONFIDENCE, "exact")
     return float(hits.mean()), float(found.low), float(found.high)
+
+
+def _truths(hits):
+    """An array of bools. Raises `InputError` where one is neither true nor false: a NaN would count as true."""
+    hits = np.asarray(hits)
+    wrong = [hit for hit in hits.ravel() if hit not in (0, 1)]
+    require(not wrong, f"What is counted in a share is true or false, not {', '.join(map(str, wrong[:3]))}.")
+    return hits.astype(bool)
 
 
 def decide_share(claim: str, hits: np.ndarray, above: float, sentence: str, source: str = "") -> Verdict:
@@ -309,7 +336,7 @@ def decide_share(claim: str, hits: np.ndarray, above: float, sentence: str, sour
     """
     from scipy.stats import binom
 
-    hits = np.asarray(hits, bool)
+    hits = _truths(hits)
     n, k = len(hits), int(hits.sum())
     percent = tuple(100 * x for x in share(hits))
     p = min(1.0, 2 * float(min(binom.cdf(k, n, above), binom.sf(k - 1, n, above)))) if n else math.nan

@@ -127,6 +127,30 @@ def test_equal_values_bound_what_others_may_be():
     assert interval(np.full(6, 3.0)) == (3, 3, 3)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("exponent", [-1040, -600, 0, 600, 1020])
+def test_no_unit_changes_a_verdict(exponent):
+    """Squares of the numbers overflow, or vanish, long before the numbers do."""
+    for values in ([1.0, 2, 4, 3, 2, 9], [1.0, 2, 3], [-1.0, 1.5, 1.5, 2, 1.0, 1.0]):
+        one = decide("it is so", np.array(values), "m", "")
+        other = decide("it is so", np.ldexp(values, exponent), "m", "")
+        for name in ("effect", "low", "high", "sd"):
+            expected = np.ldexp(getattr(one, name), exponent)
+            np.testing.assert_allclose(getattr(other, name), expected, rtol=1e-2 if exponent < -1000 else 1e-15)
+        assert (other.outcome, other.p, other.method) == (one.outcome, one.p, one.method)
+
+
+@pytest.mark.filterwarnings("error")
+def test_runs_that_diverged_on_both_sides_leave_it_undecided():
+    assert decide("it is so", np.array([np.inf, -np.inf] * 3), "m", "").outcome == "undecided"
+
+
+@pytest.mark.parametrize("hits", [[np.nan] * 6, [0.5] * 6, ["yes"] * 6, [2, 1, 1], [None] * 3])
+def test_what_is_neither_true_nor_false_is_not_counted(hits):
+    with pytest.raises(InputError, match="true or false, not"):
+        decide_share("it is so", np.array(hits), 0.5, "")
+
+
 def test_a_run_that_diverged_is_the_worst():
     ours, theirs = np.array([0.9, np.nan, 0.8, np.nan]), np.array([0.7, 0.6, -np.inf, np.inf])
     np.testing.assert_allclose(paired(ours, theirs), [0.2, -np.inf, np.inf, np.nan])
