@@ -181,12 +181,13 @@ def main(module: ModuleType, argv: Sequence[str] | None = None) -> int:
         if cfg.redraw:
             kept, complete = folder, True
         else:
+            _check_devices()
             with _profile.profiled(folder / "trace" if cfg.profile else None):
                 kept, complete = _measure(module, name, cfg)
         if kept is None:
             print(f"{name}: this process has done its share, and the first one makes the results.")
             return 0
-        _tell(module, kept)
+        _tell(module, kept, cfg.redraw)
     except InputError as error:
         rest = f" The data are in {folder}: --redraw makes the rest." if _changed(folder) != before[folder] else ""
         print(f"{name}: {error}{rest}", file=sys.stderr)
@@ -200,6 +201,14 @@ def main(module: ModuleType, argv: Sequence[str] | None = None) -> int:
         print(f"Interrupted: what is done is kept in {kept}; the same command {_again(folder)}.")
         return 130
     return 0 if kept in before else 2
+
+
+def _check_devices():
+    """Raise `InputError` where JAX finds nothing to compute on, as with JAX_PLATFORMS=cuda on a machine without."""
+    try:
+        jax.local_devices()
+    except RuntimeError as error:
+        raise InputError(f"JAX finds no device: {error}") from error
 
 
 def _is_last(module):
@@ -261,16 +270,25 @@ def _measure(module: ModuleType, name: str, cfg: Any) -> tuple[Path | None, bool
     return kept, complete
 
 
-def _tell(module: ModuleType, folder: Path) -> None:
-    """Make verdicts, answers and figures of the data saved in `folder`, save them and print them."""
+def _tell(module: ModuleType, folder: Path, redrawn: bool) -> None:
+    """Make verdicts, answers and figures of the data saved in `folder`, save them and print them.
+
+    redrawn: whether they are of an earlier run, perhaps of another version, which may lack something.
+    """
     saved = results.load(folder)
     setting = measured_on(module, saved)
-    verdicts = [verdict.measured_on(setting) for verdict in module.verdicts(saved)]
-    answers = module.answers(saved) if hasattr(module, "answers") else []
-    answers = [replace(answer, setting=setting) for answer in answers]
-    tables = module.tables(saved) if hasattr(module, "tables") else {}
-    pages = module.pages(saved) if hasattr(module, "pages") else {}
-    written = results.save_findings(folder, verdicts, answers, module.figures(saved), tables, pages)
+    try:
+        verdicts = [verdict.measured_on(setting) for verdict in module.verdicts(saved)]
+        answers = module.answers(saved) if hasattr(module, "answers") else []
+        answers = [replace(answer, setting=setting) for answer in answers]
+        tables = module.tables(saved) if hasattr(module, "tables") else {}
+        pages = module.pages(saved) if hasattr(module, "pages") else {}
+        figures = module.figures(saved)
+    except (AttributeError, KeyError) as error:
+        if not redrawn:
+            raise
+        raise InputError(f"The data in {folder} lack what this version reads ({error}): measure them again.") from error
+    written = results.save_findings(folder, verdicts, answers, figures, tables, pages)
     if setting.quick:
         print("A quick run: effects only, no verdicts.")
     for verdict in verdicts:

@@ -57,6 +57,13 @@ def _declared(kind: type) -> dict[str, Interval]:
     return {name: found[0] for name, found in parts.items() if found}
 
 
+def check_single(hp: Hyper) -> None:
+    """Raise `InputError` where a hyperparameter of one rule is an array of several, which would be broadcast."""
+    for path, value, _ in intervals(hp):
+        one = np.ndim(value) == 0
+        require(one, f"The hyperparameter {path} is one number, not an array of shape {np.shape(value)}: use jax.vmap.")
+
+
 def check_fields(hp: Hyper, hyper: Hyper) -> None:
     """Raise `InputError` where `hp` lacks a hyperparameter that a rule's defaults, `hyper`, have."""
     names = hyper if isinstance(hyper, Mapping) else getattr(hyper, "_fields", ())
@@ -71,6 +78,10 @@ def check_params(params: Params) -> None:
         dtype = getattr(w, "dtype", type(w).__name__)
         floating = hasattr(w, "dtype") and jnp.issubdtype(w.dtype, jnp.floating)
         require(floating, f"Parameters are arrays of floating-point numbers; {_place(path)} is of {dtype}.")
+        wide = jnp.finfo(w.dtype).bits >= 16
+        require(wide, f"Parameters are of float16, bfloat16 or wider; {_place(path)} is of {dtype}.")
+        there = not isinstance(w, jax.ShapeDtypeStruct)
+        require(there, f"Parameters are arrays; of {_place(path)} there is the shape only: use jax.eval_shape.")
 
 
 def check_gradients(grads: Params, params: Params) -> None:

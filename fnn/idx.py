@@ -58,7 +58,11 @@ def read_idx(path: str | os.PathLike[str]) -> Shaped[np.ndarray, "..."]:
     C order. Raises `InputError` where the file cannot be read or is not exactly that.
     """
     require(isinstance(path, str | os.PathLike), f"{path!r} is no path of a file: expected an IDX file")
+    require("\0" not in os.fsdecode(path), f"{os.fsdecode(path)!r} is no path of a file: expected an IDX file")
     try:
+        # To open a pipe would wait for whoever writes to it.
+        stream = not (os.path.isfile(path) or os.path.isdir(path)) and os.path.exists(path)
+        require(not stream, f"{path} is a pipe or a device: expected an IDX file")
         with open(path, "rb") as file:
             zipped = file.peek(2)[:2] == b"\x1f\x8b"
             return _parsed(gzip.GzipFile(fileobj=file) if zipped else file, path)

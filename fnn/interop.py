@@ -16,7 +16,7 @@ from fnn.axes import axes, inputs_first, only_matrices, outputs_first, undeclare
 from fnn.errors import InputError, require
 from fnn.optim import rule as find
 from fnn.rule import EMPTY, NOTHING, Empty, Extra, Rule, checked, needed, owned
-from fnn.trees import widen
+from fnn.trees import cast_like, widen
 from fnn.types import Hyper, Params
 
 
@@ -45,7 +45,7 @@ def to_optax(rule: Rule, hp: Hyper = None) -> optax.GradientTransformationExtraA
         require(params is not None, "An fnn rule sees the parameters: call update(grads, state, params).")
         state = _replaced(state, Masked, EMPTY)
         updates, state = rule.update(hp, updates, state, params, Extra(value, value_fn, each, key))
-        return jax.tree.map(lambda w, u: u.astype(w.dtype), params, updates), _replaced(state, Empty, MASKED)
+        return cast_like(params, updates), _replaced(state, Empty, MASKED)
 
     return optax.GradientTransformationExtraArgs(lambda params: _replaced(rule.init(hp, params), Empty, MASKED), update)
 
@@ -100,7 +100,7 @@ def from_optax(hyper: Hyper, build: Callable[[Hyper], optax.GradientTransformati
             if part.cache is not None:
                 here = part.steps_since_sync == 0
                 used = jax.tree.map(lambda w, c, here=here: jnp.where(here, w, c), used, part.cache)
-        return jax.tree.map(lambda w, r: r.astype(w.dtype), params, used)
+        return cast_like(params, used)
 
     return Rule(hyper, init, update, result)
 

@@ -42,11 +42,11 @@ METRICS = "metrics.nc"
 def check_writable(folder: Path) -> None:
     """Raise `InputError` unless files can be made in `folder` (or where it would be made). Leaves nothing behind."""
     there = folder
-    while not there.exists() and there != there.parent:
-        there = there.parent
-    if not there.is_dir():
-        raise InputError(f"The output folder {folder} cannot be made: {there} is not a folder.")
     try:
+        while not there.exists() and there != there.parent:
+            there = there.parent
+        if not there.is_dir():
+            raise InputError(f"The output folder {folder} cannot be made: {there} is not a folder.")
         tempfile.TemporaryFile(dir=there).close()
     except OSError as error:
         raise InputError(f"The output folder {folder} cannot be written: {error.strerror}.") from error

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from fnn.axes import Convention, axes
-from fnn.checks import check_fields, check_gradients, check_hyper, check_params
+from fnn.checks import check_fields, check_gradients, check_hyper, check_params, check_single
 from fnn.errors import require
 from fnn.hyper import get, own_rate, rate
-from fnn.trees import widen
+from fnn.trees import cast_like, widen
 from fnn.types import Hyper, Key, Params, Scalar
 
 
@@ -218,6 +218,7 @@ def _lift(hyper, init, update, result) -> Rule:
     def init_lifted(hp, params):
         check_fields(hp, hyper)
         check_hyper(hp)
+        check_single(hp)
         check_params(params)
         state = Lifted(jnp.zeros((), jnp.int32), init(hp, widen(params)))
         return owned(state, hp, params)
@@ -232,7 +233,7 @@ def _lift(hyper, init, update, result) -> Rule:
 
     def result_lifted(hp, params, state):
         used = result(hp, state.t, widen(params), state.own)
-        return jax.tree.map(lambda w, r: r.astype(w.dtype), params, used)
+        return cast_like(params, used)
 
     return Rule(hyper, init_lifted, update_lifted, result_lifted, decays=True)
 
@@ -274,4 +275,4 @@ def checked(rule: Any) -> Rule:
 
 def apply_updates(params: Params, updates: Params) -> Params:
     """w + Δw, added in the update's precision and kept in the parameter's."""
-    return jax.tree.map(lambda w, dw: (w + dw).astype(w.dtype), params, updates)
+    return cast_like(params, jax.tree.map(lambda w, dw: w + dw, params, updates))

@@ -251,6 +251,9 @@ def _writing(path):
 
 def _read(path):
     try:
+        # To open a pipe would wait for whoever writes to it.
+        stream = not (path.is_file() or path.is_dir()) and path.exists()
+        require(not stream, f"{path} cannot be read: it is a pipe or a device.")
         return disk.read(path)
     except OSError as error:
         raise _unreadable(path, error) from error

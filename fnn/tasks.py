@@ -74,13 +74,15 @@ def _check_images(name, split, features):
     what, x = f"The images of {name}", split.x
     kind: Any = getattr(x, "dtype", None)
     require(kind is not None, f"{what} are an array, not {type(x).__name__}.")
+    require(not isinstance(x, np.ma.MaskedArray), f"{what} have masked entries: fill them first, or leave them out.")
     as_bytes, as_numbers = kind == np.uint8, jnp.issubdtype(kind, jnp.floating)
     require(as_bytes or as_numbers, f"{what} are bytes (uint8) or floating-point numbers, not {kind}.")
-    require(x.ndim >= 2 and len(x) > 0, f"{what} are at least one, of shape (n, features …), not {x.shape}.")
+    require(x.ndim >= 2 and x.size > 0, f"{what} are at least one, of shape (n, features …), not {x.shape}.")
     if features is not None:
         require(x.shape[1:] == features, f"{what} are of shape {x.shape[1:]} each, not {features} as those of train.")
     if as_numbers and (values := _values(x)) is not None:
-        require(bool(np.isfinite(values).all()), f"{what} hold numbers that are infinite or NaN.")
+        finite = np.isfinite(values).all() and np.abs(values).max() <= jnp.finfo(jnp.float32).max
+        require(bool(finite), f"{what} hold numbers that are infinite, NaN or beyond float32.")
         low, high = float(values.min()), float(values.max())
         unscaled = low >= 0 and 1 < high <= 255 and bool((values == np.floor(values)).all())
         require(
@@ -94,6 +96,7 @@ def _check_labels(name, split, classes=None):
     what, y, n = f"The labels of {name}", split.y, len(split.x)
     kind: Any = getattr(y, "dtype", None)
     require(kind is not None, f"{what} are an array, not {type(y).__name__}.")
+    require(not isinstance(y, np.ma.MaskedArray), f"{what} have masked entries: fill them first, or leave them out.")
     require(y.ndim >= 1 and len(y) == n, f"{what} are of shape {y.shape}, and there are {n} images.")
     integers = jnp.issubdtype(kind, jnp.integer)
     rows = y.ndim == 2 and (classes is None or y.shape[1] == classes) and y.shape[1] > 1

@@ -14,7 +14,13 @@ from fnn.types import Key, Params
 
 def widen(tree: Params) -> Params:
     """Every array in at least float32: bfloat16 moments would forget small gradients."""
-    return jax.tree.map(lambda x: jnp.asarray(x, jnp.promote_types(x.dtype, jnp.float32)), tree)
+    # `result_type` of an array gives the dtype that JAX has for it: NumPy's float64 is float32 here, without x64.
+    return jax.tree.map(lambda x: jnp.asarray(x, jnp.promote_types(jnp.result_type(x), jnp.float32)), tree)
+
+
+def cast_like(params: Params, tree: Params) -> Params:
+    """The tree with every array in the dtype that JAX has for the parameter at its place."""
+    return jax.tree.map(lambda w, x: x.astype(jnp.result_type(w)), params, tree)
 
 
 def dot(a: Params, b: Params) -> Array:

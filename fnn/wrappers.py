@@ -22,7 +22,7 @@ from fnn.axes import Convention, axes, multihead
 from fnn.errors import InputError, require, whole
 from fnn.hyper import without_rate
 from fnn.rule import EMPTY, NOTHING, Empty, Extra, Rule, checked, owned, treewise
-from fnn.trees import dot, norm, norm_along, rms, spread, widen, zeros_like
+from fnn.trees import cast_like, dot, norm, norm_along, rms, spread, widen, zeros_like
 from fnn.types import Interval, Kept, Limit, NonNegative, Params, Scalar
 
 Where = Callable[[Params], Any]
@@ -534,7 +534,7 @@ def cast_result(rule: Rule) -> Rule:
     rule = checked(rule)
 
     def result(hp, params, state):
-        return jax.tree.map(lambda p, r: r.astype(p.dtype), params, rule.result(hp, params, state))
+        return cast_like(params, rule.result(hp, params, state))
 
     return rule._replace(result=result)
 

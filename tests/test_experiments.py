@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -114,6 +115,7 @@ BAD = {
     "--quick --data-dir .": "mnist is not in . (data_dir), it is empty",
     "--quick --data-dir=.": "mnist is not in . (data_dir), it is empty",
     "--out /proc/there": "cannot be written",
+    f"--out {300 * 'a'}": "cannot be written: File name too long",
     "--redraw": "There are no results in",
 }
 
@@ -177,7 +179,7 @@ def test_a_disk_that_fills_up_meanwhile_costs_nothing(tmp_path, monkeypatch, cap
     measured = xr.Dataset({"loss": ("step", np.arange(3.0))}, attrs={"complete": 1})
     assert _cli.main(stub(lambda cfg: measured), ["--out", str(tmp_path / "out")]) == 2
     (shelter,) = tmp_path.glob("fnn-*/stub")
-    xr.testing.assert_identical(results.load(shelter), measured)
+    xr.testing.assert_equal(results.load(shelter), measured)
     said = capsys.readouterr().err
     assert "metrics.nc: Is a directory. The results are" in said
     assert f"kept in {shelter}" in said
@@ -238,6 +240,28 @@ def test_a_quick_run_has_effects_and_no_outcomes(tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "\n0 verdicts; 1 effects of quick runs, without an outcome\n" in printed
     assert "holds" not in printed
+
+
+def test_saved_data_that_lack_something_are_a_sentence(tmp_path, monkeypatch, capsys):
+    """They may be of another version; where they were just measured, it is a fault of ours."""
+    monkeypatch.setattr(_cli, "prepare", lambda: None)
+    module = worked(dataset="mnist")
+    assert _cli.main(module, ["--out", str(tmp_path)]) == 0
+    for missing in (lambda ds: ds.no_such_variable, lambda ds: ds["no_such_variable"], lambda ds: ds.sel(seed=0)):
+        module.verdicts = missing
+        capsys.readouterr()
+        assert _cli.main(module, ["--redraw", "--out", str(tmp_path)]) == 2
+        said = capsys.readouterr().err
+        assert "lack what this version reads" in said
+        assert len(said.splitlines()) == 1
+        with pytest.raises((AttributeError, KeyError)):
+            _cli.main(module, ["--out", str(tmp_path)])
+
+
+def test_a_platform_that_is_not_there_is_a_sentence(tmp_path):
+    done = command("weight_init_compare", "--quick", "--out", tmp_path, JAX_PLATFORMS="nowhere")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.match("weight_init_compare: JAX finds no device: .*'nowhere'.*\n$", done.stderr)
 
 
 def test_data_of_an_interrupted_run_say_so():

@@ -307,6 +307,28 @@ def test_to_optax_chains_with_optax():
     np.testing.assert_allclose(updates["w"], [-0.006, -0.008], rtol=1e-5)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("spec", ["adam", "galore", "sam"])
+def test_numpys_float64_is_trained_as_what_jax_makes_of_it(spec):
+    """Without x64 that is float32, and no reason for a warning."""
+    rule, wide = RULES[spec], {"w": np.linspace(-1, 1, 6).reshape(3, 2)}
+    extra = Extra(jnp.float32(1), lambda w: jnp.vdot(w["w"], w["w"]))
+
+    def trained(rule, w):
+        updates, state = rule.update(rule.hyper, w, rule.init(rule.hyper, w), w, extra)
+        return rule.result(rule.hyper, apply_updates(w, updates), state)["w"]
+
+    for each in (
+        rule,
+        wrappers.master(rule),
+        wrappers.ema(rule),
+        interop.from_optax(rule.hyper, lambda hp: interop.to_optax(rule, hp)),
+    ):
+        ours, theirs = trained(each, wide), trained(each, jax.tree.map(jnp.asarray, wide))
+        assert ours.dtype == np.float32
+        np.testing.assert_array_equal(ours, theirs)
+
+
 def test_to_optax_without_parameters_is_refused():
     tx = interop.to_optax(RULES["sgd"])
     with pytest.raises(InputError, match="sees the parameters"):

@@ -337,6 +337,17 @@ def test_json_of_the_wrong_shape_is_a_sentence(tmp_path, content):
     assert "\n" not in str(caught.value)
 
 
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path):
+    pipe = tmp_path / store.SUMS
+    os.mkfifo(pipe)
+    (tmp_path / "metrics.nc").write_bytes(b"here")
+    with pytest.raises(InputError, match=f"{store.SUMS} cannot be read: it is a pipe or a device"):
+        store.verify(tmp_path / "metrics.nc")
+    pipe.rename(tmp_path / store.MANIFEST)
+    with pytest.raises(InputError, match=f"{store.MANIFEST} cannot be read: it is a pipe or a device"):
+        store.manifest(tmp_path)
+
+
 def test_clearing_is_one_step(tmp_path, monkeypatch):
     folder = tmp_path / "blocks"
     for part in (folder, folder / "part"):
