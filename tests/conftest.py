@@ -55,12 +55,12 @@ def unchecked():
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item, nextitem):
-    """Drop the compiled programs after the last test of a file, and earlier where they fill two thirds of `MEMORY`;
+    """Drop the compiled programs after the last test of a file, and earlier where they fill half of `MEMORY`;
     fail a test during which the process needed more."""
     try:
         result = yield
     finally:
-        if nextitem is None or nextitem.path != item.path or resident("VmRSS") > MEMORY * 2 / 3:
+        if nextitem is None or nextitem.path != item.path or resident("VmRSS") > MEMORY / 2:
             drop_programs()
     peak = resident("VmHWM")
     if peak > MEMORY and jax.default_backend() == "cpu":  # a GPU's driver needs as much again
