@@ -1,6 +1,6 @@
 """Update rules: an optimizer is its default hyperparameters and two pure functions of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -22,7 +22,8 @@ class Extra(NamedTuple):
     at: `params -> loss` on the same minibatch, for rules that evaluate it elsewhere.
     each: `() -> gradients`, one for each example of the minibatch, which is their leading axis.
     key: for the noise of this update.
-    decay: decoupled weight decay, a number for each array: every step loses lr · decay · w (see `decayed`).
+    decay: decoupled weight decay, a number for each array: every step loses lr · decay · w.
+    scale: a factor of the step, the decay's part included (see `adjusted` for both).
     """
 
     value: Scalar | None = None
@@ -30,6 +31,7 @@ class Extra(NamedTuple):
     each: Callable[[], Params] | None = None
     key: Key | None = None
     decay: Params | None = None
+    scale: Scalar | None = None
 
 
 NOTHING = Extra()
@@ -44,14 +46,18 @@ class Rule(NamedTuple):
     update: `(hp, grads, state, params, extra) -> (updates, state)`; updates are *added* to the parameters. Most rules
         do without `extra`, and then so may their callers.
     result: `(hp, params, state) -> params`, the parameters to be used, where those trained are others (an average).
-    decays: whether update applies `Extra.decay`, as that of a lifted rule does; for others wrappers do, see `checked`.
+    adjusts: whether update applies `Extra.decay` and `Extra.scale`, as that of a lifted rule does; for others wrappers
+        do, see `checked`.
+    iterates: whether the state holds further iterates beside the parameters. Such a rule applies `Extra.decay` and
+        `Extra.scale` itself, to the iterate that steps; rules that only rescale its updates cannot be around it.
     """
 
     hyper: Hyper
     init: Callable[[Hyper, Params], Any]
     update: Callable[..., tuple[Params, Any]]
     result: Callable[[Hyper, Params, Any], Params] = lambda hp, params, state: params
-    decays: bool = False
+    adjusts: bool = False
+    iterates: bool = False
 
 
 class Lifted(NamedTuple):
@@ -154,6 +160,9 @@ def treewise(
     init: Callable[[Hyper, Params], Any],
     update: Callable[..., tuple[Params, Any]],
     result: Callable[..., Params] = lambda hp, t, w, s: w,
+    *,
+    inside: Sequence[Rule] = (),
+    iterates: bool = False,
 ) -> Rule:
     """A rule that must see the whole tree, in at least float32.
 
@@ -161,6 +170,8 @@ def treewise(
     update: `(hp, t, g, s, w, extra) -> (Δw, s)`, where g, w and Δw are trees of arrays and t = 1, 2, … is the number of
         this update.
     result: `(hp, t, w, s) -> w` after t updates.
+    inside: the rules whose updates get `extra` whole, and apply `Extra.decay` and `Extra.scale`.
+    iterates: as a `Rule`'s; then update applies the two itself.
 
     Hyperparameters and the loss come in the tree's widest precision.
     """
@@ -178,6 +189,8 @@ def treewise(
         lambda hp, w: init(at(hp, w), w),
         update_tree,
         lambda hp, t, w, s: result(at(hp, w), t, w, s),
+        applied=iterates or len(inside) > 0,
+        iterates=iterates or any(rule.iterates for rule in inside),
     )
 
 
@@ -212,8 +225,11 @@ def owned(state: Any, *others: Any) -> Any:
     return jax.tree.map(own, state)
 
 
-def _lift(hyper, init, update, result) -> Rule:
-    """A rule that checks its arguments and calls these functions with wide arrays and the number of the update."""
+def _lift(hyper, init, update, result, applied=False, iterates=False) -> Rule:
+    """A rule that checks its arguments and calls these functions with wide arrays and the number of the update.
+
+    applied: whether its update applies `Extra.decay` and `Extra.scale`, or a rule inside it does.
+    """
 
     def init_lifted(hp, params):
         check_fields(hp, hyper)
@@ -228,14 +244,14 @@ def _lift(hyper, init, update, result) -> Rule:
         params, t = widen(params), increment(state.t)
         grads = jax.tree.map(lambda w, g: jnp.asarray(g, w.dtype), params, grads)
         step = lambda extra: update(hp, t, grads, state.own, params, extra)
-        updates, own = decayed(own_rate(hp), step, params, extra)
+        updates, own = step(extra) if applied else adjusted(own_rate(hp), step, params, extra)
         return updates, Lifted(t, own)
 
     def result_lifted(hp, params, state):
         used = result(hp, state.t, widen(params), state.own)
         return cast_like(params, used)
 
-    return Rule(hyper, init_lifted, update_lifted, result_lifted, decays=True)
+    return Rule(hyper, init_lifted, update_lifted, result_lifted, adjusts=True, iterates=iterates)
 
 
 def needed(extra: Extra, *names: str) -> list[Any]:
@@ -245,32 +261,37 @@ def needed(extra: Extra, *names: str) -> list[Any]:
     return [getattr(extra, name) for name in names]
 
 
-def decayed(
+def adjusted(
     lr: Scalar | None, step: Callable[[Extra], tuple[Params, Any]], params: Params, extra: Extra
 ) -> tuple[Params, Any]:
-    """The updates and the state of `step(extra)`, the updates less lr · `extra.decay` · w.
+    """The updates and the state of `step(extra)`, the updates less lr · `extra.decay` · w, times `extra.scale`.
 
     A rule without an lr leaves the decay to the rules inside it.
     """
-    if lr is None or extra.decay is None:
-        return step(extra)
-    updates, state = step(extra._replace(decay=None))
-    less = lambda u, d, w: u - jnp.asarray(lr, u.dtype) * d * w
-    return jax.tree.map(less, updates, extra.decay, params), state
+    decay, scale = None if lr is None else extra.decay, extra.scale
+    updates, state = step(extra._replace(decay=extra.decay if decay is None else None, scale=None))
+    if decay is not None:
+        updates = jax.tree.map(lambda u, d, w: u - jnp.asarray(lr, u.dtype) * d * w, updates, decay, params)
+    if scale is not None:
+        updates = jax.tree.map(lambda u: jnp.asarray(scale, u.dtype) * u, updates)
+    return updates, state
 
 
 def checked(rule: Any) -> Rule:
-    """The rule, with an update that applies `Extra.decay`. Raises `InputError` where this is no rule, a name say."""
+    """The rule, with an update that applies `Extra.decay` and `Extra.scale`.
+
+    Raises `InputError` where this is no rule, a name say.
+    """
     require(isinstance(rule, Rule), f"This takes a Rule, as fnn.optim.rule('adam') gives one, not {rule!r}.")
-    if rule.decays:
+    if rule.adjusts:
         return rule
 
     def update(hp, grads, state, params, extra=NOTHING):
         path = rate(hp)
         lr = None if path is None else get(hp, path)
-        return decayed(lr, lambda extra: rule.update(hp, grads, state, params, extra), params, extra)
+        return adjusted(lr, lambda extra: rule.update(hp, grads, state, params, extra), params, extra)
 
-    return rule._replace(update=update, decays=True)
+    return rule._replace(update=update, adjusts=True)
 
 
 def apply_updates(params: Params, updates: Params) -> Params:

@@ -244,4 +244,4 @@ def scheduled(rule: Rule, schedule: Schedule, updates: int) -> Rule:
     def result(hp, params, state):
         return rule.result(at(hp, state.t), params, state.inner)
 
-    return Rule(rule.hyper, init, update, result, decays=True)
+    return rule._replace(init=init, update=update, result=result)

@@ -108,7 +108,7 @@ def before(hyper: Any, rule: Rule, change: Callable[[Any, Params, Params, Extra]
         g, extra = change(hp, g, w, extra)
         return rule.update(hp.inner, g, s, w, extra)
 
-    return treewise(hyper, _inner_init(rule), update, _inner_result(rule))
+    return treewise(hyper, _inner_init(rule), update, _inner_result(rule), inside=[rule])
 
 
 def _inner_init(rule):
@@ -117,6 +117,11 @@ def _inner_init(rule):
 
 def _inner_result(rule):
     return lambda hp, t, w, s: rule.result(hp.inner, w, s)
+
+
+def _state_result(rule):
+    """The result where the rule's state is a part of the wrapper's."""
+    return lambda hp, t, w, s: rule.result(hp.inner, w, s.inner)
 
 
 class Clipped(NamedTuple):
@@ -252,7 +257,9 @@ def only(rule: Rule, where: Where) -> Rule:
         {"trained": rule}, lambda w: jax.tree.map(lambda on: "trained" if on else "frozen", mask(where, w))
     )
     inside = lambda f: lambda hp, *rest: f({"trained": hp.inner}, *rest)
-    return Rule(Inner(rule.hyper), inside(group.init), inside(group.update), inside(group.result), decays=True)
+    return group._replace(
+        hyper=Inner(rule.hyper), init=inside(group.init), update=inside(group.update), result=inside(group.result)
+    )
 
 
 def by_group(rules: Mapping[str, Rule], label: Callable[[Params], Any]) -> Rule:
@@ -291,13 +298,14 @@ def by_group(rules: Mapping[str, Rule], label: Callable[[Params], Any]) -> Rule:
 
     def own(name, place, names, w, extra):
         """The `Extra` of a group."""
-        value, at, each, key, decay = extra
+        value, at, each, key, decay, scale = extra
         return Extra(
             value,
             at and (lambda p: at(gather(names, {name: p}, w))),
             each and (lambda: part(name, each(), names)),
             key if key is None or len(rules) == 1 else jax.random.fold_in(key, place),
             None if decay is None else part(name, decay, names),
+            scale,
         )
 
     def update(hp, t: Array, g: Params, s: Any, w: Params, extra: Extra):
@@ -313,7 +321,8 @@ def by_group(rules: Mapping[str, Rule], label: Callable[[Params], Any]) -> Rule:
         names = names_of(w)
         return gather(names, {n: r.result(hp[n], part(n, w, names), s[n]) for n, r in rules.items()}, w)
 
-    return treewise({name: rule.hyper for name, rule in rules.items()}, init, update, result)
+    hypers = {name: rule.hyper for name, rule in rules.items()}
+    return treewise(hypers, init, update, result, inside=list(rules.values()))
 
 
 class Accumulated(NamedTuple):
@@ -358,7 +367,7 @@ def accumulate(rule: Rule, every: int) -> Rule:
         )
         return jax.tree.map(lambda u: jnp.where(full, u, 0), step), state
 
-    return treewise(Inner(rule.hyper), init, update, lambda hp, t, w, s: rule.result(hp.inner, w, s.inner))
+    return treewise(Inner(rule.hyper), init, update, _state_result(rule), inside=[rule])
 
 
 class Smoothed(NamedTuple):
@@ -396,7 +405,7 @@ def smooth(rule: Rule) -> Rule:
         step, inner = rule.update(hp.inner, corrected(g, w), s.inner, w, smoothed)
         return step, Averaged(inner, joined(g))
 
-    return treewise(Smoothed(rule.hyper), init, update, lambda hp, t, w, s: rule.result(hp.inner, w, s.inner))
+    return treewise(Smoothed(rule.hyper), init, update, _state_result(rule), inside=[rule])
 
 
 def ema(rule: Rule) -> Rule:
@@ -437,7 +446,7 @@ def _averaging(hyper: Any, rule: Rule, keep: Callable[..., Any], weight: Callabl
         total = weight(hp, jnp.maximum(t, 1))
         return jax.tree.map(lambda m, w: jnp.where(t > 0, m / total, w), joined(hp, t, s.mean, w), w)
 
-    return treewise(hyper, init, update, result)
+    return treewise(hyper, init, update, result, inside=[rule])
 
 
 class Slow(NamedTuple):
@@ -473,7 +482,7 @@ def lookahead(rule: Rule, every: int = 5) -> Rule:
         back = jax.tree.map(lambda u, d: jnp.where(now, u - (1 - hp.share) * d, u), step, gone)
         return back, Ahead(inner, slow)
 
-    return treewise(Slow(rule.hyper), init, update, lambda hp, t, w, s: s.slow)
+    return treewise(Slow(rule.hyper), init, update, lambda hp, t, w, s: s.slow, inside=[rule])
 
 
 class Mastered(NamedTuple):
@@ -524,9 +533,10 @@ def master(rule: Rule) -> Rule:
 
         return _map_up_to(change, params, step, rounded), Mastered(inner, kept, rounded)
 
-    return Rule(
-        rule.hyper, init, update, lambda hp, params, s: rule.result(hp, weights(params, s), s.inner), decays=True
-    )
+    def result(hp, params, s):
+        return rule.result(hp, weights(params, s), s.inner)
+
+    return rule._replace(init=init, update=update, result=result)
 
 
 def cast_result(rule: Rule) -> Rule:

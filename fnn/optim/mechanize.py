@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from fnn.errors import require
 from fnn.optim.adam import adam
 from fnn.rule import Extra, Rule, checked, treewise
 from fnn.trees import dot, norm
@@ -50,8 +51,15 @@ class State(NamedTuple):
 
 
 def mechanized(rule: Rule) -> Rule:
-    """The rule with its steps scaled by what is learnt of their worth."""
+    """The rule with its steps scaled by what is learnt of their worth.
+
+    Raises `InputError` for a rule with further iterates, as schedule-free ones: all that it has gone is rescaled at
+    every step, and how far its other iterates are is not.
+    """
     rule = checked(rule)
+    require(
+        not rule.iterates, "Mechanic rescales the parameters alone, so a rule with further iterates cannot be in it."
+    )
 
     def init(hp, w):
         nothing = jnp.zeros(HORIZONS, hp.eps.dtype)

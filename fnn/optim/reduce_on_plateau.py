@@ -16,7 +16,6 @@ When not to use it: where the number of steps is known beforehand, which a sched
 
 from typing import Annotated, Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
@@ -49,7 +48,7 @@ class State(NamedTuple):
 
 
 def patient(rule: Rule) -> Rule:
-    """The rule with its steps scaled down on plateaus."""
+    """The rule with its steps scaled down on plateaus; those of the rule in it, where that is a wrapper."""
     rule = checked(rule)
 
     def init(hp, w):
@@ -65,11 +64,15 @@ def patient(rule: Rule) -> Rule:
         enough = ~resting & (waited >= hp.patience)
         scale = jnp.where(enough, jnp.maximum(s.scale * hp.factor, hp.least), s.scale)
         rest = jnp.where(enough, hp.cooldown, jnp.maximum(s.rest - 1, 0))
-        step, inner = rule.update(hp.inner, g, s.inner, w, extra)
+        around = 1 if extra.scale is None else extra.scale
+        step, inner = rule.update(hp.inner, g, s.inner, w, extra._replace(scale=scale * around))
         after = State(inner, scale, jnp.where(better, value, s.best), jnp.where(resting | enough, 0, waited), rest)
-        return jax.tree.map(lambda u: scale * u, step), after
+        return step, after
 
-    return treewise(Hyper(rule.hyper), init, update, lambda hp, t, w, s: rule.result(hp.inner, w, s.inner))
+    def result(hp, t, w, s):
+        return rule.result(hp.inner, w, s.inner)
+
+    return treewise(Hyper(rule.hyper), init, update, result, inside=[rule])
 
 
 reduce_on_plateau = patient(sgd)

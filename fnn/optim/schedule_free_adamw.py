@@ -50,11 +50,8 @@ def update(hp: Hyper, t: Array, g: Params, s: State, y: Params, extra: Extra):
     v, average = s
     v = jax.tree.map(lambda v, g: hp.b2 * v + (1 - hp.b2) * g**2, v, g)
 
-    def step(v, g, y):
-        v_hat = v / (1 - hp.b2**t)
-        return -hp.lr * (1 / (jnp.sqrt(v_hat) + hp.eps) * g + hp.weight_decay * y)
-
-    change, average = schedule_free_sgd.averaged(hp, jax.tree.map(step, v, g, y), average, y)
+    direction = jax.tree.map(lambda v, g: g / (jnp.sqrt(v / (1 - hp.b2**t)) + hp.eps), v, g)
+    change, average = schedule_free_sgd.averaged(hp, direction, average, y, extra)
     return change, State(v, average)
 
 
@@ -62,4 +59,4 @@ def result(hp: Hyper, t: Array, y: Params, s: State) -> Params:
     return schedule_free_sgd.average(hp, y, s.average)
 
 
-schedule_free_adamw = cast_result(master(treewise(Hyper(), init, update, result)))
+schedule_free_adamw = cast_result(master(treewise(Hyper(), init, update, result, iterates=True)))

@@ -4,13 +4,22 @@
     x ← (1 − c) · x + c · z                     c = lr² / Σ lr², lr the largest so far
     y ← b1 · x + (1 − b1) · z
 
-The parameters trained are y, those to be used x, the rule's `result`; x is not kept, but found from y and z. Of
-parameters in bfloat16 or float16 y is kept in float32 as master weights, since an x found from a rounded y would drift.
+The parameters trained are y, those to be used x, the rule's `result`. What is kept is d = z − y, from which the three
+lines are these, without differences of nearly equal numbers:
+
+    s = −lr · (g + weight_decay · y)            z's step
+    Δy = c · d + (1 − b1 + b1 · c) · s          d ← d + s − Δy
+    z = y + d                                   x = y − (1 − b1) / b1 · d
+
+So whatever else moves y, as clipping of weights or `fnn.wrappers.lookahead`, moves x and z with it. Decoupled decay
+around this rule is a part of z's step, as its own weight_decay; what scales steps, as `patient`, scales z's. Of
+parameters in bfloat16 or float16 y is kept in float32 as master weights, since x moves with a rounding too.
 Under a schedule of lr the first update here has that of 0 updates done, as all schedules do;
 optax's has that of 1, and so has the authors' warm-up, lr · (k + 1) / warmup at update k = 0, 1, ….
 
 When not to use it: with a schedule that brings lr to 0, which it replaces; with batch normalization whose statistics
-are taken at y.
+are taken at y; where its updates are scaled by what is no wrapper of ours (a chain of optax's, say): Δy is more than a
+step, and x would not follow; scale lr.
 """
 
 from typing import Any, NamedTuple
@@ -20,6 +29,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.rule import Extra, treewise
+from fnn.trees import zeros_like
 from fnn.types import Fraction, NonNegative, Params
 from fnn.wrappers import cast_result, master
 
@@ -33,35 +43,38 @@ class Hyper(NamedTuple):
 
 
 class Average(NamedTuple):
-    """z: the iterate that steps; total: of the weights so far; lr: the largest so far."""
+    """d: z − y; total: of the weights so far; lr: the largest so far."""
 
-    z: Params
+    d: Params
     total: Array
     lr: Array
 
 
-def begun(hp: Any, w: Params) -> Average:
+def begun(hp: Any, y: Params) -> Average:
     """The average of the initial weights alone."""
-    return Average(w, jnp.zeros_like(hp.lr), jnp.zeros_like(hp.lr))
+    return Average(zeros_like(y), jnp.zeros_like(hp.lr), jnp.zeros_like(hp.lr))
 
 
-def averaged(hp: Any, step: Params, s: Average, y: Params) -> tuple[Params, Average]:
-    """Move z by `step`, x and y after it: `(Δy, s)`; of hp it reads lr and b1."""
+def averaged(hp: Any, u: Params, s: Average, y: Params, extra: Extra) -> tuple[Params, Average]:
+    """Move z by −lr · (u + weight_decay · y), x and y after it: `(Δy, s)`; of hp it reads lr, b1 and weight_decay."""
     lr = jnp.maximum(s.lr, hp.lr)
     total = s.total + lr**2
     c = jnp.where(total > 0, lr**2 / total, 0)
-    z = jax.tree.map(jnp.add, s.z, step)
-    x = jax.tree.map(lambda x, z: (1 - c) * x + c * z, average(hp, y, s), z)
-    return jax.tree.map(lambda x, y, z: hp.b1 * x + (1 - hp.b1) * z - y, x, y, z), Average(z, total, lr)
+    length = hp.lr if extra.scale is None else hp.lr * extra.scale
+    around = zeros_like(y) if extra.decay is None else extra.decay
+    step = jax.tree.map(lambda u, y, more: -length * (u + (hp.weight_decay + more) * y), u, y, around)
+    change = jax.tree.map(lambda d, step: c * d + (1 - hp.b1 + hp.b1 * c) * step, s.d, step)
+    d = jax.tree.map(lambda d, step, change: d + step - change, s.d, step, change)
+    return change, Average(d, total, lr)
 
 
 def average(hp: Any, y: Params, s: Average) -> Params:
-    """x, found from y and z."""
-    return jax.tree.map(lambda y, z: (y - (1 - hp.b1) * z) / hp.b1, y, s.z)
+    """x."""
+    return jax.tree.map(lambda y, d: y - (1 - hp.b1) / hp.b1 * d, y, s.d)
 
 
 def update(hp: Hyper, t: Array, g: Params, s: Average, y: Params, extra: Extra):
-    return averaged(hp, jax.tree.map(lambda g, y: -hp.lr * (g + hp.weight_decay * y), g, y), s, y)
+    return averaged(hp, g, s, y, extra)
 
 
 def result(hp: Hyper, t: Array, y: Params, s: Average) -> Params:
@@ -69,4 +82,4 @@ def result(hp: Hyper, t: Array, y: Params, s: Average) -> Params:
     return average(hp, y, s)
 
 
-schedule_free_sgd = cast_result(master(treewise(Hyper(), begun, update, result)))
+schedule_free_sgd = cast_result(master(treewise(Hyper(), begun, update, result, iterates=True)))
