@@ -482,7 +482,7 @@ def lookahead(rule: Rule, every: int = 5) -> Rule:
         back = jax.tree.map(lambda u, d: jnp.where(now, u - (1 - hp.share) * d, u), step, gone)
         return back, Ahead(inner, slow)
 
-    return treewise(Slow(rule.hyper), init, update, lambda hp, t, w, s: s.slow, inside=[rule])
+    return treewise(Slow(rule.hyper), init, update, lambda hp, t, w, s: s.slow, inside=[rule], iterates=True)
 
 
 class Mastered(NamedTuple):

@@ -54,6 +54,8 @@ HYPER = {
     "sam": {"inner.lr": 0.1, "rho": 0.5},
     "reduce_on_plateau": {"inner.lr": 0.1, "patience": 1.0, "factor": 0.5},
     "adam": {"lr": 0.1},
+    "schedule_free_sgd": {"lr": 0.1},
+    "schedule_free_adamw": {"lr": 0.1},
 }
 """Where the defaults hide a part of what a rule reads: steps too short, or clipped to a sign."""
 
@@ -659,3 +661,191 @@ def test_examples_gradients_come_in_at_least_float32():
             wrapped.hyper, w, wrapped.init(wrapped.hyper, w), w, Extra(None, None, each, jax.random.key(0))
         )
         np.testing.assert_array_equal(updates["a"], -(1 + 2**-9) / 2)
+
+
+def by_three_iterates(spec, decay=0.0, scale=lambda t: 1.0, moved=lambda t, w: w):
+    """Schedule-free by its equations, with x, y and z: the parameters y and the result x after every step.
+
+    decay: of the matrix, in z's step. scale: of the step t of z. moved: where y is brought after step t; x and z go
+    the same way.
+    """
+    hp = rule(spec).hyper
+
+    def step(carry, batch, key):
+        x, y, z, v, t = carry
+        u = of_batch(batch).grad(y)
+        if "adamw" in spec:
+            v = jax.tree.map(lambda v, g: hp.b2 * v + (1 - hp.b2) * g**2, v, u)
+            u = jax.tree.map(lambda v, g: g / (jnp.sqrt(v / (1 - hp.b2**t)) + hp.eps), v, u)
+        u = plus(u, {"a": y["a"], "b": 0 * y["b"]}, decay)
+        z = plus(z, u, -hp.lr * scale(t))
+        x = jax.tree.map(lambda x, z: (1 - 1 / t) * x + z / t, x, z)
+        y = jax.tree.map(lambda x, z: hp.b1 * x + (1 - hp.b1) * z, x, z)
+        there = moved(t, y)
+        x, z = (jax.tree.map(lambda i, y, to: i + (to - y), i, y, there) for i in (x, z))
+        return (x, there, z, v, t + 1), (there, x)
+
+    w = weights()
+    found = follow(step, (w, w, w, jax.tree.map(jnp.zeros_like, w), jnp.ones(())))
+    return [y for y, _ in found], [x for _, x in found]
+
+
+def both(rule):
+    """Parameters and results of the rule after every step."""
+    return run(rule), run(rule, result=True)
+
+
+FREE = ["schedule_free_sgd", "schedule_free_adamw"]
+PLATEAU = {"patience": 1.0, "factor": 0.5, "atol": 1e9}
+"""Half as long a step, from the second on, as the one before."""
+
+INSIDE = {
+    "bare": lambda r: r,
+    "clip_norm": lambda r: first(clip_norm(r), limit=1e9),
+    "only": lambda r: only(r, everywhere),
+    "by_group": lambda r: by_group({"x": r, "y": r}, lambda w: {"a": "x", "b": "y"}),
+    "accumulate": lambda r: accumulate(r, 1),
+    "smooth": lambda r: first(smooth(r), keep=0.0),
+    "scheduled": lambda r: schedules.scheduled(r, schedules.constant, STEPS),
+    "master": master,
+    "patient": lambda r: patient(r),
+}
+"""Wrappers that change nothing."""
+
+
+@pytest.mark.parametrize("spec", FREE)
+def test_schedule_free_rules_are_their_three_iterates(spec):
+    ys, xs = by_three_iterates(spec)
+    assert_same(both(rule(spec)), (ys, xs))
+    assert differ(ys, xs)
+
+
+@pytest.mark.parametrize("spec", FREE)
+@pytest.mark.parametrize("name", INSIDE)
+def test_decoupled_decay_and_scales_of_schedule_free_rules_are_those_of_zs_step(name, spec):
+    """Whatever lies between."""
+    inside, plain = INSIDE[name](rule(spec)), by_three_iterates(spec)
+    decayed = by_three_iterates(spec, decay=DECAY)
+    assert_same(both(first(decay_decoupled(inside), weight_decay=DECAY)), decayed)
+    assert differ(decayed[0], plain[0])
+    halved = by_three_iterates(spec, scale=lambda t: 0.5 ** (t - 1))
+    assert_same(both(first(patient(inside), **PLATEAU)), halved)
+    assert differ(halved[0], plain[0])
+
+
+def test_decoupled_decay_of_a_schedule_free_rule_is_its_own_weight_decay():
+    for spec in FREE:
+        own = first(rule(spec), weight_decay=DECAY)
+        assert_same(both(first(decay_decoupled(rule(spec), everywhere), weight_decay=DECAY)), both(own))
+
+
+@pytest.mark.parametrize("spec", FREE)
+def test_slow_weights_take_all_iterates_of_a_schedule_free_rule_along(spec):
+    ys, _ = by_three_iterates(spec)
+    half = lambda slow, w: jax.tree.map(lambda a, b: (a + b) / 2, slow, w)
+    first_slow = half(weights(), ys[1])
+    moved = lambda t, w: jax.tree.map(lambda w, s: jnp.where(t == 2, s, w), w, first_slow)
+    ys, _ = by_three_iterates(spec, moved=moved)
+    slow = half(first_slow, ys[3])
+    fast, result = both(lookahead(rule(spec), 2))
+    assert_same(fast, [*ys[:3], slow])
+    assert_same(result, [weights(), first_slow, first_slow, slow])
+
+
+@pytest.mark.parametrize("spec", FREE)
+def test_weights_that_the_user_clips_take_all_iterates_of_a_schedule_free_rule_along(spec):
+    bare, clip = rule(spec), lambda w: jax.tree.map(lambda w: jnp.clip(w, -0.3, 0.3), w)
+
+    def step(carry, batch, key):
+        w, state = carry
+        updates, state = bare.update(bare.hyper, of_batch(batch).grad(w), state, w)
+        w = clip(apply_updates(w, updates))
+        return (w, state), (w, bare.result(bare.hyper, w, state))
+
+    found = follow(step, (weights(), bare.init(bare.hyper, weights())))
+    hand = by_three_iterates(spec, moved=lambda t, w: clip(w))
+    assert_same([w for w, _ in found], hand[0])
+    assert_same([x for _, x in found], hand[1])
+
+
+@pytest.mark.parametrize("inside", [*(INSIDE[name] for name in INSIDE), lambda r: lookahead(RULES["sgd"])])
+def test_mechanic_refuses_rules_with_further_iterates(inside):
+    with pytest.raises(InputError, match="a rule with further iterates beside them cannot be in it"):
+        mechanized(inside(RULES["schedule_free_sgd"]))
+
+
+READS_WEIGHTS = {
+    "adafactor": "its steps are relative to the weights",
+    "adafactor:torch": "as adafactor",
+    "asgd": "decay by default; its result is a mean of where the weights were",
+    "asgd:torch": "as asgd",
+    "dog": "the distance from the start, by whatever way",
+    "dowg": "as dog",
+    "prodigy": "as dog",
+    "mechanize": "rescales the whole way from the start",
+    "fromage": "relative to the weights",
+    "lamb": "as fromage",
+    "lars": "as fromage",
+    "momo": "a model of the loss through the gradients' products with the weights",
+    "momo_adam": "as momo",
+    "lbfgs": "differences of weights whose gradients it knows",
+    "lbfgs:torch": "as lbfgs",
+}
+"""Rules whose steps are functions of the weights, read anew at every step, by their equations."""
+
+
+@pytest.mark.parametrize("spec", list(RULES))
+def test_weights_moved_from_outside_stay_moved(spec):
+    """The rule's later steps are those it would have made, where its equation does not read weights: it holds no place
+    that would draw them back, and its result has gone with them."""
+    bare = RULES[spec]
+    decays = [name for name in hyper.names(bare.hyper) if name.rpartition(".")[2] == "weight_decay"]
+    hp = functools.reduce(lambda hp, name: hyper.put(hp, name, 0.0), decays, bare.hyper)
+    way = {"a": jnp.full((3, 2), 5.0), "b": jnp.asarray([-7.0, 3.0])}
+
+    def steps(moves):
+        def step(carry, batch, key):
+            w, state = carry
+            g = of_batch(batch).grad(weights())
+            at = lambda v: sum(jnp.vdot(g, v - w) for g, v, w in zip(*map(jax.tree.leaves, (g, v, w)), strict=True))
+            extra = Extra(jnp.ones(()), at, lambda: of_batch(batch).each(weights()), key)
+            updates, state = bare.update(hp, g, state, w, extra)
+            w = plus(apply_updates(w, updates), way, moves)
+            return (w, state), (updates, bare.result(hp, w, state))
+
+        return follow(step, (weights(), bare.init(hp, weights())))
+
+    plain, moved = steps(0.0), steps(1.0)
+    same = lambda a, b: jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-7, atol=1e-9), a, b)
+    if spec in READS_WEIGHTS:
+        with pytest.raises(AssertionError):
+            same(plain, moved)
+        return
+    same([u for u, _ in plain], [u for u, _ in moved])
+    same([plus(x, way, t) for t, (_, x) in enumerate(plain, start=1)], [x for _, x in moved])
+
+
+@pytest.mark.parametrize("spec", ["cocob", "madgrad"])
+def test_decoupled_decay_lasts_in_rules_that_know_where_they_began(spec):
+    """With gradients of 0 the weights fall as a geometric series."""
+    around = first(decay_decoupled(first(rule(spec), lr=0.1), everywhere), weight_decay=1.0)
+    w, zero = weights(), jax.tree.map(jnp.zeros_like, weights())
+    state = around.init(around.hyper, w)
+    for t in range(1, 4):
+        updates, state = around.update(around.hyper, zero, state, w)
+        w = apply_updates(w, updates)
+        assert_same(w, jax.tree.map(lambda w, t=t: 0.9**t * w, weights()))
+
+
+def test_pairs_of_torchs_lbfgs_are_of_the_steps_that_were_made():
+    """On a quadratic of Hessian A a pair is (Δw, A Δw), however a rule around it scaled the step."""
+    around, scales = first(patient(RULES["lbfgs:torch"]), **PLATEAU), jnp.asarray([1.0, 4.0])
+    w = jnp.asarray([1.0, -2.0])
+    state, places = around.init(around.hyper, w), [w]
+    for _ in range(3):
+        updates, state = around.update(around.hyper, scales * w, state, w, Extra(value=jnp.ones(())))
+        w = w + updates
+        places.append(w)
+    dw = places[2] - places[1]
+    np.testing.assert_allclose(state.own.inner.own.pairs.dw[-1], dw, rtol=1e-9)
+    np.testing.assert_allclose(state.own.inner.own.pairs.dg[-1], scales * dw, rtol=1e-9)

@@ -1,8 +1,12 @@
 """COCOB: no learning rate; each weight bets on its gradients. Orabona & Tommasi 2017, arXiv:1705.07795, Algorithm 2.
 
     g ← lr · (g + weight_decay · w)
-    L ← max(L, |g|)       G ← G + |g|       R ← max(R − g · (w − w₀), 0)       θ ← θ − g
-    w ← w₀ + θ / (L · max(G + L, alpha · L)) · (L + R)
+    L ← max(L, |g|)       G ← G + |g|       R ← max(R − g · β, 0)       θ ← θ − g
+    β ← θ / (L · max(G + L, alpha · L)) · (L + R)
+    w ← w₀ + β, as Δw = β − β of the step before
+
+What is kept is the bet β = w − w₀, so whatever else moves w, as decoupled decay, moves w₀ with it; kept in place of β,
+w₀ would undo it at the next step.
 
 lr rescales the gradient, which changes nothing but the first steps: 1 is what is meant.
 
@@ -30,9 +34,9 @@ class Hyper(NamedTuple):
 
 
 class State(NamedTuple):
-    """w_0: the weights at first; largest: gradient so far; total: Σ |g|; reward: won so far; theta: −Σ g."""
+    """bet: w − w₀; largest: gradient so far; total: Σ |g|; reward: won so far; theta: −Σ g."""
 
-    w_0: Array
+    bet: Array
     largest: Array
     total: Array
     reward: Array
@@ -40,18 +44,19 @@ class State(NamedTuple):
 
 
 def init(hp: Hyper, w: Array):
-    return State(w, jnp.full_like(w, hp.eps), jnp.zeros_like(w), jnp.zeros_like(w), jnp.zeros_like(w))
+    return State(jnp.zeros_like(w), jnp.full_like(w, hp.eps), jnp.zeros_like(w), jnp.zeros_like(w), jnp.zeros_like(w))
 
 
 def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
-    w_0, largest, total, reward, theta = s
+    before, largest, total, reward, theta = s
     g = hp.lr * (g + hp.weight_decay * w)
     largest = jnp.maximum(largest, jnp.abs(g))
     total = total + jnp.abs(g)
-    reward = jnp.maximum(reward - g * (w - w_0), 0)
+    reward = jnp.maximum(reward - g * before, 0)
     theta = theta - g
     share = theta / (largest * jnp.maximum(total + largest, hp.alpha * largest))
-    return w_0 + share * (largest + reward) - w, State(w_0, largest, total, reward, theta)
+    bet = share * (largest + reward)
+    return bet - before, State(bet, largest, total, reward, theta)
 
 
 cocob = leafwise(Hyper(), init, update)

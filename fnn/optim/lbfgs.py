@@ -54,14 +54,6 @@ class State(NamedTuple):
     pairs: Pairs
 
 
-class TorchState(NamedTuple):
-    """step, g: step and gradient before; pairs: what is remembered."""
-
-    step: Params
-    g: Params
-    pairs: Pairs
-
-
 def limited_memory(pairs: int) -> Rule:
     """L-BFGS that remembers this number of pairs."""
     require(pairs >= 1, f"L-BFGS remembers at least 1 pair, not {pairs}.")
@@ -88,15 +80,15 @@ def searchless(pairs: int) -> Rule:
     require(pairs >= 1, f"L-BFGS remembers at least 1 pair, not {pairs}.")
 
     def init(hp, w):
-        return TorchState(zeros_like(w), zeros_like(w), nothing(hp, w, pairs))
+        return State(zeros_like(w), zeros_like(w), nothing(hp, w, pairs))
 
-    def update(hp: Hyper, t: Array, g: Params, s: TorchState, w: Params, extra: Extra):
-        dg = jax.tree.map(jnp.subtract, g, s.g)
-        product = dot(s.step, dg)
-        known = remember(s.pairs, s.step, dg, product, (product > 1e-10) & jnp.isfinite(product))
+    def update(hp: Hyper, t: Array, g: Params, s: State, w: Params, extra: Extra):
+        dw, dg = jax.tree.map(jnp.subtract, w, s.w), jax.tree.map(jnp.subtract, g, s.g)
+        product = dot(dw, dg)
+        known = remember(s.pairs, dw, dg, product, (t > 1) & (product > 1e-10) & jnp.isfinite(product))
         length = hp.lr * jnp.where(t == 1, jnp.minimum(1, 1 / norm1(g)), 1)
         step = jax.tree.map(lambda d: -length * d, two_loops(g, known, known.begin))
-        return step, TorchState(step, g, known)
+        return step, State(w, g, known)
 
     return treewise(Hyper(), init, update)
 

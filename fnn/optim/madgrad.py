@@ -5,6 +5,7 @@
     z = w₀ − s / (∛v + eps)
     w ← mu · w + (1 − mu) · z
 
+What is kept is w − w₀, so whatever else moves w, as decoupled decay, moves w₀ with it; z would soon undo it otherwise.
 mu is what is kept (the paper's c is what is taken up). eps beside lr is the authors' code's and optax's, and so is
 √t in float32; λ = 0 at lr 0 is the authors' code's alone.
 
@@ -30,25 +31,25 @@ class Hyper(NamedTuple):
 
 
 class State(NamedTuple):
-    """w_0: the weights at first; s, v: the weighted sums of the gradients and of their squares."""
+    """gone: w − w₀; s, v: the weighted sums of the gradients and of their squares."""
 
-    w_0: Array
+    gone: Array
     s: Array
     v: Array
 
 
 def init(hp: Hyper, w: Array):
-    return State(w, jnp.zeros_like(w), jnp.zeros_like(w))
+    return State(jnp.zeros_like(w), jnp.zeros_like(w), jnp.zeros_like(w))
 
 
 def update(hp: Hyper, t: Array, g: Array, state: State, w: Array):
-    w_0, s, v = state
+    gone, s, v = state
     g = g + hp.weight_decay * w
     rate = jnp.where(hp.lr > 0, hp.lr + hp.eps, 0) * jnp.sqrt(t)
     s = s + rate * g
     v = v + rate * g**2
-    z = w_0 - s / (jnp.cbrt(v) + hp.eps)
-    return hp.mu * w + (1 - hp.mu) * z - w, State(w_0, s, v)
+    step = -(1 - hp.mu) * (gone + s / (jnp.cbrt(v) + hp.eps))
+    return step, State(gone + step, s, v)
 
 
 madgrad = leafwise(Hyper(), init, update)

@@ -53,13 +53,12 @@ class State(NamedTuple):
 def mechanized(rule: Rule) -> Rule:
     """The rule with its steps scaled by what is learnt of their worth.
 
-    Raises `InputError` for a rule with further iterates, as schedule-free ones: all that it has gone is rescaled at
-    every step, and how far its other iterates are is not.
+    Raises `InputError` for a rule with further iterates, as schedule-free ones and lookahead: the whole way from w₀ to
+    w is rescaled at every step, and the way to those is not.
     """
     rule = checked(rule)
-    require(
-        not rule.iterates, "Mechanic rescales the parameters alone, so a rule with further iterates cannot be in it."
-    )
+    refused = "Mechanic rescales the parameters alone, so a rule with further iterates beside them cannot be in it."
+    require(not rule.iterates, refused)
 
     def init(hp, w):
         nothing = jnp.zeros(HORIZONS, hp.eps.dtype)
