@@ -20,6 +20,14 @@ ON_FUNCTIONS = {
 }
 """Rules that equal their twin along the gradients of functions, not along streams."""
 
+BY_PLACES = {
+    "schedule_free_sgd": "its twin's update is the difference of two places, rounded to their spacing; ours is not",
+    "schedule_free_adamw": "as schedule_free_sgd",
+    "cocob": "as schedule_free_sgd",
+    "madgrad": "as schedule_free_sgd",
+}
+"""Rules whose updates and their twin's differ by roundings of the parameters, and are compared relative to those."""
+
 
 def extra(g: Params, w: Params, value: Scalar, key: Key) -> Extra:
     """All there is to ask about the loss whose gradient at w is g, whose value there is `value` and whose Hessian is I.

@@ -121,8 +121,8 @@ def run(cfg: Config) -> xr.Dataset:
     losses, drawn = trainer(cfg, images), streams(cfg)
     pairs = {spec: (optim.rule(spec), interop.twin(spec)) for spec in specs}
     found, complete = [], 1
-    differ = lambda pair: [along_streams(cfg, drawn, *pair), in_training(losses, *pair)]
-    compared = on_all_cores(differ, pairs, "differences")
+    differ = lambda spec: [along_streams(cfg, drawn, *pairs[spec], spec), in_training(losses, *pairs[spec])]
+    compared = on_all_cores(differ, {spec: spec for spec in pairs}, "differences")
     try:
         for spec, pair in tqdm(pairs.items(), "times", unit="rule", disable=None, leave=False):
             with _timing.uncached():
@@ -242,9 +242,12 @@ def updates(rule: Rule, drawn: tuple[Params, Params]) -> np.ndarray:
         return np.asarray(along(hp, weights, gradients, keys))
 
 
-def differences(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(relative, in units in the last place), each of the larger of a and b; what only one side has counts as 2."""
-    size = np.maximum(np.abs(a), np.abs(b))
+def differences(a: np.ndarray, b: np.ndarray, least: np.ndarray | float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """(relative, in units in the last place), each of the larger of a and b, or of `least` where that is larger.
+
+    What only one side has counts as 2.
+    """
+    size = np.maximum(np.maximum(np.abs(a), np.abs(b)), least)
     same = (a == b) | (np.isnan(a) & np.isnan(b))
     with np.errstate(invalid="ignore", divide="ignore"):
         relative = np.where(same, 0, np.abs(a - b) / size)
@@ -253,10 +256,19 @@ def differences(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.nan_to_num(relative, nan=2, posinf=2), np.nan_to_num(ulp, nan=far, posinf=far)
 
 
-def along_streams(cfg: Config, drawn: tuple[Params, Params], ours: Rule, twin: Rule) -> xr.Dataset:
-    """The largest difference of an update from its twin's, over every stream and over all streams at every step."""
+def along_streams(cfg: Config, drawn: tuple[Params, Params], ours: Rule, twin: Rule, spec: str = "") -> xr.Dataset:
+    """The largest difference of an update from its twin's, over every stream and over all streams at every step.
+
+    Of rules in `_streams.BY_PLACES` relative to the largest that the parameter is.
+    """
     sides = [updates(rule, drawn) for rule in (ours, twin)]
-    relative, ulp = (each.max(-1).reshape(cfg.steps, len(KINDS), cfg.seeds) for each in differences(*sides))
+    least = 0.0
+    if spec in _streams.BY_PLACES:
+        start = np.asarray(jax.vmap(lambda tree: jax.flatten_util.ravel_pytree(tree)[0])(drawn[0]))
+        least = np.abs(start + np.cumsum(sides[1], 0)).max(0)
+    relative, ulp = (
+        each.max(-1).reshape(cfg.steps, len(KINDS), cfg.seeds) for each in differences(sides[0], sides[1], least)
+    )
     return xr.Dataset(
         {
             "relative": (("kind", "seed"), relative.max(0), {"long_name": "largest relative difference", "units": "1"}),
@@ -677,9 +689,10 @@ def times(ds: xr.Dataset) -> Figure:
 
 def verdicts(ds: xr.Dataset) -> list[Verdict]:
     """Whether each rule is its twin, to 1e-12 in float64, one operation at a time."""
+    of = lambda spec: " of the parameters" if spec in _streams.BY_PLACES else ""
     return [
         exact(
-            f"{_lab.title(str(spec))} equals its optax twin to {TOLERANCE:g} in float64",
+            f"{_lab.title(str(spec))} equals its optax twin to {TOLERANCE:g}{of(spec)} in float64",
             seed_worst(ds).sel(rule=spec).values,
             TOLERANCE,
             f"Its largest relative difference is {{worst}}, {{seeds}} seeds × {ds.sizes['kind']} kinds of gradients.",

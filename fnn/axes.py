@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Shaped
 
+from fnn.errors import require, whole
 from fnn.types import Params
 
 
@@ -31,6 +32,14 @@ class Axes:
     inputs: tuple[int, ...] = ()
     space: tuple[int, ...] = ()
     known: bool = True
+
+    def __post_init__(self):
+        kinds = (self.outputs, self.inputs, self.space)
+        sound = all(isinstance(kind, tuple) and all(whole(axis) for axis in kind) for kind in kinds)
+        require(
+            sound and len({*sum(kinds, ())}) == len(sum(kinds, ())),
+            f"Axes are tuples of different whole numbers from 0 on, unlike {self}.",
+        )
 
     @property
     def weights(self) -> bool:
@@ -96,17 +105,28 @@ def multihead(x: Any) -> Axes:
     return Axes((1, 2), (0,)) if x.ndim == 3 else inputs_first(x)
 
 
+def check_convention(convention: Any) -> None:
+    """Raise `InputError` where this is no convention."""
+    require(
+        callable(convention), f"A convention is a function array -> Axes, as fnn.axes.inputs_first, not {convention!r}."
+    )
+
+
 def only_matrices(convention: Convention) -> Convention:
     """The convention for arrays of two axes; all others are no weights."""
+    check_convention(convention)
     return lambda x: convention(x) if x.ndim == 2 else NO_WEIGHTS
 
 
 def axes(params: Params, convention: Convention) -> Any:
     """The tree of the `Axes` of all arrays: as their layers declare them, elsewhere by the convention."""
+    check_convention(convention)
 
     def of(node):
         if not _declares(node):
-            return convention(node)
+            found = convention(node)
+            require(isinstance(found, Axes), f"A convention gives Axes, not {found!r}.")
+            return found
         fields = zip(node, node.AXES, strict=True)
         return type(node)(*(jax.tree.map(lambda x, declared=declared: declared, field) for field, declared in fields))
 

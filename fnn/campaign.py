@@ -27,7 +27,7 @@ from jaxtyping import Array
 
 from fnn import results, store
 from fnn.checks import check_hyper, check_keys, check_settings
-from fnn.errors import real, require
+from fnn.errors import listed, real, require, whole
 from fnn.store import Store
 from fnn.sweep import sweep
 from fnn.tasks import check_splits
@@ -140,7 +140,11 @@ class Campaign:
         require(callable(trial), f"A trial is a function (hp, key, data) -> record, not {trial!r}.")
         fits = memory is None or (real(memory) and memory > 0) or memory == math.inf
         require(fits, f"The memory is a number of bytes above 0, not {memory!r}.")
-        folder = Path(folder)
+        folder = store.as_folder(folder)
+        sound = block is None or (isinstance(block, tuple) and len(block) == 2 and all(whole(n, 1) for n in block))
+        require(sound, f"A block has at least 1 setting and 1 seed, Block(2, 8) say, not {block!r}.")
+        given = devices is None or (listed(devices) and len(devices) > 0)
+        require(given, f"A campaign runs on a list of devices, as jax.local_devices() gives it, not on {devices!r}.")
         self.keys, self.data = keys, data
         self.hps = jax.tree.map(np.asarray, hps)
         self.devices = jax.local_devices() if devices is None else list(devices)

@@ -5,6 +5,7 @@ beside it, so that training resumes in the middle. What a resumed run finds is w
 bit: it uses the blocks that follow each other without a gap up to networks that are whole, and computes the rest again.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ import jax
 import numpy as np
 
 from fnn import store, sweep
+from fnn.errors import real, require, whole
 from fnn.store import Store
 from fnn.sweep import Chunk
 from fnn.train import Run
@@ -44,10 +46,12 @@ def stream(
     Raises `InputError` where the folder holds part of other work or another process is at work in it, and where the
     folder or the disk refuses.
     """
+    _check_every(every)
+    sweep.check_stream(runs, hps, keys, data, steps, chunk)
     kept = Store(
         folder,
         {
-            **manifest,
+            **_named(manifest),
             "settings": store.checksum(hps),
             "seeds": store.checksum(keys),
             "data": store.checksum(data),
@@ -86,7 +90,12 @@ def each(
 
     manifest: what must be the same for two runs to be parts of one. Raises `InputError` as `stream` does.
     """
-    kept = Store(folder, {**manifest, "devices": len(jax.local_devices())})
+    _check_every(every)
+    require(callable(make), f"What is made for every number is a function of it, not {make!r}.")
+    numbers = list(numbers) if isinstance(numbers, Iterable) else [numbers]
+    wrong = [number for number in numbers if not whole(number)]
+    require(not wrong, f"Numbers are whole ones from 0 on, unlike {', '.join(map(repr, wrong))}.")
+    kept = Store(folder, {**_named(manifest), "devices": len(jax.local_devices())})
     with store.locked(folder):
         _bind(kept)
         unsaved, saved_at = {}, time.monotonic()
@@ -101,6 +110,15 @@ def each(
                     kept.write(which, arrays, which)
                 unsaved, saved_at = {}, time.monotonic()
             yield made
+
+
+def _check_every(every):
+    require(every == math.inf or real(every, 0), f"Checkpoints are seconds from 0 on apart, not {every!r}.")
+
+
+def _named(manifest):
+    require(isinstance(manifest, Mapping), f"A manifest says by names what work it is, not {manifest!r}.")
+    return manifest
 
 
 def _bind(kept):

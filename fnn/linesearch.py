@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from fnn.checks import check_alike, check_params
+from fnn.errors import real, require
 from fnn.trees import dot
 from fnn.types import Params, Scalar
 
@@ -51,7 +53,15 @@ def wolfe(f: Callable[[Params], Scalar], w: Params, p: Params, value: Scalar, sl
     """The length a for which w + a · p satisfies the strong conditions; `value` and `slope` are those at a = 0.
 
     Where no trial does, the best of those that decrease enough; 0 where not even a finite value was met.
+
+    Raises `InputError` where f is no function of parameters like w and p.
     """
+    require(callable(f), f"A line search is along a function of the parameters, not {f!r}.")
+    check_params(w)
+    check_alike(w, p)
+    numbers = all(jnp.shape(x) == () if hasattr(x, "dtype") else real(x) for x in (value, slope))
+    require(numbers, f"The value and the slope at the start are numbers, not {value!r} and {slope!r}.")
+    slope = jnp.asarray(slope, jnp.result_type(float, *jax.tree.leaves(w))) if not hasattr(slope, "dtype") else slope
     dtype = slope.dtype
     start = Point(jnp.zeros((), dtype), jnp.asarray(value, dtype), slope)
 

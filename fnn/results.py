@@ -30,8 +30,9 @@ from xarray.backends import H5NetCDFStore
 
 from fnn import store
 from fnn.arithmetic import arithmetic
-from fnn.errors import InputError, require
+from fnn.errors import InputError, listed, require
 from fnn.hdf5 import check_contained
+from fnn.verdicts import Answer, Verdict
 
 PACKAGES = ("fnn", "jax", "jaxlib", "optax", "numpy", "scipy", "xarray", "matplotlib")
 
@@ -41,6 +42,7 @@ METRICS = "metrics.nc"
 
 def check_writable(folder: Path) -> None:
     """Raise `InputError` unless files can be made in `folder` (or where it would be made). Leaves nothing behind."""
+    folder = store.as_folder(folder)
     there = folder
     try:
         while not there.exists() and there != there.parent:
@@ -54,6 +56,11 @@ def check_writable(folder: Path) -> None:
 
 def save_data(folder: Path, dataset: xr.Dataset, provenance: Mapping[str, Any]) -> list[Path]:
     """Write what a run measured and where it came from; gives the paths."""
+    require(isinstance(dataset, xr.Dataset), f"What is saved is an xarray.Dataset, not {dataset!r:.60}.")
+    require(
+        isinstance(provenance, Mapping),
+        f"A provenance is a mapping, as fnn.results.provenance gives it, not {provenance!r}.",
+    )
     files = {METRICS: lambda path: write_netcdf(path, dataset), "provenance.json": store.json_bytes(provenance)}
     return store.publish(folder, files)
 
@@ -67,6 +74,16 @@ def save_findings(
     pages: Mapping[str, str],
 ) -> list[Path]:
     """Write what was made of the data, tables as NAME.json, pages as NAME.md, the verdicts last; gives the paths."""
+    for named, what in ((figures, "Figures"), (tables, "Tables"), (pages, "Pages")):
+        sound = isinstance(named, Mapping) and all(isinstance(name, str) for name in named)
+        require(sound, f"{what} are saved by their names, not as {named!r:.60}.")
+    drawn = all(hasattr(figure, "savefig") for figure in figures.values())
+    require(drawn, f"Figures are Matplotlib's, not {figures!r:.60}.")
+    require(all(isinstance(page, str) for page in pages.values()), f"Pages are text, not {pages!r:.60}.")
+    found = [isinstance(verdict, Verdict) for verdict in verdicts] if listed(verdicts) else [False]
+    require(all(found), f"Verdicts are a list of them, as fnn.verdicts.decide gives one, not {verdicts!r:.60}.")
+    found = [isinstance(answer, Answer) for answer in answers] if listed(answers) else [False]
+    require(all(found), f"Answers are a list of fnn.verdicts.Answer, not {answers!r:.60}.")
     files = {}
     for name, figure in figures.items():
         for suffix in ("png", "svg"):
@@ -107,6 +124,7 @@ def load(folder: Path) -> xr.Dataset:
 
 def provenance(config: Any, **more: Any) -> dict[str, Any]:
     """What it takes to do a run again: configuration, command line, versions, revision, device, and `more`."""
+    require(dataclasses.is_dataclass(type(config)), f"A configuration is a dataclass, not {config!r}.")
     return {
         "config": dataclasses.asdict(config),
         "command": [sys.executable, *sys.argv],

@@ -112,7 +112,7 @@ Space = Mapping[str, Axis]
 
 def settings(space: Space, points: Points) -> dict[str, np.ndarray]:
     """The settings at points of the unit cube."""
-    _check_space(space)
+    check_space(space)
     fitting = np.ndim(points) == 2 and np.shape(points)[1] == len(space)
     require(fitting, f"{len(space)} axes need points of as many numbers [n, {len(space)}], not {np.shape(points)}.")
     within = len(points) == 0 or (points.min() >= 0 and points.max() <= 1)
@@ -122,13 +122,14 @@ def settings(space: Space, points: Points) -> dict[str, np.ndarray]:
 
 def points(space: Space, settings: Settings) -> Points:
     """The points of the unit cube where settings lie."""
-    _check_space(space)
+    check_space(space)
     lacking = [name for name in space if name not in settings]
     require(not lacking, f"The settings lack {', '.join(lacking)}.")
     return np.stack([axis.unit(np.asarray(settings[name])) for name, axis in space.items()], axis=1)
 
 
-def _check_space(space):
+def check_space(space: Any) -> None:
+    """Raise `InputError` where this is no space."""
     axes = isinstance(space, Mapping) and all(isinstance(axis, Linear | Choice) for axis in space.values())
     require(axes and len(space) > 0, f"A space is a mapping from names to axes, {{'lr': Log(1e-4, 1)}}, not {space!r}.")
 

@@ -39,7 +39,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from fnn.arithmetic import arithmetic
-from fnn.errors import InputError, require
+from fnn.errors import InputError, require, whole
 from fnn.shapes import fit
 
 try:
@@ -388,6 +388,7 @@ def publish(folder: Path, files: Mapping[str, bytes | Callable[[Path], None]]) -
     that they replace are removed from it afterwards: at any moment every whole file has its checksum there. Raises
     `InputError` as `atomic` does, and where another process is writing here.
     """
+    folder = as_folder(folder)
     with locked(folder, "-results"), contextlib.ExitStack() as stack:
         made = {}
         for name, content in files.items():
@@ -492,6 +493,7 @@ def parse(raw: bytes, hint: Any, path: Path) -> Any:
 
 def save_json(path: Path, content: Any) -> Path:
     """Write JSON, with its checksum beside it."""
+    path = as_folder(path)
     return publish(path.parent, {path.name: json_bytes(content)})[0]
 
 
@@ -577,6 +579,13 @@ class Block(NamedTuple):
     arrays: dict[str, np.ndarray]
 
 
+def as_folder(path: Any) -> Path:
+    """The path. Raises `InputError` where it is none, nor the text of one."""
+    sound = isinstance(path, Path) or (isinstance(path, str) and path != "" and "\0" not in path)
+    require(sound, f"A folder is named by its path, not by {path!r}.")
+    return Path(path)
+
+
 def manifest(folder: Path) -> dict[str, Any]:
     """The manifest of the work in the folder; empty where there is none yet. Raises `Damaged` as `read_sealed`."""
     return read_sealed(folder / MANIFEST)
@@ -590,7 +599,9 @@ class Store:
     """
 
     def __init__(self, folder: Path, manifest: Mapping[str, Any]):
-        self.folder = folder.absolute()
+        self.folder = as_folder(folder).absolute()
+        named = isinstance(manifest, Mapping) and all(isinstance(name, str) for name in manifest)
+        require(named, f"A manifest says by names what work it is, {{'steps': 100}}, not {manifest!r}.")
         self.manifest = json.loads(json_bytes({**arithmetic(), **manifest}))
         self.work = hashlib.sha256(json.dumps(self.manifest, sort_keys=True).encode()).hexdigest()
 
@@ -632,6 +643,10 @@ class Store:
 
     def write(self, number: int, arrays: Mapping[str, np.ndarray], first: int = 0, kind: str = "") -> None:
         """Write a block; `first` is its first step or trial. Raises `InputError` where the folder or disk refuses."""
+        require(whole(first), f"A block begins with a step from 0 on, not {first!r}.")
+        named = isinstance(arrays, Mapping) and all(isinstance(name, str) for name in arrays)
+        plain = named and all(np.asarray(array).dtype.kind in "biufcSU" for array in arrays.values())
+        require(plain, f"A block holds arrays of numbers or text by names, not {arrays!r:.60}.")
         label = {"work": self.work, "kind": kind, "number": number, "first": first}
         write(self._path(number, kind), pack(label, arrays))
 
@@ -677,6 +692,7 @@ class Store:
         log.warning("%s It is kept as %s, and what it held is made again.", damage, aside.name)
 
     def _path(self, number, kind):
+        require(whole(number), f"Blocks are numbered from 0 on; there is no block {number!r}.")
         return self.folder / f"{kind}{number:06d}.npz"
 
 

@@ -30,7 +30,8 @@ import numpy as np
 
 from fnn import search, storages, store, verdicts
 from fnn.arithmetic import chosen
-from fnn.errors import InputError, require
+from fnn.checks import check_key
+from fnn.errors import InputError, require, whole
 from fnn.search import Choice, History, Sampler, Space
 from fnn.store import Block, Store
 from fnn.types import Key
@@ -165,7 +166,7 @@ class Study:
 
     def ask(self, n: int) -> dict[str, np.ndarray]:
         """At most n settings to try next, fewer or none where the search ends; the same ones until `tell`."""
-        require(n >= 1, f"A study is asked for at least 1 setting, not {n}.")
+        _check_number(n)
         if self.asked is None:
             _, first, missing = self._gap()
             known = History(*(each[:first] for each in self.history))  # a lost trial is proposed as it was
@@ -176,8 +177,7 @@ class Study:
         """Append the values of the pending trials: one each `[n]`, or a row of seeds each `[n, seeds]`."""
         if self.asked is None:
             raise InputError("A study is told of settings that it was asked for.")
-        values = np.asarray(values, float)
-        values = values[:, None] if values.ndim == 1 else values
+        values = _values(values)
         seeds = self.values.shape[1] if len(self.values) else values.shape[-1]
         expected = (len(self.asked), seeds)
         require(values.shape == expected, f"{expected[0]} × {seeds} values are awaited, not {values.shape}.")
@@ -214,7 +214,7 @@ class Study:
         measure: gives a number, or one a seed.
         again: evaluate nevertheless; every evaluation is recorded in the folder.
         """
-        require(0 <= trial < len(self.points), f"There is no trial {trial} among {len(self.points)}.")
+        require(whole(trial, 0, len(self.points) - 1), f"There is no trial {trial!r} among {len(self.points)}.")
         return look_once(self.folder, self._called(trial), measure, again, self.store.work)
 
     def tested(self, trial: int) -> Look | None:
@@ -238,12 +238,32 @@ def opened(
     manifest: what else must be the same to go on with it: the sampler's name and numbers, say. Raises `InputError`
     where the folder holds another study or another process is at work in it, and where it cannot be written.
     """
+    search.check_space(space)
+    require(callable(sampler), f"A sampler is a function (key, history, n) -> points, not {sampler!r}.")
+    check_key(key)
+    manifest = {} if manifest is None else manifest
+    require(isinstance(manifest, Mapping), f"A manifest says by names what work it is, not {manifest!r}.")
     # Samplers know axes by their places: the same axes in another order are another search.
     axes = {"space": _axes(space), "order of axes": list(space)}
-    kept = Store(folder, {**(manifest or {}), **axes, "key": store.checksum(key)})
+    kept = Store(folder, {**manifest, **axes, "key": store.checksum(key)})
     with store.locked(folder):
         kept.claim()
         yield Study(kept, space, sampler, key)
+
+
+def _check_number(n):
+    require(whole(n, 1), f"A study is asked for at least 1 setting, not {n!r}.")
+
+
+def _values(values):
+    """As float64 `[n, seeds]`, of one value a setting or of a row. Raises `InputError` where they are neither."""
+    try:
+        found = np.asarray(values)
+    except ValueError:  # rows of several lengths
+        found = np.asarray(None)
+    numbers = found.dtype.kind in "biuf" and found.ndim in (1, 2) and found.shape[-1] > 0
+    require(numbers, f"A study takes numbers, one for each setting or a row of seeds for each, not {values!r:.60}.")
+    return found.astype(float).reshape(len(found), -1)
 
 
 def _axes(space):
@@ -278,8 +298,18 @@ class Shared:
     """
 
     def __init__(self, storage: Path | str, name: str, space: Space, sampler: Any = None, lease: timedelta = LEASE):
+        search.check_space(space)
+        located = isinstance(storage, Path) or (isinstance(storage, str) and "://" in storage)
+        require(
+            located, f"A storage is a path of a journal file, pathlib.Path(…), or a database's URL, not {storage!r}."
+        )
+        require(isinstance(name, str) and name != "", f"A study is named by text, not by {name!r}.")
+        lasts = isinstance(lease, timedelta) and lease >= timedelta(0)
+        require(lasts, f"A lease is a datetime.timedelta of 0 or more, not {lease!r}.")
         import optuna
 
+        suggests = sampler is None or isinstance(sampler, optuna.samplers.BaseSampler)
+        require(suggests, f"A shared study takes one of Optuna's samplers, not {sampler!r}.")
         if optuna.logging.get_verbosity() < optuna.logging.WARNING:
             optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.storage, self.space, self.name, self.lease, self.asked = storage, space, name, lease, []
@@ -319,6 +349,7 @@ class Shared:
 
     def ask(self, n: int) -> dict[str, np.ndarray]:
         """n settings to try next, first those that processes which died had pending; the same ones until `tell`."""
+        _check_number(n)
         with self._using():
             self._offer_lost()
             for _ in range(0 if self.asked else n):
@@ -331,17 +362,16 @@ class Shared:
 
         Of a trial that was offered to another process meanwhile, that process's value counts.
         """
-        values = np.asarray(values, float)
+        values = _values(values)
         require(len(values) == len(self.asked), f"{len(self.asked)} values are awaited, not {len(values)}.")
         from optuna.exceptions import UpdateFinishedTrialError
         from optuna.trial import TrialState
 
-        rows = values.reshape(len(values), -1)
         before = self.told()[1]
-        seeds = before.shape[1] if len(before) else rows.shape[1]
-        require(rows.shape[1] == seeds, f"A setting of this study has {seeds} values, not {rows.shape[1]}.")
+        seeds = before.shape[1] if len(before) else values.shape[1]
+        require(values.shape[1] == seeds, f"A setting of this study has {seeds} values, not {values.shape[1]}.")
         with self._using():
-            for trial, value in zip(self.asked, rows, strict=True):
+            for trial, value in zip(self.asked, values, strict=True):
                 with contextlib.suppress(UpdateFinishedTrialError):
                     trial.set_user_attr("values", value.tolist())
                     if np.isfinite(value).all():
@@ -430,7 +460,7 @@ class Shared:
     def _called(self, trial):
         # By the storage's number: places among the finished trials may change while other processes work.
         done = self.done()
-        require(0 <= trial < len(done), f"There is no trial {trial} among {len(done)}.")
+        require(whole(trial, 0, len(done) - 1), f"There is no trial {trial!r} among {len(done)}.")
         return f"trial {done[trial].number}"
 
     def _elsewhere(self):

@@ -148,6 +148,22 @@ class Chunk(NamedTuple):
     compile_seconds: float
 
 
+def check_stream(runs: Any, hps: Any, keys: Any, data: Any, steps: Any, chunk: Any) -> None:
+    """Raise `InputError` where these are not the arguments of `stream`."""
+    named = isinstance(runs, Mapping) and all(isinstance(run, Run) for run in runs.values())
+    require(named and len(runs) > 0, f"A sweep takes runs by name, {{'adam': fnn.train.training(…)}}, not {runs!r}.")
+    require(isinstance(hps, Mapping), f"A sweep takes hyperparameters by the names of their runs, not {hps!r}.")
+    require(whole(steps, 1), f"A sweep needs at least 1 step, not {steps!r}.")
+    require(whole(chunk, 1), f"A chunk needs at least 1 step, not {chunk!r}.")
+    check_keys(keys)
+    lacking = [name for name in runs if name not in hps]
+    require(not lacking, f"There are no hyperparameters for {', '.join(lacking)}; there are for {', '.join(hps)}.")
+    for hp in hps.values():
+        check_hyper(hp)
+    for check, name in {run.check: name for name, run in runs.items()}.items():
+        check(hps[name], data)
+
+
 def stream(
     runs: Mapping[str, Run],
     hps: Mapping[str, Any],
@@ -172,24 +188,13 @@ def stream(
         to step while it trains, and all of them on other devices, which have the arithmetic to fill.
     done, state: go on after so many steps, a number of whole chunks, from the state that the last of them left.
     """
-    named = isinstance(runs, Mapping) and all(isinstance(run, Run) for run in runs.values())
-    require(named and len(runs) > 0, f"A sweep takes runs by name, {{'adam': fnn.train.training(…)}}, not {runs!r}.")
-    require(isinstance(hps, Mapping), f"A sweep takes hyperparameters by the names of their runs, not {hps!r}.")
-    require(whole(steps, 1), f"A sweep needs at least 1 step, not {steps!r}.")
-    require(whole(chunk, 1), f"A chunk needs at least 1 step, not {chunk!r}.")
+    check_stream(runs, hps, keys, data, steps, chunk)
     require(at_once is None or whole(at_once, 1), f"A device steps at least 1 seed at once, not {at_once!r}.")
     at_end = whole(done, 0, steps) and (done % chunk == 0 or done == steps)
     require(at_end, f"A sweep goes on after whole chunks of {chunk} steps, not after {done!r}.")
     given = devices is None or (listed(devices) and len(devices) > 0)
     require(given, f"A sweep runs on a list of devices, as jax.local_devices() gives it, not on {devices!r}.")
     require((done > 0) == (state is not None), "A sweep goes on from a number of steps and their state.")
-    check_keys(keys)
-    lacking = [name for name in runs if name not in hps]
-    require(not lacking, f"There are no hyperparameters for {', '.join(lacking)}; there are for {', '.join(hps)}.")
-    for hp in hps.values():
-        check_hyper(hp)
-    for check, name in {run.check: name for name, run in runs.items()}.items():
-        check(hps[name], data)
     devices = jax.local_devices() if devices is None else list(devices)
     at_once = at_once or _at_once(devices, len(keys))
     hands = min(len(runs), max(1, len(devices) // len(keys)))

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from fnn.errors import require
+from fnn.errors import InputError, listed, real, require
 
 Outcome = Literal["holds", "does not hold", "undecided", "mixed", "not measurable"]
 """*undecided*: the interval contains the bar. *mixed*: of a claim made of several some hold and some do not. *not
@@ -104,7 +104,8 @@ def intervals(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[np.nd
     Where all values are equal, and where some are not finite, it is (median, low, high) by ranks, see `by_ranks`: −∞
     and ∞ are the lowest and the highest value, and NaN counts as the lowest in low and as the highest in high.
     """
-    values = np.asarray(values, np.float64)
+    values = _numbers(values)
+    require(values.ndim > 0, f"An interval is over values one a seed, not over {values!r}.")
     ranks = by_ranks(values, confidence)
     if len(values) < 2:
         return ranks
@@ -166,12 +167,55 @@ def _median(ranked):
 
 def interval(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float, float, float]:
     """(mean, low, high) of one value a seed, `[S]`; see `intervals`. Differences paired by seed go in as such."""
-    mean, low, high = map(float, intervals(np.asarray(values, np.float64).ravel(), confidence))
+    between = real(confidence, 0, 1) and 0 < confidence < 1
+    require(between, f"A confidence lies between 0 and 1, unlike {confidence!r}.")
+    mean, low, high = map(float, intervals(_of_seeds(values), confidence))
     return mean, low, high
+
+
+def _numbers(values):
+    """As float64. Raises `InputError` where they are no numbers; none at all are fine."""
+    shown = f"{values!r:.60}".replace("\n", " ")
+    try:
+        found = np.asarray(values)
+    except ValueError:  # rows of several lengths
+        raise InputError(f"Effects and gaps are numbers, not {shown}.") from None
+    require(found.size == 0 or found.dtype.kind in "biuf", f"Effects and gaps are numbers, not {shown}.")
+    return found.astype(np.float64)
+
+
+def _of_seeds(values):
+    """As float64, one a seed `[S]`. Raises `InputError` for other shapes: what lies along another axis is no seed."""
+    found = _numbers(values)
+    require(found.ndim == 1, f"An effect is one number a seed, [seeds], not of shape {found.shape}.")
+    return found
+
+
+def _truths(hits):
+    """As bool, one a seed `[S]`. Raises `InputError` where one is neither true nor false: a NaN would count as true."""
+    found = _of_seeds(hits)
+    wrong = found[(found != 0) & (found != 1)]
+    require(not len(wrong), f"What is counted in a share is true or false, not {', '.join(map(str, wrong[:3]))}.")
+    return found.astype(bool)
+
+
+def _check_text(sentence):
+    require(isinstance(sentence, str), f"A verdict's sentence is text, not {sentence!r}.")
+
+
+def _filled(sentence, **values):
+    """The sentence with these in their places."""
+    _check_text(sentence)
+    try:
+        return sentence.format(**values)
+    except (KeyError, IndexError, ValueError, AttributeError) as error:
+        offers = ", ".join(f"{{{name}}}" for name in values)
+        raise InputError(f"The sentence {sentence!r} may use {offers} and nothing else.") from error
 
 
 def side(values: np.ndarray, bar: float | int = 0) -> Literal[-1, 0, 1]:
     """1 where the interval over seeds is above the bar, −1 where it is below, 0 where it contains the bar."""
+    require(real(bar), f"A bar is a number, not {bar!r}.")
     _, low, high = interval(values)
     return 1 if low > bar else -1 if high < bar else 0
 
@@ -182,6 +226,9 @@ def paired(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     −∞ where only ours is not finite, ∞ where only theirs is not; not a number where neither is, which speaks for
     neither (see `intervals`).
     """
+    ours, theirs = map(_numbers, (ours, theirs))
+    same = ours.shape == theirs.shape and ours.ndim > 0
+    require(same, f"Paired are values of the same seeds, not of shape {ours.shape} with {theirs.shape}.")
     ours, theirs = (np.where(np.isfinite(values), values, -np.inf) for values in (ours, theirs))
     with np.errstate(invalid="ignore"):
         return ours - theirs
@@ -189,7 +236,7 @@ def paired(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
 
 def middle(values: np.ndarray, worst: float = math.inf) -> float:
     """The mean of `[S]`; where some are not numbers (runs that diverged) the median of all, with those as `worst`."""
-    values = np.asarray(values, np.float64).ravel()
+    values = _numbers(values).ravel()
     missing = np.isnan(values)
     return float(np.median(np.where(missing, worst, values)) if missing.any() else values.mean())
 
@@ -223,14 +270,15 @@ def envelope(values: np.ndarray) -> tuple[float, float] | None:
 
 
 def decide(claim: str, effect: np.ndarray, unit: str, sentence: str, source: str = "") -> Verdict:
-    """The verdict on a claim that says `effect`, one value a seed, is positive.
+    """The verdict on a claim that says `effect`, one value a seed, is positive. Raises `InputError` for other effects.
 
     It *holds* where the whole interval (`interval`) is above 0, *does not hold* where it is below, is *undecided* in
     between and *not measurable* without values. Where seeds have no finite effect (runs that diverged) the interval is
     by ranks: see `paired` for −∞ and ∞; NaN counts against either outcome. `sentence` may use {effect}, {low}, {high},
     {unit}, {seeds}.
     """
-    effect = np.asarray(effect, np.float64).ravel()
+    _check_text(sentence)
+    effect = _of_seeds(effect)
     by_t = len(effect) > 0 and bool(_differ(effect))
     measured = _measured(effect, _p_by_t(effect) if by_t else _p_by_ranks(effect), "t" if by_t else "ranks")
     text = sentence + _remark(effect, measured.diverged)
@@ -300,7 +348,9 @@ def decide_every(
     1 − 0.05 / n_points, so with at least 95 % all do, and the smallest effect lies between the smallest low and the
     smallest high. `sentence` may use {worst}, the point, beside what `decide` offers.
     """
-    effect = np.asarray(effect, np.float64)
+    effect = _numbers(effect)
+    fits = effect.ndim == 2 and listed(points) and effect.shape[1] == len(points) > 0
+    require(fits, f"An effect at several points is [seeds, points], of shape {effect.shape} not at {points!r}.")
     n, choices = effect.shape
     means, lows, highs = intervals(effect, 1 - (1 - CONFIDENCE) / choices)
     worst = int(np.nan_to_num(means, nan=-np.inf).argmin())
@@ -320,14 +370,6 @@ def share(hits: np.ndarray) -> tuple[float, float, float]:
     return float(hits.mean()), float(found.low), float(found.high)
 
 
-def _truths(hits):
-    """An array of bools. Raises `InputError` where one is neither true nor false: a NaN would count as true."""
-    hits = np.asarray(hits)
-    wrong = [hit for hit in hits.ravel() if hit not in (0, 1)]
-    require(not wrong, f"What is counted in a share is true or false, not {', '.join(map(str, wrong[:3]))}.")
-    return hits.astype(bool)
-
-
 def decide_share(claim: str, hits: np.ndarray, above: float, sentence: str, source: str = "") -> Verdict:
     """The verdict on a claim that says `hits`, one truth a seed, is true in more than the share `above` of all seeds.
 
@@ -337,6 +379,7 @@ def decide_share(claim: str, hits: np.ndarray, above: float, sentence: str, sour
     from scipy.stats import binom
 
     hits = _truths(hits)
+    require(real(above, 0, 1), f"The share above which a claim holds lies from 0 to 1, unlike {above!r}.")
     n, k = len(hits), int(hits.sum())
     percent = tuple(100 * x for x in share(hits))
     p = min(1.0, 2 * float(min(binom.cdf(k, n, above), binom.sf(k - 1, n, above)))) if n else math.nan
@@ -350,7 +393,7 @@ def _verdict(claim, found, bar, unit, seeds, sentence, style, source, measured, 
     if math.isnan(mean):
         outcome = "not measurable"
     effect, lowest, highest = (format(x, style) for x in found)
-    said = sentence.format(effect=effect, low=lowest, high=highest, unit=unit, seeds=seeds, **more)
+    said = _filled(sentence, effect=effect, low=lowest, high=highest, unit=unit, seeds=seeds, **more)
     return Verdict(claim, mean, low, high, unit, seeds, outcome, said, source, *measured)
 
 
@@ -362,14 +405,16 @@ def exact(
     It *holds* where none does and *does not hold* where a single one does, or is not a number; there is no interval and
     no least number of instances. `sentence` may use {worst}, the largest gap, {unit} and {seeds}.
     """
-    gap = np.asarray(gap, np.float64).ravel()
+    gap = _numbers(gap).ravel()
+    bound = tolerance == math.inf or real(tolerance, 0)
+    require(bound, f"A tolerance is a number from 0 on, not {tolerance!r}.")
     if not len(gap):
         worst, low, high = math.nan, math.nan, math.nan
         outcome: Outcome = "not measurable"
     else:
         worst, low, high = float(gap.max()), float(np.fmin.reduce(gap)), float(np.fmax.reduce(gap))
         outcome = "holds" if worst <= tolerance else "does not hold"
-    said = sentence.format(worst=f"{worst:.2g}", unit=unit, seeds=len(gap))
+    said = _filled(sentence, worst=f"{worst:.2g}", unit=unit, seeds=len(gap))
     measured = _measured(gap, math.nan, "exact")._replace(sd=math.nan)
     return Verdict(claim, worst, low, high, unit, len(gap), outcome, said, source, *measured)
 

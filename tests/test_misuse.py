@@ -2,15 +2,20 @@
 
 import re
 import time
+from datetime import timedelta
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray as xr
 
 from fnn import (
+    axes,
     campaign,
+    checkpoints,
     data,
     halving,
     hyper,
@@ -18,6 +23,7 @@ from fnn import (
     instruments,
     interop,
     layers,
+    linesearch,
     models,
     optim,
     plotting,
@@ -25,9 +31,12 @@ from fnn import (
     results,
     schedules,
     search,
+    store,
+    study,
     sweep,
     tasks,
     train,
+    verdicts,
     wrappers,
 )
 from fnn.errors import InputError
@@ -88,6 +97,61 @@ def stepped(rule, grads, params=None, hp=None):
     hp = rule.hyper if hp is None else hp
     return rule.update(hp, grads, rule.init(hp, params), params)
 
+
+def checkpointed(**changed):
+    given = {"folder": Path("work"), "manifest": {}, "runs": {"a": RUN}, "hps": {"a": HP}, "keys": sweep.seeds(2)}
+    return list(checkpoints.stream(**{**given, "data": SPLITS, "steps": 2, **changed}))
+
+
+def made(**changed):
+    given = {"folder": Path("work"), "manifest": {}, "numbers": [0, 1], "make": lambda number: {"x": np.zeros(2)}}
+    return list(checkpoints.each(**{**given, **changed}))
+
+
+def studied(act=lambda s: None, **changed):
+    """`act` on a study in memory: its folder is made by the first trial that is told."""
+    given = {"space": SPACE, "sampler": search.uniform(2), "key": KEY, "manifest": None, **changed}
+    folder = given.pop("folder", None)
+    if folder is not None:
+        with study.opened(folder, **given) as opened:
+            return act(opened)
+    kept = store.Store(Path("work"), {})
+    return act(study.Study(kept, SPACE, search.uniform(2), KEY))
+
+
+def asked(study):
+    study.ask(2)
+    return study
+
+
+def shared(act=lambda s: None, **changed):
+    given = {"storage": "sqlite:///:memory:", "name": "n", "space": SPACE, **changed}
+    with study.Shared(**given) as one:
+        return act(one)
+
+
+def campaigned(**changed):
+    given = {"folder": "campaign", "trial": lambda hp, key, data: {"x": hp}, "hps": jnp.ones(2)}
+    return campaign.Campaign(**{**given, "keys": sweep.seeds(2), "data": SPLITS, **changed})
+
+
+def kept(act):
+    return act(store.Store(Path("work"), {}))
+
+
+def decided(effect=(1.0, 2.0), sentence="{effect}"):
+    return verdicts.decide("a claim", effect, "", sentence)
+
+
+def saved(**changed):
+    given = {"verdicts": [], "answers": [], "figures": {}, "tables": {}, "pages": {}}
+    return results.save_findings(Path("out"), **{**given, **changed})
+
+
+NO_EFFECTS = (None, "x", ["a", "b"], np.zeros((3, 2)), np.float64(1.0), [[1.0], [1.0, 2.0]], {"a": 1.0}, [1j], [None])
+NO_FOLDERS = (None, 3, "", ["x"], "a\0b")
+HALF = lambda w: (w**2).sum() / 2
+ONE = jnp.ones(3)
 
 CASES = {
     **counts(
@@ -268,6 +332,89 @@ CASES = {
           "f"),
     **bad("campaign memory", lambda m: campaign.Campaign("campaign", lambda hp, key, data: {}, jnp.ones(2),
           sweep.seeds(2), SPLITS, memory=m), 0, -1, NAN, "x"),
+    **bad("campaign folder", lambda f: campaigned(folder=f), *NO_FOLDERS),
+    **bad("campaign block", lambda b: campaigned(block=b), 3, (2,), (0, 1), (1.5, 1), "22"),
+    **bad("campaign devices", lambda d: campaigned(devices=d), [], "cpu", 1),
+    **counts(study_ask=lambda n: studied(lambda s: s.ask(n))),
+    **bad("study folder", lambda f: studied(folder=f), *NO_FOLDERS[1:]),
+    **bad("study space", lambda space: studied(folder=Path("work"), space=space), None, {}, {"lr": 0.1}, "lr"),
+    **bad("study sampler", lambda sampler: studied(folder=Path("work"), sampler=sampler), None, "tpe", 3),
+    **bad("study key", lambda key: studied(folder=Path("work"), key=key), None, 0, sweep.seeds(2)),
+    **bad("study manifest", lambda m: studied(folder=Path("work"), manifest=m), 3, "x", ["x"], {3: 1}),
+    **bad("study values", lambda v: studied(lambda s: asked(s).tell(v)), None, "x", 0.1, [0.1], ["a", "b"], [],
+          np.zeros((2, 1, 1)), np.zeros((2, 0)), [[1.0], [1.0, 2.0]], [None, None]),
+    "study is told before it is asked": lambda: studied(lambda s: s.tell([0.1, 0.2])),
+    **bad("study trial", lambda n: studied(lambda s: s.test(n, lambda: 0.0)), None, "0", 0, -1, 0.5),
+    **bad("shared storage", lambda where: shared(storage=where), None, 3, "", "journal.log", ["x"]),
+    **bad("shared name", lambda name: shared(name=name), None, 3, ""),
+    **bad("shared space", lambda space: shared(space=space), None, {}, {"lr": 0.1}, "lr"),
+    **bad("shared sampler", lambda sampler: shared(sampler=sampler), "tpe", 3, search.uniform(2)),
+    **bad("shared lease", lambda lease: shared(lease=lease), None, 3600, "1 h", timedelta(-1)),
+    **bad("shared ask", lambda n: shared(lambda s: s.ask(n)), 0, -1, 2.5, "3", None, True),
+    **bad("shared values", lambda v: shared(lambda s: asked(s).tell(v)), None, "x", 0.1, [0.1], ["a", "b"],
+          np.zeros((2, 1, 1)), np.zeros((2, 0)), [[1.0], [1.0, 2.0]]),
+    **bad("shared trial", lambda n: shared(lambda s: s.test(n, lambda: 0.0)), None, "0", 0, -1),
+    **bad("checkpoint folder", lambda f: checkpointed(folder=f), *NO_FOLDERS),
+    **bad("checkpoint manifest", lambda m: checkpointed(manifest=m), None, 3, "x", {3: 1}),
+    **bad("checkpoint runs", lambda r: checkpointed(runs=r), None, RUN, {"a": None}, {}),
+    **bad("checkpoint hps", lambda h: checkpointed(hps=h), None, HP, {"b": HP}, {"a": ADAM.hyper}),
+    **bad("checkpoint keys", lambda k: checkpointed(keys=k), None, 2, KEY),
+    **bad("checkpoint data", lambda d: checkpointed(data=d), None, {}, X),
+    **bad("checkpoint steps", lambda n: checkpointed(steps=n), 0, 2.5, None, "2"),
+    **bad("checkpoint chunk", lambda n: checkpointed(chunk=n), 0, 2.5, None, "2"),
+    **bad("checkpoint every", lambda e: checkpointed(every=e), -1, NAN, None, "20"),
+    **bad("each folder", lambda f: made(folder=f), *NO_FOLDERS),
+    **bad("each manifest", lambda m: made(manifest=m), None, 3, "x"),
+    **bad("each numbers", lambda n: made(numbers=n), None, "12", 2.5, [-1], [0.5], ["a"]),
+    **bad("each make", lambda f: made(make=f), None, "f", 3),
+    **bad("each every", lambda e: made(every=e), -1, NAN, None, "20"),
+    **bad("store folder", lambda f: store.Store(f, {}), *NO_FOLDERS),
+    **bad("store manifest", lambda m: store.Store(Path("work"), m), None, 3, "x", ["x"], {3: 1}),
+    **bad("block number", lambda n: kept(lambda s: s.write(n, {"x": np.zeros(2)})), None, -1, 0.5, "1"),
+    **bad("block read", lambda n: kept(lambda s: s.get(n)), None, -1, 0.5, "1"),
+    **bad("block first", lambda n: kept(lambda s: s.write(0, {"x": np.zeros(2)}, n)), None, -1, 0.5, "1"),
+    **bad("block arrays", lambda a: kept(lambda s: s.write(0, a)), None, np.zeros(2), {3: np.zeros(2)},
+          {"x": None}, {"x": object()}),
+    **bad("published folder", lambda f: store.publish(f, {"a": b""}), *NO_FOLDERS),
+    **bad("saved data", lambda d: results.save_data(Path("out"), d, {}), None, 3, {"a": 1}, np.zeros(2)),
+    **bad("saved provenance", lambda d: results.save_data(Path("out"), xr.Dataset(), d), None, 3, "x"),
+    **bad("saved data's folder", lambda f: results.save_data(f, xr.Dataset(), {}), *NO_FOLDERS),
+    **bad("saved verdicts", lambda v: saved(verdicts=v), None, 3, "x", [None], ["holds"]),
+    **bad("saved answers", lambda a: saved(answers=a), None, 3, "x", [None], [decided]),
+    **bad("saved figures", lambda f: saved(figures=f), None, 3, ["x"], {"a": None}, {3: None}),
+    **bad("saved tables", lambda t: saved(tables=t), None, 3, ["x"], {3: []}),
+    **bad("saved pages", lambda p: saved(pages=p), None, 3, ["x"], {"a": None}, {3: ""}),
+    **bad("provenance", results.provenance, None, 3, {}, train.Hyper),
+    **bad("writable", results.check_writable, *NO_FOLDERS),
+    **bad("line", lambda f: linesearch.wolfe(f, ONE, -ONE, 1.5, -3.0), None, 3, "f"),
+    **bad("line from", lambda w: linesearch.wolfe(HALF, w, -ONE, 1.5, -3.0), None, "w", 3, np.ones(3, int),
+          jnp.ones((3, 1))),
+    **bad("line along", lambda p: linesearch.wolfe(HALF, ONE, p, 1.5, -3.0), None, "p", 3, jnp.ones((3, 1)),
+          {"w": ONE}),
+    **bad("line's value", lambda v: linesearch.wolfe(HALF, ONE, -ONE, v, -3.0), None, "f", [1.0], ONE),
+    **bad("line's slope", lambda d: linesearch.wolfe(HALF, ONE, -ONE, 1.5, d), None, "d", [1.0], ONE),
+    **bad("effect", decided, *NO_EFFECTS),
+    **bad("effect's sentence", lambda s: decided(sentence=s), None, 3, "{effct}", "{0}", "{", "{effect:d}"),
+    **bad("effect of points", lambda e: verdicts.decide_every("", e, np.arange(2), "", ""), None, "x", np.zeros(3),
+          np.zeros((3, 3)), np.zeros((3, 0))),
+    **bad("points of effect", lambda p: verdicts.decide_every("", np.zeros((3, 2)), p, "", ""), None, 3, "ab", [1]),
+    **bad("interval", verdicts.interval, *NO_EFFECTS),
+    **bad("confidence", lambda c: verdicts.interval(np.arange(3.0), c), None, 0, 1, 95, NAN, "0.95"),
+    **bad("intervals", verdicts.intervals, None, "x", 3.0, ["a"]),
+    **bad("side", verdicts.side, *NO_EFFECTS),
+    **bad("bar", lambda b: verdicts.side(np.arange(3.0), b), None, "0", NAN, [0, 1]),
+    **bad("middle", verdicts.middle, *NO_EFFECTS[:3]),
+    **bad("share", verdicts.share, *NO_EFFECTS, [0.3], [NAN], [2]),
+    **bad("hits", lambda h: verdicts.decide_share("", h, 0.5, ""), *NO_EFFECTS, [0.3], [NAN], [2]),
+    **bad("above", lambda a: verdicts.decide_share("", [True], a, ""), None, "x", -0.1, 50, NAN),
+    **bad("gap", lambda g: verdicts.exact("", g, 0.1, ""), None, "x", ["a"], {"a": 1.0}, [1j], [None]),
+    **bad("tolerance", lambda t: verdicts.exact("", [0.0], t, ""), None, "x", -0.1, NAN),
+    **bad("paired ours", lambda v: verdicts.paired(v, np.zeros(2)), *NO_EFFECTS, np.zeros(3), np.zeros(1)),
+    **bad("paired theirs", lambda v: verdicts.paired(np.zeros(2), v), *NO_EFFECTS, np.zeros(3), np.zeros(1)),
+    **bad("axes", axes.Axes, 0, (0.5,), (-1,), "0", None, [0]),
+    "an axis that is two": lambda: axes.Axes((0,), (0,)),
+    **bad("convention", lambda c: axes.axes(PARAMS, c), None, "flax", 3, lambda x: None, lambda x: (0,)),
+    **bad("convention of matrices", axes.only_matrices, None, "flax", 3),
 }  # fmt: skip
 
 

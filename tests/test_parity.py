@@ -155,13 +155,13 @@ EQUATIONS = {
     "cocob": cocob,
     "madgrad": madgrad,
 }
-"""Rules whose twin's updates are differences of two places, rounded to their spacing, as ours are not: the two are
-within RTOL of the places. Ours are held to these equations, of one weight, in fifty digits."""
+"""Those of `BY_PLACES`, which are within RTOL of the parameters of their twins: held to these, of one weight, in fifty
+digits."""
 
 
 def spacing(spec, w, updates):
     """What may part a rule from its twin, beside RTOL of an update."""
-    return RTOL * np.abs(w + np.cumsum(updates, 1)).max() if spec in EQUATIONS else 0
+    return RTOL * np.abs(w + np.cumsum(updates, 1)).max() if spec in _streams.BY_PLACES else 0
 
 
 def in_fifty_digits(spec, hp, w, gradients):
@@ -176,7 +176,7 @@ def in_fifty_digits(spec, hp, w, gradients):
     return np.array(found)
 
 
-@pytest.mark.parametrize("spec", EQUATIONS)
+@pytest.mark.parametrize("spec", _streams.BY_PLACES)
 def test_rules_rounded_less_than_their_twins_equal_their_equations(spec):
     """To RTOL of an update, and some roundings of the farthest from the start that the weight comes."""
     rule = optim.rule(spec)

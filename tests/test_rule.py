@@ -100,6 +100,9 @@ def test_bfloat16_parameters_have_float32_moments(spec):
         extra = _streams.extra(jax.tree.map(jnp.float32, g), wide, 0.9, jax.random.key(i))
         updates, state = rule.update(rule.hyper, g, state, narrow, extra)
         wide_updates, wide_state = rule.update(rule.hyper, g, wide_state, wide, extra)
+    if isinstance(state, wrappers.Mastered):  # its updates end at rounded parameters
+        jax.tree.map(np.testing.assert_array_equal, state.inner, wide_state.inner)
+        return
     np.testing.assert_array_equal(updates["w"], wide_updates["w"])
 
 

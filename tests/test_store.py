@@ -140,7 +140,7 @@ def test_a_block_is_not_taken_for_another(tmp_path):
 
 def test_objects_are_neither_pickled_nor_unpickled(tmp_path):
     objects = np.array([{"a": 1}], object)
-    with pytest.raises(ValueError, match="Object arrays cannot be saved"):
+    with pytest.raises(InputError, match="A block holds arrays of numbers or text by names"):
         kept(tmp_path).write(0, {"x": objects})
     assert not names(tmp_path)
     np.savez(tmp_path / "000000.npz", x=objects)
