@@ -73,7 +73,8 @@ def stream(
                 leaves = [np.asarray(leaf)[: len(keys)] for leaf in jax.tree.leaves(one.state)]
                 kept.write(number, {str(i): leaf for i, leaf in enumerate(leaves)}, one.steps.stop, STATE)
                 kept.write(number, _packed(unsaved), unsaved[0].steps.start)
-                kept.drop(number - 1, STATE)
+                if number > 0:
+                    kept.drop(number - 1, STATE)
                 unsaved, saved_at, number = [], time.monotonic(), number + 1
             yield one
 

@@ -175,13 +175,17 @@ def interval(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float,
 
 def _numbers(values):
     """As float64. Raises `InputError` where they are no numbers; none at all are fine."""
-    shown = f"{values!r:.60}".replace("\n", " ")
-    try:
-        found = np.asarray(values)
-    except ValueError:  # rows of several lengths
-        raise InputError(f"Effects and gaps are numbers, not {shown}.") from None
-    require(found.size == 0 or found.dtype.kind in "biuf", f"Effects and gaps are numbers, not {shown}.")
+    found = _array(values)
+    numbers = found.size == 0 or found.dtype.kind in "biuf"
+    require(numbers, f"Effects and gaps are numbers, not {values!r:.60}.")
     return found.astype(np.float64)
+
+
+def _array(values):
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise InputError(f"Effects are an array, not rows of several lengths: {values!r:.60}.") from error
 
 
 def _of_seeds(values):
@@ -193,10 +197,10 @@ def _of_seeds(values):
 
 def _truths(hits):
     """As bool, one a seed `[S]`. Raises `InputError` where one is neither true nor false: a NaN would count as true."""
-    found = _of_seeds(hits)
-    wrong = found[(found != 0) & (found != 1)]
-    require(not len(wrong), f"What is counted in a share is true or false, not {', '.join(map(str, wrong[:3]))}.")
-    return found.astype(bool)
+    found = _array(hits)
+    wrong = [hit for hit in found.ravel() if hit not in (0, 1)]
+    require(not wrong, f"What is counted in a share is true or false, not {', '.join(map(str, wrong[:3]))}.")
+    return _of_seeds(found.astype(bool)).astype(bool)
 
 
 def _check_text(sentence):
