@@ -32,8 +32,11 @@ BLOCKS = "blocks"
 PART = "interrupted"
 """The folder, in an experiment's own, for the data of a run that was interrupted."""
 
-ELSEWHERE = ("out", "data_dir", "redraw", "profile", "checkpoint", "storage", "retest")
-"""Options that say where things are, how they are watched and how often they are tested, not what is measured."""
+ELSEWHERE = (
+    *("out", "data_dir", "redraw", "profile", "checkpoint", "storage", "retest"),
+    *("memory", "distributed", "coordinator", "processes", "process"),
+)
+"""Options that say where things are, how work is spread, watched and how often it is tested, not what is measured."""
 
 TIMES = ("train_seconds", "compile_seconds")
 """Attributes of a measured data set that belong to its provenance: no two runs have them alike."""

@@ -147,7 +147,7 @@ def test_the_numbers_decide_for_the_grid():
 def test_a_network_that_diverged_is_counted_in_the_caption():
     ds = made_up(lambda lr, l2, mu: 0.5 + 0.3 * lr)
     ds["diverged_at"][0, -1, 0, 0] = 7
-    assert "1 diverged run" in experiment.about(ds)
+    assert "1 run diverged" in experiment.about(ds)
 
 
 BAD: dict[str, dict[str, Any]] = {

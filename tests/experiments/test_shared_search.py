@@ -42,6 +42,10 @@ def studies(folder):
     return list((folder / "shared_search").glob("study-*"))
 
 
+def looks(folder):
+    return store.read_sealed(folder / study.TEST, study.Looks)["looks"]
+
+
 def test_a_study_goes_on_grows_and_is_tested_once(tmp_path, capsys):
     cfg = dataclasses.replace(TINY, out=tmp_path)
     few = experiment.run(cfg)
@@ -53,7 +57,7 @@ def test_a_study_goes_on_grows_and_is_tested_once(tmp_path, capsys):
     xr.testing.assert_identical(again, few)
     [folder] = studies(tmp_path)
     assert len(store.numbers(folder)) == 3
-    assert len(study.looks(folder)) == 1
+    assert len(looks(folder)) == 1
     grown = dataclasses.replace(cfg, trials=24, by="low")
     many = experiment.run(grown)
     np.testing.assert_array_equal(many.validation_accuracy[:6], few.validation_accuracy)
@@ -63,7 +67,7 @@ def test_a_study_goes_on_grows_and_is_tested_once(tmp_path, capsys):
     assert many.test_accuracy.isnull().all()
     told = experiment.run(dataclasses.replace(grown, retest=True))
     assert told.test_accuracy.notnull().all()
-    assert [look["of"] for look in study.looks(folder)] == [f"trial {trial}" for trial in best]
+    assert [look["of"] for look in looks(folder)] == [f"trial {trial}" for trial in best]
 
 
 def test_the_setting_that_is_tested_is_the_one_that_was_chosen(tmp_path):
