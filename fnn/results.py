@@ -15,6 +15,7 @@ import importlib.metadata
 import io
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -126,8 +127,8 @@ def provenance(config: Any, **more: Any) -> dict[str, Any]:
     """What it takes to do a run again: configuration, command line, versions, revision, device, and `more`."""
     require(dataclasses.is_dataclass(type(config)), f"A configuration is a dataclass, not {config!r}.")
     return {
-        "config": dataclasses.asdict(config),
-        "command": [sys.executable, *sys.argv],
+        "config": {name: shown(x) if isinstance(x, str) else x for name, x in dataclasses.asdict(config).items()},
+        "command": [sys.executable, *map(shown, sys.argv)],
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         "revision": _revision(),
@@ -136,6 +137,11 @@ def provenance(config: Any, **more: Any) -> dict[str, Any]:
         "machine": platform.platform(),
         **more,
     }
+
+
+def shown(text: Path | str) -> str:
+    """The text without the password that a URL in it may have."""
+    return re.sub(r"(://[^/@:]*):.*@", r"\1:***@", str(text))
 
 
 def describe_devices(devices: Sequence[Any]) -> str:

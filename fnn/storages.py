@@ -23,6 +23,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from fnn.errors import InputError, require
+from fnn.results import shown
 
 PATIENCE = 30.0
 """The timeout of a lock that another process holds, in seconds."""
@@ -225,11 +226,6 @@ def using(storage: Path | str, *more: type[Exception]) -> Iterator[None]:
         raise InputError(f"The storage {name} cannot be used: {_first_cause(error)}") from error
     finally:
         notice.cancel()
-
-
-def shown(storage: Path | str) -> str:
-    """A storage's name for messages, with `***` for a password in its URL."""
-    return re.sub(r"(://[^/@:]*):.*@", r"\1:***@", str(storage))
 
 
 def _first_cause(error):

@@ -137,3 +137,15 @@ def test_the_revision_is_that_of_the_packages_own_files(tmp_path, monkeypatch):
     assert results._revision() == f"{clean}-dirty"
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))  # as in a hook
     assert results._revision() == f"{clean}-dirty"
+
+
+def test_a_password_in_a_url_is_not_recorded(monkeypatch):
+    @dataclasses.dataclass(frozen=True)
+    class Stored:
+        storage: str = "postgresql://me:secret@host/name"
+        seeds: int = 3
+
+    monkeypatch.setattr("sys.argv", ["search", "--storage", Stored.storage, f"--storage={Stored.storage}"])
+    found = results.provenance(Stored())
+    assert found["config"] == {"storage": "postgresql://me:***@host/name", "seeds": 3}
+    assert "secret" not in str(found)
