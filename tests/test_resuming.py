@@ -4,7 +4,6 @@ The training is a recurrence in NumPy: what is tested is what is on disk.
 """
 
 import copy
-import dataclasses
 import errno
 import functools
 import itertools
@@ -25,6 +24,7 @@ from fnn.campaign import Block, Campaign
 from fnn.errors import InputError
 from fnn.sweep import Chunk
 from fnn.train import Run
+from fnn.verdicts import decide
 
 STEPS, CHUNK, SEEDS = 8, 3, 2
 
@@ -89,7 +89,9 @@ def joined(chunks):
 
 @pytest.fixture(autouse=True)
 def _recurrence(monkeypatch):
-    monkeypatch.setattr(checkpoints, "sweep", types.SimpleNamespace(stream=trained, check_stream=lambda *arguments: None))
+    monkeypatch.setattr(
+        checkpoints, "sweep", types.SimpleNamespace(stream=trained, check_stream=lambda *arguments: None)
+    )
     monkeypatch.setattr(store, "disk", Quick())
 
 
@@ -132,17 +134,12 @@ def searched(folder, other=False, n=6, more=lambda one: None):
         return str([one.points.tolist(), one.values.tolist(), one.trials.tolist(), more(one)])
 
 
-@dataclasses.dataclass
-class Said:
-    """A verdict, as far as files know it."""
-
-    claim: str
-
-
 def saved(folder, times=2):
     ds = xr.Dataset({"loss": ("step", times * np.arange(5.0))})
     results.save_data(folder, ds, {"times": times})
-    results.save_findings(folder, [Said(f"{times} times")], [], {}, {"rows": [times]}, {"page": f"# {times}"})
+    results.save_findings(
+        folder, [decide(f"{times} times", np.arange(6.0), "", "")], [], {}, {"rows": [times]}, {"page": f"# {times}"}
+    )
     return whole(folder)
 
 
