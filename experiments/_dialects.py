@@ -34,6 +34,8 @@ WHY = {
     "rprop:torch": "optax moves by the step before: it stands still at first, then makes torch's moves an update late.",
     "adafactor:torch": "Matrices of any size are factored, where optax wants sides of 128; eps bounds the root, where "
     "optax adds 1e-30 below it; and lr is at most 1/√t.",
+    "galore:paper": "The gradient is projected on its shorter side, where optax projects the longer one; and scale is "
+    "0.25, the authors' default, where optax has none.",
     "muon:optax": "Nothing differs on fnn's layers, which declare their axes. Other matrices are [inputs, outputs], "
     "which moves the factor √max(1, outputs / inputs) to other arrays.",
     "muon:torch": "Neither mean is corrected, which at first mixes gradient and momentum otherwise; and what is no "

@@ -293,9 +293,11 @@ def test_databases_that_cannot_be_used_are_a_sentence(tmp_path):
         changed.execute("UPDATE alembic_version SET version_num = 'v99.0.0.a'")
     with pytest.raises(InputError, match=r"cannot be used: .*(version|revision)"):
         shared(url)
-    for bad in ("sqlite:////no/such/folder/x.db", "nosuch://host/x", "sqlite:", "://"):
+    for bad in ("sqlite:////no/such/folder/x.db", "nosuch://host/x", "://"):
         with pytest.raises(InputError, match="cannot be used"):
             shared(bad)
+    with pytest.raises(InputError, match=r"^A storage is a path of a journal file, .* or a database's URL"):
+        shared("sqlite:")
 
 
 def test_another_programs_database_is_left_as_it_is(tmp_path):
