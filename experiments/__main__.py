@@ -12,7 +12,7 @@ import tyro
 
 import experiments
 from experiments import _all, _cli, _findings
-from fnn.errors import InputError
+from fnn.base.errors import InputError
 
 
 def docstrings() -> dict[str, str]:

@@ -14,8 +14,9 @@ from typing import Literal
 from tqdm import tqdm
 
 from experiments import _cli
-from fnn import data, results, store
-from fnn.errors import InputError, require
+from fnn import data, store
+from fnn.base.errors import InputError, require
+from fnn.lab import results
 
 Outcome = Literal["made", "unchanged", "failed", "interrupted", "not reached"]
 

@@ -13,9 +13,9 @@ import xarray as xr
 from tqdm import tqdm
 
 from experiments import _cli
-from fnn.campaign import Campaign, Share, Trial
-from fnn.errors import InputError, require
-from fnn.types import Hyper, Keys
+from fnn.base.errors import InputError, require
+from fnn.base.types import Hyper, Keys
+from fnn.train.campaign import Campaign, Share, Trial
 
 POLL = 0.5
 """Seconds between two checks of what other processes have done."""

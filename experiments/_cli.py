@@ -22,9 +22,12 @@ import tyro
 
 import fnn
 from experiments import _profile
-from fnn import checkpoints, data, results, store
-from fnn.errors import InputError, require
-from fnn.verdicts import Setting
+from fnn import data, store
+from fnn.base import provenance
+from fnn.base.errors import InputError, require
+from fnn.lab import results
+from fnn.lab.verdicts import Setting
+from fnn.train import checkpoints
 
 BLOCKS = "blocks"
 """The folder, in an experiment's own, where work that is under way is kept block by block."""
@@ -262,11 +265,11 @@ def _measure(module: ModuleType, name: str, cfg: Any) -> tuple[Path | None, bool
     # A part of a run never takes the place of a whole one.
     folder = cfg.out / name if complete else cfg.out / name / PART
     seconds = round(time.perf_counter() - began, 2)
-    provenance = results.provenance(cfg, seconds=seconds, sources=sources(name), **measured.attrs)
+    origin = provenance.provenance(cfg, seconds=seconds, sources=sources(name), **measured.attrs)
     lasting = measured.copy()
     lasting.attrs = {key: value for key, value in measured.attrs.items() if key not in TIMES}
     lasting.attrs[OPTIONS] = json.dumps(measured_by(cfg), sort_keys=True)
-    kept = _keep(folder, lasting, provenance)
+    kept = _keep(folder, lasting, origin)
     measured.close()
     if complete and kept == folder:
         store.clear(folder / BLOCKS)  # all they hold is in the data now
@@ -339,14 +342,14 @@ def _length(config: dict[str, Any], ds: Any) -> str:
     return f"{config['epochs']:,} epochs" if isinstance(config.get("epochs"), int) else ""
 
 
-def _keep(folder: Path, measured: Any, provenance: dict[str, Any]) -> Path:
+def _keep(folder: Path, measured: Any, origin: dict[str, Any]) -> Path:
     """Save the data in `folder`, or elsewhere if the disk has filled up while they were made; gives where."""
     try:
-        results.save_data(folder, measured, provenance)
+        results.save_data(folder, measured, origin)
         return folder
     except InputError as error:
         shelter = Path(tempfile.mkdtemp(prefix="fnn-")) / folder.name
-        results.save_data(shelter, measured, provenance)
+        results.save_data(shelter, measured, origin)
         print(f"{folder.name}: {error} The results are kept in {shelter} instead.", file=sys.stderr)
         return shelter
 
@@ -395,4 +398,4 @@ def headline(cfg: Options, images: data.DataSet, work: str) -> None:
     n, m = len(images.x_train), len(images.x_test)
     missed = ", since full MNIST was not to be had" if cfg.dataset == "auto" and images.name != "mnist" else ""
     print(f"{images.name}: {n:,} training and {m:,} test images from {images.source}{missed}")
-    print(f"{work} on {results.describe_devices(jax.local_devices())}", flush=True)
+    print(f"{work} on {provenance.describe_devices(jax.local_devices())}", flush=True)

@@ -426,7 +426,8 @@ def fnn_laps(work: Work) -> Iterator[Lap]:
     """Ours: every network of the lap in one program."""
     import jax.numpy as jnp
 
-    from fnn import models, optim, sweep, tasks, train
+    from fnn import models, optim, tasks, train
+    from fnn.train import engine
 
     rules = {name: optim.rule(f"{name}:book") for name in work.rules}
     task = tasks.classification(lambda hp: models.multilayer(work.sizes[1:-1], work.sizes[-1]), work.batch)
@@ -434,7 +435,7 @@ def fnn_laps(work: Work) -> Iterator[Lap]:
     runs = {n: train.training(task, r, forever, loss_after=True) for n, r in rules.items()}
     hps = {name: train.Hyper(rule.hyper) for name, rule in rules.items()}
     data = {"train": tasks.Split(jnp.asarray(work.images.x_train), jnp.asarray(work.images.y_train))}
-    for chunk in sweep.stream(runs, hps, sweep.seeds(work.seeds), data, forever, chunk=work.steps):
+    for chunk in engine.stream(runs, hps, engine.seeds(work.seeds), data, forever, chunk=work.steps):
         yield Lap(chunk.seconds, chunk.compile_seconds)
 
 

@@ -14,9 +14,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
 from matplotlib.path import Path
 
-from fnn import layers, plotting
-from fnn.layers import Affine, BatchNorm, Layer, through
-from fnn.types import Params
+from fnn import layers
+from fnn.base.types import Params
+from fnn.lab import plotting
+from fnn.nn.layers import Affine, BatchNorm, Layer, through
 
 INK = "0.25"
 FAINT = "0.6"

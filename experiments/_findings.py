@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from fnn import store
-from fnn.errors import InputError, require
-from fnn.verdicts import Answer, Verdict, together
+from fnn.base.errors import InputError, require
+from fnn.lab.verdicts import Answer, Verdict, together
 
 WIDTH = 118
 

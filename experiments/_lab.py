@@ -11,14 +11,16 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from experiments import _cli
-from fnn import checkpoints, hyper, optim, plotting, sweep
+from fnn import optim
+from fnn.base.errors import require
+from fnn.base.statistics import middle
+from fnn.base.types import Keys
 from fnn.data import DataSet
-from fnn.errors import require
-from fnn.sweep import Chunk
+from fnn.lab import plotting
+from fnn.rule import hyper
 from fnn.tasks import Split
-from fnn.train import Record, Run
-from fnn.types import Keys
-from fnn.verdicts import middle
+from fnn.train import Record, Run, checkpoints, engine
+from fnn.train.engine import Chunk
 
 LAST = 200
 """The final loss is the mean over so many last steps: one minibatch's loss is too noisy."""
@@ -183,12 +185,12 @@ def stream(
     chunk: int,
     part: str = "",
 ) -> Iterator[Chunk]:
-    """`sweep.stream`, with checkpoints if the options ask for them: the same command goes on from the last one.
+    """`engine.stream`, with checkpoints if the options ask for them: the same command goes on from the last one.
 
     part: tells several sweeps of one experiment apart.
     """
     if cfg.checkpoint is None:
-        return sweep.stream(runs, hps, keys, data, steps, chunk=chunk)
+        return engine.stream(runs, hps, keys, data, steps, chunk=chunk)
     where = _cli.under_way(cfg) / part
     return checkpoints.stream(
         where, _cli.manifest(cfg), runs, hps, keys, data, steps, chunk=chunk, every=cfg.checkpoint

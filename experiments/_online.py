@@ -26,10 +26,11 @@ from matplotlib.figure import Figure
 
 from experiments import _lab
 from experiments._oracles import marks, near, repeated, split, tosses, uniform
-from fnn import optim, plotting, schedules
+from fnn import optim, schedules
+from fnn.base.types import Hyper, Keys
+from fnn.lab import plotting
+from fnn.lab.verdicts import Verdict, decide, exact
 from fnn.rule import Rule
-from fnn.types import Hyper, Keys
-from fnn.verdicts import Verdict, decide, exact
 
 WRONG = {"adam": "Adam", "rmsprop:book": "Adam, uncorrected"}
 RIGHT = {"amsgrad": "AMSGrad, corrected", "amsgrad:paper": "AMSGrad"}

@@ -8,8 +8,8 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from fnn.types import Hyper, Keys
-from fnn.verdicts import Outcome, Verdict, decide
+from fnn.base.types import Hyper, Keys
+from fnn.lab.verdicts import Outcome, Verdict, decide
 
 ONCE = {"xla_backend_optimization_level": 0}
 """Options of the compiler for what runs once and shortly: compiling it well would take longer."""

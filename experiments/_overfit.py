@@ -12,12 +12,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments import _cli, _lab
-from fnn import plotting, sweep, train
+from fnn import train
+from fnn.base.statistics import interval, side
 from fnn.data import DataSet
+from fnn.lab import plotting
+from fnn.lab.verdicts import Verdict, decide
 from fnn.rule import Rule
 from fnn.tasks import Task
-from fnn.train import Moment, Record
-from fnn.verdicts import Verdict, decide, interval, side
+from fnn.train import Moment, Record, engine
 
 HIDDEN = (100, 100, 100, 100, 100, 100)
 LONGEST_CHUNK = 150
@@ -90,13 +92,13 @@ def race(
 
     def run(c):
         looks = {"observe": c.observe, "observe_at": updates(c.observed)}
-        return sweep.over_hypers(train.training(c.task, c.rule, steps, evaluate_at=updates(c.evaluated), **looks))
+        return engine.over_hypers(train.training(c.task, c.rule, steps, evaluate_at=updates(c.evaluated), **looks))
 
     chunks = _lab.stream(
         cfg,
         {name: run(c) for name, c in contenders.items()},
         {name: c.hps for name, c in contenders.items()},
-        sweep.seeds(seeds),
+        engine.seeds(seeds),
         _lab.splits(images, cfg.images),
         steps,
         chunk=next(n for n in range(LONGEST_CHUNK, 0, -1) if steps % n == 0),

@@ -23,10 +23,11 @@ from matplotlib.figure import Figure
 from experiments import _lab
 from experiments._oracles import ONCE, repeated, split, uniform
 from experiments._valley import tuned
-from fnn import optim, plotting
+from fnn import optim
+from fnn.base.types import Hyper, Keys
+from fnn.lab import plotting
+from fnn.lab.verdicts import Verdict, exact
 from fnn.rule import Rule, apply_updates
-from fnn.types import Hyper, Keys
-from fnn.verdicts import Verdict, exact
 
 MOMENTA = (0.5, 0.9, 0.99)
 RUNS = {"sgd": ("sgd", 0.0)} | {f"{rule}, β = {b:g}": (rule, b) for rule in ("momentum", "nesterov") for b in MOMENTA}

@@ -23,11 +23,12 @@ from tqdm import tqdm
 
 from experiments import _lab, _streams
 from experiments._oracles import NOTHING, ONCE, in_words, split
-from fnn import optim, plotting
+from fnn import optim
+from fnn.base.trees import random_like
+from fnn.base.types import Hyper, Keys, Params
+from fnn.lab import plotting
+from fnn.lab.verdicts import Verdict, exact
 from fnn.rule import Extra, Rule, apply_updates, needed
-from fnn.trees import random_like
-from fnn.types import Hyper, Keys, Params
-from fnn.verdicts import Verdict, exact
 
 ARRAYS = {"matrix": jax.ShapeDtypeStruct((4, 3), np.float64), "vector": jax.ShapeDtypeStruct((5,), np.float64)}
 """What rules update: 17 coordinates."""

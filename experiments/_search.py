@@ -15,13 +15,14 @@ import numpy as np
 from tqdm import tqdm
 
 from experiments import _cli, _lab
-from fnn import checkpoints, halving, models, population, search, store, sweep, tasks, train
+from fnn import models, search, store, tasks, train
+from fnn.base.errors import require
+from fnn.base.types import Key, Keys
 from fnn.data import DataSet
-from fnn.errors import require
 from fnn.optim.sgd import sgd
 from fnn.rule import Rule
 from fnn.tasks import Split
-from fnn.types import Key, Keys
+from fnn.train import checkpoints, engine, halving, population
 
 IMAGES = 500
 """The notes take the first 500 training images, shuffle them (here every class by itself) …"""
@@ -135,7 +136,7 @@ def trainer(
         at_once = _at_once() or len(settings.lr)
         return jax.lax.map(lambda s: one_trial(s, key, parts | also, state), settings, batch_size=at_once)
 
-    program = sweep.over_seeds(one_seed)
+    program = engine.over_seeds(one_seed)
 
     def train_settings(settings, keys):
         settings = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), settings)
@@ -170,8 +171,8 @@ def abandoning(images: DataSet, plan: Schedule, rule: Rule = sgd) -> Trainer:
     """What trains settings by successive halving, from the same starts and on the same minibatches as `trainer` does.
 
     Trials are compared by validation loss, which tells those apart that are equally inaccurate still. The record is
-    that of `fnn.halving`: "values" `[S, G, rungs]`, −loss, NaN where given up, "survivors" `[S, kept]`, and as "final"
-    the validation accuracies of these.
+    that of `fnn.train.halving`: "values" `[S, G, rungs]`, −loss, NaN where given up, "survivors" `[S, kept]`, and as
+    "final" the validation accuracies of these.
     """
     rungs = [epoch * STEPS_EACH for epoch in plan.rungs]
     run, scores = _scored(rungs[-1], rule)
@@ -183,7 +184,7 @@ def populating(images: DataSet, epochs: int, rule: Rule = sgd) -> Trainer:
     """What trains settings as a population, from the same starts and on the same minibatches as `trainer` does.
 
     Networks are compared by validation loss after every epoch; what copies try stays in the space. The record is that
-    of `fnn.population`, with the validation accuracies at the end as "final" `[S, G]`.
+    of `fnn.train.population`, with the validation accuracies at the end as "final" `[S, G]`.
     """
     run, scores = _scored(epochs * STEPS_EACH, rule)
     perturb = population.perturb()
@@ -218,7 +219,7 @@ def _scored(updates: int, rule: Rule) -> tuple[train.Run, dict[str, Callable[[An
 def _in_one_program(images: DataSet, rule: Rule, f: Callable[[Any, Key, Key, Any], Any]) -> Trainer:
     """`f(settings, key, luck, data)` for all seeds, each with all of its settings at once."""
     pool = _lab.splits(images, IMAGES)["train"]
-    program = sweep.over_seeds(lambda mine, key, _: f(mine[0], key, mine[1], mine[2]))
+    program = engine.over_seeds(lambda mine, key, _: f(mine[0], key, mine[1], mine[2]))
 
     def train_settings(settings, keys):
         settings = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), settings)

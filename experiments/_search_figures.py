@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from fnn import plotting
+from fnn.lab import plotting
 
 BINS = 8
 """Parts of an axis over which a slice takes its means."""

@@ -22,10 +22,11 @@ from matplotlib.figure import Figure
 from experiments import _lab
 from experiments._oracles import in_words, marks, split, tosses
 from experiments._rescaled import bare
-from fnn import optim, plotting
+from fnn import optim
+from fnn.base.types import Hyper, Keys
+from fnn.lab import plotting
+from fnn.lab.verdicts import Verdict, exact
 from fnn.rule import Rule, apply_updates
-from fnn.types import Hyper, Keys
-from fnn.verdicts import Verdict, exact
 
 PLAIN = ("sgd", "momentum", "nesterov")
 ADAPTIVE = {"adagrad:book": 0.1, "rmsprop:book": 1e-3, "adam": 1e-3}

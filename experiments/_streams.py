@@ -3,9 +3,9 @@
 import jax
 import jax.numpy as jnp
 
+from fnn.base.trees import dot
+from fnn.base.types import Key, Params, Scalar
 from fnn.rule import Extra
-from fnn.trees import dot
-from fnn.types import Key, Params, Scalar
 
 EXACT = {"xla_backend_optimization_level": 0, "xla_disable_hlo_passes": "algsimp"}
 """Options of the compiler under which every operation is rounded once and alone, as if done one at a time.

@@ -13,9 +13,9 @@ import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 
 from experiments import _streams
-from fnn import arithmetic
+from fnn.base import arithmetic
+from fnn.base.types import Params
 from fnn.rule import Rule, apply_updates
-from fnn.types import Params
 
 LOOKS_AROUND = re.compile(r"stablehlo\.(reduce|dot|while|case|concatenate|iota|custom_call)")
 """Operations by which numbers of an array come to know of each other, or of where they stand."""

@@ -15,11 +15,12 @@ from jaxtyping import Array, Float
 
 from experiments import _cli, _lab
 from experiments.loss_surface import valley
-from fnn import optim, results
-from fnn.errors import require
+from fnn import optim
+from fnn.base import provenance
+from fnn.base.errors import require
+from fnn.base.statistics import side
+from fnn.base.types import Hyper, Keys
 from fnn.rule import Rule, apply_updates
-from fnn.types import Hyper, Keys
-from fnn.verdicts import side
 
 LARGEST = 2.0
 """L, the curvature along y, the same in every valley x²/κ + y²; the curvature along x is L/κ."""
@@ -64,7 +65,7 @@ def headline(cfg: Config, settings: int) -> None:
     """The honest first line: how many descents, on what."""
     print(
         f"{settings:,} settings × {cfg.seeds:,} starts in 2 dimensions, no network and no data set, "
-        f"on {results.describe_devices(jax.local_devices())}",
+        f"on {provenance.describe_devices(jax.local_devices())}",
         flush=True,
     )
 

@@ -30,12 +30,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments import _cli, _lab
-from fnn import init, instruments, layers, models, optim, plotting, sweep, tasks, train
+from fnn import init, instruments, layers, models, optim, tasks, train
+from fnn.base.errors import require
+from fnn.base.statistics import interval, middle, paired
+from fnn.base.types import Keys, Scalar
 from fnn.data import DataSet
-from fnn.errors import require
-from fnn.train import Record, Run
-from fnn.types import Keys, Scalar
-from fnn.verdicts import Answer, Verdict, decide, interval, middle, paired
+from fnn.lab import plotting
+from fnn.lab.verdicts import Answer, Verdict, decide
+from fnn.train import Record, Run, engine
 
 HIDDEN = (100, 100, 100, 100)
 PROBE = 1000
@@ -157,8 +159,8 @@ def at_the_start(cfg: Config, keys: Keys, data: Mapping[str, tasks.Split]) -> di
 def run(cfg: Config) -> xr.Dataset:
     """Look at the networks before training, then train all of them at every learning rate in one program."""
     images = _cli.load_data(cfg, fitting="batch")
-    rates, keys, data = cfg.rates(), sweep.seeds(cfg.seeds), {"train": _lab.splits(images)["train"]}
-    hp = train.Hyper(sweep.grid(optim.rule("sgd").hyper, lr=rates), jnp.full(len(rates), cfg.gain, jnp.float32))
+    rates, keys, data = cfg.rates(), engine.seeds(cfg.seeds), {"train": _lab.splits(images)["train"]}
+    hp = train.Hyper(engine.grid(optim.rule("sgd").hyper, lr=rates), jnp.full(len(rates), cfg.gain, jnp.float32))
     _cli.headline(
         cfg,
         images,
@@ -168,7 +170,7 @@ def run(cfg: Config) -> xr.Dataset:
     before = at_the_start(cfg, keys, data)
     chunks = _lab.stream(
         cfg,
-        {name: sweep.over_hypers(racing(one, cfg)) for name, one in CONTENDERS.items()},
+        {name: engine.over_hypers(racing(one, cfg)) for name, one in CONTENDERS.items()},
         dict.fromkeys(CONTENDERS, hp),
         keys,
         data,

@@ -28,14 +28,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments import _cli, _diagrams, _lab
-from fnn import init, layers, models, optim, plotting, sweep, tasks, train
+from fnn import init, layers, models, optim, tasks, train
+from fnn.base.errors import require
+from fnn.base.statistics import middle, paired
+from fnn.base.types import Initializer, Scalar
 from fnn.data import DataSet
-from fnn.errors import require
-from fnn.layers import Affine, Layer, Running
+from fnn.lab import plotting
+from fnn.lab.verdicts import Verdict, decide, decide_every
+from fnn.nn.layers import Affine, Layer, Running
 from fnn.tasks import Split
-from fnn.train import Record, Run
-from fnn.types import Initializer, Scalar
-from fnn.verdicts import Verdict, decide, decide_every, middle, paired
+from fnn.train import Record, Run, engine
 
 HIDDEN = (100, 100, 100, 100, 100)
 SCALES = np.logspace(0, -4, 16)
@@ -125,7 +127,7 @@ def contender(
         return task.metrics(number, params, stats, {name: data[name] for name in looked_at})
 
     steps = cfg.epoch_ends()[-1]
-    return sweep.over_hypers(
+    return engine.over_hypers(
         train.training(task._replace(metrics=metrics), optim.rule("sgd"), steps, evaluate_at=tuple(evaluate_at))
     )
 
@@ -144,14 +146,14 @@ def run(cfg: Config) -> xr.Dataset:
         he = lambda gain: init.he(gain=gain)
         runs[f"{name} lr"] = contender(cfg, normalize, he, ("train", "validation", "test"), ends[-1:])
     hps = {
-        "scale": train.Hyper(sweep.grid(sgd, lr=[cfg.lr] * len(SCALES)), jnp.asarray(SCALES)),
-        "lr": train.Hyper(sweep.grid(sgd, lr=[*cfg.lr * RATES]), jnp.ones(len(RATES))),
+        "scale": train.Hyper(engine.grid(sgd, lr=[cfg.lr] * len(SCALES)), jnp.asarray(SCALES)),
+        "lr": train.Hyper(engine.grid(sgd, lr=[*cfg.lr * RATES]), jnp.ones(len(RATES))),
     }
     chunks = _lab.stream(
         cfg,
         runs,
         {name: hps[name.split()[-1]] for name in runs},
-        sweep.seeds(cfg.seeds),
+        engine.seeds(cfg.seeds),
         data(cfg, images),
         ends[-1],
         chunk=ends[0],

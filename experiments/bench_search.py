@@ -25,9 +25,11 @@ from tqdm import tqdm
 
 from experiments import _cli, _lab, _search, _timing
 from experiments._contenders import Rows, numpy_trial
-from fnn import plotting, results, sweep
+from fnn.base import provenance
 from fnn.data import DataSet
-from fnn.verdicts import Verdict, decide
+from fnn.lab import plotting
+from fnn.lab.verdicts import Verdict, decide
+from fnn.train import engine
 
 SIZES = (784, *_search.HIDDEN, 10)
 TITLES = {"numpy": "NumPy, the notes' way", "fnn": "fnn", "fnn_halving": "fnn, successive halving"}
@@ -85,7 +87,7 @@ def notes_way(cfg: Config, images: DataSet) -> Callable[[], int]:
 
 def ours(cfg: Config, train_settings: _search.Trainer) -> Callable[[], int]:
     """What does all trials of as many seeds as there are cores, and gives how many."""
-    keys = sweep.seeds(len(jax.local_devices()))
+    keys = engine.seeds(len(jax.local_devices()))
     settings = _search.samples(keys, cfg.trials)
 
     def lap():
@@ -139,7 +141,7 @@ def run(cfg: Config) -> xr.Dataset:
             "updates": _search.cost(plan, cfg.trials),
             "peak_flop_per_second": max(rates),
             "flop_per_trial": flop_per_trial(cfg.epochs),
-            "device": results.describe_devices(jax.local_devices()),
+            "device": provenance.describe_devices(jax.local_devices()),
             "complete": 1,
         },
     )

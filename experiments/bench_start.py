@@ -23,9 +23,10 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from experiments import _cli
-from fnn import plotting, results
-from fnn.errors import InputError
-from fnn.verdicts import Verdict, decide, exact
+from fnn.base import provenance
+from fnn.base.errors import InputError
+from fnn.lab import plotting
+from fnn.lab.verdicts import Verdict, decide, exact
 
 IMPORTS = {
     "import jax": "import jax",
@@ -89,7 +90,7 @@ QUICK = Config(laps=1, quick=True)
 def run(cfg: Config) -> xr.Dataset:
     """Time every contender in turns."""
     contenders = [*IMPORTS, *RULES, AGAIN]
-    device = results.describe_devices(jax.local_devices())
+    device = provenance.describe_devices(jax.local_devices())
     print(f"{len(contenders)} ways to start, {cfg.laps} times each, on {device}", flush=True)
     turns = []
     for _ in tqdm(range(cfg.laps), unit="turn", disable=None, leave=False):

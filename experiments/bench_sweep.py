@@ -24,9 +24,11 @@ from tqdm import tqdm
 
 from experiments import _cli, _lab, _timing
 from experiments._contenders import CONTENDERS, Work
-from fnn import arithmetic, data, plotting, results
-from fnn.errors import require
-from fnn.verdicts import Verdict, decide
+from fnn import data
+from fnn.base import arithmetic, provenance
+from fnn.base.errors import require
+from fnn.lab import plotting
+from fnn.lab.verdicts import Verdict, decide
 
 SIZES = (784, 100, 100, 100, 100, 10)
 RULES = ("sgd", "momentum", "adagrad", "adam")
@@ -204,7 +206,7 @@ def run(cfg: Config) -> xr.Dataset:
             "checksum": images.checksum,
             "peak_flop_per_second": max(rates),
             "flop_per_step": flop_per_step(),
-            "device": results.describe_devices(jax.local_devices()),
+            "device": provenance.describe_devices(jax.local_devices()),
             "precision": arithmetic.matmul_precision(),
             "complete": 1,
         },

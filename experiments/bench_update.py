@@ -29,11 +29,14 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from experiments import _cli, _lab, _timing
-from fnn import interop, optim, plotting, results
-from fnn.rule import Rule
-from fnn.verdicts import Verdict, by_ranks, decide
+from fnn import optim
+from fnn.base import provenance
+from fnn.base.statistics import by_ranks
+from fnn.lab import plotting
+from fnn.lab.verdicts import Verdict, decide
+from fnn.rule import Rule, twins
 
-CONTENDERS = {"fnn": optim.rule, "optax": interop.twin}
+CONTENDERS = {"fnn": optim.rule, "optax": lambda spec: twins.twin(spec, optim.rule(spec).hyper)}
 CONTROL = "adam"
 """The rule whose twin is timed against itself."""
 TREES = {"many small": 32, "few large": 4}
@@ -66,11 +69,11 @@ class Config(_cli.Options):
         self.check_at_least(laps=1, lap=0, patience=0)
         self.parameters()
         for spec in self.specs():
-            interop.twin(spec)
+            twins.twin(spec, optim.rule(spec).hyper)
 
     def specs(self) -> list[str]:
         """The rules to time."""
-        return _lab.asked(self.rules, (name for name in optim.names() if name in interop.TWINS))
+        return _lab.asked(self.rules, (name for name in optim.names() if name in twins.TWINS))
 
     def parameters(self) -> list[int]:
         """The numbers of parameters asked for."""
@@ -83,7 +86,7 @@ QUICK = Config(rules="sgd,adam,lamb", sizes="10000,100000", laps=5, quick=True)
 def run(cfg: Config) -> xr.Dataset:
     """Time rule after rule; an interrupt keeps the rules that are done."""
     specs = cfg.specs()
-    device = results.describe_devices(jax.local_devices())
+    device = provenance.describe_devices(jax.local_devices())
     print(f"{len(specs)} rules and their twins at {', '.join(map('{:,}'.format, cfg.parameters()))} parameters")
     print(f"in trees of {' and '.join(f'{n} ({tree})' for tree, n in TREES.items())} arrays on {device}", flush=True)
     with _timing.uncached():
@@ -92,7 +95,7 @@ def run(cfg: Config) -> xr.Dataset:
 
 def measure(cfg: Config, specs: Sequence[str]) -> xr.Dataset:
     """The times of all rules that were reached, `attrs["complete"]` if they are all there are; and the control's."""
-    control = ratios(timed(cfg, [interop.twin(CONTROL)] * len(CONTENDERS)))
+    control = ratios(timed(cfg, [twins.twin(CONTROL, optim.rule(CONTROL).hyper)] * len(CONTENDERS)))
     found, complete = [], 1
     bar = tqdm(specs, unit="rule", disable=None, leave=False)
     try:

@@ -25,9 +25,12 @@ from matplotlib.figure import Figure
 
 from experiments import _cli, _lab, _search
 from experiments._search import Schedule, cost, schedule
-from fnn import halving, plotting, search, sweep
-from fnn.errors import require
-from fnn.verdicts import Verdict, decide, interval
+from fnn import search
+from fnn.base.errors import require
+from fnn.base.statistics import interval
+from fnn.lab import plotting
+from fnn.lab.verdicts import Verdict, decide
+from fnn.train import engine, halving
 
 ETAS = (2, 3, 4)
 """The best 1/η go on."""
@@ -67,7 +70,7 @@ QUICK = Config(seeds=2, trials=12, epochs=9, first=1, dataset="mnist_5k", quick=
 def run(cfg: Config) -> xr.Dataset:
     """Train everything whole, then by one schedule."""
     images = _search.load(cfg)
-    keys, plan = sweep.seeds(cfg.seeds), schedule(cfg.first, cfg.eta, cfg.epochs)
+    keys, plan = engine.seeds(cfg.seeds), schedule(cfg.first, cfg.eta, cfg.epochs)
     _cli.headline(cfg, images, f"{cfg.trials * cfg.seeds} networks ({cfg.trials} trials × {cfg.seeds} seeds), twice")
     settings = _search.samples(keys, cfg.trials)
     whole = _search.trainer(images, cfg.epochs, evaluate_at=range(1, cfg.epochs + 1))

@@ -30,14 +30,16 @@ from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 
 from experiments import _cli, _lab, _overfit, _search
-from fnn import instruments, layers, models, optim, plotting, schedules, sweep, tasks, train
+from fnn import instruments, layers, models, optim, schedules, tasks, train
+from fnn.base.errors import InputError, require
+from fnn.base.statistics import interval, middle, paired
+from fnn.base.types import Key, Scalar
 from fnn.data import DataSet
-from fnn.errors import InputError, require
-from fnn.layers import Layer
+from fnn.lab import plotting
+from fnn.lab.verdicts import Answer, Verdict, decide
+from fnn.nn.layers import Layer
 from fnn.tasks import Split
-from fnn.train import State
-from fnn.types import Key, Scalar
-from fnn.verdicts import Answer, Verdict, decide, interval, middle, paired
+from fnn.train import State, engine
 
 HIDDEN = _overfit.HIDDEN
 CLASSES = 10
@@ -349,9 +351,9 @@ def seed_by_seed(
     cfg: Config, images: DataSet, seeds: int, program: Callable[..., dict[str, Array]]
 ) -> tuple[dict[str, np.ndarray], int]:
     """What a program measures for so many seeds, as many at a time as there are devices: `(record, seeds done)`."""
-    everyone, data = sweep.over_seeds(lambda _, key, data: program(cfg, key, data)), _lab.splits(images)
+    everyone, data = engine.over_seeds(lambda _, key, data: program(cfg, key, data)), _lab.splits(images)
     return _search.seed_by_seed(
-        cfg, images, lambda none, keys: everyone(none, keys, data), (), sweep.seeds(seeds), program.__name__
+        cfg, images, lambda none, keys: everyone(none, keys, data), (), engine.seeds(seeds), program.__name__
     )
 
 

@@ -24,9 +24,11 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from experiments import _cli, _lab, _search
-from fnn import optim, plotting, sweep
-from fnn.types import Keys
-from fnn.verdicts import Verdict, decide
+from fnn import optim
+from fnn.base.types import Keys
+from fnn.lab import plotting
+from fnn.lab.verdicts import Verdict, decide
+from fnn.train import engine
 
 RANGES = {"same": "the same range for all rules", "own": "a decade and a half around each rule's default"}
 SAME = (-6.0, 1.0)
@@ -75,7 +77,7 @@ def rates(keys: Keys, spec: str, trials: int) -> dict[str, np.ndarray]:
 def run(cfg: Config) -> xr.Dataset:
     """Train every rule at all of its learning rates, rule by rule."""
     images = _search.load(cfg)
-    keys, specs = sweep.seeds(cfg.seeds), cfg.specs()
+    keys, specs = engine.seeds(cfg.seeds), cfg.specs()
     each = len(RANGES) * cfg.trials
     many = f"{len(specs)} rules × {each} learning rates × {cfg.seeds} seeds"
     _cli.headline(cfg, images, f"{len(specs) * each * cfg.seeds:,} networks ({many})")

@@ -29,13 +29,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments import _cli, _lab
-from fnn import init, instruments, layers, losses, models, optim, plotting, sweep, tasks, train
-from fnn.errors import require
-from fnn.layers import Layer
+from fnn import init, instruments, layers, losses, models, optim, tasks, train
+from fnn.base.errors import require
+from fnn.base.types import Initializer, Params, Scalar
+from fnn.lab import plotting
+from fnn.lab.verdicts import Answer, Verdict, decide, decide_share
+from fnn.nn.layers import Layer
 from fnn.tasks import Task
-from fnn.train import Record
-from fnn.types import Initializer, Params, Scalar
-from fnn.verdicts import Answer, Verdict, decide, decide_share
+from fnn.train import Record, engine
 
 WIDTH = 100
 ACTIVATIONS = {"sigmoid": layers.sigmoid, "tanh": layers.tanh, "ReLU": layers.relu}
@@ -169,7 +170,7 @@ def run(cfg: Config) -> xr.Dataset:
     _cli.headline(cfg, images, f"{measured:,} networks to measure and {trained} networks to train")
     data = {"train": _lab.splits(images)["train"]}
     before = at_initialisation(cfg, data)
-    chunks = _lab.stream(cfg, *trainings(cfg), sweep.seeds(cfg.seeds), data, cfg.steps, chunk=min(100, cfg.steps))
+    chunks = _lab.stream(cfg, *trainings(cfg), engine.seeds(cfg.seeds), data, cfg.steps, chunk=min(100, cfg.steps))
     followed = _lab.follow(chunks, cfg.steps)
     ds = xr.merge([before, in_training(cfg, followed.record)]).assign_attrs(
         **_lab.origin(images),
@@ -201,7 +202,7 @@ def at_initialisation(cfg: Config, data: Any) -> xr.Dataset:
 
         return {kind: one(*kind) for kind in built}
 
-    found = jax.jit(partial(sweep.sweep, measure))(scales(), sweep.seeds(cfg.draws), data)
+    found = jax.jit(partial(engine.sweep, measure))(scales(), engine.seeds(cfg.draws), data)
     dims = ("activation", "depth", "init", "draw", "layer")
     coordinates = {"depth": cfg.hidden(), "draw": np.arange(cfg.draws)}
     return labelled(
@@ -217,7 +218,7 @@ def trainings(cfg: Config) -> tuple[dict[str, train.Run], dict[str, train.Hyper]
         # Before the update, so that the first look is at the network's initial gradient.
         observe = lambda moment: look(network(moment.hp), moment.before, moment.stats, moment.batch)
         run = train.training(task, optim.rule("sgd"), cfg.steps, observe=observe, observe_at=cfg.looks())
-        return sweep.over_hypers(run)
+        return engine.over_hypers(run)
 
     hp = train.Hyper(optim.rule("sgd").hyper._replace(lr=jnp.full(len(INITS), cfg.lr)), scales())
     return {name: training(name) for name in ACTIVATIONS}, dict.fromkeys(ACTIVATIONS, hp)

@@ -20,8 +20,10 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from experiments import _campaigns, _cli, _lab, _search
-from fnn import plotting, search, sweep
-from fnn.verdicts import Verdict, decide
+from fnn import search
+from fnn.lab import plotting
+from fnn.lab.verdicts import Verdict, decide
+from fnn.train import engine
 
 NAMES = {"lr": "learning rate", "l2": "weight decay λ"}
 BINS = 12
@@ -51,7 +53,7 @@ QUICK = Config(seeds=3, settings=24, epochs=10, dataset="mnist_5k", quick=True)
 def run(cfg: Config) -> xr.Dataset | None:
     """Train every setting for every seed; None where another process makes the results."""
     images = _search.load(cfg)
-    keys = sweep.seeds(cfg.seeds)
+    keys = engine.seeds(cfg.seeds)
     drawn = jax.tree.map(lambda values: values[0], _search.samples(keys[:1], cfg.settings))  # the first seed's
     _cli.headline(cfg, images, f"{cfg.settings * cfg.seeds} networks ({cfg.settings} settings × {cfg.seeds} seeds)")
     follow = _search.trial(cfg.epochs)

@@ -31,12 +31,14 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from experiments import _cli, _lab, _search, _search_figures
-from fnn import halving, plotting, search, store, study, sweep
+from fnn import search, store
+from fnn.base.errors import require
+from fnn.base.types import Keys
 from fnn.data import DataSet
-from fnn.errors import require
-from fnn.search import History, Sampler
-from fnn.types import Keys
-from fnn.verdicts import Verdict, decide
+from fnn.lab import plotting
+from fnn.lab.verdicts import Verdict, decide
+from fnn.search import History, Sampler, study
+from fnn.train import engine, halving
 
 PANELS = 20
 """The book draws so many of the best."""
@@ -221,7 +223,7 @@ def lockstep(
 def run(cfg: Config) -> xr.Dataset:
     """Random search on every seed, the book's ranking, the chosen settings' test, and then the other searches."""
     images = _cli.load_data(cfg)
-    keys = sweep.seeds(cfg.seeds)
+    keys = engine.seeds(cfg.seeds)
     _cli.headline(cfg, images, f"{cfg.trials * cfg.seeds} networks ({cfg.trials} trials × {cfg.seeds} seeds)")
     settings = _search.samples(keys, cfg.trials)
     epochs = range(1, cfg.epochs + 1)
@@ -303,7 +305,7 @@ def tested(cfg: Config, of: _search.Setting, measure: Callable[[], list[float]])
 
 def compare(cfg: Config, images: DataSet) -> xr.Dataset:
     """Searches at equal budget, many times: trial after trial, and inside the program."""
-    keys, names = sweep.seeds(cfg.repetitions), available(cfg.names())
+    keys, names = engine.seeds(cfg.repetitions), available(cfg.names())
     short = _search.trainer(images, cfg.short)
 
     def searched(name: str, sampler: Sampler, begin: list[History], at_a_time: int, budget: int) -> list[History]:

@@ -23,10 +23,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from experiments import _cli, _lab
-from fnn import plotting, results, sweep
-from fnn.errors import require
-from fnn.types import Scalar
-from fnn.verdicts import Verdict, decide_share, share
+from fnn.base import provenance
+from fnn.base.errors import require
+from fnn.base.statistics import share
+from fnn.base.types import Scalar
+from fnn.lab import plotting
+from fnn.lab.verdicts import Verdict, decide_share
+from fnn.train import engine
 
 CLEARLY = 2.0
 """What the notes' "clearly larger" is taken to mean: so many times."""
@@ -72,13 +75,14 @@ def valley(w: Float[Array, "2"], condition: Scalar) -> Float[Array, ""]:
 def run(cfg: Config) -> xr.Dataset:
     """The surface and its gradient on a grid, and the gradient at random points of the window."""
     print(
-        f"{cfg.seeds:,} random points, no network and no data set, on {results.describe_devices(jax.local_devices())}"
+        f"{cfg.seeds:,} random points, no network and no data set, "
+        f"on {provenance.describe_devices(jax.local_devices())}"
     )
     reach = max(cfg.width, cfg.height)
     line = np.linspace(-reach, reach, GRID)
     grid = jnp.stack(jnp.meshgrid(line, line), -1)
     half = jnp.array([cfg.width, cfg.height])
-    points = jax.vmap(lambda key: half * jax.random.uniform(key, (2,), minval=-1, maxval=1))(sweep.seeds(cfg.seeds))
+    points = jax.vmap(lambda key: half * jax.random.uniform(key, (2,), minval=-1, maxval=1))(engine.seeds(cfg.seeds))
     slope = jax.grad(valley)
     ds = xr.Dataset(
         {

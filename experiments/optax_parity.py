@@ -39,11 +39,14 @@ from tqdm import tqdm
 
 from experiments import _cli, _lab, _streams, _timing
 from experiments._dialects import WHY
-from fnn import hyper, interop, models, optim, plotting, results, schedules, sweep, tasks, train
+from fnn import models, optim, schedules, tasks, train
+from fnn.base import provenance
+from fnn.base.types import Hyper, Params
 from fnn.data import DataSet
-from fnn.rule import Rule, apply_updates
-from fnn.types import Hyper, Params
-from fnn.verdicts import Verdict, exact
+from fnn.lab import plotting
+from fnn.lab.verdicts import Verdict, exact
+from fnn.rule import Rule, apply_updates, hyper, twins
+from fnn.train import engine
 
 HIDDEN = (100,)
 """Of the networks that both train: every further layer would cost half a minute of compiling."""
@@ -80,12 +83,12 @@ class Config(_cli.Options):
         self.check_at_least(steps=1, networks=1, train_steps=1, batch=1, laps=1)
         self.sizes()
         for spec in self.specs():
-            interop.twin(spec)
+            twins.twin(spec, optim.rule(spec).hyper)
 
     def specs(self) -> list[str]:
         """The rules and dialects to compare."""
         return _lab.asked(
-            self.rules, (spec for spec in optim.rules() if spec in interop.TWINS and spec not in _streams.ON_FUNCTIONS)
+            self.rules, (spec for spec in optim.rules() if spec in twins.TWINS and spec not in _streams.ON_FUNCTIONS)
         )
 
     def sizes(self) -> list[int]:
@@ -119,7 +122,7 @@ def run(cfg: Config) -> xr.Dataset:
     many = f"{2 * len(specs) * cfg.networks} networks ({len(specs)} rules and their twins × {cfg.networks} seeds)"
     _cli.headline(cfg, images, f"{many}, {len(specs) * cfg.seeds * len(KINDS):,} streams of gradients")
     losses, drawn = trainer(cfg, images), streams(cfg)
-    pairs = {spec: (optim.rule(spec), interop.twin(spec)) for spec in specs}
+    pairs = {spec: (optim.rule(spec), twins.twin(spec, optim.rule(spec).hyper)) for spec in specs}
     found, complete = [], 1
     differ = lambda spec: [along_streams(cfg, drawn, *pairs[spec], spec), in_training(losses, *pairs[spec])]
     compared = on_all_cores(differ, {spec: spec for spec in pairs}, "differences")
@@ -137,7 +140,10 @@ def run(cfg: Config) -> xr.Dataset:
     if complete and forms:
         ds = ds.assign(namesake_gap=namesakes(cfg, drawn, forms))
     ds = ds.assign_attrs(
-        **_lab.origin(images), batch=cfg.batch, device=results.describe_devices(jax.local_devices()), complete=complete
+        **_lab.origin(images),
+        batch=cfg.batch,
+        device=provenance.describe_devices(jax.local_devices()),
+        complete=complete,
     )
     print(summary(ds))
     return ds
@@ -197,7 +203,7 @@ def streams(cfg: Config) -> tuple[Params, Params]:
             g = [draw(k, (cfg.steps, *shape)) for k, shape in zip(keys[1], shapes, strict=True)]
             return tree.unflatten(w), tree.unflatten(g)
 
-        return jax.vmap(one, out_axes=(0, 1))(sweep.seeds(cfg.seeds))
+        return jax.vmap(one, out_axes=(0, 1))(engine.seeds(cfg.seeds))
 
     def drawn():
         w, g = zip(*(of_a_kind(draw, number) for number, draw in enumerate(KINDS.values())), strict=True)
@@ -325,7 +331,7 @@ def trainer(cfg: Config, images: DataSet) -> Callable[[Rule], np.ndarray]:
     """
     task = tasks.classification(lambda hp: models.multilayer(HIDDEN, 10), cfg.batch)
     data = {"train": _lab.splits(images)["train"]}
-    k_init, k_batch, k_rule = jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(sweep.seeds(cfg.networks))
+    k_init, k_batch, k_rule = jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(engine.seeds(cfg.networks))
     weights, stats = jax.jit(jax.vmap(task.init, (None, 0, None)))((), k_init, data)
 
     def loss_on(stats):
@@ -422,7 +428,7 @@ def rows(ds: xr.Dataset) -> list[dict]:
                 "contender": "fnn",
                 "rule": name,
                 "dialect": dialect or "own",
-                "twin": f"fnn.interop.TWINS[{str(spec)!r}]",
+                "twin": f"fnn.rule.twins.TWINS[{str(spec)!r}]",
                 "max_relative_f64": float(one.relative.max()),
                 "max_ulp_f64": float(one.ulp.max()),
                 "first_step": first_step(ds, spec),

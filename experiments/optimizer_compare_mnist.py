@@ -23,12 +23,14 @@ from matplotlib.figure import Figure
 
 from experiments import _cli, _lab
 from experiments import optimizer_compare_tuned as tuned
-from fnn import interop, models, optim, plotting, sweep, tasks, train
+from fnn import models, optim, tasks, train
+from fnn.base.errors import require
+from fnn.base.statistics import paired
 from fnn.data import DataSet
-from fnn.errors import require
-from fnn.rule import Rule
-from fnn.train import Record
-from fnn.verdicts import Verdict, decide, paired
+from fnn.lab import plotting
+from fnn.lab.verdicts import Verdict, decide
+from fnn.rule import Rule, twins
+from fnn.train import Record, engine
 
 HIDDEN = (100, 100, 100, 100)
 ROW_EVERY = 100
@@ -49,7 +51,7 @@ class Config(_lab.Contest):
         self.check_at_least(steps=1)
         require(not (self.twins and self.everyone), "--twins goes with rules by name, not with --optimizers all.")
         for spec in self.specs().values() if self.twins else ():
-            interop.twin(spec)
+            twins.twin(spec, optim.rule(spec).hyper)
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,9 @@ QUICK = Config(seeds=2, steps=200, dataset="mnist_5k", quick=True)
 
 def contenders(cfg: Config) -> dict[str, Rule]:
     """The rules that race, by name; twins, where asked for, as "NAME = optax"."""
-    ours = {name: optim.rule(spec) for name, spec in cfg.specs().items()}
-    twins = {f"{name} = optax": interop.twin(spec) for name, spec in cfg.specs().items()} if cfg.twins else {}
-    return ours | twins
+    rules = {name: optim.rule(spec) for name, spec in cfg.specs().items()}
+    named = cfg.specs().items() if cfg.twins else ()
+    return rules | {f"{name} = optax": twins.twin(spec, rules[name].hyper) for name, spec in named}
 
 
 def run(cfg: Config) -> xr.Dataset:
@@ -79,7 +81,7 @@ def run(cfg: Config) -> xr.Dataset:
         cfg,
         {n: train.training(task, r, cfg.steps, loss_after=True, evaluate_at=(cfg.steps,)) for n, r in rules.items()},
         {name: train.Hyper(rule.hyper) for name, rule in rules.items()},
-        sweep.seeds(cfg.seeds),
+        engine.seeds(cfg.seeds),
         _lab.splits(images),
         cfg.steps,
         chunk=min(ROW_EVERY, cfg.steps),

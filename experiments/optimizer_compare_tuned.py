@@ -27,13 +27,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from experiments import _cli, _lab
-from fnn import hyper, models, optim, plotting, sweep, tasks, train
+from fnn import models, optim, tasks, train
+from fnn.base.errors import require
+from fnn.base.statistics import interval, middle, paired
+from fnn.base.types import Key
 from fnn.data import DataSet
-from fnn.errors import require
+from fnn.lab import plotting
+from fnn.lab.verdicts import Verdict, decide
+from fnn.rule import hyper
 from fnn.tasks import Split
-from fnn.train import Record
-from fnn.types import Key
-from fnn.verdicts import Verdict, decide, interval, middle, paired
+from fnn.train import Record, engine
 
 HIDDEN = (100, 100, 100, 100)
 VALIDATION = 1 / 6
@@ -130,11 +133,13 @@ def train_at(
         return of(hp, params, stats, {name: data[name] for name in ("validation", "test")})
 
     task = task._replace(metrics=metrics)
-    runs, hps, keys = {}, {}, sweep.seeds(cfg.seeds)
+    runs, hps, keys = {}, {}, engine.seeds(cfg.seeds)
     for name, tried in rates.items():
         rule = optim.rule(cfg.specs()[name])
-        runs[name] = sweep.over_hypers(train.training(task, rule, cfg.steps, loss_after=True, evaluate_at=(cfg.steps,)))
-        hps[name] = train.Hyper(sweep.grid(rule.hyper, **{hyper.rate(rule.hyper) or "lr": tried}))
+        runs[name] = engine.over_hypers(
+            train.training(task, rule, cfg.steps, loss_after=True, evaluate_at=(cfg.steps,))
+        )
+        hps[name] = train.Hyper(engine.grid(rule.hyper, **{hyper.rate(rule.hyper) or "lr": tried}))
     bytes_each = {name: cfg.seeds * held(runs[name], hps[name], keys[0], data) for name in runs}
     attrs: dict[str, Any] = {"complete": 1, "train_seconds": 0.0, "compile_seconds": 0.0}
     programs = groups(bytes_each)

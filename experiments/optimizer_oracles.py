@@ -26,9 +26,11 @@ from matplotlib.figure import Figure
 
 from experiments import _cli, _lab, _online, _quadratics, _rescaled, _separable
 from experiments._oracles import split
-from fnn import optim, results, sweep
-from fnn.errors import require
-from fnn.verdicts import Verdict
+from fnn import optim
+from fnn.base import provenance
+from fnn.base.errors import require
+from fnn.lab.verdicts import Verdict
+from fnn.train import engine
 
 PROBLEMS = {"rates": _quadratics, "scale": _rescaled, "separable": _separable, "online": _online}
 """Each problem by the name of its figure."""
@@ -87,11 +89,11 @@ def run(cfg: Config) -> xr.Dataset:
     specs = cfg.specs()
     print(
         f"{cfg.seeds:,} instances of each of four problems, {len(specs)} rules with rescaled gradients, no network and "
-        f"no data set, on {results.describe_devices(jax.local_devices())}",
+        f"no data set, on {provenance.describe_devices(jax.local_devices())}",
         flush=True,
     )
     with jax.enable_x64(True):
-        k_quadratics, k_rescaled, k_separable, k_online = split(sweep.seeds(cfg.seeds), len(PROBLEMS))
+        k_quadratics, k_rescaled, k_separable, k_online = split(engine.seeds(cfg.seeds), len(PROBLEMS))
         found = [
             _quadratics.measure(k_quadratics, cfg.rates),
             _rescaled.measure(k_rescaled, specs, cfg.updates),

@@ -38,10 +38,12 @@ from experiments._valley import (
     told,
     tuned,
 )
-from fnn import plotting, sweep
+from fnn.base.statistics import paired
+from fnn.base.types import Hyper
+from fnn.lab import plotting
+from fnn.lab.verdicts import Answer, Verdict, decide, decide_share
 from fnn.rule import Rule
-from fnn.types import Hyper
-from fnn.verdicts import Answer, Verdict, decide, decide_share, paired
+from fnn.train import engine
 
 SIX = ("sgd", "momentum", "adagrad", "adam", "rmsprop", "nesterov")
 FIGURES = {"sgd": "03_sgd", "momentum": "04_momentum", "adagrad": "05_adagrad"}
@@ -89,7 +91,7 @@ def run(cfg: Config) -> xr.Dataset:
 
 def measure(cfg: Config) -> dict[str, Path]:
     """Every contender's paths `[1 + starts, …]`, the one from the notes' start first."""
-    chance = random_starts(cfg, sweep.seeds(cfg.seeds), cfg.condition)
+    chance = random_starts(cfg, engine.seeds(cfg.seeds), cfg.condition)
     starts = jnp.concatenate([jnp.array([[cfg.x, cfg.y]]), chance])
     rules = {name: book(name.partition("@")[0]) for name in contenders(cfg)}
     return {

@@ -27,13 +27,15 @@ from matplotlib.figure import Figure
 
 from experiments import _cli, _diagrams, _lab, _overfit
 from experiments._overfit import Contender, repeated
-from fnn import layers, models, optim, plotting, tasks, train
+from fnn import layers, models, optim, tasks, train
+from fnn.base.errors import require
+from fnn.base.statistics import interval, paired
+from fnn.base.types import Key, Scalar
 from fnn.data import DataSet
-from fnn.errors import require
-from fnn.layers import Layer
+from fnn.lab import plotting
+from fnn.lab.verdicts import Answer, Verdict, decide
+from fnn.nn.layers import Layer
 from fnn.train import Moment
-from fnn.types import Key, Scalar
-from fnn.verdicts import Answer, Verdict, decide, interval, paired
 
 FACTORS = {"deletion": lambda p: p, "unscaled": lambda p: 1.0}
 """What else a unit's output may be multiplied by at test time than the share kept, 1 − p."""

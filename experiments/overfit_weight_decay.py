@@ -26,15 +26,17 @@ from matplotlib.figure import Figure
 
 from experiments import _cli, _lab, _overfit
 from experiments._overfit import Contender, repeated
-from fnn import instruments, losses, models, optim, plotting, tasks, train
+from fnn import instruments, losses, models, optim, tasks, train
+from fnn.base.errors import require
+from fnn.base.statistics import side
+from fnn.base.types import Scalar
 from fnn.data import DataSet
-from fnn.errors import require
+from fnn.lab import plotting
+from fnn.lab.verdicts import Answer, Verdict, decide, exact
 from fnn.rule import Rule
+from fnn.rule.wrappers import Decayed, decay_decoupled
 from fnn.tasks import rows
 from fnn.train import Moment
-from fnn.types import Scalar
-from fnn.verdicts import Answer, Verdict, decide, exact, side
-from fnn.wrappers import Decayed, decay_decoupled
 
 RULES = ("sgd", "adam")
 KINDS = ("L2", "decoupled")

@@ -27,11 +27,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments import _cli, _lab, _search
-from fnn import optim, plotting, sweep
+from fnn import optim
+from fnn.base.errors import require
 from fnn.data import DataSet
-from fnn.errors import require
+from fnn.lab import plotting
+from fnn.lab.verdicts import Verdict, decide
 from fnn.tasks import Split
-from fnn.verdicts import Verdict, decide
+from fnn.train import engine
 
 HELD_OUT = 1000
 """Further training images to measure accuracy on: on the notes' 100 it would come in steps of a point."""
@@ -112,7 +114,7 @@ def run(cfg: Config) -> xr.Dataset:
         images, cfg.epochs, on=("held_out",), also={"held_out": held_out}, rule=optim.rule("momentum:book")
     )
     for_every_seed = Setting(*(np.tile(a.ravel(), (cfg.seeds, 1)) for a in lattice))
-    record, done = _search.seed_by_seed(cfg, images, train_settings, for_every_seed, sweep.seeds(cfg.seeds))
+    record, done = _search.seed_by_seed(cfg, images, train_settings, for_every_seed, engine.seeds(cfg.seeds))
     ds = label(cfg, images, lattice, record).assign_attrs(complete=int(done == cfg.seeds))
     print(summary(ds))
     return ds

@@ -28,12 +28,15 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from experiments import _cli, _lab, _search
-from fnn import plotting, search, storages, study, sweep
+from fnn import search
+from fnn.base.errors import InputError, require
+from fnn.base.statistics import interval
 from fnn.data import DataSet
-from fnn.errors import InputError, require
-from fnn.search import Sampler
-from fnn.study import Shared, Study
-from fnn.verdicts import Answer, Verdict, decide, interval
+from fnn.lab import plotting
+from fnn.lab.verdicts import Answer, Verdict, decide
+from fnn.search import Sampler, storages, study
+from fnn.search.study import Shared, Study
+from fnn.train import engine
 
 SAMPLERS = ("random", "tpe", "gp", "cmaes")
 AXES = ("lr", "l2")
@@ -87,7 +90,7 @@ def run(cfg: Config) -> xr.Dataset:
     images = _search.load(cfg)
     many = f"{cfg.trials * cfg.seeds} networks ({cfg.trials} settings × {cfg.seeds} seeds), by {cfg.searched_by()},"
     _cli.headline(cfg, images, many)
-    keys = sweep.seeds(cfg.seeds)
+    keys = engine.seeds(cfg.seeds)
     train = _search.trainer(images, cfg.epochs)
     test = _search.trainer(images, cfg.epochs, on=("test",), also={"test": _lab.splits(images)["test"]})
     with opened(cfg, images) as (one, place):
@@ -127,7 +130,7 @@ def opened(cfg: Config, images: DataSet) -> Iterator[tuple[Study | Shared, str]]
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         else:
             folder = cfg.out / _cli.whose(cfg) / f"study-{digest}"
-        key = _search.asking(sweep.seeds(1))[0]
+        key = _search.asking(engine.seeds(1))[0]
         yield stack.enter_context(study.opened(folder, _search.SPACE, ours(cfg), key, told)), str(folder)
 
 

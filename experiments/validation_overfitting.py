@@ -31,12 +31,15 @@ from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 
 from experiments import _cli, _lab, _overfit, _search
-from fnn import models, optim, plotting, sweep, tasks, train
+from fnn import models, optim, tasks, train
+from fnn.base.errors import InputError, require
+from fnn.base.statistics import interval
+from fnn.base.types import Key
 from fnn.data import DataSet
-from fnn.errors import InputError, require
+from fnn.lab import plotting
+from fnn.lab.verdicts import Answer, Verdict, decide
 from fnn.tasks import Split
-from fnn.types import Key
-from fnn.verdicts import Answer, Verdict, decide, interval
+from fnn.train import engine
 
 TRAINING = _search.IMAGES - _search.VALIDATION
 NETWORK = models.multilayer(_search.HIDDEN, 10)
@@ -201,10 +204,10 @@ def run(cfg: Config) -> xr.Dataset:
     )
     each = f"{cfg.trials} random trials and {cfg.equals} equal ones"
     _cli.headline(cfg, images, f"{cfg.seeds * (cfg.trials + cfg.equals):,} networks ({cfg.seeds} seeds × {each})")
-    k_settings, k_trials = jax.vmap(jax.random.split, out_axes=1)(sweep.seeds(cfg.seeds))
+    k_settings, k_trials = jax.vmap(jax.random.split, out_axes=1)(engine.seeds(cfg.seeds))
     equals = jax.tree.map(lambda value: jnp.full((cfg.seeds, cfg.equals), value), EQUAL)
     settings = jax.tree.map(lambda *pools: jnp.concatenate(pools, 1), _search.samples(k_settings, cfg.trials), equals)
-    everyone = sweep.over_seeds(program(cfg))
+    everyone = engine.over_seeds(program(cfg))
     train_all = lambda mine, keys: everyone(mine, keys, everything)
     record, done = _search.seed_by_seed(cfg, images, train_all, settings, k_trials)
     ds = label(cfg, settings, record).assign_attrs(_lab.origin(images), complete=int(done == cfg.seeds))

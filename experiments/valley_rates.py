@@ -39,12 +39,15 @@ from experiments._valley import (
     tuned,
 )
 from experiments.loss_surface import valley
-from fnn import plotting, schedules, sweep
-from fnn.errors import require
-from fnn.instruments import hessian_vector
+from fnn import schedules
+from fnn.base.errors import require
+from fnn.base.statistics import paired
+from fnn.base.types import Hyper, Keys
+from fnn.lab import plotting
+from fnn.lab.verdicts import Answer, Verdict, decide, decide_share
+from fnn.nn.instruments import hessian_vector
 from fnn.rule import Rule
-from fnn.types import Hyper, Keys
-from fnn.verdicts import Answer, Verdict, decide, decide_share, paired
+from fnn.train import engine
 
 BOWLS = ("round", "valley")
 AT_ONCE = 8
@@ -206,7 +209,7 @@ def run(cfg: Config) -> xr.Dataset:
     with jax.enable_x64(True):
         families = methods(cfg) | tunings(cfg) | {"line search": line_searches(cfg)}
         _valley.headline(cfg, sum(len(one.condition) for one in families.values()))
-        keys = sweep.seeds(cfg.seeds)
+        keys = engine.seeds(cfg.seeds)
         starts = np.asarray(random_starts(cfg, keys, cfg.condition))
         return label(cfg, starts, jax.tree.map(np.asarray, measure(cfg, families, keys)))
 

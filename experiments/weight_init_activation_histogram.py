@@ -29,10 +29,13 @@ from matplotlib.figure import Figure
 from scipy.special import expit, logit, ndtr
 
 from experiments import _cli, _lab
-from fnn import init, instruments, layers, plotting, results, sweep
-from fnn.errors import require
-from fnn.train import Record, Run
-from fnn.verdicts import Answer, Verdict, decide, interval
+from fnn import init, instruments, layers
+from fnn.base import provenance
+from fnn.base.errors import require
+from fnn.base.statistics import interval
+from fnn.lab import plotting
+from fnn.lab.verdicts import Answer, Verdict, decide
+from fnn.train import Record, Run, engine
 
 BINS = 30
 FIFTH = BINS // 5
@@ -162,9 +165,9 @@ def run(cfg: Config) -> xr.Dataset:
         hps[f"{name} swept"] = jnp.sqrt(jnp.asarray(GAINS2))
     chunks = _lab.stream(
         cfg,
-        {name: sweep.over_hypers(one) for name, one in runs.items()},
+        {name: engine.over_hypers(one) for name, one in runs.items()},
         hps,
-        sweep.seeds(cfg.seeds),
+        engine.seeds(cfg.seeds),
         (),
         cfg.layers,
         chunk=1,
@@ -172,7 +175,7 @@ def run(cfg: Config) -> xr.Dataset:
     networks = cfg.seeds * sum(map(len, hps.values()))
     print(
         f"{networks:,} networks of {cfg.layers} layers of {cfg.width} units, {cfg.examples:,} Gaussian examples each, "
-        f"no data set, on {results.describe_devices(jax.local_devices())}",
+        f"no data set, on {provenance.describe_devices(jax.local_devices())}",
         flush=True,
     )
     followed = _lab.follow(chunks, cfg.layers)

@@ -25,12 +25,14 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from experiments import _cli, _lab
-from fnn import init, models, optim, plotting, sweep, tasks, train
+from fnn import init, models, optim, tasks, train
+from fnn.base.errors import require
+from fnn.base.statistics import paired
+from fnn.base.types import Initializer, Scalar
 from fnn.data import DataSet
-from fnn.errors import require
-from fnn.train import Record
-from fnn.types import Initializer, Scalar
-from fnn.verdicts import Verdict, decide, paired
+from fnn.lab import plotting
+from fnn.lab.verdicts import Verdict, decide
+from fnn.train import Record, engine
 
 HIDDEN = (100, 100, 100, 100)
 CLASSES = 10
@@ -133,9 +135,9 @@ def run(cfg: Config) -> xr.Dataset:
     runs = {name: training(lambda hp, weights=weights: weights) for name, weights in others.items()}
     hps = {name: train.Hyper(sgd.hyper._replace(lr=cfg.lr)) for name in others}
     if scaled:
-        runs["scaled"] = sweep.over_hypers(training(normal))
+        runs["scaled"] = engine.over_hypers(training(normal))
         sizes = jax.tree.map(lambda *values: jnp.asarray(values, jnp.float32), *scaled.values())
-        hps["scaled"] = train.Hyper(sweep.grid(sgd.hyper, lr=[cfg.lr] * len(scaled)), sizes)
+        hps["scaled"] = train.Hyper(engine.grid(sgd.hyper, lr=[cfg.lr] * len(scaled)), sizes)
 
     def by_name(record, what):
         """[init, seed, step]"""
@@ -150,7 +152,7 @@ def run(cfg: Config) -> xr.Dataset:
         return f"{chunk.steps.start:9d}" + "".join(f"{loss:18.4f}" for loss in losses)
 
     chunks = _lab.stream(
-        cfg, runs, hps, sweep.seeds(cfg.seeds), _lab.splits(images), cfg.steps, chunk=min(ROW_EVERY, cfg.steps)
+        cfg, runs, hps, engine.seeds(cfg.seeds), _lab.splits(images), cfg.steps, chunk=min(ROW_EVERY, cfg.steps)
     )
     followed = _lab.follow(chunks, cfg.steps, row)
     whats = ("loss", *(f"{split}_{what}" for split in ("train", "test") for what in ("loss", "accuracy")))

@@ -33,16 +33,17 @@ from matplotlib.figure import Figure
 from threadpoolctl import threadpool_limits
 
 from experiments import _cli, _lab
-from fnn import init, instruments, models, optim, plotting, sweep, tasks, train
+from fnn import init, instruments, models, optim, tasks, train
+from fnn.base.errors import require
+from fnn.base.types import Initializer, Params, Scalar
 from fnn.data import DataSet
-from fnn.errors import require
-from fnn.layers import Affine, relu, sigmoid
-from fnn.losses import weights
+from fnn.lab import plotting
+from fnn.lab.verdicts import Answer, Verdict, decide, decide_share
+from fnn.nn.layers import Affine, relu, sigmoid
+from fnn.nn.losses import weights
 from fnn.rule import Rule
 from fnn.tasks import Task
-from fnn.train import Moment, Record
-from fnn.types import Initializer, Params, Scalar
-from fnn.verdicts import Answer, Verdict, decide, decide_share
+from fnn.train import Moment, Record, engine
 
 CLASSES = 10
 DEPTH = 2
@@ -265,13 +266,13 @@ def contenders(cfg: Config, data: Mapping[str, tasks.Split]) -> tuple[dict[str, 
     runs, hps = {}, {}
 
     def add(name, task, rule, beginnings, observe=between_units):
-        runs[name] = sweep.over_hypers(
+        runs[name] = engine.over_hypers(
             train.training(
                 task, rule, cfg.steps, evaluate_at=scored(cfg.steps), observe=observe, observe_at=moments(cfg.steps)
             )
         )
         where = jax.tree.map(lambda *values: jnp.asarray(values, jnp.float32), *beginnings)
-        hps[name] = train.Hyper(sweep.grid(rule.hyper, lr=[cfg.lr] * len(beginnings)), where)
+        hps[name] = train.Hyper(engine.grid(rule.hyper, lr=[cfg.lr] * len(beginnings)), where)
 
     for activation, (_, gain) in ACTIVATIONS.items():
         begin = starts(cfg, gain)
@@ -293,7 +294,7 @@ def run(cfg: Config) -> xr.Dataset:
     settings = sum(len(hp.task.constant) for hp in hps.values())
     work = f"{settings * cfg.seeds} networks ({settings} starts, activations and widths × {cfg.seeds} seeds)"
     _cli.headline(cfg, images, work)
-    chunks = _lab.stream(cfg, runs, hps, sweep.seeds(cfg.seeds), data, cfg.steps, chunk=min(100, cfg.steps))
+    chunks = _lab.stream(cfg, runs, hps, engine.seeds(cfg.seeds), data, cfg.steps, chunk=min(100, cfg.steps))
     # A core is a device here: singular values by all cores on every device would wait for each other.
     with threadpool_limits(1, "blas"):
         followed = _lab.follow(chunks, cfg.steps)

@@ -38,9 +38,9 @@ import jax.numpy as jnp
 import numpy as np
 from filelock import FileLock, Timeout
 
-from fnn.arithmetic import arithmetic
-from fnn.errors import InputError, require, whole
-from fnn.shapes import fit
+from fnn.base.arithmetic import arithmetic
+from fnn.base.errors import InputError, require, whole
+from fnn.base.typed_json import fit
 
 try:
     import fcntl

@@ -11,11 +11,13 @@ import jax
 import numpy as np
 import pytest
 
-from fnn import results, search, sweep
-from fnn.arithmetic import SETTINGS, arithmetic, chosen
-from fnn.errors import InputError
+from fnn import search
+from fnn.base import provenance
+from fnn.base.arithmetic import SETTINGS, arithmetic, chosen
+from fnn.base.errors import InputError
+from fnn.search.study import Shared
 from fnn.store import Store
-from fnn.study import Shared
+from fnn.train import engine
 
 CHANGES = {
     "JAX_ENABLE_X64": ("1", "x64"),
@@ -42,7 +44,7 @@ def elsewhere():
         "    if os.fork() == 0:\n"
         "        if name:\n"
         "            os.environ[name] = value\n"
-        "        from fnn.arithmetic import chosen\n"
+        "        from fnn.base.arithmetic import chosen\n"
         "        print(json.dumps([name, chosen()]), flush=True)\n"
         "        os._exit(0)\n"
         "    os.wait()\n"
@@ -82,7 +84,7 @@ def test_provenance_records_it():
     class Config:
         lr: float = 0.1
 
-    assert results.provenance(Config())["arithmetic"] == arithmetic()
+    assert provenance.provenance(Config())["arithmetic"] == arithmetic()
 
 
 @pytest.fixture
@@ -110,4 +112,4 @@ def test_one_study_has_one_way_to_compute(tmp_path, other_numbers):
     other_numbers()
     with pytest.raises(InputError, match="The study study is computed with other settings of prng"):
         Shared(tmp_path / "study.log", "study", space)
-    assert sweep.seeds(1).dtype != jax.random.key(0, impl="threefry2x32").dtype
+    assert engine.seeds(1).dtype != jax.random.key(0, impl="threefry2x32").dtype

@@ -9,10 +9,10 @@ import optax
 import pytest
 
 from fnn import interop, layers, models, optim, wrappers
-from fnn.axes import NO_WEIGHTS, Axes, axes, inputs_first, multihead, only_matrices, outputs_first
+from fnn.nn.axes import NO_WEIGHTS, Axes, axes, inputs_first, multihead, only_matrices, outputs_first
 from fnn.optim import adafactor, muon
 from fnn.optim.galore import low_rank
-from fnn.rule import EMPTY
+from fnn.rule import EMPTY, twins
 
 KEY = jax.random.key(0)
 
@@ -154,7 +154,7 @@ def test_a_step_on_fnns_layers_is_the_same_in_any_company():
 @pytest.mark.parametrize("spec", ["muon", "lars", "lamb", "adafactor"])
 def test_the_twin_reads_the_same_axes(spec, x64):
     """On fnn's own layers, over steps, with decay, in float64."""
-    rule, twin = optim.rule(spec), interop.twin(spec)
+    rule, twin = optim.rule(spec), twins.twin(spec, optim.rule(spec).hyper)
     params = network(7, 5, 9, 3, dtype=jnp.float64)
     hp = jax.tree.map(jnp.float64, rule.hyper)
     hp = hp._replace(weight_decay=jnp.float64(0.1)) if "weight_decay" in hp._fields else hp

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from fnn import models, optim, store, sweep, tasks, train
-from fnn.campaign import Block, Campaign, Plan, Share
-from fnn.errors import InputError
+from fnn import models, optim, store, tasks, train
+from fnn.base.errors import InputError
+from fnn.train import engine
+from fnn.train.campaign import Block, Campaign, Plan, Share
 
 STEPS, SETTINGS, SEEDS = 12, 7, 3
 DIMS = {"loss": ("step",), "last": ()}
@@ -33,12 +34,12 @@ def problem():
         _, record = train.train(run, STEPS, hp, key, data)
         return {"loss": record["loss"], "last": record["loss"][-1]}
 
-    return trial, train.Hyper(sweep.grid(rule.hyper, lr=np.logspace(-4, -1, SETTINGS).tolist())), data
+    return trial, train.Hyper(engine.grid(rule.hyper, lr=np.logspace(-4, -1, SETTINGS).tolist())), data
 
 
 def started(folder, seeds=SEEDS, **options):
     trial, hps, data = problem()
-    return Campaign(folder, trial, hps, sweep.seeds(seeds), data, **options)
+    return Campaign(folder, trial, hps, engine.seeds(seeds), data, **options)
 
 
 def written(one, path):
@@ -69,7 +70,7 @@ def test_every_trial_is_in_one_block():
 def test_a_campaign_is_a_sweep_with_labels(whole):
     reports, _, path = whole
     trial, hps, data = problem()
-    expected = jax.jit(lambda hps, keys, data: sweep.sweep(trial, hps, keys, data))(hps, sweep.seeds(SEEDS), data)
+    expected = jax.jit(lambda hps, keys, data: engine.sweep(trial, hps, keys, data))(hps, engine.seeds(SEEDS), data)
     with xr.open_dataset(path, engine="h5netcdf") as ds:
         assert ds.loss.dims == ("setting", "seed", "step")
         assert ds["last"].dims == ("setting", "seed")
@@ -131,15 +132,15 @@ LONG = [pytest.param(name, marks=pytest.mark.slow) for name in ("seeds", "data",
 def test_another_campaign_is_refused(tmp_path, changed):
     trial, hps, data = problem()
     options = {"block": Block(4, 1)}
-    ours = Campaign(tmp_path, trial, hps, sweep.seeds(2), data, **options)
+    ours = Campaign(tmp_path, trial, hps, engine.seeds(2), data, **options)
     reports = ours.run()
     next(reports)
     reports.close()
-    keys = sweep.seeds(2)
+    keys = engine.seeds(2)
     if changed == "settings":
         hps = hps._replace(rule=hps.rule._replace(b1=hps.rule.b1 * 0.5))
     elif changed == "seeds":
-        keys = sweep.seeds(2, first=1)
+        keys = engine.seeds(2, first=1)
     elif changed == "data":
         data = {"train": data["train"]._replace(y=data["train"].y[::-1])}
     elif changed == "program":
@@ -186,7 +187,7 @@ def test_an_error_on_a_device_ends_it_and_keeps_the_rest(tmp_path, monkeypatch):
 @pytest.mark.parametrize("hps", [{}, {"lr": 0.1}, {"lr": jnp.ones(2), "mu": jnp.ones(3)}])
 def test_settings_have_one_axis_in_common(tmp_path, hps):
     with pytest.raises(InputError, match="one leading axis in common"):
-        Campaign(tmp_path, lambda hp, key, data: {}, hps, sweep.seeds(1), ())
+        Campaign(tmp_path, lambda hp, key, data: {}, hps, engine.seeds(1), ())
 
 
 PROGRAM = """

@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnn import checkpoints, models, optim, store, sweep, tasks, train
-from fnn.errors import InputError
+from fnn import models, optim, store, tasks, train
+from fnn.base.errors import InputError
+from fnn.train import checkpoints, engine
 
 STEPS, CHUNK, SEEDS = 23, 5, 3
 ROOT = Path(__file__).parents[1]
@@ -29,14 +30,14 @@ def work(**options):
     task = tasks.classification(lambda hp: models.multilayer((12,), 10), 16)
     rules = {"momentum": optim.rule("momentum"), "adam": optim.rule("adam")}
     runs = {name: train.training(task, rule, STEPS) for name, rule in rules.items()}
-    runs["adam"] = sweep.over_hypers(runs["adam"])
+    runs["adam"] = engine.over_hypers(runs["adam"])
     hps = {name: train.Hyper(rule.hyper) for name, rule in rules.items()}
-    hps["adam"] = train.Hyper(sweep.grid(rules["adam"].hyper, lr=[0.001, 0.01]))
+    hps["adam"] = train.Hyper(engine.grid(rules["adam"].hyper, lr=[0.001, 0.01]))
     return {
         "manifest": {"code": "1"},
         "runs": runs,
         "hps": hps,
-        "keys": sweep.seeds(SEEDS),
+        "keys": engine.seeds(SEEDS),
         "data": data,
         "steps": STEPS,
         "chunk": CHUNK,
@@ -57,7 +58,7 @@ def joined(chunks):
 @pytest.fixture(scope="module")
 def whole():
     mine = work()
-    return joined(sweep.stream(*(mine[n] for n in ("runs", "hps", "keys", "data", "steps")), chunk=CHUNK))
+    return joined(engine.stream(*(mine[n] for n in ("runs", "hps", "keys", "data", "steps")), chunk=CHUNK))
 
 
 def same(a, b):
@@ -120,7 +121,7 @@ def test_a_few_chunks_make_one_block(whole, tmp_path, monkeypatch):
     ("changed", "name"),
     [
         ({"manifest": {"code": "2"}}, "code"),
-        ({"keys": sweep.seeds(SEEDS, first=1)}, "seeds"),
+        ({"keys": engine.seeds(SEEDS, first=1)}, "seeds"),
         ({"steps": STEPS + 1}, "steps"),
         ({"chunk": CHUNK + 1}, "steps"),
     ],
@@ -191,7 +192,7 @@ def test_parts_that_are_there_are_not_made_again(tmp_path):
 def test_a_sweep_goes_on_after_whole_chunks_from_a_state(done, message):
     mine = work()
     with pytest.raises(InputError, match=message):
-        next(sweep.stream(mine["runs"], mine["hps"], mine["keys"], mine["data"], STEPS, chunk=CHUNK, done=done))
+        next(engine.stream(mine["runs"], mine["hps"], mine["keys"], mine["data"], STEPS, chunk=CHUNK, done=done))
 
 
 EXPERIMENTS = {

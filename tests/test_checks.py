@@ -7,10 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnn import checks, hyper, optim, sweep, train, wrappers
-from fnn.errors import InputError
-from fnn.rule import Extra, apply_updates
-from fnn.types import Interval, NonNegative
+from fnn import optim, train, wrappers
+from fnn.base import checks
+from fnn.base.errors import InputError
+from fnn.base.types import Interval, NonNegative
+from fnn.rule import Extra, apply_updates, hyper
+from fnn.train import engine
 
 RULES = optim.rules()
 
@@ -118,9 +120,9 @@ def test_traced_hyperparameters_are_let_through():
 def test_a_sweep_checks_its_grid_before_it_starts():
     rule = RULES["adam"]
     runs = {"adam": train.Run(lambda hp, key, data: (), lambda hp, data, state, i: (state, {}), lambda key, data, i: i)}
-    hps = {"adam": train.Hyper(sweep.grid(rule.hyper, b1=[0.9, 1.0, 1.5]))}
+    hps = {"adam": train.Hyper(engine.grid(rule.hyper, b1=[0.9, 1.0, 1.5]))}
     with pytest.raises(InputError, match=r"b1 is a number in \[0, 1\), not 1.0, 1.5"):
-        next(sweep.stream(runs, hps, sweep.seeds(1), (), 1))
+        next(engine.stream(runs, hps, engine.seeds(1), (), 1))
 
 
 @pytest.mark.parametrize(

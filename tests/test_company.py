@@ -15,13 +15,13 @@ import numpy as np
 import optax
 import pytest
 
-from fnn import hyper, interop, optim, schedules
-from fnn.errors import InputError
+from fnn import interop, optim, schedules
+from fnn.base.errors import InputError
 from fnn.optim.mechanize import mechanized
 from fnn.optim.reduce_on_plateau import patient
 from fnn.optim.sam import sharpness_aware
-from fnn.rule import NOTHING, Extra, Rule, apply_updates
-from fnn.wrappers import (
+from fnn.rule import NOTHING, Extra, Rule, apply_updates, hyper
+from fnn.rule.wrappers import (
     accumulate,
     by_group,
     cast_result,

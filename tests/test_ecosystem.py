@@ -23,10 +23,10 @@ from flax.training.train_state import TrainState
 from jax.sharding import NamedSharding, PartitionSpec
 
 from experiments import _streams
-from fnn import hyper, interop, optim
-from fnn.errors import InputError
-from fnn.rule import Rule
-from fnn.trees import widen
+from fnn import interop, optim
+from fnn.base.errors import InputError
+from fnn.base.trees import widen
+from fnn.rule import Rule, hyper
 
 RULES = optim.rules()
 STEPS = 4

@@ -18,8 +18,9 @@ from test_interrupts import interrupt, stub
 
 from experiments import __main__ as listing
 from experiments import _cli, _lab, optimizer_compare_mnist
-from fnn import results, store
-from fnn.verdicts import Answer, decide
+from fnn import store
+from fnn.lab import results
+from fnn.lab.verdicts import Answer, decide
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = listing.questions()

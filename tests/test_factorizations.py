@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnn import factorizations
+from fnn.base import linear_algebra
 
 ROOT = Path(__file__).parents[1]
 
@@ -26,33 +26,34 @@ def over_all(f):
 @pytest.mark.parametrize("turned", [False, True])
 def test_factors_multiply_to_the_matrix(matrices, turned):
     a = jnp.swapaxes(matrices, -1, -2) if turned else matrices
-    u, s, vt = over_all(factorizations.svd)(a)
+    u, s, vt = over_all(linear_algebra.svd)(a)
     np.testing.assert_allclose(u * s[..., None, :] @ vt, a, atol=1e-5)
-    np.testing.assert_allclose(over_all(factorizations.singular_values)(a), s, atol=1e-5)
-    q, r = over_all(factorizations.qr)(a)
+    np.testing.assert_allclose(over_all(linear_algebra.singular_values)(a), s, atol=1e-5)
+    q, r = over_all(linear_algebra.qr)(a)
     np.testing.assert_allclose(q @ r, a, atol=1e-5)
     np.testing.assert_allclose(np.tril(r, -1), 0, atol=1e-6)
     gram = a @ jnp.swapaxes(a, -1, -2)
-    values, vectors = over_all(factorizations.eigh)(gram)
+    values, vectors = over_all(linear_algebra.eigh)(gram)
     np.testing.assert_allclose(vectors * values[..., None, :] @ jnp.swapaxes(vectors, -1, -2), gram, atol=1e-4)
 
 
 def test_vmapped_they_are_those_of_each_alone(matrices):
-    many = over_all(factorizations.svd)(matrices)
+    many = over_all(linear_algebra.svd)(matrices)
     for i, j in np.ndindex(2, 3):
-        for batched, alone in zip(many, factorizations.svd(matrices[i, j]), strict=True):
+        for batched, alone in zip(many, linear_algebra.svd(matrices[i, j]), strict=True):
             np.testing.assert_allclose(batched[i, j], alone, atol=1e-5)
 
 
 PROGRAM = """
 import jax
 jax.config.update("jax_num_cpu_devices", 2)
-from fnn import data, models, optim, sweep, tasks, train
+from fnn import data, models, optim, tasks, train
+from fnn.train import engine
 images, rule = data.load("mnist_5k"), optim.rule("galore")
 run = train.training(tasks.classification(lambda hp: models.multilayer((100,) * 4, 10), 128), rule, 10)
-hps = {"galore": train.Hyper(sweep.grid(rule.hyper, lr=[1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1]))}
+hps = {"galore": train.Hyper(engine.grid(rule.hyper, lr=[1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1]))}
 split = {"train": tasks.Split(jax.numpy.asarray(images.x_train), jax.numpy.asarray(images.y_train))}
-for chunk in sweep.stream({"galore": sweep.over_hypers(run)}, hps, sweep.seeds(2), split, 10):
+for chunk in engine.stream({"galore": engine.over_hypers(run)}, hps, engine.seeds(2), split, 10):
     print(chunk.steps)
 """
 

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnn import campaign, halving, layers, models, optim, population, sweep, wrappers
-from fnn.errors import InputError
-from fnn.losses import accuracy, mean_squared_error, softmax_cross_entropy
+from fnn import layers, models, optim, wrappers
+from fnn.base.errors import InputError
+from fnn.nn.losses import accuracy, mean_squared_error, softmax_cross_entropy
 from fnn.tasks import Split, check_splits, classification
-from fnn.train import Hyper, train, training
+from fnn.train import Hyper, campaign, engine, halving, population, train, training
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 
@@ -86,7 +86,7 @@ HP = Hyper(RULE.hyper, ())
 
 def several(rule):
     """Two settings of a rule."""
-    return Hyper(sweep.grid(rule.hyper, lr=[0.1, 0.2]), ())
+    return Hyper(engine.grid(rule.hyper, lr=[0.1, 0.2]), ())
 
 
 def loss_of(hp, state, data):
@@ -94,13 +94,13 @@ def loss_of(hp, state, data):
 
 
 def streamed(run, data, hp):
-    return list(sweep.stream({"a": run}, {"a": hp}, sweep.seeds(2), data, 2))
+    return list(engine.stream({"a": run}, {"a": hp}, engine.seeds(2), data, 2))
 
 
 WAYS = {
     "train": lambda run, data, rule=RULE: train(run, 2, Hyper(rule.hyper, ()), KEY, data),
     "stream": lambda run, data, rule=RULE: streamed(run, data, Hyper(rule.hyper, ())),
-    "stream of settings": lambda run, data, rule=RULE: streamed(sweep.over_hypers(run), data, several(rule)),
+    "stream of settings": lambda run, data, rule=RULE: streamed(engine.over_hypers(run), data, several(rule)),
     "halving": lambda run, data, rule=RULE: halving.halving(run, (1, 2), loss_of)(several(rule), KEY, data),
     "population": lambda run, data, rule=RULE: population.population(run, 1, 2, loss_of, population.perturb())(
         several(rule), KEY, jax.random.key(1), data
@@ -279,9 +279,9 @@ def test_batch_normalization_of_one_example_is_refused():
 def test_work_of_any_kind_checks_its_splits_before_it_begins(tmp_path):
     bad = splits(y=changed(Y, -1))
     with pytest.raises(InputError, match="The labels of train are classes from 0 on, and one is -1"):
-        sweep.over_seeds(lambda mine, key, data: mine)(jnp.zeros(2), sweep.seeds(2), bad)
+        engine.over_seeds(lambda mine, key, data: mine)(jnp.zeros(2), engine.seeds(2), bad)
     with pytest.raises(InputError, match="The labels of train are classes from 0 on, and one is -1"):
-        campaign.Campaign(tmp_path, lambda hp, key, data: {"x": hp}, jnp.zeros(2), sweep.seeds(2), bad)
+        campaign.Campaign(tmp_path, lambda hp, key, data: {"x": hp}, jnp.zeros(2), engine.seeds(2), bad)
 
 
 def test_splits_in_any_tree_are_checked():

@@ -15,9 +15,9 @@ import pytest
 from optax import contrib
 
 from fnn import interop
-from fnn.errors import InputError
+from fnn.base.errors import InputError
+from fnn.base.trees import norm
 from fnn.rule import Extra, apply_updates
-from fnn.trees import norm
 
 CENTER = 0.3
 

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnn import halving, models, optim, sweep, tasks, train
-from fnn.errors import InputError
+from fnn import models, optim, tasks, train
+from fnn.base.errors import InputError
+from fnn.train import engine, halving
 
 RATES = [1e-4, 1e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 1e4]
 RUNGS = (4, 8, 16)
@@ -26,7 +27,7 @@ def problem():
     def score(hp, state, data):
         return -task.metrics(hp.task, state.params, state.stats, data)["train_loss"]
 
-    return run, train.Hyper(sweep.grid(rule.hyper, lr=RATES)), data, score
+    return run, train.Hyper(engine.grid(rule.hyper, lr=RATES)), data, score
 
 
 @pytest.mark.parametrize("at_once", [None, 3])
@@ -34,7 +35,7 @@ def test_survivors_are_those_who_train_best_and_train_as_if_alone(problem, at_on
     run, hps, data, score = problem
     key = jax.random.key(1)
     found = jax.jit(halving.halving(run, RUNGS, score, 0.5, at_once, score))(hps, key, data)
-    _, record = train.train(sweep.over_hypers(run), RUNGS[-1], hps, key, data)
+    _, record = train.train(engine.over_hypers(run), RUNGS[-1], hps, key, data)
     complete = -np.asarray(record["train_loss"])[np.array(RUNGS) - 1].T
     alive = np.arange(len(RATES))
     for place in range(len(RUNGS)):

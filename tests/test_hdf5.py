@@ -6,8 +6,8 @@ import h5py
 import numpy as np
 import pytest
 
-from fnn import hdf5
-from fnn.errors import InputError
+from fnn.base.errors import InputError
+from fnn.lab import hdf5
 
 SECRET = b"of the machine, and not of the results"
 

@@ -17,11 +17,12 @@ ROOT = Path(__file__).parents[1]
 WORK = """
 import jax
 from experiments import _cli
-from fnn import data, study
+from fnn import data
+from fnn.search import study
 _cli.prepare()
 jax.numpy.ones(3).sum().block_until_ready()
 print(data.user_cache(), data.load("mnist_5k").name)
-import matplotlib.figure, fnn.plotting, xarray, tyro
+import matplotlib.figure, fnn.lab.plotting, xarray, tyro
 """
 
 

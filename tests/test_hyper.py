@@ -2,8 +2,9 @@
 
 import pytest
 
-from fnn import hyper, optim, wrappers
-from fnn.errors import InputError
+from fnn import optim, wrappers
+from fnn.base.errors import InputError
+from fnn.rule import hyper
 
 SGD = optim.rule("sgd")
 DEEP = wrappers.clip_norm(wrappers.by_group({"fast": SGD}, lambda w: w)).hyper

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fnn.errors import InputError
-from fnn.init import (
+from fnn.base.errors import InputError
+from fnn.nn.init import (
     constant,
     fans,
     flat,

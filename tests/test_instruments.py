@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnn import init, instruments, layers, losses, models, optim, sweep, tasks, train
-from fnn.errors import InputError
+from fnn import init, instruments, layers, losses, models, optim, tasks, train
+from fnn.base.errors import InputError
+from fnn.train import engine
 
 
 @pytest.fixture
@@ -172,8 +173,8 @@ def test_moments_are_what_they_say(data):
 def test_observation_only_where_asked_and_under_a_sweep(data):
     rule = optim.rule("sgd")
     run = train.training(TASK, rule, 6, observe=look, observe_at=(1, 4))
-    hps = train.Hyper(sweep.grid(rule.hyper, lr=[0.01, 0.1]))
-    (chunk,) = sweep.stream({"sgd": sweep.over_hypers(run)}, {"sgd": hps}, sweep.seeds(3), data, 6)
+    hps = train.Hyper(engine.grid(rule.hyper, lr=[0.01, 0.1]))
+    (chunk,) = engine.stream({"sgd": engine.over_hypers(run)}, {"sgd": hps}, engine.seeds(3), data, 6)
     grad = chunk.record["sgd"]["grad"]
     assert grad.shape == (3, 6, 2)
     np.testing.assert_array_equal(np.isfinite(grad).all((0, 2)), [True, False, False, True, False, False])

@@ -11,7 +11,8 @@ import pytest
 import xarray as xr
 
 from experiments import _cli
-from fnn import results, store
+from fnn import store
+from fnn.lab import results
 
 ROOT = Path(__file__).parents[1]
 

@@ -15,8 +15,8 @@ from jax.flatten_util import ravel_pytree
 from scipy import special
 from scipy import stats as laws
 
-from fnn.errors import InputError
-from fnn.layers import (
+from fnn.base.errors import InputError
+from fnn.nn.layers import (
     Running,
     affine,
     batch_norm,
@@ -33,7 +33,7 @@ from fnn.layers import (
     softplus,
     tanh,
 )
-from fnn.models import multilayer
+from fnn.nn.models import multilayer
 
 KEY = jax.random.key(0)
 NOISE = jax.random.key(1)

@@ -13,10 +13,10 @@ import problems
 import pytest
 
 from fnn import interop, optim, schedules
-from fnn.linesearch import wolfe
+from fnn.base.trees import dot, norm, random_like
 from fnn.optim.lbfgs import nothing, remember, two_loops
-from fnn.rule import Extra, apply_updates
-from fnn.trees import dot, norm, random_like
+from fnn.rule import Extra, apply_updates, twins
+from fnn.rule.linesearch import wolfe
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -74,7 +74,9 @@ def trajectory(rule, hp, f, w, steps):
 def test_a_trajectory_is_optaxs(function, lr):
     """Directions and searches together, over more steps than there are pairs."""
     hp, f = RULE.hyper._replace(lr=jnp.float64(lr)), FUNCTIONS[function]
-    ours, theirs = (trajectory(rule, hp, f, START, 14) for rule in (RULE, interop.twin("lbfgs")))
+    ours, theirs = (
+        trajectory(rule, hp, f, START, 14) for rule in (RULE, twins.twin("lbfgs", optim.rule("lbfgs").hyper))
+    )
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-10 * np.abs(ours).max())
     assert np.abs(np.diff(ours, axis=0)).max() > 0.01
 

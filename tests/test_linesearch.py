@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnn.linesearch import CURVATURE, DECREASE, wolfe
+from fnn.rule.linesearch import CURVATURE, DECREASE, wolfe
 
 CURVES = {
     "a parabola": lambda x: jnp.sum((x - 3.0) ** 2),

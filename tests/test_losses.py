@@ -10,8 +10,8 @@ import pytest
 from jax.test_util import check_grads
 from scipy.special import log_softmax, logsumexp, softmax
 
-from fnn.losses import accuracy, l2_penalty, mean_squared_error, softmax_cross_entropy, weights
-from fnn.models import multilayer
+from fnn.nn.losses import accuracy, l2_penalty, mean_squared_error, softmax_cross_entropy, weights
+from fnn.nn.models import multilayer
 
 B, C = 7, 5
 rng = np.random.default_rng(0)

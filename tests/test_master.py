@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from fnn import optim
-from fnn.interop import to_optax
+from fnn.base.trees import dot
 from fnn.rule import EMPTY, Extra, apply_updates
-from fnn.trees import dot
-from fnn.wrappers import decay_decoupled, master
+from fnn.rule.interop import to_optax
+from fnn.rule.wrappers import decay_decoupled, master
 
 STEPS = 12
 TARGET = {"w": jnp.linspace(-1.1, 2.3, 12).reshape(3, 4), "b": jnp.array([0.7, -0.4])}

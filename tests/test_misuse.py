@@ -13,34 +13,28 @@ import pytest
 import xarray as xr
 
 from fnn import (
-    axes,
-    campaign,
-    checkpoints,
     data,
-    halving,
-    hyper,
     init,
     instruments,
     interop,
     layers,
-    linesearch,
     models,
     optim,
-    plotting,
-    population,
-    results,
     schedules,
     search,
     store,
-    study,
-    sweep,
     tasks,
     train,
-    verdicts,
     wrappers,
 )
-from fnn.errors import InputError
-from fnn.losses import softmax_cross_entropy
+from fnn.base import statistics
+from fnn.base.errors import InputError
+from fnn.lab import plotting, results, verdicts
+from fnn.nn import axes
+from fnn.nn.losses import softmax_cross_entropy
+from fnn.rule import hyper, linesearch
+from fnn.search import study
+from fnn.train import campaign, checkpoints, engine, halving, population
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 
@@ -56,7 +50,7 @@ NETWORK = models.multilayer((3,), 2)
 TASK = tasks.classification(lambda hp: NETWORK, 2)
 RUN = train.training(TASK, ADAM, 4)
 HP = train.Hyper(ADAM.hyper)
-HPS = train.Hyper(sweep.grid(ADAM.hyper, lr=[0.1, 0.2]))
+HPS = train.Hyper(engine.grid(ADAM.hyper, lr=[0.1, 0.2]))
 PARAMS = {"w": jnp.ones((2, 3)), "b": jnp.ones(2)}
 SPACE = {"lr": search.Log(1e-3, 1.0), "mu": search.Linear(0, 1)}
 SCORE = lambda hp, state, data: 0.0
@@ -86,8 +80,8 @@ def shown(value):
 
 def streamed(runs=None, hps=None, keys=None, data=SPLITS, steps=2, **options):
     return list(
-        sweep.stream(
-            runs or {"a": RUN}, hps or {"a": HP}, sweep.seeds(2) if keys is None else keys, data, steps, **options
+        engine.stream(
+            runs or {"a": RUN}, hps or {"a": HP}, engine.seeds(2) if keys is None else keys, data, steps, **options
         )
     )
 
@@ -99,7 +93,7 @@ def stepped(rule, grads, params=None, hp=None):
 
 
 def checkpointed(**changed):
-    given = {"folder": Path("work"), "manifest": {}, "runs": {"a": RUN}, "hps": {"a": HP}, "keys": sweep.seeds(2)}
+    given = {"folder": Path("work"), "manifest": {}, "runs": {"a": RUN}, "hps": {"a": HP}, "keys": engine.seeds(2)}
     return list(checkpoints.stream(**{**given, "data": SPLITS, "steps": 2, **changed}))
 
 
@@ -132,7 +126,7 @@ def shared(act=lambda s: None, **changed):
 
 def campaigned(**changed):
     given = {"folder": "campaign", "trial": lambda hp, key, data: {"x": hp}, "hps": jnp.ones(2)}
-    return campaign.Campaign(**{**given, "keys": sweep.seeds(2), "data": SPLITS, **changed})
+    return campaign.Campaign(**{**given, "keys": engine.seeds(2), "data": SPLITS, **changed})
 
 
 def kept(act):
@@ -155,7 +149,7 @@ ONE = jnp.ones(3)
 
 CASES = {
     **counts(
-        seeds=sweep.seeds,
+        seeds=engine.seeds,
         steps=lambda n: train.training(TASK, ADAM, n),
         train_steps=lambda n: train.train(RUN, n, HP, KEY, SPLITS),
         stream_steps=lambda n: streamed(steps=n),
@@ -213,25 +207,25 @@ CASES = {
     **bad("train run", lambda r: train.train(r, 2, HP, KEY, SPLITS), TASK, ADAM, None),
     **bad("train hp", lambda hp: train.train(RUN, 2, hp, KEY, SPLITS), ADAM.hyper, None, {}, 0.1, train.Hyper(0.1),
           train.Hyper(None), train.Hyper(optim.rule("sgd").hyper), train.Hyper(Other())),
-    **bad("train key", lambda key: train.train(RUN, 2, HP, key, SPLITS), 0, None, "0", sweep.seeds(2), 1.5),
+    **bad("train key", lambda key: train.train(RUN, 2, HP, key, SPLITS), 0, None, "0", engine.seeds(2), 1.5),
     **bad("train data", lambda d: train.train(RUN, 2, HP, KEY, d), None, {}, X, SPLITS["train"],
           {"test": SPLITS["train"]}),
     **bad("hp out of range", lambda lr: train.train(RUN, 2, train.Hyper(ADAM.hyper._replace(lr=lr)), KEY, SPLITS),
           -0.1, NAN, "0.1", None),
-    **bad("first seed", lambda first: sweep.seeds(2, first), -1, 0.5, "0", None),
-    **bad("grid values", lambda v: sweep.grid(ADAM.hyper, lr=v), [], 0.1, "0.1", [None], ["0.1"], None, [NAN]),
-    **bad("grid hyper", lambda h: sweep.grid(h, lr=[0.1]), ADAM, None, 3),
-    "grid name": lambda: sweep.grid(ADAM.hyper, lrr=[0.1]),
-    "grid nested name": lambda: sweep.grid(ADAM.hyper, **{"inner.lr": [0.1]}),
-    **bad("sweep f", lambda f: sweep.sweep(f, jnp.ones(2), sweep.seeds(2)), None, "f", RUN),
-    **bad("sweep keys", lambda k: sweep.sweep(lambda hp, key: hp, jnp.ones(2), k), 2, None, KEY, jnp.arange(2)),
-    **bad("sweep hps", lambda h: sweep.sweep(lambda hp, key: 0.0, h, sweep.seeds(2)), 0.1, (), {"a": jnp.ones(2),
+    **bad("first seed", lambda first: engine.seeds(2, first), -1, 0.5, "0", None),
+    **bad("grid values", lambda v: engine.grid(ADAM.hyper, lr=v), [], 0.1, "0.1", [None], ["0.1"], None, [NAN]),
+    **bad("grid hyper", lambda h: engine.grid(h, lr=[0.1]), ADAM, None, 3),
+    "grid name": lambda: engine.grid(ADAM.hyper, lrr=[0.1]),
+    "grid nested name": lambda: engine.grid(ADAM.hyper, **{"inner.lr": [0.1]}),
+    **bad("sweep f", lambda f: engine.sweep(f, jnp.ones(2), engine.seeds(2)), None, "f", RUN),
+    **bad("sweep keys", lambda k: engine.sweep(lambda hp, key: hp, jnp.ones(2), k), 2, None, KEY, jnp.arange(2)),
+    **bad("sweep hps", lambda h: engine.sweep(lambda hp, key: 0.0, h, engine.seeds(2)), 0.1, (), {"a": jnp.ones(2),
           "b": jnp.ones(3)}, None),
-    **bad("over_hypers", sweep.over_hypers, None, TASK, ADAM),
-    **bad("over_seeds", sweep.over_seeds, None, "f"),
+    **bad("over_hypers", engine.over_hypers, None, TASK, ADAM),
+    **bad("over_seeds", engine.over_seeds, None, "f"),
     **bad("stream runs", lambda r: streamed(r), RUN, [RUN], {"a": None}, {"a": TASK}, {"b": RUN}),
     **bad("stream hps", lambda h: streamed(hps=h), HP, {"b": HP}, {"a": ADAM.hyper}, {"a": None}),
-    **bad("stream keys", lambda k: streamed(keys=k), 2, KEY, [0, 1], jnp.arange(2), sweep.seeds(2)[:0], "2"),
+    **bad("stream keys", lambda k: streamed(keys=k), 2, KEY, [0, 1], jnp.arange(2), engine.seeds(2)[:0], "2"),
     **bad("stream data", lambda d: streamed(data=d), None, {}, X, {"train": X}),
     **bad("stream at_once", lambda n: streamed(at_once=n), 0, -1, 2.5, "1"),
     **bad("stream done", lambda n: streamed(steps=4, chunk=2, done=n), 1, -2, 8, "2", 2),
@@ -241,7 +235,7 @@ CASES = {
     **bad("halving score", lambda s: halving.halving(RUN, (1, 2), s), None, 0.5, "loss"),
     **bad("halving run", lambda r: halving.halving(r, (1, 2), SCORE), None, TASK),
     **bad("halving hps", lambda h: halving.halving(RUN, (1, 2), SCORE)(h, KEY, SPLITS), HP, None, (), ADAM.hyper),
-    **bad("halving key", lambda k: halving.halving(RUN, (1, 2), SCORE)(HPS, k, SPLITS), 0, None, sweep.seeds(2)),
+    **bad("halving key", lambda k: halving.halving(RUN, (1, 2), SCORE)(HPS, k, SPLITS), 0, None, engine.seeds(2)),
     **bad("hyperband least", lambda n: halving.hyperband(9, least=n), 0, 10, 1.5, "1"),
     **bad("hyperband keep", lambda k: halving.hyperband(9, k), 0, 1, -1, NAN, "x"),
     **bad("population share", lambda s: population.population(RUN, 1, 1, SCORE, population.perturb(), share=s), 0,
@@ -253,7 +247,7 @@ CASES = {
           SPLITS), 0, None),
     **bad("population of one", lambda h: population.population(RUN, 1, 1, SCORE, population.perturb())(h, KEY, KEY,
           SPLITS),
-          HP, train.Hyper(sweep.grid(ADAM.hyper, lr=[0.1]))),
+          HP, train.Hyper(engine.grid(ADAM.hyper, lr=[0.1]))),
     **bad("perturb", lambda d: population.perturb(*d), (0, 1), (2, 1), (NAN, 1), ("a", "b")),
     **bad("linear ends", lambda e: search.Linear(*e), (1, 0), (0, INF), (NAN, 1), ("0", "1"), (None, 1)),
     **bad("log ends", lambda e: search.Log(*e), (0, 1), (-1, 1), (1, 1), ("a", 1)),
@@ -324,14 +318,14 @@ CASES = {
     **bad("results", results.load, None, 3, "/nowhere"),
     **bad("smoothing", lambda w: plotting.smooth(np.zeros(20), w), 0, -3, 2.5, "x"),
     **bad("band", plotting.band, np.zeros((0, 3)), None, 3.0, "x"),
-    **bad("campaign hps", lambda h: campaign.Campaign("campaign", lambda hp, key, data: {}, h, sweep.seeds(2),
+    **bad("campaign hps", lambda h: campaign.Campaign("campaign", lambda hp, key, data: {}, h, engine.seeds(2),
           SPLITS), 0.1, None, ()),
     **bad("campaign keys", lambda k: campaign.Campaign("campaign", lambda hp, key, data: {}, jnp.ones(2), k,
           SPLITS), 2, KEY, None),
-    **bad("campaign trial", lambda t: campaign.Campaign("campaign", t, jnp.ones(2), sweep.seeds(2), SPLITS), None,
+    **bad("campaign trial", lambda t: campaign.Campaign("campaign", t, jnp.ones(2), engine.seeds(2), SPLITS), None,
           "f"),
     **bad("campaign memory", lambda m: campaign.Campaign("campaign", lambda hp, key, data: {}, jnp.ones(2),
-          sweep.seeds(2), SPLITS, memory=m), 0, -1, NAN, "x"),
+          engine.seeds(2), SPLITS, memory=m), 0, -1, NAN, "x"),
     **bad("campaign folder", lambda f: campaigned(folder=f), *NO_FOLDERS),
     **bad("campaign block", lambda b: campaigned(block=b), 3, (2,), (0, 1), (1.5, 1), "22"),
     **bad("campaign devices", lambda d: campaigned(devices=d), [], "cpu", 1),
@@ -339,7 +333,7 @@ CASES = {
     **bad("study folder", lambda f: studied(folder=f), *NO_FOLDERS[1:]),
     **bad("study space", lambda space: studied(folder=Path("work"), space=space), None, {}, {"lr": 0.1}, "lr"),
     **bad("study sampler", lambda sampler: studied(folder=Path("work"), sampler=sampler), None, "tpe", 3),
-    **bad("study key", lambda key: studied(folder=Path("work"), key=key), None, 0, sweep.seeds(2)),
+    **bad("study key", lambda key: studied(folder=Path("work"), key=key), None, 0, engine.seeds(2)),
     **bad("study manifest", lambda m: studied(folder=Path("work"), manifest=m), 3, "x", ["x"], {3: 1}),
     **bad("study values", lambda v: studied(lambda s: asked(s).tell(v)), None, "x", 0.1, [0.1], ["a", "b"], [],
           np.zeros((2, 1, 1)), np.zeros((2, 0)), [[1.0], [1.0, 2.0]], [None, None]),
@@ -398,19 +392,19 @@ CASES = {
     **bad("effect of points", lambda e: verdicts.decide_every("", e, np.arange(2), "", ""), None, "x", np.zeros(3),
           np.zeros((3, 3)), np.zeros((3, 0))),
     **bad("points of effect", lambda p: verdicts.decide_every("", np.zeros((3, 2)), p, "", ""), None, 3, "ab", [1]),
-    **bad("interval", verdicts.interval, *NO_EFFECTS),
-    **bad("confidence", lambda c: verdicts.interval(np.arange(3.0), c), None, 0, 1, 95, NAN, "0.95"),
-    **bad("intervals", verdicts.intervals, None, "x", 3.0, ["a"]),
-    **bad("side", verdicts.side, *NO_EFFECTS),
-    **bad("bar", lambda b: verdicts.side(np.arange(3.0), b), None, "0", NAN, [0, 1]),
-    **bad("middle", verdicts.middle, *NO_EFFECTS[:3]),
-    **bad("share", verdicts.share, *NO_EFFECTS, [0.3], [NAN], [2]),
+    **bad("interval", statistics.interval, *NO_EFFECTS),
+    **bad("confidence", lambda c: statistics.interval(np.arange(3.0), c), None, 0, 1, 95, NAN, "0.95"),
+    **bad("intervals", statistics.intervals, None, "x", 3.0, ["a"]),
+    **bad("side", statistics.side, *NO_EFFECTS),
+    **bad("bar", lambda b: statistics.side(np.arange(3.0), b), None, "0", NAN, [0, 1]),
+    **bad("middle", statistics.middle, *NO_EFFECTS[:3]),
+    **bad("share", statistics.share, *NO_EFFECTS, [0.3], [NAN], [2]),
     **bad("hits", lambda h: verdicts.decide_share("", h, 0.5, ""), *NO_EFFECTS, [0.3], [NAN], [2]),
     **bad("above", lambda a: verdicts.decide_share("", [True], a, ""), None, "x", -0.1, 50, NAN),
     **bad("gap", lambda g: verdicts.exact("", g, 0.1, ""), None, "x", ["a"], {"a": 1.0}, [1j], [None]),
     **bad("tolerance", lambda t: verdicts.exact("", [0.0], t, ""), None, "x", -0.1, NAN),
-    **bad("paired ours", lambda v: verdicts.paired(v, np.zeros(2)), *NO_EFFECTS, np.zeros(3), np.zeros(1)),
-    **bad("paired theirs", lambda v: verdicts.paired(np.zeros(2), v), *NO_EFFECTS, np.zeros(3), np.zeros(1)),
+    **bad("paired ours", lambda v: statistics.paired(v, np.zeros(2)), *NO_EFFECTS, np.zeros(3), np.zeros(1)),
+    **bad("paired theirs", lambda v: statistics.paired(np.zeros(2), v), *NO_EFFECTS, np.zeros(3), np.zeros(1)),
     **bad("axes", axes.Axes, 0, (0.5,), (-1,), "0", None, [0]),
     "an axis that is two": lambda: axes.Axes((0,), (0,)),
     **bad("convention", lambda c: axes.axes(PARAMS, c), None, "flax", 3, lambda x: None, lambda x: (0,)),

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnn.errors import InputError
-from fnn.init import constant, he, normal
-from fnn.layers import Affine, BatchNorm, elementwise, relu, sigmoid, tanh
-from fnn.losses import softmax_cross_entropy
-from fnn.models import multilayer
+from fnn.base.errors import InputError
+from fnn.nn.init import constant, he, normal
+from fnn.nn.layers import Affine, BatchNorm, elementwise, relu, sigmoid, tanh
+from fnn.nn.losses import softmax_cross_entropy
+from fnn.nn.models import multilayer
 
 KEY = jax.random.key(0)
 NOISE = jax.random.key(1)

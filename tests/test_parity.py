@@ -11,8 +11,8 @@ import problems
 import pytest
 
 from experiments import _streams
-from fnn import hyper, interop, optim, schedules
-from fnn.rule import Rule, apply_updates
+from fnn import interop, optim, schedules
+from fnn.rule import Rule, apply_updates, hyper, twins
 
 RTOL = 1e-12
 
@@ -90,16 +90,16 @@ def along(rule: Rule, hps):
 
 
 def test_every_rule_and_dialect_has_a_twin_or_a_reason():
-    assert set(interop.TWINS) | set(TWINLESS) == set(optim.rules())
-    assert not set(interop.TWINS) & set(TWINLESS)
+    assert set(twins.TWINS) | set(TWINLESS) == set(optim.rules())
+    assert not set(twins.TWINS) & set(TWINLESS)
 
 
-@pytest.mark.parametrize("spec", [spec for spec in interop.TWINS if spec not in _streams.ON_FUNCTIONS])
+@pytest.mark.parametrize("spec", [spec for spec in twins.TWINS if spec not in _streams.ON_FUNCTIONS])
 def test_parity(spec):
     """At the defaults and with every hyperparameter moved, along every stream; and every hyperparameter matters."""
     rule = optim.rule(spec)
     names, hps = settings(rule)
-    ours, theirs = along(rule, hps), along(interop.twin(spec), hps)
+    ours, theirs = along(rule, hps), along(twins.twin(spec, optim.rule(spec).hyper), hps)
     shared = [i for i, name in enumerate(["", *names]) if name not in UNMOVED.get(spec, {})]
     for k, kind in enumerate(problems.KINDS):
         of_a_kind = [jax.tree.map(lambda a, k=k: a[:, k], side) for side in (ours, theirs)]
@@ -204,7 +204,7 @@ UNSCHEDULED = {
 """Twins that cannot be given a schedule of lr."""
 
 
-@pytest.mark.parametrize("spec", [spec for spec in interop.TWINS if spec not in UNSCHEDULED])
+@pytest.mark.parametrize("spec", [spec for spec in twins.TWINS if spec not in UNSCHEDULED])
 def test_parity_under_a_schedule(spec):
     """Our schedule of lr around our rule against optax's own in the twin, which counts for itself. The factors are
     powers of 2, which neither side rounds."""
@@ -214,7 +214,7 @@ def test_parity_under_a_schedule(spec):
     at = {round(share * problems.STEPS): 0.5 for share in (0.25, 0.5, 0.75)}
     lr = optax.piecewise_constant_schedule(hyper.get(rule.hyper, name), at)
 
-    twin = interop.from_optax((), lambda hp: interop.TWINS[spec](hyper.put(hp, name, lr)))
+    twin = interop.from_optax((), lambda hp: twins.TWINS[spec](hyper.put(hp, name, lr)))
     once = jax.tree.map(lambda h: jnp.asarray([h], jnp.float64), rule.hyper)
     ours, theirs = along(falling, once), along(twin, once)
     for k, kind in enumerate(problems.KINDS):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
-from fnn import plotting, verdicts
+from fnn.base import statistics
+from fnn.lab import plotting
 
 
 def test_smoothing_keeps_length_constants_and_lines():
@@ -31,7 +32,7 @@ def test_the_band_is_students_interval_of_the_mean():
 def test_figures_and_verdicts_show_the_same_interval(n):
     values = np.random.default_rng(n).lognormal(size=(n, 2))
     for column, ends in zip(values.T, np.transpose(plotting.band(values)), strict=True):
-        np.testing.assert_allclose(ends, verdicts.interval(column), rtol=1e-12)
+        np.testing.assert_allclose(ends, statistics.interval(column), rtol=1e-12)
 
 
 def test_a_diverged_run_stays_in_the_band_as_the_worst():

@@ -7,9 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnn import population
-from fnn.errors import InputError
-from fnn.train import Run
+from fnn.base.errors import InputError
+from fnn.train import Run, population
 
 EVERY, ROUNDS, N = 3, 6, 10
 

@@ -14,9 +14,10 @@ import pytest
 import xarray as xr
 from matplotlib.figure import Figure
 
-from fnn import results
-from fnn.errors import InputError
-from fnn.verdicts import Setting, Verdict, decide
+from fnn.base import provenance
+from fnn.base.errors import InputError
+from fnn.lab import results
+from fnn.lab.verdicts import Setting, Verdict, decide
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +55,7 @@ def test_findings_are_files(tmp_path):
 
 
 def test_provenance_says_how_to_do_it_again():
-    found = json.loads(json.dumps(results.provenance(Config(), seconds=1.5), default=str))
+    found = json.loads(json.dumps(provenance.provenance(Config(), seconds=1.5), default=str))
     assert found["config"] == {"lr": 0.1, "out": "here"}
     assert found["seconds"] == 1.5
     assert found["versions"]["jax"].startswith("0.")
@@ -66,7 +67,7 @@ def test_provenance_says_how_to_do_it_again():
 SMALL = r"""
 import os, pathlib, resource, sys
 import numpy as np, xarray as xr
-from fnn import results
+from fnn.lab import results
 folder, whole = pathlib.Path(sys.argv[1]), xr.Dataset({"loss": ("step", np.ones(20_000))})
 results.save_data(folder, whole, {})
 before = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -122,21 +123,21 @@ def test_the_revision_is_that_of_the_packages_own_files(tmp_path, monkeypatch):
             capture_output=True,
         )
 
-    monkeypatch.setattr(results, "__file__", str(tmp_path / "results.py"))
-    (tmp_path / "results.py").touch()
-    assert results._revision() is None
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "provenance.py"))
+    (tmp_path / "provenance.py").touch()
+    assert provenance._revision() is None
     git("init")
     git("commit", "--allow-empty", "-m", "x")
-    assert results._revision() is None, "the file is not the repository's"
-    git("add", "results.py")
+    assert provenance._revision() is None, "the file is not the repository's"
+    git("add", "provenance.py")
     git("commit", "-m", "y")
-    clean = results._revision()
+    clean = provenance._revision()
     assert clean is not None
     assert len(clean) == 40
-    (tmp_path / "results.py").write_text("changed")
-    assert results._revision() == f"{clean}-dirty"
+    (tmp_path / "provenance.py").write_text("changed")
+    assert provenance._revision() == f"{clean}-dirty"
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))  # as in a hook
-    assert results._revision() == f"{clean}-dirty"
+    assert provenance._revision() == f"{clean}-dirty"
 
 
 def test_a_password_in_a_url_is_not_recorded(monkeypatch):
@@ -146,6 +147,6 @@ def test_a_password_in_a_url_is_not_recorded(monkeypatch):
         seeds: int = 3
 
     monkeypatch.setattr("sys.argv", ["search", "--storage", Stored.storage, f"--storage={Stored.storage}"])
-    found = results.provenance(Stored())
+    found = provenance.provenance(Stored())
     assert found["config"] == {"storage": "postgresql://me:***@host/name", "seeds": 3}
     assert "secret" not in str(found)

@@ -19,12 +19,14 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from fnn import checkpoints, results, search, store, study, sweep
-from fnn.campaign import Block, Campaign
-from fnn.errors import InputError
-from fnn.sweep import Chunk
-from fnn.train import Run
-from fnn.verdicts import decide
+from fnn import search, store
+from fnn.base.errors import InputError
+from fnn.lab import results
+from fnn.lab.verdicts import decide
+from fnn.search import study
+from fnn.train import Run, checkpoints, engine
+from fnn.train.campaign import Block, Campaign
+from fnn.train.engine import Chunk
 
 STEPS, CHUNK, SEEDS = 8, 3, 2
 
@@ -64,7 +66,7 @@ class Quick(store.Disk):
 
 
 def trained(runs, hps, keys, data, steps, *, chunk, done, state):
-    """What `sweep.stream` gives, of a recurrence."""
+    """What `engine.stream` gives, of a recurrence."""
     w = np.arange(1.0, 1 + len(keys), dtype=np.float32) if state is None else state["rule"]["w"]
     for first in range(done, steps, chunk):
         numbers, loss = range(first, min(first + chunk, steps)), []
@@ -77,7 +79,7 @@ def trained(runs, hps, keys, data, steps, *, chunk, done, state):
 def stream(folder, **manifest):
     """The chunks of a sweep with checkpoints after each."""
     run = Run(lambda hp, key, data: {"w": jnp.float32(0)}, None, None)
-    work = {"runs": {"rule": run}, "hps": {"rule": 0.1}, "keys": sweep.seeds(SEEDS), "data": np.ones(3)}
+    work = {"runs": {"rule": run}, "hps": {"rule": 0.1}, "keys": engine.seeds(SEEDS), "data": np.ones(3)}
     return checkpoints.stream(folder, manifest, **work, steps=STEPS, chunk=CHUNK, every=0.0)
 
 
@@ -100,7 +102,7 @@ def campaign(settings=3, seed=0):
     """A campaign of blocks of two settings, compiled once."""
     trial = lambda hp, key, data: {"loss": hp["lr"] * data * jax.random.uniform(key, (3,))}
     hps = {"lr": np.arange(1.0, 1 + settings)}
-    return Campaign(Path("nowhere"), trial, hps, sweep.seeds(1, seed), np.arange(3.0), block=Block(2, 1))
+    return Campaign(Path("nowhere"), trial, hps, engine.seeds(1, seed), np.arange(3.0), block=Block(2, 1))
 
 
 def moved(campaign, folder):

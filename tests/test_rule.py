@@ -17,8 +17,8 @@ import pytest
 
 from experiments import _streams
 from fnn import interop, optim, schedules, wrappers
-from fnn.errors import InputError
-from fnn.rule import Extra, Rule, apply_updates, leafwise
+from fnn.base.errors import InputError
+from fnn.rule import Extra, Rule, apply_updates, leafwise, twins
 
 RULES = optim.rules()
 
@@ -297,7 +297,7 @@ def test_a_rule_trains_an_equinox_model(spec, x64):
         return losses
 
     ours = train(interop.to_optax(RULES[spec], hp))
-    theirs = train(interop.TWINS[spec](hp))
+    theirs = train(twins.TWINS[spec](hp))
     assert ours[-1] < ours[0] / 4
     np.testing.assert_allclose(ours, theirs, rtol=1e-9)
 
@@ -348,9 +348,9 @@ def test_unknown_rules_are_named(spec, message):
 
 
 def test_a_rule_without_a_twin_is_told(monkeypatch):
-    monkeypatch.delitem(interop.TWINS, "sgd")
+    monkeypatch.delitem(twins.TWINS, "sgd")
     with pytest.raises(InputError, match="sgd has no optax twin"):
-        interop.twin("sgd")
+        twins.twin("sgd", optim.rule("sgd").hyper)
 
 
 NEWCOMER = {
@@ -381,7 +381,7 @@ import optax
 from fnn import interop, optim
 
 optim.__path__.append(str(pathlib.Path(__file__).parent / "rules"))
-interop.TWINS["halved"] = lambda hp: optax.chain(optax.ema(0.5, debias=False), optax.scale_by_learning_rate(hp.lr))
+twins.TWINS["halved"] = lambda hp: optax.chain(optax.ema(0.5, debias=False), optax.scale_by_learning_rate(hp.lr))
 """,
 }
 

@@ -7,8 +7,8 @@ import optax
 import pytest
 
 from fnn import optim, schedules, tasks, train
-from fnn.errors import InputError
-from fnn.schedules import (
+from fnn.base.errors import InputError
+from fnn.rule.schedules import (
     at_least,
     cosine,
     exponential,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fnn import search
-from fnn.errors import InputError
+from fnn.base.errors import InputError
 from fnn.search import Choice, History, Linear, Log, Whole
 
 SPACE = {"lr": Log(1e-6, 1e-2), "mu": Linear(0.5, 1.0), "units": Whole(1, 4), "rule": Choice(("sgd", "adam", "lion"))}

@@ -6,7 +6,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 import pytest
 
-from fnn.shapes import fit
+from fnn.base.typed_json import fit
 
 
 @dataclass(frozen=True)

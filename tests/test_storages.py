@@ -15,9 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fnn import storages, study
-from fnn.errors import InputError
-from fnn.search import Log
+from fnn.base.errors import InputError
+from fnn.search import Log, storages, study
 
 if importlib.util.find_spec("optuna") is None:
     pytest.skip("needs optuna (extra `search`)", allow_module_level=True)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from fnn import store
-from fnn.errors import InputError
+from fnn.base.errors import InputError
 from fnn.store import Damaged, Store
 
 ARRAYS = {"loss": np.arange(6.0).reshape(2, 3), "diverged_at": np.array([-1, 4], np.int32), "a/b": np.array("text")}

@@ -13,9 +13,9 @@ import jax
 import numpy as np
 import pytest
 
-from fnn import search, store, study
-from fnn.errors import InputError
-from fnn.search import Choice, Linear, Log
+from fnn import search, store
+from fnn.base.errors import InputError
+from fnn.search import Choice, Linear, Log, study
 
 SPACE = {"lr": Log(1e-6, 1e-2), "mu": Linear(0, 1)}
 KEY = jax.random.key(0)

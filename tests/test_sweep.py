@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnn import models, optim, sweep, tasks, train
-from fnn.errors import InputError
+from fnn import models, optim, tasks, train
+from fnn.base.errors import InputError
+from fnn.train import engine
 
 STEPS, SEEDS = 12, 3
 
@@ -35,7 +36,7 @@ def race(rules, **options):
 
 def collect(runs, hps, data, *, chunk=STEPS // 2, **options):
     """All chunks of a stream, joined along the steps. Chunks of one length are one program."""
-    chunks = list(sweep.stream(runs, hps, sweep.seeds(SEEDS), data, STEPS, chunk=chunk, **options))
+    chunks = list(engine.stream(runs, hps, engine.seeds(SEEDS), data, STEPS, chunk=chunk, **options))
     assert [i for c in chunks for i in c.steps] == list(range(STEPS))
     return jax.tree.map(lambda *a: np.concatenate(a, axis=1), *(c.record for c in chunks))
 
@@ -45,10 +46,10 @@ PAIR = {n: RULES[n] for n in ("momentum", "adam")}
 
 
 def test_grid_is_every_combination():
-    hps = sweep.grid(optim.rule("momentum").hyper, lr=[0.1, 0.2], mu=[0.0, 0.5, 0.9])
+    hps = engine.grid(optim.rule("momentum").hyper, lr=[0.1, 0.2], mu=[0.0, 0.5, 0.9])
     np.testing.assert_allclose(hps.lr, [0.1] * 3 + [0.2] * 3)
     np.testing.assert_allclose(hps.mu, [0.0, 0.5, 0.9] * 2)
-    one = sweep.grid(optim.rule("adam").hyper, lr=[0.5])
+    one = engine.grid(optim.rule("adam").hyper, lr=[0.5])
     assert one.b2.shape == (1,)
 
 
@@ -57,13 +58,13 @@ def test_grid_is_every_combination():
 )
 def test_grid_names_what_is_wrong(axes, message):
     with pytest.raises(InputError, match=message):
-        sweep.grid(optim.rule("sgd").hyper, **axes)
+        engine.grid(optim.rule("sgd").hyper, **axes)
 
 
 def test_a_sweep_is_a_run_for_each_point():
     f = lambda hp, key, a: hp["lr"] * jax.random.normal(key, (2,)) + a
-    hps, keys = {"lr": jnp.array([1.0, 2.0, 3.0])}, sweep.seeds(4)
-    out = sweep.sweep(f, hps, keys, 7.0)
+    hps, keys = {"lr": jnp.array([1.0, 2.0, 3.0])}, engine.seeds(4)
+    out = engine.sweep(f, hps, keys, 7.0)
     assert out.shape == (3, 4, 2)
     for g in range(3):
         for s in range(4):
@@ -73,7 +74,7 @@ def test_a_sweep_is_a_run_for_each_point():
 def test_what_depends_on_the_seed_alone_is_computed_once_a_seed():
     """In the compiled program the draw has the seeds' axis and not the hyperparameters'."""
     f = lambda hp, key: hp * jax.random.normal(key, (5,))
-    text = jax.jit(sweep.sweep, static_argnums=0).lower(f, jnp.ones(7), sweep.seeds(3)).as_text()
+    text = jax.jit(engine.sweep, static_argnums=0).lower(f, jnp.ones(7), engine.seeds(3)).as_text()
     assert "tensor<3x5x" in text
     assert "tensor<3x7x5xui32>" not in text
     assert "tensor<7x3x5xui32>" not in text
@@ -81,14 +82,14 @@ def test_what_depends_on_the_seed_alone_is_computed_once_a_seed():
 
 def test_seeds_do_not_depend_on_their_number():
     as_data = jax.random.key_data
-    np.testing.assert_array_equal(as_data(sweep.seeds(5))[:3], as_data(sweep.seeds(3)))
-    np.testing.assert_array_equal(as_data(sweep.seeds(2, first=3)), as_data(sweep.seeds(5))[3:])
+    np.testing.assert_array_equal(as_data(engine.seeds(5))[:3], as_data(engine.seeds(3)))
+    np.testing.assert_array_equal(as_data(engine.seeds(2, first=3)), as_data(engine.seeds(5))[3:])
 
 
 def test_contenders_start_alike_and_see_the_same_minibatches(data):
     """Pairing: weights at step 0 are identical across rules and settings; so are batches, seen through lr = 0."""
-    hps = {n: train.Hyper(sweep.grid(r.hyper, lr=[0.0, 0.1])) for n, r in RULES.items()}
-    runs = {n: sweep.over_hypers(train.training(small_task(), r, STEPS)) for n, r in RULES.items()}
+    hps = {n: train.Hyper(engine.grid(r.hyper, lr=[0.0, 0.1])) for n, r in RULES.items()}
+    runs = {n: engine.over_hypers(train.training(small_task(), r, STEPS)) for n, r in RULES.items()}
     key = jax.random.key(0)
     weights = [jax.tree.leaves(runs[n].start(hps[n], key, data).params) for n in RULES]
     for others in weights:
@@ -111,7 +112,7 @@ def test_vmapped_runs_are_single_runs(data):
         run = train.training(small_task(), rule, STEPS, loss_after=True)
         alone = jax.jit(lambda hp, key, run=run: train.train(run, STEPS, hp, key, data)[1]["loss"])
         for s in range(SEEDS):
-            np.testing.assert_allclose(record[name]["loss"][s], alone(hps[name], sweep.seeds(SEEDS)[s]), rtol=1e-5)
+            np.testing.assert_allclose(record[name]["loss"][s], alone(hps[name], engine.seeds(SEEDS)[s]), rtol=1e-5)
 
 
 def test_chunks_and_seeds_at_once_do_not_show(data):
@@ -144,10 +145,10 @@ def test_runs_of_one_task_draw_once(data):
 
 def test_a_diverged_network_disturbs_nobody(data):
     rule = optim.rule("sgd")
-    run = sweep.over_hypers(train.training(small_task(), rule, STEPS))
+    run = engine.over_hypers(train.training(small_task(), rule, STEPS))
 
     def losses(*lrs):
-        return collect({"sgd": run}, {"sgd": train.Hyper(sweep.grid(rule.hyper, lr=lrs))}, data)["sgd"]["loss"]
+        return collect({"sgd": run}, {"sgd": train.Hyper(engine.grid(rule.hyper, lr=lrs))}, data)["sgd"]["loss"]
 
     with_it, without = losses(0.1, 1e30, 0.01), losses(0.1, 0.02, 0.01)
     assert not np.isfinite(with_it[:, -1, 1]).any()
@@ -163,15 +164,15 @@ def test_new_values_do_not_recompile(data):
         return run.step(*arguments)
 
     f = jax.jit(
-        lambda hps: sweep.sweep(
+        lambda hps: engine.sweep(
             lambda hp, key: train.train(run._replace(step=step), STEPS, hp, key, data)[1]["loss"],
             hps,
-            sweep.seeds(2),
+            engine.seeds(2),
         )
     )
-    first = f(train.Hyper(sweep.grid(optim.rule("sgd").hyper, lr=[0.1, 0.2])))
+    first = f(train.Hyper(engine.grid(optim.rule("sgd").hyper, lr=[0.1, 0.2])))
     before = len(traces)
-    second = f(train.Hyper(sweep.grid(optim.rule("sgd").hyper, lr=[0.3, 0.4])))
+    second = f(train.Hyper(engine.grid(optim.rule("sgd").hyper, lr=[0.3, 0.4])))
     assert len(traces) == before
     assert np.any(first != second)
 
@@ -186,7 +187,7 @@ def test_new_values_do_not_recompile(data):
 )
 def test_sizes_are_checked(data, steps, chunk, seeds, message):
     with pytest.raises(InputError, match=message):
-        next(sweep.stream(race(RULES), {}, sweep.seeds(seeds), data, steps, chunk=chunk))
+        next(engine.stream(race(RULES), {}, engine.seeds(seeds), data, steps, chunk=chunk))
 
 
 PROGRAM = """
@@ -227,8 +228,8 @@ def test_any_function_over_seeds_is_that_function_seed_by_seed(n):
     def f(mine, key, shared):
         return {"drawn": mine + jax.random.normal(key, (2,)), "shared": 2 * shared}
 
-    mine, keys, shared = jnp.arange(float(n)), sweep.seeds(n), jnp.arange(3.0)
-    found = sweep.over_seeds(f)(mine, keys, shared)
+    mine, keys, shared = jnp.arange(float(n)), engine.seeds(n), jnp.arange(3.0)
+    found = engine.over_seeds(f)(mine, keys, shared)
     one_by_one = [f(mine[i], keys[i], shared) for i in range(n)]
     assert isinstance(found["drawn"], np.ndarray)
     np.testing.assert_allclose(found["drawn"], [one["drawn"] for one in one_by_one], rtol=1e-6)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from fnn.errors import InputError
-from fnn.layers import affine
-from fnn.losses import weights
-from fnn.models import multilayer
+from fnn.base.errors import InputError
+from fnn.nn.layers import affine
+from fnn.nn.losses import weights
+from fnn.nn.models import multilayer
 from fnn.tasks import Split, classification, rows, stratified
 
 KEY = jax.random.key(0)

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnn import interop, models, optim, schedules, tasks, train, wrappers
-from fnn.errors import InputError
-from fnn.rule import Rule
+from fnn import models, optim, schedules, tasks, train, wrappers
+from fnn.base.errors import InputError
+from fnn.rule import Rule, twins
 
 SGD = optim.rule("sgd")
 STEPS = 12
@@ -111,7 +111,7 @@ def test_a_schedule_reaches_rule_and_task(data):
 
 
 def test_an_optax_transformation_runs_wherever_a_rule_runs(data):
-    ours, theirs = optim.rule("adam"), interop.twin("adam")
+    ours, theirs = optim.rule("adam"), twins.twin("adam", optim.rule("adam").hyper)
     losses = [
         whole(train.training(task(), r, STEPS), STEPS, data, train.Hyper(r.hyper))[1]["loss"] for r in (ours, theirs)
     ]

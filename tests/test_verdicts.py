@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 from experiments import _findings
-from fnn import results, store, verdicts
-from fnn.errors import InputError
-from fnn.verdicts import Answer, Setting, decide, decide_share, envelope, exact, interval, paired, share, together
+from fnn import store
+from fnn.base import statistics
+from fnn.base.errors import InputError
+from fnn.base.statistics import envelope, interval, paired, share
+from fnn.lab import results, verdicts
+from fnn.lab.verdicts import Answer, Setting, decide, decide_share, exact, together
 
 POPULATIONS = {
     "normal": lambda rng, size: rng.normal(size=size),
@@ -30,7 +33,7 @@ KNOWN = {
 @pytest.mark.parametrize("population", POPULATIONS)
 @pytest.mark.parametrize("n", [5, 10, 12, 20, 30])
 def test_intervals_cover_as_students_do_at_every_number_of_seeds(population, n):
-    _, low, high = verdicts.intervals(POPULATIONS[population](np.random.default_rng(n), (n, 20_000)))
+    _, low, high = statistics.intervals(POPULATIONS[population](np.random.default_rng(n), (n, 20_000)))
     coverage, false_holds = KNOWN[population][n]
     assert ((low <= 0) & (high >= 0)).mean() == pytest.approx(coverage, abs=0.015)
     assert (low > 0).mean() == pytest.approx(false_holds, abs=0.015)
@@ -39,7 +42,7 @@ def test_intervals_cover_as_students_do_at_every_number_of_seeds(population, n):
 def test_one_sample_has_the_interval_of_all():
     values = np.random.default_rng(0).lognormal(size=(12, 3))
     found = np.array([interval(column) for column in values.T]).T
-    np.testing.assert_allclose(verdicts.intervals(values), found, rtol=1e-12)
+    np.testing.assert_allclose(statistics.intervals(values), found, rtol=1e-12)
     from scipy.stats import ttest_1samp
 
     expected = ttest_1samp(values, 0).confidence_interval()
@@ -59,7 +62,7 @@ def test_the_envelope_covers_better_where_values_are_skewed():
 
 def test_only_large_skewness_has_an_envelope_and_it_is_said():
     skewed = np.exp(np.arange(10.0))
-    assert verdicts.skewness(skewed) > verdicts.SKEWED
+    assert statistics.skewness(skewed) > statistics.SKEWED
     low, high = envelope(skewed)
     mean, t_low, t_high = interval(skewed)
     assert low <= t_low < mean < t_high < high
@@ -157,10 +160,10 @@ def test_a_run_that_diverged_is_the_worst():
 
 
 def test_sides():
-    assert verdicts.side(np.arange(1.0, 9)) == 1
-    assert verdicts.side(-np.arange(1.0, 9)) == -1
-    assert verdicts.side(np.array([2.0, 2.0])) == verdicts.side(np.arange(-4.0, 5)) == 0
-    assert verdicts.side(np.arange(1.0, 9), bar=10) == -1
+    assert statistics.side(np.arange(1.0, 9)) == 1
+    assert statistics.side(-np.arange(1.0, 9)) == -1
+    assert statistics.side(np.array([2.0, 2.0])) == statistics.side(np.arange(-4.0, 5)) == 0
+    assert statistics.side(np.arange(1.0, 9), bar=10) == -1
 
 
 @pytest.mark.parametrize(
@@ -308,4 +311,4 @@ def test_intervals_and_verdicts_are_made_in_one_place():
     assert len(files) > 100
     made = re.compile(r"\bVerdict\(|\.ppf\(|\bbootstrap\(|proportion_ci|\bsem\(|\b1\.96\b")
     found = {str(path.relative_to(root)) for path in files if made.search(path.read_text(encoding="utf-8"))}
-    assert found == {"fnn/verdicts.py"}
+    assert found == {"fnn/base/statistics.py", "fnn/lab/verdicts.py"}

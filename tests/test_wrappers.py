@@ -9,10 +9,10 @@ import pytest
 from test_parity import RTOL, along, streams
 
 from fnn import interop, optim, schedules, wrappers
-from fnn.axes import outputs_first
-from fnn.errors import InputError
-from fnn.rule import Extra, Rule, apply_updates
-from fnn.wrappers import (
+from fnn.base.errors import InputError
+from fnn.nn.axes import outputs_first
+from fnn.rule import Extra, Rule, apply_updates, twins
+from fnn.rule.wrappers import (
     accumulate,
     by_group,
     clip_adaptive,
@@ -35,15 +35,15 @@ SGD, MOMENTUM, ADAM = (optim.rule(name) for name in ("sgd", "momentum", "adam"))
 
 
 def adam(hp):
-    return interop.TWINS["adam"](hp)
+    return twins.TWINS["adam"](hp)
 
 
 def momentum(hp):
-    return interop.TWINS["momentum"](hp)
+    return twins.TWINS["momentum"](hp)
 
 
 def sgd(hp):
-    return interop.TWINS["sgd"](hp)
+    return twins.TWINS["sgd"](hp)
 
 
 def groups(params):

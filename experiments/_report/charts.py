@@ -10,7 +10,7 @@ from typing import Any
 
 from experiments import _lab
 from experiments._report.play import RULES
-from fnn import plotting
+from fnn.lab import plotting
 
 Spec = dict[str, Any]
 

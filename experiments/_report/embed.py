@@ -10,8 +10,9 @@ from experiments import _cli, _findings, _lab
 from experiments._report import charts, play
 from experiments._report.pack import Rounded, pack
 from experiments._report.surfaces import all_surfaces, contours
-from fnn import results, store
-from fnn.errors import InputError
+from fnn import store
+from fnn.base.errors import InputError
+from fnn.lab import results
 
 Block = dict[str, Any]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from html import unescape
 from pathlib import Path
 
-from fnn.verdicts import Answer, Verdict
+from fnn.lab.verdicts import Answer, Verdict
 
 SMALL_PRINT = "fill: #595959"
 """The grey of `plotting.caption`, as an SVG has it."""

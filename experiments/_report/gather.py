@@ -13,9 +13,10 @@ from typing import Any
 from experiments import _cli, _findings
 from experiments._report import chapters, figures
 from experiments._report.figures import Figure
-from fnn import storages, store
-from fnn.errors import InputError, require
-from fnn.verdicts import Answer, Setting, Verdict
+from fnn import store
+from fnn.base.errors import InputError, require
+from fnn.lab.verdicts import Answer, Setting, Verdict
+from fnn.search import storages
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ from typing import Any
 
 from experiments import _lab
 from experiments._report import chapters, embed, gather, play
-from fnn import optim, results, store
-from fnn.errors import require
-from fnn.verdicts import Verdict
+from fnn import optim, store
+from fnn.base.errors import require
+from fnn.lab import results
+from fnn.lab.verdicts import Verdict
 
 HERE = Path(__file__).parent
 

@@ -15,8 +15,9 @@ from tqdm import tqdm
 from experiments._report.surfaces import Surface, all_surfaces, any_value
 from experiments._valley import LARGEST, book, factor_of_momentum, tuned
 from experiments.loss_surface import valley
-from fnn import data, hyper, init, layers, models, optim, sweep, tasks, train
-from fnn.rule import Rule, apply_updates
+from fnn import data, init, layers, models, optim, tasks, train
+from fnn.rule import Rule, apply_updates, hyper
+from fnn.train import engine
 
 
 @dataclass(frozen=True)
@@ -234,7 +235,7 @@ def sensitivity(cfg: Config) -> Sensitivity:
     images = digits.x_train[:1000].reshape(-1, 7, 4, 7, 4).mean((2, 4)).astype(np.uint8)
     split = {"train": tasks.Split(jnp.asarray(images), jnp.asarray(digits.y_train[:1000]))}
     task = tasks.classification(lambda hp: models.multilayer((20,), 10), batch_size=64)
-    factor, keys = np.logspace(-2, 3, 21), sweep.seeds(SEEDS)
+    factor, keys = np.logspace(-2, 3, 21), engine.seeds(SEEDS)
     names, default, loss = [], [], []
     for name in tqdm(cfg.rules or optim.names(), desc="sensitivity", leave=False):
         rule = optim.rule(name)

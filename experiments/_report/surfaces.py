@@ -10,7 +10,7 @@ from contourpy import contour_generator
 from jaxtyping import Array, Float
 
 from experiments.loss_surface import valley
-from fnn.types import Scalar
+from fnn.base.types import Scalar
 
 CONDITIONS = (1, 2, 5, 10, 20, 50, 100)
 """The valley's condition numbers κ."""

@@ -7,8 +7,8 @@ listing. `rule("adam")` is the rule, `rule("adam:book")` its dialect, `rules()` 
 from importlib import import_module
 from pkgutil import iter_modules
 
-from fnn.errors import InputError, near, require
-from fnn.rule import Rule
+from fnn.base.errors import InputError, near, require
+from fnn.rule.contract import Rule
 
 
 def names() -> tuple[str, ...]:

@@ -22,10 +22,10 @@ from typing import Annotated, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fnn.axes import Axes, undeclared
-from fnn.rule import EMPTY, Part, leafwise
-from fnn.trees import rms
-from fnn.types import Interval, Limit, NonNegative, Scalar, Spec
+from fnn.base.trees import rms
+from fnn.base.types import Interval, Limit, NonNegative, Scalar, Spec
+from fnn.nn.axes import Axes, undeclared
+from fnn.rule.contract import EMPTY, Part, leafwise
 
 
 class Hyper(NamedTuple):

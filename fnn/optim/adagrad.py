@@ -15,8 +15,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fnn.rule import leafwise
-from fnn.types import NonNegative
+from fnn.base.types import NonNegative
+from fnn.rule.contract import leafwise
 
 
 class Hyper(NamedTuple):

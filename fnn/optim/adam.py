@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fnn.rule import leafwise
-from fnn.types import Kept, NonNegative
+from fnn.base.types import Kept, NonNegative
+from fnn.rule.contract import leafwise
 
 
 class Hyper(NamedTuple):

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from jaxtyping import Array
 
+from fnn.base.types import Kept, NonNegative
 from fnn.optim.adamax import State, direction, init
-from fnn.rule import leafwise
-from fnn.types import Kept, NonNegative
+from fnn.rule.contract import leafwise
 
 
 class Hyper(NamedTuple):

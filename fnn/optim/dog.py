@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fnn.rule import Extra, treewise
-from fnn.trees import dot, norm
-from fnn.types import NonNegative, Params, Positive
+from fnn.base.trees import dot, norm
+from fnn.base.types import NonNegative, Params, Positive
+from fnn.rule.contract import Extra, treewise
 
 
 class Hyper(NamedTuple):

@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fnn.rule import Extra, needed, treewise
-from fnn.trees import norm
-from fnn.types import NonNegative, Params, Positive
+from fnn.base.trees import norm
+from fnn.base.types import NonNegative, Params, Positive
+from fnn.rule.contract import Extra, needed, treewise
 
 
 class Hyper(NamedTuple):

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fnn.rule import leafwise
-from fnn.trees import norm
-from fnn.types import NonNegative, Positive
+from fnn.base.trees import norm
+from fnn.base.types import NonNegative, Positive
+from fnn.rule.contract import leafwise
 
 
 class Hyper(NamedTuple):

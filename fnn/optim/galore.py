@@ -22,11 +22,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fnn import factorizations
-from fnn.errors import require
+from fnn.base import linear_algebra
+from fnn.base.errors import require
+from fnn.base.types import Kept, NonNegative
 from fnn.optim import adam
-from fnn.rule import EMPTY, Part, Rule, leafwise
-from fnn.types import Kept, NonNegative
+from fnn.rule.contract import EMPTY, Part, Rule, leafwise
 
 
 class Hyper(NamedTuple):
@@ -84,7 +84,7 @@ def moments(hp: Hyper) -> adam.Hyper:
 
 def strongest(g: Array, rank: int, rows: bool) -> Array:
     """The first singular vectors of the rows' side, else of the columns', `[side, rank]`."""
-    u, _, vt = factorizations.svd(g.astype(jnp.float32))
+    u, _, vt = linear_algebra.svd(g.astype(jnp.float32))
     return (u if rows else vt.T)[:, :rank].astype(g.dtype)
 
 

@@ -14,12 +14,12 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fnn.axes import Axes, undeclared
+from fnn.base.trees import norm
+from fnn.base.types import Kept, NonNegative
+from fnn.nn.axes import Axes, undeclared
 from fnn.optim import adam
 from fnn.optim.adam import State, moments
-from fnn.rule import leafwise
-from fnn.trees import norm
-from fnn.types import Kept, NonNegative
+from fnn.rule.contract import leafwise
 
 
 class Hyper(NamedTuple):

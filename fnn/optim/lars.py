@@ -17,10 +17,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fnn.axes import Axes, undeclared
-from fnn.rule import leafwise
-from fnn.trees import norm
-from fnn.types import Kept, NonNegative, Positive
+from fnn.base.trees import norm
+from fnn.base.types import Kept, NonNegative, Positive
+from fnn.nn.axes import Axes, undeclared
+from fnn.rule.contract import leafwise
 
 
 class Hyper(NamedTuple):

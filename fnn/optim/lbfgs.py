@@ -1,7 +1,7 @@
 """L-BFGS with a line search. Nocedal & Wright 2006, Algorithms 7.4 (two loops), 7.5, 3.5 and 3.6 (the search).
 
     p = −lr · H g       H the inverse Hessian by ten pairs (Δw, Δg), from H₀ = ⟨Δw, Δg⟩ / ‖Δg‖² · I of the last pair
-    w ← w + a · p       a a step length that satisfies Wolfe's conditions, see `fnn.linesearch`
+    w ← w + a · p       a a step length that satisfies Wolfe's conditions, see `fnn.rule.linesearch`
 
 Before there is a pair H = min(1, 1 / ‖g‖) · I. A pair is left out, and those before it are kept, where its curvature is
 not positive: where ⟨Δw, Δg⟩ > √ε · ‖Δw‖ · ‖Δg‖ does not hold, ε the precision, so that H is positive definite and well
@@ -23,11 +23,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fnn.errors import require
-from fnn.linesearch import wolfe
-from fnn.rule import Extra, Rule, needed, treewise
-from fnn.trees import dot, norm, norm1, zeros_like
-from fnn.types import NonNegative, Params
+from fnn.base.errors import require
+from fnn.base.trees import dot, norm, norm1, zeros_like
+from fnn.base.types import NonNegative, Params
+from fnn.rule.contract import Extra, Rule, needed, treewise
+from fnn.rule.linesearch import wolfe
 
 
 class Hyper(NamedTuple):

@@ -21,11 +21,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fnn.errors import require
+from fnn.base.errors import require
+from fnn.base.trees import dot, norm
+from fnn.base.types import NonNegative, Params, Positive
 from fnn.optim.adam import adam
-from fnn.rule import Extra, Rule, checked, treewise
-from fnn.trees import dot, norm
-from fnn.types import NonNegative, Params, Positive
+from fnn.rule.contract import Extra, Rule, checked, treewise
 
 HORIZONS = 6
 

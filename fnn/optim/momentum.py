@@ -15,8 +15,8 @@ from typing import Annotated, Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fnn.rule import leafwise
-from fnn.types import Interval, Kept, NonNegative, Scalar
+from fnn.base.types import Interval, Kept, NonNegative, Scalar
+from fnn.rule.contract import leafwise
 
 
 class Hyper(NamedTuple):

@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fnn.rule import Extra, needed, treewise
-from fnn.trees import dot, zeros_like
-from fnn.types import Kept, NonNegative, Params, Real
+from fnn.base.trees import dot, zeros_like
+from fnn.base.types import Kept, NonNegative, Params, Real
+from fnn.rule.contract import Extra, needed, treewise
 
 
 class Hyper(NamedTuple):

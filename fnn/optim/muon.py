@@ -8,9 +8,9 @@
 The iteration (Newton–Schulz) brings every singular value to about 1. A convolution's kernel is the matrix of its
 outputs by its inputs at all places of the window. Which axes those are, fnn's layers declare. Other arrays of two
 axes are matrices `[outputs, inputs]` to `muon` and `muon:torch`, as in the authors' code, and `[inputs, outputs]`, as
-flax has them, to `muon:optax`; `orthogonalized(layout)` is Muon with another convention, `fnn.axes.inputs_first` say,
-with which kernels of three and more axes are made orthogonal too. What is no weights is trained by NAdam with the same
-lr. Corrected means are optax's; the authors' code leaves them out, and so does torch:
+flax has them, to `muon:optax`; `orthogonalized(layout)` is Muon with another convention, `axes.inputs_first` say, with
+which kernels of three and more axes are made orthogonal too. What is no weights is trained by NAdam with the same lr.
+Corrected means are optax's; the authors' code leaves them out, and so does torch:
 
     optax   as above, but for the axes of arrays outside of fnn's layers
     torch   m̄ = b · m + (1 − b) · g,   X = m̄ / max(‖m̄‖, eps)       lr 1e-3, eps 1e-7, weight_decay 0.1
@@ -29,11 +29,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fnn.axes import Axes, Convention, inputs_first, only_matrices, outputs_first
+from fnn.base.trees import norm
+from fnn.base.types import Kept, NonNegative
+from fnn.nn.axes import Axes, Convention, inputs_first, only_matrices, outputs_first
 from fnn.optim import adamw, nadam
-from fnn.rule import EMPTY, Part, Rule, leafwise
-from fnn.trees import norm
-from fnn.types import Kept, NonNegative
+from fnn.rule.contract import EMPTY, Part, Rule, leafwise
 
 STEPS = 5
 COEFFICIENTS = (3.4445, -4.775, 2.0315)

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from fnn.base.types import Kept, NonNegative
 from fnn.optim import nadam
-from fnn.rule import leafwise
-from fnn.types import Kept, NonNegative
+from fnn.rule.contract import leafwise
 
 
 class Hyper(NamedTuple):

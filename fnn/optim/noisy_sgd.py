@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fnn.rule import Extra, needed, treewise
-from fnn.trees import random_like
-from fnn.types import NonNegative, Params
+from fnn.base.trees import random_like
+from fnn.base.types import NonNegative, Params
+from fnn.rule.contract import Extra, needed, treewise
 
 
 class Hyper(NamedTuple):

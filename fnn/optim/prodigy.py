@@ -20,9 +20,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fnn.rule import Extra, treewise
-from fnn.trees import dot, norm1, zeros_like
-from fnn.types import Kept, NonNegative, Params, Positive
+from fnn.base.trees import dot, norm1, zeros_like
+from fnn.base.types import Kept, NonNegative, Params, Positive
+from fnn.rule.contract import Extra, treewise
 
 
 class Hyper(NamedTuple):

@@ -17,9 +17,9 @@ from typing import Annotated, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from fnn.base.types import Interval, Kept, NonNegative, Scalar
 from fnn.optim.adam import State, init, moments
-from fnn.rule import leafwise
-from fnn.types import Interval, Kept, NonNegative, Scalar
+from fnn.rule.contract import leafwise
 
 
 class Hyper(NamedTuple):

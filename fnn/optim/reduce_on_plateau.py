@@ -19,9 +19,9 @@ from typing import Annotated, Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from fnn.base.types import Fraction, Interval, Kept, NonNegative, Params, Scalar
 from fnn.optim.sgd import sgd
-from fnn.rule import Extra, Rule, checked, needed, treewise
-from fnn.types import Fraction, Interval, Kept, NonNegative, Params, Scalar
+from fnn.rule.contract import Extra, Rule, checked, needed, treewise
 
 
 class Hyper(NamedTuple):

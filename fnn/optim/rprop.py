@@ -18,8 +18,8 @@ from typing import Annotated, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fnn.rule import leafwise
-from fnn.types import Fraction, Interval, Limit, NonNegative, Scalar
+from fnn.base.types import Fraction, Interval, Limit, NonNegative, Scalar
+from fnn.rule.contract import leafwise
 
 
 class Hyper(NamedTuple):

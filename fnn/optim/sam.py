@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from fnn.base.trees import norm
+from fnn.base.types import NonNegative, Params
 from fnn.optim.sgd import sgd
-from fnn.rule import Extra, Rule, checked, needed
-from fnn.trees import norm
-from fnn.types import NonNegative, Params
-from fnn.wrappers import before, loss_of, without
+from fnn.rule.contract import Extra, Rule, checked, needed
+from fnn.rule.wrappers import before, loss_of, without
 
 
 class Hyper(NamedTuple):

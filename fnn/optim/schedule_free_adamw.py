@@ -16,12 +16,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from fnn.base.trees import zeros_like
+from fnn.base.types import Fraction, Kept, NonNegative, Params
 from fnn.optim import schedule_free_sgd
 from fnn.optim.schedule_free_sgd import Average
-from fnn.rule import Extra, treewise
-from fnn.trees import zeros_like
-from fnn.types import Fraction, Kept, NonNegative, Params
-from fnn.wrappers import cast_result, master
+from fnn.rule.contract import Extra, treewise
+from fnn.rule.wrappers import cast_result, master
 
 
 class Hyper(NamedTuple):

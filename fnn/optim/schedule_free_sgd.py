@@ -28,10 +28,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fnn.rule import Extra, treewise
-from fnn.trees import zeros_like
-from fnn.types import Fraction, NonNegative, Params
-from fnn.wrappers import cast_result, master
+from fnn.base.trees import zeros_like
+from fnn.base.types import Fraction, NonNegative, Params
+from fnn.rule.contract import Extra, treewise
+from fnn.rule.wrappers import cast_result, master
 
 
 class Hyper(NamedTuple):

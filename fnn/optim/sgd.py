@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from jaxtyping import Array
 
-from fnn.rule import leafwise
-from fnn.types import NonNegative
+from fnn.base.types import NonNegative
+from fnn.rule.contract import leafwise
 
 
 class Hyper(NamedTuple):

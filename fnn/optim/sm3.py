@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fnn.rule import leafwise
-from fnn.types import Kept, NonNegative
+from fnn.base.types import Kept, NonNegative
+from fnn.rule.contract import leafwise
 
 
 class Hyper(NamedTuple):

@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fnn.rule import Extra, needed, treewise
-from fnn.trees import random_like, zeros_like
-from fnn.types import Kept, Limit, NonNegative, Params
+from fnn.base.trees import random_like, zeros_like
+from fnn.base.types import Kept, Limit, NonNegative, Params
+from fnn.rule.contract import Extra, needed, treewise
 
 EVERY = 10
 

@@ -7,8 +7,9 @@ import pytest
 
 from experiments import _lab
 from experiments import activation_symmetry as module
-from fnn import data, losses, optim, sweep, tasks, train
-from fnn.errors import InputError
+from fnn import data, losses, optim, tasks, train
+from fnn.base.errors import InputError
+from fnn.train import engine
 
 TINY = module.Config(seeds=3, steps=12, batch=16, lrs="0.3,0.01", dataset="mnist_5k")
 
@@ -88,7 +89,7 @@ def test_the_gram_matrices_are_those_of_the_networks_that_train(ds):
     images = data.load("mnist_5k", None)
     split = {"train": tasks.Split(jnp.asarray(images.x_train), jnp.asarray(images.y_train))}
     hp = train.Hyper(optim.rule("sgd").hyper, jnp.float32(4.0))
-    first = module.racing(one, TINY).start(hp, sweep.seeds(2)[1], split).params[0]
+    first = module.racing(one, TINY).start(hp, engine.seeds(2)[1], split).params[0]
     x = images.x_train[: module.PROBE].reshape(module.PROBE, -1) / 255.0
     h = np.tanh(x @ np.asarray(first.w, np.float64).T)
     expected = np.linalg.svd(h, compute_uv=False) ** 2 / module.PROBE

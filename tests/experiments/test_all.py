@@ -12,7 +12,7 @@ import pytest
 
 from experiments import __main__ as command
 from experiments import _all, _cli, _findings
-from fnn.errors import InputError
+from fnn.base.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 CHEAP = "loss_surface"

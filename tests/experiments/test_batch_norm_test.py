@@ -12,8 +12,8 @@ from scipy.stats import t
 from experiments import _cli, batch_norm_test
 from experiments.batch_norm_test import QUICK, RATES, SCALES, TITLES, Config
 from fnn import init, layers
-from fnn.errors import InputError
-from fnn.verdicts import decide_every
+from fnn.base.errors import InputError
+from fnn.lab.verdicts import decide_every
 
 TINY = Config(seeds=2, images=60, batch=20, epochs=2, dataset="mnist_5k")
 KEY = jax.random.key(3)

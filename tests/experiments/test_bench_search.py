@@ -7,7 +7,7 @@ from experiments import _search
 from experiments import bench_search as experiment
 from experiments._contenders import Rows, numpy_trial
 from fnn import data
-from fnn.errors import InputError
+from fnn.base.errors import InputError
 
 TINY = experiment.Config(trials=4, epochs=3, few=1, laps=2, dataset="mnist_5k")
 

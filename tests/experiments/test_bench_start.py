@@ -3,7 +3,7 @@
 import pytest
 
 from experiments import bench_start
-from fnn.errors import InputError
+from fnn.base.errors import InputError
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,9 @@ import xarray as xr
 
 from experiments import _timing, bench_update
 from experiments.bench_update import QUICK, Config
-from fnn import interop, optim
-from fnn.errors import InputError
+from fnn import optim
+from fnn.base.errors import InputError
+from fnn.rule import twins
 
 TINY = Config(rules="sgd,adam,lamb", sizes="400,900", laps=6, lap=0)
 MODEL = _timing.squares(4, 400)
@@ -110,7 +111,7 @@ def test_both_sides_do_the_same_updates_and_overwrite_their_arrays(rule):
 
 
 def test_a_twin_that_keeps_hyperparameters_in_its_state_can_be_timed():
-    assert _timing.update(interop.twin("adagrad:book"), *MODEL).lap(2) > 0
+    assert _timing.update(twins.twin("adagrad:book", optim.rule("adagrad:book").hyper), *MODEL).lap(2) > 0
 
 
 def test_without_patience_only_the_first_laps_are_taken():
@@ -195,7 +196,7 @@ def test_an_interrupt_keeps_the_rules_that_are_done(tiny, monkeypatch, done):
 
 
 def test_every_rule_with_a_twin_is_discovered():
-    assert set(Config(rules="all").specs()) == {spec for spec in interop.TWINS if ":" not in spec} & set(optim.rules())
+    assert set(Config(rules="all").specs()) == {spec for spec in twins.TWINS if ":" not in spec} & set(optim.rules())
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,9 @@ import pytest
 import experiments
 import fnn
 from experiments import __main__ as command
-from fnn import results, store
-from fnn.verdicts import Answer, Verdict
+from fnn import store
+from fnn.lab import results
+from fnn.lab.verdicts import Answer, Verdict
 
 NAME = "loss_surface"
 OURS = "|".join(re.escape(str(Path(module.__file__).parent)) for module in (fnn, experiments))

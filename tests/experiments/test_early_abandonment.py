@@ -7,8 +7,8 @@ import xarray as xr
 from experiments import _cli, _search
 from experiments import early_abandonment as experiment
 from experiments._search import Schedule
-from fnn import sweep
-from fnn.errors import InputError
+from fnn.base.errors import InputError
+from fnn.train import engine
 
 TINY = experiment.Config(seeds=2, trials=9, epochs=9, first=1, dataset="mnist_5k")
 
@@ -144,7 +144,7 @@ def test_abandoning_keeps_the_pairing():
 
     from fnn import data
 
-    images, keys = data.load("mnist_5k"), sweep.seeds(2)
+    images, keys = data.load("mnist_5k"), engine.seeds(2)
     settings = _search.samples(keys, 4)
     whole = _search.trainer(images, 2, evaluate_at=(1, 2))(settings, keys)["validation_loss"]
     found = types.SimpleNamespace(**_search.abandoning(images, Schedule((1, 2), 0.5))(settings, keys))

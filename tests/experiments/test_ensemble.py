@@ -11,7 +11,7 @@ import xarray as xr
 from experiments import ensemble
 from experiments.ensemble import Config
 from fnn import layers
-from fnn.errors import InputError
+from fnn.base.errors import InputError
 
 
 def log_softmax(z):

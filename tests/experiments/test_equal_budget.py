@@ -6,8 +6,8 @@ import xarray as xr
 
 from experiments import _cli
 from experiments import equal_budget as experiment
-from fnn import sweep
-from fnn.errors import InputError
+from fnn.base.errors import InputError
+from fnn.train import engine
 
 TINY = experiment.Config(seeds=2, optimizers="sgd,adam:book", trials=4, epochs=1, dataset="mnist_5k")
 
@@ -20,7 +20,7 @@ def measured():
 
 def made_up(**rules):
     """Results of rules whose accuracy is a function of lr's exponent; every seed draws its own."""
-    keys, found = sweep.seeds(10), []
+    keys, found = engine.seeds(10), []
     for spec, accuracy in rules.items():
         lr = np.stack(list(experiment.rates(keys, spec, 16).values()))
         found.append(accuracy(np.log10(lr)))
@@ -60,7 +60,7 @@ def test_the_experiment_whole(measured):
 
 
 def test_rules_draw_the_same_rates_or_the_same_multiples_of_their_defaults():
-    sgd, adam = (experiment.rates(sweep.seeds(3), spec, 500) for spec in ("sgd", "adam"))
+    sgd, adam = (experiment.rates(engine.seeds(3), spec, 500) for spec in ("sgd", "adam"))
     np.testing.assert_array_equal(sgd["same"], adam["same"])
     np.testing.assert_allclose(sgd["own"] / 0.01, adam["own"] / 0.001, rtol=1e-9)
     assert np.log10(sgd["same"]).min() == pytest.approx(-6, abs=0.05)

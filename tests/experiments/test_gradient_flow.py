@@ -11,7 +11,7 @@ import xarray as xr
 from experiments import gradient_flow
 from experiments.gradient_flow import INITS, QUICK, WIDTH, Config, Scale
 from fnn import init, layers, losses
-from fnn.errors import InputError
+from fnn.base.errors import InputError
 
 TINY = Config(seeds=2, steps=30, batch=16, depths="2,3", depth=2, draws=3, every=10, dataset="mnist_5k")
 

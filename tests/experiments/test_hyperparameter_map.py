@@ -18,7 +18,7 @@ import xarray as xr
 
 from experiments import _profile, _search
 from experiments import hyperparameter_map as experiment
-from fnn.errors import InputError
+from fnn.base.errors import InputError
 
 SETTINGS, SEEDS = 200, 6
 

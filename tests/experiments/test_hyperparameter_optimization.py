@@ -14,8 +14,9 @@ from scipy.stats import kendalltau, spearmanr
 
 from experiments import _search
 from experiments import hyperparameter_optimization as experiment
-from fnn import search, study
-from fnn.errors import InputError
+from fnn import search
+from fnn.base.errors import InputError
+from fnn.search import study
 
 OPTUNA = importlib.util.find_spec("optuna") is not None
 IMAGES: Any = types.SimpleNamespace(name="made up", checksum="none", source="nowhere")

@@ -7,7 +7,7 @@ import pytest
 
 from experiments import loss_surface
 from experiments.loss_surface import Config, valley
-from fnn.errors import InputError
+from fnn.base.errors import InputError
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ import pytest
 from experiments import _cli, _streams, optax_parity
 from experiments.optax_parity import KINDS, QUICK, Config
 from fnn import interop, optim
-from fnn.errors import InputError
-from fnn.rule import Rule, apply_updates
+from fnn.base.errors import InputError
+from fnn.rule import Rule, apply_updates, twins
 
 TINY = Config(
     seeds=2,
@@ -39,7 +39,7 @@ def drawn():
 
 
 def test_every_twin_is_discovered():
-    along_streams = set(interop.TWINS) - set(_streams.ON_FUNCTIONS)
+    along_streams = set(twins.TWINS) - set(_streams.ON_FUNCTIONS)
     assert Config().specs() == [spec for spec in optim.rules() if spec in along_streams]
 
 
@@ -71,7 +71,7 @@ def test_tables_and_figures_come_from_a_run(tiny):
     assert rows[0]["first_step"] is None
     for row in rows:
         assert min(row[f"{what}_{side}"] for what in ("seconds", "compile") for side in ("ours", "twin")) > 0
-        assert row["twin"].startswith("fnn.interop.TWINS[")
+        assert row["twin"].startswith("fnn.rule.twins.TWINS[")
     assert "adam:book" in optax_parity.summary(tiny)
 
 

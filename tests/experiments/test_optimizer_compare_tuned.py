@@ -6,7 +6,7 @@ import xarray as xr
 
 from experiments import _lab
 from experiments import optimizer_compare_tuned as tuned
-from fnn.errors import InputError
+from fnn.base.errors import InputError
 
 
 def dataset(validation, test=None, loss=None, lr=(0.01, 0.1, 1.0)):

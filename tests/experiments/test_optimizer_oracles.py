@@ -15,10 +15,11 @@ from experiments import _separable as separable
 from experiments import optimizer_oracles
 from experiments._oracles import in_words, marks, near
 from experiments.optimizer_oracles import QUICK, Config
-from fnn import hyper, optim, sweep
-from fnn.errors import InputError
-from fnn.rule import apply_updates
-from fnn.verdicts import interval
+from fnn import optim
+from fnn.base.errors import InputError
+from fnn.base.statistics import interval
+from fnn.rule import apply_updates, hyper
+from fnn.train import engine
 
 TINY = Config(
     seeds=5,
@@ -161,7 +162,7 @@ def test_nothing_stands_beside_the_gradient():
 
 def test_a_rule_answers_alone_as_among_others():
     """Momentum's updates with c = 1, by hand."""
-    keys = sweep.seeds(2)
+    keys = engine.seeds(2)
     with jax.enable_x64(True):
         rng = np.random.default_rng(0)
         weights = {"w": rng.standard_normal((2, 3))}

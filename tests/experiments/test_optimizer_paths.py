@@ -8,7 +8,7 @@ import pytest
 from experiments import optimizer_paths as paths
 from experiments._valley import book, curvatures, descend
 from experiments.optimizer_paths import Config
-from fnn.errors import InputError
+from fnn.base.errors import InputError
 
 START = np.array([-7.0, 2.0])
 

@@ -11,8 +11,8 @@ from experiments import _overfit
 from experiments import overfit_dropout as experiment
 from experiments.overfit_dropout import Config
 from fnn import layers, losses, models
-from fnn.errors import InputError
-from fnn.layers import Affine
+from fnn.base.errors import InputError
+from fnn.nn.layers import Affine
 from fnn.tasks import Split
 from fnn.train import Moment
 

@@ -10,11 +10,11 @@ from experiments import _overfit
 from experiments import overfit_weight_decay as experiment
 from experiments.overfit_weight_decay import Config
 from fnn import interop, losses, models, optim
-from fnn.errors import InputError
+from fnn.base.errors import InputError
 from fnn.rule import apply_updates
+from fnn.rule.wrappers import Decayed, decay_decoupled
 from fnn.tasks import Split
 from fnn.train import Moment
-from fnn.wrappers import Decayed, decay_decoupled
 
 pytestmark = pytest.mark.usefixtures("small")
 

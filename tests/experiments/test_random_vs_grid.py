@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import random_vs_grid as experiment
-from fnn.errors import InputError
+from fnn.base.errors import InputError
 
 LATTICE = (9, 3, 3)
 IMAGES: Any = types.SimpleNamespace(name="made up", checksum="none", source="nowhere")

@@ -19,10 +19,11 @@ import xarray as xr
 from experiments import __main__ as command
 from experiments import _all, _cli, _findings, loss_surface
 from experiments._report import chapters, embed, figures, gather, pack, page, play, surfaces
-from fnn import plotting, results, store
-from fnn.errors import InputError
+from fnn import store
+from fnn.base.errors import InputError
+from fnn.lab import plotting, results
+from fnn.lab.verdicts import Answer, Verdict
 from fnn.store import SUMS
-from fnn.verdicts import Answer, Verdict
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{ 7 * 7 }}"
 ARRIVED = "optimizer_compare_mnist"

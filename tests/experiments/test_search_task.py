@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from experiments import _cli, _lab, _search
-from fnn import data, models, optim, sweep, tasks, train
+from fnn import data, models, optim, tasks, train
 from fnn.optim.sgd import Hyper as Sgd
 from fnn.optim.sgd import sgd
+from fnn.train import engine
 
 
 class WithMomentum(NamedTuple):
@@ -32,14 +33,14 @@ def test_the_unit_square_lies_over_the_notes_ranges():
 
 
 def test_samples_are_uniform_in_the_exponent_and_each_seeds_own():
-    many = _search.samples(sweep.seeds(3), 2000)
+    many = _search.samples(engine.seeds(3), 2000)
     for values, (low, high) in zip(many, _search.EXPONENTS, strict=True):
         unit = (np.log10(values) - low) / (high - low)
         assert unit.min() >= -1e-6
         assert unit.max() <= 1 + 1e-6
         np.testing.assert_allclose(np.quantile(unit, [0.25, 0.5, 0.75]), [0.25, 0.5, 0.75], atol=0.03)
     assert (many.lr[0] != many.lr[1]).all()
-    np.testing.assert_array_equal(_search.samples(sweep.seeds(1), 2000).lr[0], many.lr[0])
+    np.testing.assert_array_equal(_search.samples(engine.seeds(1), 2000).lr[0], many.lr[0])
 
 
 def test_a_split_deals_every_image_once(images):
@@ -54,7 +55,7 @@ def test_a_split_deals_every_image_once(images):
 @pytest.fixture(scope="module")
 def trained(images):
     """2 seeds × 3 trials of 2 epochs, the last of which diverges: keys, settings, record."""
-    keys = sweep.seeds(2)
+    keys = engine.seeds(2)
     settings = _search.Setting(np.array([[1e-2, 2e-2, 0.1], [5e-2, 1e-2, 3e38]]), np.array([[0.0, 0.1, 1.0]] * 2))
     return keys, settings, _search.trainer(images, 2, evaluate_at=(1, 2), on=("validation", "train"))(settings, keys)
 
@@ -111,7 +112,7 @@ def test_a_trial_without_an_accuracy_is_the_worst():
 
 
 def test_an_interrupt_keeps_the_seeds_done(images, tmp_path):
-    settings, keys, calls = _search.Setting(np.zeros((3, 1)), np.zeros((3, 1))), sweep.seeds(3), []
+    settings, keys, calls = _search.Setting(np.zeros((3, 1)), np.zeros((3, 1))), engine.seeds(3), []
 
     def interrupted(settings, keys):
         calls.append(len(keys))

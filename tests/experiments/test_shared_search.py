@@ -13,8 +13,9 @@ import xarray as xr
 
 from experiments import _cli
 from experiments import shared_search as experiment
-from fnn import store, study
-from fnn.errors import InputError
+from fnn import store
+from fnn.base.errors import InputError
+from fnn.search import study
 
 OPTUNA = pytest.mark.skipif(importlib.util.find_spec("optuna") is None, reason="needs optuna (extra `search`)")
 TINY = experiment.Config(

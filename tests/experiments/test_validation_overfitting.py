@@ -11,7 +11,7 @@ from experiments import _lab
 from experiments import validation_overfitting as experiment
 from experiments.validation_overfitting import BLOCK, Config, Pool
 from fnn import data
-from fnn.errors import InputError
+from fnn.base.errors import InputError
 
 
 @pytest.mark.parametrize("k", [1, 2, 5, 8])

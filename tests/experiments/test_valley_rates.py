@@ -9,7 +9,7 @@ from experiments import valley_rates as rates
 from experiments._valley import Path, book, curvatures, descend, factor_of_momentum, factor_of_sgd
 from experiments.loss_surface import valley
 from experiments.valley_rates import Config
-from fnn.errors import InputError
+from fnn.base.errors import InputError
 
 START = np.array([-7.0, 2.0])
 

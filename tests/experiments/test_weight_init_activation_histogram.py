@@ -7,8 +7,9 @@ import pytest
 from numpy.polynomial.hermite_e import hermegauss
 
 from experiments import weight_init_activation_histogram as module
-from fnn import layers, sweep, train
-from fnn.errors import InputError
+from fnn import layers, train
+from fnn.base.errors import InputError
+from fnn.train import engine
 
 TINY = module.Config(seeds=12, layers=4, width=60, examples=200)
 
@@ -76,7 +77,7 @@ def test_predicted_shares_have_the_predicted_mean_square(activation, gain):
 def test_the_closed_form_is_exact_in_expectation_at_any_width():
     """E[q] / q₀ = (gain²/2)^depth over networks of 8 units, where the wide limit is far away for a single one."""
     run = module.deepening(layers.relu, module.sizes, module.Config(width=8, examples=2))
-    record = jax.jit(jax.vmap(lambda key: train.train(run, 3, jnp.float32(1.2), key, ())[1]))(sweep.seeds(6000))
+    record = jax.jit(jax.vmap(lambda key: train.train(run, 3, jnp.float32(1.2), key, ())[1]))(engine.seeds(6000))
     ratio = np.asarray(record["mean_square"] / record["input_mean_square"][:, :1], np.float64)
     error = ratio.std(0) / np.sqrt(len(ratio))
     expected = (1.2**2 / 2) ** np.arange(1, 4)

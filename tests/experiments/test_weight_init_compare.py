@@ -12,7 +12,7 @@ from experiments import _lab
 from experiments import weight_init_compare as experiment
 from experiments.weight_init_compare import INITS, Config, Scaled
 from fnn import init
-from fnn.errors import InputError
+from fnn.base.errors import InputError
 
 TINY = Config(seeds=2, steps=30, batch=32, inits="0.01,xavier,he,orthogonal", dataset="mnist_5k")
 

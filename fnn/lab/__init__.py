@@ -1,0 +1,1 @@
+"""Experiments: verdicts, figures, and results on disk."""

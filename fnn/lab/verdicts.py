@@ -1,0 +1,269 @@
+"""Verdicts: what the seeds say of a claim, as an effect with a 95 % interval, paired by seed.
+
+What depends on random seeds is judged by an interval over them: `decide` and `decide_share`. What theory says exactly
+is compared by tolerance: `exact`.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from fnn.base.errors import InputError, listed, real, require
+from fnn.base.statistics import (
+    CONFIDENCE,
+    as_numbers,
+    differ,
+    envelope,
+    interval,
+    intervals,
+    per_seed,
+    share,
+    skewness,
+    truths,
+    within_range,
+)
+
+Outcome = Literal["holds", "does not hold", "undecided", "mixed", "not measurable"]
+"""*undecided*: the interval contains the bar. *mixed*: of a claim made of several some hold and some do not. *not
+measurable*: there was nothing to measure."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a finding was measured on.
+
+    dataset, checksum: of the data set, "" without one. length: of the training, "2,000 steps" say.
+    quick: whether the run was one of `--quick`, which gives effects and no outcomes.
+    differs: how the run differs from the experiment's own setting, each in a few words.
+    """
+
+    dataset: str = ""
+    checksum: str = ""
+    length: str = ""
+    quick: bool = False
+    differs: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """The data set and what differs; a quick run differs in most."""
+        return ", ".join(part for part in (self.dataset, *(("quick run",) if self.quick else self.differs)) if part)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim, the measured effect (positive speaks for it) with its 95 % interval, and what follows.
+
+    low, high: the interval; of an exact comparison the smallest and the largest gap.
+    outcome: None for the effect of a quick run.
+    source: where the claim comes from: "claim 7", "question §1.1", "slip §4.3".
+    effects: the effect of every seed; none for a share, of which `effect` and `seeds` say all.
+    sd: their standard deviation. p: two-sided, of no effect. diverged: the number of seeds without a finite effect.
+    method: what the interval is: "t", "ranks", "worst of several" (see `decide_every`), "share" or "exact".
+    """
+
+    claim: str
+    effect: float
+    low: float
+    high: float
+    unit: str
+    seeds: int
+    outcome: Outcome | None
+    sentence: str
+    source: str = ""
+    effects: tuple[float, ...] = ()
+    sd: float = math.nan
+    p: float = math.nan
+    diverged: int = 0
+    method: str = ""
+    setting: Setting = field(default_factory=Setting)
+
+    @property
+    def statement(self) -> str:
+        """The claim with what it was measured on."""
+        return f"{self.claim} [{self.setting}]" if str(self.setting) else self.claim
+
+    def measured_on(self, setting: Setting) -> "Verdict":
+        """The same with its setting; without an outcome where that is a quick run."""
+        return replace(self, setting=setting, outcome=None if setting.quick else self.outcome)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A question, what the numbers say to it in two or three plain sentences, and the figure that shows it."""
+
+    question: str
+    answer: str
+    figure: str
+    seeds: int
+    source: str = ""
+    setting: Setting = field(default_factory=Setting)
+
+
+def _check_text(sentence):
+    require(isinstance(sentence, str), f"A verdict's sentence is text, not {sentence!r}.")
+
+
+def _filled(sentence, **values):
+    """The sentence with these in their places."""
+    _check_text(sentence)
+    try:
+        return sentence.format(**values)
+    except (KeyError, IndexError, ValueError, AttributeError) as error:
+        offers = ", ".join(f"{{{name}}}" for name in values)
+        raise InputError(f"The sentence {sentence!r} may use {offers} and nothing else.") from error
+
+
+def decide(claim: str, effect: np.ndarray, unit: str, sentence: str, source: str = "") -> Verdict:
+    """The verdict on a claim that says `effect`, one value a seed, is positive. Raises `InputError` for other effects.
+
+    It *holds* where the whole interval (`interval`) is above 0, *does not hold* where it is below, is *undecided* in
+    between and *not measurable* without values. Where seeds have no finite effect (runs that diverged) the interval is
+    by ranks: see `paired` for −∞ and ∞; NaN counts against either outcome. `sentence` may use {effect}, {low}, {high},
+    {unit}, {seeds}.
+    """
+    _check_text(sentence)
+    effect = per_seed(effect)
+    by_t = len(effect) > 0 and bool(differ(effect))
+    measured = _measured(effect, _p_by_t(effect) if by_t else _p_by_ranks(effect), "t" if by_t else "ranks")
+    text = sentence + _remark(effect, measured.diverged)
+    return _verdict(claim, interval(effect), 0.0, unit, len(effect), text, "+.3g", source, measured)
+
+
+class Measured(NamedTuple):
+    """The fields of a `Verdict` that its interval comes from."""
+
+    effects: tuple[float, ...]
+    sd: float
+    p: float
+    diverged: int
+    method: str
+
+
+def _measured(effects, p, method):
+    diverged = int((~np.isfinite(effects)).sum())
+    return Measured(tuple(effects.tolist()), math.nan if diverged else _sd(effects), p, diverged, method)
+
+
+def _sd(effects):
+    if len(effects) < 2:
+        return math.nan
+    scaled, exponent = within_range(effects)
+    with np.errstate(over="ignore"):
+        return float(np.ldexp(scaled.std(ddof=1), exponent))
+
+
+def _p_by_t(effect):
+    from scipy.stats import t
+
+    n, (scaled, _) = len(effect), within_range(effect)
+    return float(2 * t.sf(abs(scaled.mean()) * math.sqrt(n) / scaled.std(ddof=1), n - 1))
+
+
+def _p_by_ranks(effect):
+    """The sign test's; what is 0 or not a number counts against either side."""
+    from scipy.stats import binom
+
+    if np.isnan(effect).all():
+        return math.nan
+    most = max((effect > 0).sum(), (effect < 0).sum())
+    return min(1.0, 2 * float(binom.sf(most - 1, len(effect), 0.5)))
+
+
+def _remark(effect, diverged):
+    """What a reader must know of an interval that is not plain Student's."""
+    n = len(effect)
+    if np.isnan(effect).all():
+        return ""
+    if diverged:
+        return f" Not finite: {diverged} of {n}, ranked worst; the effect is a median, its interval by ranks."
+    if n > 1 and not differ(effect):
+        return f" All {n} values are equal: others have a share below {1 - (1 - CONFIDENCE) ** (1 / n):.0%}."
+    if around := envelope(effect):
+        return f" Skewness {skewness(effect):+.1f}: with bootstrap-t [{around[0]:+.3g}, {around[1]:+.3g}]."
+    return ""
+
+
+def decide_every(
+    claim: str, effect: np.ndarray, points: np.ndarray, unit: str, sentence: str, source: str = ""
+) -> Verdict:
+    """The verdict on a claim that says `effect` `[S, point]` is positive at every one of `points`: the worst decides.
+
+    The interval accounts for the choice of the worst by Bonferroni's correction: each point's holds with confidence
+    1 − 0.05 / n_points, so with at least 95 % all do, and the smallest effect lies between the smallest low and the
+    smallest high. `sentence` may use {worst}, the point, beside what `decide` offers.
+    """
+    effect = as_numbers(effect)
+    fits = effect.ndim == 2 and listed(points) and effect.shape[1] == len(points) > 0
+    require(fits, f"An effect at several points is [seeds, points], of shape {effect.shape} not at {points!r}.")
+    n, choices = effect.shape
+    means, lows, highs = intervals(effect, 1 - (1 - CONFIDENCE) / choices)
+    worst = int(np.nan_to_num(means, nan=-np.inf).argmin())
+    measured = _measured(effect[:, worst], math.nan, "worst of several")
+    found = float(means[worst]), float(lows.min()), float(highs.min())
+    return _verdict(claim, found, 0.0, unit, n, sentence, "+.3g", source, measured, worst=points[worst])
+
+
+def decide_share(claim: str, hits: np.ndarray, above: float, sentence: str, source: str = "") -> Verdict:
+    """The verdict on a claim that says `hits`, one truth a seed, is true in more than the share `above` of all seeds.
+
+    Decided as `decide` does, by the exact interval of the share. `sentence` may use {effect}, {low}, {high} (percent),
+    {unit} and {seeds}.
+    """
+    from scipy.stats import binom
+
+    hits = truths(hits)
+    require(real(above, 0, 1), f"The share above which a claim holds lies from 0 to 1, unlike {above!r}.")
+    n, k = len(hits), int(hits.sum())
+    percent = tuple(100 * x for x in share(hits))
+    p = min(1.0, 2 * float(min(binom.cdf(k, n, above), binom.sf(k - 1, n, above)))) if n else math.nan
+    measured = Measured((), math.nan, p, 0, "share")
+    return _verdict(claim, percent, 100 * above, "%", n, sentence, ".3g", source, measured)
+
+
+def _verdict(claim, found, bar, unit, seeds, sentence, style, source, measured, **more) -> Verdict:
+    mean, low, high = found
+    outcome: Outcome = "holds" if low > bar else "does not hold" if high < bar else "undecided"
+    if math.isnan(mean):
+        outcome = "not measurable"
+    effect, lowest, highest = (format(x, style) for x in found)
+    said = _filled(sentence, effect=effect, low=lowest, high=highest, unit=unit, seeds=seeds, **more)
+    return Verdict(claim, mean, low, high, unit, seeds, outcome, said, source, *measured)
+
+
+def exact(
+    claim: str, gap: np.ndarray, tolerance: float | int, sentence: str, source: str = "", unit: str = ""
+) -> Verdict:
+    """The verdict on a claim of exact theory, which says that no `gap`, one an instance, exceeds `tolerance`.
+
+    It *holds* where none does and *does not hold* where a single one does, or is not a number; there is no interval and
+    no least number of instances. `sentence` may use {worst}, the largest gap, {unit} and {seeds}.
+    """
+    gap = as_numbers(gap).ravel()
+    bound = tolerance == math.inf or real(tolerance, 0)
+    require(bound, f"A tolerance is a number from 0 on, not {tolerance!r}.")
+    if not len(gap):
+        worst, low, high = math.nan, math.nan, math.nan
+        outcome: Outcome = "not measurable"
+    else:
+        worst, low, high = float(gap.max()), float(np.fmin.reduce(gap)), float(np.fmax.reduce(gap))
+        outcome = "holds" if worst <= tolerance else "does not hold"
+    said = _filled(sentence, worst=f"{worst:.2g}", unit=unit, seeds=len(gap))
+    measured = _measured(gap, math.nan, "exact")._replace(sd=math.nan)
+    return Verdict(claim, worst, low, high, unit, len(gap), outcome, said, source, *measured)
+
+
+def together(outcomes: Iterable[Outcome | None]) -> Outcome | None:
+    """The outcome of a claim made of several: theirs where all agree, *mixed* where some hold and some do not.
+
+    What cannot be measured has no say. None where there is no outcome at all.
+    """
+    found: set[Outcome] = {outcome for outcome in outcomes if outcome is not None}
+    if len(found) > 1:
+        found.discard("not measurable")
+    if {"holds", "does not hold"} <= found or "mixed" in found:
+        return "mixed"
+    if len(found) == 1:
+        return found.pop()
+    return "undecided" if found else None

@@ -1,0 +1,1 @@
+"""Networks as pure functions: initial weights, layers, losses, models, and instruments that measure them."""

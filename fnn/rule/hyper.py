@@ -1,0 +1,61 @@
+"""Hyperparameters by name, however deep they lie: "lr", or "inner.lr" inside the tuple of a rule around a rule."""
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from fnn.base.errors import InputError, near, require
+from fnn.base.types import Hyper
+
+
+def names(hp: Hyper) -> tuple[str, ...]:
+    """The names of all numbers."""
+    return tuple(
+        ".".join(str(getattr(part, "name", getattr(part, "key", ""))) for part in path)
+        for path, _ in jax.tree_util.tree_leaves_with_path(hp)
+    )
+
+
+def get(hp: Hyper, name: str) -> Any:
+    """The value of this name. Raises `InputError` where there is none."""
+    require(isinstance(name, str), f"A hyperparameter is named by text, 'lr' say, not by {name!r}.")
+    head, _, rest = name.partition(".")
+    there = _fields(hp)
+    if head not in there:
+        raise InputError(f"There is no hyperparameter {head!r}; {near(head, there)}.")
+    return get(there[head], rest) if rest else there[head]
+
+
+def put(hp: Hyper, name: str, value: Any) -> Hyper:
+    """hp with another value of this name. Raises `InputError` where there is none."""
+    head, _, rest = name.partition(".")
+    inside = get(hp, head)
+    value = put(inside, rest, value) if rest else value
+    return {**hp, head: value} if isinstance(hp, Mapping) else hp._replace(**{head: value})
+
+
+def rate(hp: Hyper) -> str | None:
+    """The name of the learning rate, the outermost `lr`; None where there is none."""
+    found = [name for name in names(hp) if name.rpartition(".")[2] == "lr"]
+    return min(found, key=lambda name: name.count("."), default=None)
+
+
+def own_rate(hp: Hyper) -> Any:
+    """The value of `hp.lr`; None where there is none, though hyperparameters inside of `hp` may have one."""
+    lr = _fields(hp).get("lr")
+    return lr if jax.tree_util.all_leaves([lr]) else None
+
+
+def without_rate(hp: Hyper, path: str = "") -> tuple[str, ...]:
+    """The paths of the innermost rules that have no `lr`, nor has a rule around them; "" is the path of `hp` itself."""
+    if own_rate(hp) is not None:
+        return ()
+    inside = {name: value for name, value in _fields(hp).items() if isinstance(value, tuple | Mapping)}
+    found = [without_rate(value, f"{path}.{name}".strip(".")) for name, value in inside.items()]
+    return tuple(itertools.chain(*found)) if inside else (path,)
+
+
+def _fields(hp: Hyper) -> dict[str, Any]:
+    return dict(hp) if isinstance(hp, Mapping) else hp._asdict() if hasattr(hp, "_asdict") else {}

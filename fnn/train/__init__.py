@@ -1,0 +1,35 @@
+"""Training: one run, many at once over devices, in blocks on disk; halving and populations."""
+
+from fnn.train.run import (
+    Check,
+    Drawing,
+    Drawn,
+    Hyper,
+    Moment,
+    Record,
+    Run,
+    State,
+    advance,
+    check_run,
+    draw,
+    extra,
+    train,
+    training,
+)
+
+__all__ = [
+    "Check",
+    "Drawing",
+    "Drawn",
+    "Hyper",
+    "Moment",
+    "Record",
+    "Run",
+    "State",
+    "advance",
+    "check_run",
+    "draw",
+    "extra",
+    "train",
+    "training",
+]

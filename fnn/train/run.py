@@ -1,0 +1,246 @@
+"""One run of training, as a pure function on `lax.scan`.
+
+A `Run` is three functions: how it starts, what is drawn by lot for a step, and what the step does. Everything else
+(many steps, many hyperparameters, many seeds, many rules side by side) is a transformation of a run that gives a run or
+a record; see `fnn.train.engine`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+from fnn.base.checks import check_key
+from fnn.base.errors import listed, require, whole
+from fnn.base.types import Key, Params, Scalar
+from fnn.rule.contract import Extra, Rule, apply_updates, checked
+from fnn.rule.schedules import Schedule, constant, progress
+from fnn.tasks.classification import Task
+
+Record = Mapping[str, Any]
+
+
+class Hyper(NamedTuple):
+    """The traced numbers of a run: those of its update rule and those of its task."""
+
+    rule: Any
+    task: Any = ()
+
+
+class State(NamedTuple):
+    """All that a run carries. No key: what step i draws depends on the run's key and i, so it can resume anywhere."""
+
+    params: Params
+    stats: Any
+    opt: Any
+
+
+class Run(NamedTuple):
+    """Training as three pure functions.
+
+    start: `(hp, key, data) -> state`
+    step:  `(hp, data, state, drawn) -> (state, record)`
+    draw:  `(key, data, i) -> drawn`, what step i = 0, 1, … leaves to chance. It is drawn for many steps at once, before
+           they are done, and once for all runs whose `draw` are equal (`==`) and that share a key.
+    check: `(hp, data) -> None`, raises `InputError` where these do not fit the run; to be called before a program is
+           traced, once for all runs whose `check` are equal.
+    """
+
+    start: Callable[[Any, Key, Any], Any]
+    step: Callable[[Any, Any, Any, Any], tuple[Any, Record]]
+    draw: Callable[[Key, Any, Int[Array, ""]], Any]
+    check: Callable[[Any, Any], None] = lambda hp, data: None
+
+
+class Drawn(NamedTuple):
+    """What a step of training draws: its number, its examples, and keys for whoever needs noise.
+
+    init: the key of the run's first parameters, for those who ask for them again.
+    noise, look, rule: for the layers, for instruments and for the update rule.
+    """
+
+    i: Int[Array, ""]
+    examples: Any
+    init: Key
+    noise: Key
+    look: Key
+    rule: Key
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """`(key, data, i) -> Drawn`, by a task's `draw`. Those of one task are equal, so its runs share what is drawn."""
+
+    examples: Callable[[Key, Any], Any]
+
+    def __call__(self, key: Key, data: Any, i: Int[Array, ""]) -> Drawn:
+        """What step i draws."""
+        keys = _keys(key)
+        k_examples, *others = jax.vmap(jax.random.fold_in, (0, None))(keys[1:], i)
+        return Drawn(i, self.examples(k_examples, data), keys[0], *others)
+
+
+@dataclass(frozen=True)
+class Check:
+    """`(hp, data) -> None`, by a task's `check`. Those of one task are equal."""
+
+    fits: Callable[[Any, Any], None]
+
+    def __call__(self, hp: Any, data: Any) -> None:
+        """Raise `InputError` where hyperparameters or data do not fit."""
+        both = hasattr(hp, "rule") and hasattr(hp, "task")
+        require(both, f"The hyperparameters of a run are train.Hyper(rule=…, task=…), not {hp!r}.")
+        self.fits(hp.task, data)
+
+
+class Moment(NamedTuple):
+    """What an instrument may look at: everything there is just after an update.
+
+    hp: the hyperparameters of the task.
+    start: the parameters the run began with.
+    before, after: the parameters around the update; their difference is `updates` (up to rounding).
+    stats: the layers' running statistics after it.
+    grads: the loss's gradient at `before`.
+    batch, data: the step's minibatch and the whole data set.
+    key: for an instrument's own noise.
+    """
+
+    hp: Any
+    start: Params
+    before: Params
+    after: Params
+    stats: Any
+    grads: Params
+    updates: Params
+    batch: Any
+    data: Any
+    key: Key
+
+
+def _keys(key):
+    """Keys for the first parameters, the examples, the layers, instruments and the rule."""
+    return jax.random.split(key, 5)
+
+
+def training(
+    task: Task,
+    rule: Rule,
+    steps: int,
+    *,
+    schedule: Schedule = constant,
+    loss_after: bool = False,
+    evaluate_at: tuple[int, ...] = (),
+    observe: Callable[[Moment], Record] | None = None,
+    observe_at: tuple[int, ...] | None = None,
+) -> Run:
+    """The run that trains `task` by `rule`, with hyperparameters `Hyper(rule=…, task=…)`.
+
+    steps: updates in all, which is what `schedule` (on the whole `Hyper`) measures progress by.
+    Losses after updates and metrics are those of the rule's `result`, which is the parameters for all but averages.
+    loss_after: record the minibatch's loss at inference *after* the update, as the notes do, at the price of one more
+        forward pass; otherwise the training loss before it, which costs nothing.
+    evaluate_at: numbers of updates done (1…steps) after which `task.metrics` are taken; elsewhere they are NaN.
+    observe: what else to record of a step as floating-point arrays, by `fnn.instruments` say; None costs nothing.
+    observe_at: numbers of updates done after which `observe` is taken, as `evaluate_at`; None takes it at every step.
+    """
+    require(isinstance(task, Task), f"What a run learns is a fnn.tasks.Task, not {task!r}.")
+    rule = checked(rule)
+    require(whole(steps, 1), f"A run needs at least 1 step, not {steps}.")
+    for what, numbers in (("evaluate_at", evaluate_at), ("observe_at", () if observe_at is None else observe_at)):
+        require(listed(numbers), f"{what} is a list of numbers of updates, not {numbers!r}.")
+        wrong = [at for at in numbers if not whole(at, 1, steps)]
+        require(not wrong, f"Evaluation happens after 1 to {steps} updates, not after {wrong}.")
+    require(callable(schedule), f"A schedule is a function (hp, progress) -> hp, not {schedule!r}.")
+    require(observe is None or callable(observe), f"What to observe is a function of a Moment, not {observe!r}.")
+    check = Check(task.check)
+
+    def start(hp, key, data):
+        check(hp, data)  # inside a program: shapes and types
+        check_key(key)
+        params, stats = task.init(hp.task, _keys(key)[0], data)
+        return State(params, stats, rule.init(hp.rule, params))
+
+    def step(hp, data, state, drawn):
+        i = drawn.i
+        hp = schedule(hp, progress(i, steps))
+        batch = task.batch(data, drawn.examples)
+
+        def loss(params, batch):
+            return task.loss(hp.task, params, state.stats, batch, drawn.noise, True)
+
+        (value, stats), grads = jax.value_and_grad(loss, has_aux=True)(state.params, batch)
+        mixes = task.mixes(hp.task)
+        more = extra(lambda *at: loss(*at)[0], state.params, batch, value, drawn.rule, mixes)
+        updates, opt = rule.update(hp.rule, grads, state.opt, state.params, more)
+        params = apply_updates(state.params, updates)
+        result = lambda: rule.result(hp.rule, params, opt)
+        if loss_after:
+            value, _ = task.loss(hp.task, result(), stats, batch, None, False)
+        record = {"loss": value}
+        if len(evaluate_at):
+            record |= _at(evaluate_at, i, lambda: task.metrics(hp.task, result(), stats, data))
+        if observe is not None:
+
+            def look(observe=observe):
+                first, _ = task.init(hp.task, drawn.init, data)
+                around = (first, state.params, params, stats, grads, updates)
+                return observe(Moment(hp.task, *around, batch, data, drawn.look))
+
+            record |= look() if observe_at is None else _at(observe_at, i, look)
+        return State(params, stats, opt), record
+
+    return Run(start, step, Drawing(task.draw), check)
+
+
+def extra(
+    loss: Callable[[Params, Any], Scalar], params: Params, batch: Any, value: Scalar, key: Key, mixes: bool = False
+) -> Extra:
+    """What a rule may need of `loss(params, batch)`, whose value is known; examples are a batch's first axis.
+
+    mixes: whether an example's loss depends on the others of its batch. Then none has a gradient by itself, and a rule
+    that reads the gradients one by one raises `InputError`.
+    """
+
+    def each():
+        require(
+            not mixes,
+            "This rule reads the gradient of every example, and none has one by itself in a network that mixes the "
+            "examples of a batch, as batch normalization does: take another rule, or a network without.",
+        )
+        alone = jax.tree.map(lambda a: a[:, None], batch)
+        return jax.vmap(jax.grad(loss), (None, 0))(params, alone)
+
+    return Extra(value, lambda elsewhere: loss(elsewhere, batch), each, key)
+
+
+def _at(numbers, i, measure):
+    """What `measure` gives once i + 1 updates are done, where that is one of `numbers`; NaN elsewhere."""
+    nothing = jax.tree.map(lambda s: jnp.full(s.shape, jnp.nan, s.dtype), jax.eval_shape(measure))
+    return jax.lax.cond(jnp.isin(i + 1, jnp.asarray(numbers)), measure, lambda: nothing)
+
+
+def draw(run: Run, key: Key, data: Any, steps: Int[Array, " n"]) -> Any:
+    """What the steps with these numbers draw, with a leading axis of n."""
+    return jax.vmap(run.draw, (None, None, 0))(key, data, steps)
+
+
+def advance(run: Run, hp: Any, data: Any, state: Any, drawn: Any) -> tuple[Any, Record]:
+    """Do the (consecutive) steps that drew this: `(state, record)` with a leading axis of n on every record."""
+    data = jax.tree.map(jnp.asarray, data)  # NumPy's arrays do not take traced places
+    return jax.lax.scan(lambda state, drawn: run.step(hp, data, state, drawn), state, drawn)
+
+
+def check_run(run: Any) -> None:
+    """Raise `InputError` where this is no `Run`."""
+    require(isinstance(run, Run), f"This takes a Run, as fnn.train.training gives it, not {run!r}.")
+
+
+def train(run: Run, steps: int, hp: Any, key: Key, data: Any) -> tuple[Any, Record]:
+    """A whole run: `(final state, record)` with axis 0 of every record the step."""
+    check_run(run)
+    require(whole(steps, 1), f"A run needs at least 1 step, not {steps}.")
+    check_key(key)
+    return advance(run, hp, data, run.start(hp, key, data), draw(run, key, data, jnp.arange(steps)))
