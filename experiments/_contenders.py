@@ -430,7 +430,7 @@ def fnn_laps(work: Work) -> Iterator[Lap]:
     from fnn.train import engine
 
     rules = {name: optim.rule(f"{name}:book") for name in work.rules}
-    task = tasks.classification(lambda hp: models.multilayer(work.sizes[1:-1], work.sizes[-1]), work.batch)
+    task = tasks.classification(lambda hp: models.multilayer(work.sizes[1:-1], work.sizes[-1]), batch=work.batch)
     forever = 10**9
     runs = {n: train.training(task, r, forever, loss_after=True) for n, r in rules.items()}
     hps = {name: train.Hyper(rule.hyper) for name, rule in rules.items()}

@@ -255,7 +255,7 @@ def begin(key: Key, images: Split, rule: Rule = sgd) -> tuple[Key, dict[str, Spl
 
 def _task(on: Sequence[str] = ()) -> tasks.Task:
     """The notes' task, evaluated on some of the splits only."""
-    task = tasks.classification(lambda s: models.multilayer(HIDDEN, 10), BATCH, weight_decay=lambda s: s.l2)
+    task = tasks.classification(lambda s: models.multilayer(HIDDEN, 10), batch=BATCH, weight_decay=lambda s: s.l2)
     these = lambda data: {name: data[name] for name in on}
     return task._replace(metrics=lambda s, params, stats, data: task.metrics(s, params, stats, these(data)))
 

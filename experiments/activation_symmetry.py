@@ -130,7 +130,7 @@ def hidden(one: Contender, gain: Scalar, params, stats, x: Array) -> Array:
 
 def racing(one: Contender, cfg: Config) -> Run:
     """One contender's training; the task's hyperparameter is the gain."""
-    task = tasks.classification(lambda gain: network(one, gain), cfg.batch)
+    task = tasks.classification(lambda gain: network(one, gain), batch=cfg.batch)
     return train.training(task, optim.rule("sgd"), cfg.steps)
 
 

@@ -121,7 +121,7 @@ def contender(
     evaluate_at: Sequence[int],
 ) -> Run:
     """Networks whose initial `weights` take one number, and learning rates, all at once; scored on some splits only."""
-    task = tasks.classification(lambda number: network(cfg, normalize, weights(number)), cfg.batch)
+    task = tasks.classification(lambda number: network(cfg, normalize, weights(number)), batch=cfg.batch)
 
     def metrics(number, params, stats, data):
         return task.metrics(number, params, stats, {name: data[name] for name in looked_at})

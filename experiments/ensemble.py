@@ -224,7 +224,7 @@ def first(split: Split, n: int) -> Split:
 def trained(cfg: Config, ratio: Scalar | None, steps: int, key: Key, images: Split) -> State:
     """A network after training."""
     rule = optim.rule("adam")
-    run = train.training(tasks.classification(lambda ratio: multilayer(ratio), cfg.batch), rule, steps)
+    run = train.training(tasks.classification(lambda ratio: multilayer(ratio), batch=cfg.batch), rule, steps)
     return train.train(run, steps, train.Hyper(rule.hyper, ratio), key, {"train": images})[0]
 
 

@@ -124,7 +124,7 @@ def problem(activation: str, depth: int, batch: int) -> tuple[Task, Callable[[Sc
     def network(scale):
         return models.multilayer((WIDTH,) * depth, 10, activation=ACTIVATIONS[activation], weights=weights(scale))
 
-    return tasks.classification(network, batch), network
+    return tasks.classification(network, batch=batch), network
 
 
 def look(network: Layer, params: Params, stats: Any, batch: Any) -> Record:

@@ -329,7 +329,7 @@ def trainer(cfg: Config, images: DataSet) -> Callable[[Rule], np.ndarray]:
     One compiled gradient serves all rules and their twins, so they differ in nothing but the update; compiling every
     training whole would take longer than all of them run.
     """
-    task = tasks.classification(lambda hp: models.multilayer(HIDDEN, 10), cfg.batch)
+    task = tasks.classification(lambda hp: models.multilayer(HIDDEN, 10), batch=cfg.batch)
     data = {"train": _lab.splits(images)["train"]}
     k_init, k_batch, k_rule = jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(engine.seeds(cfg.networks))
     weights, stats = jax.jit(jax.vmap(task.init, (None, 0, None)))((), k_init, data)

@@ -76,7 +76,7 @@ def run(cfg: Config) -> xr.Dataset:
         return tuned.run(Everyone(**options, steps=cfg.steps))
     images = _cli.load_data(cfg, fitting="batch")
     rules = contenders(cfg)
-    task = tasks.classification(lambda hp: models.multilayer(HIDDEN, 10), cfg.batch)
+    task = tasks.classification(lambda hp: models.multilayer(HIDDEN, 10), batch=cfg.batch)
     chunks = _lab.stream(
         cfg,
         {n: train.training(task, r, cfg.steps, loss_after=True, evaluate_at=(cfg.steps,)) for n, r in rules.items()},

@@ -127,7 +127,7 @@ def train_at(
     As many contenders share a program as `HELD` has room for; all are paired, in one program or in several.
     part: tells the sweeps apart. Gives the attributes of the results, see `_lab.Followed`.
     """
-    task = tasks.classification(lambda hp: models.multilayer(HIDDEN, 10), cfg.batch)
+    task = tasks.classification(lambda hp: models.multilayer(HIDDEN, 10), batch=cfg.batch)
 
     def metrics(hp, params, stats, data, of=task.metrics):
         return of(hp, params, stats, {name: data[name] for name in ("validation", "test")})

@@ -112,7 +112,7 @@ def look(moment: Moment) -> dict[str, Any]:
 
     def scored(factor):
         # A dropout layer multiplies by 1 − its ratio at inference.
-        scaled = tasks.classification(lambda hp: network(1 - factor(hp.ratio)), 1)
+        scaled = tasks.classification(lambda hp: network(1 - factor(hp.ratio)), batch=1)
         return scaled.metrics(moment.hp, moment.after, moment.stats, {"test": moment.data["test"]})
 
     scores = {name: scored(factor) for name, factor in FACTORS.items()}
@@ -140,7 +140,7 @@ def run(cfg: Config) -> xr.Dataset:
 
 def contender(cfg: Config, ratios: Sequence[float], epochs: Sequence[int], drop=layers.dropout, **looks) -> Contender:
     """Networks of these dropout ratios under SGD."""
-    task = tasks.classification(lambda hp: network(hp.ratio, drop), cfg.batch)
+    task = tasks.classification(lambda hp: network(hp.ratio, drop), batch=cfg.batch)
     sgd = optim.rule("sgd")
     hps = train.Hyper(repeated(sgd.hyper, len(ratios)), Numbers(jnp.asarray(ratios)))
     return Contender(task, sgd, ratios, hps, epochs, **looks)

@@ -161,7 +161,7 @@ def run(cfg: Config) -> xr.Dataset:
 
 def l2_task(cfg: Config) -> tasks.Task:
     """Classification with the penalty ½ λ ‖W‖²."""
-    return tasks.classification(lambda hp: network(), cfg.batch, weight_decay=lambda hp: hp.decay)
+    return tasks.classification(lambda hp: network(), batch=cfg.batch, weight_decay=lambda hp: hp.decay)
 
 
 def curves(cfg: Config, images: DataSet) -> xr.Dataset:

@@ -166,7 +166,7 @@ def accuracies(state: train.State, split: Split, block: int) -> Float[Array, " b
 def program(cfg: Config):
     """What trains all trials of one seed: `(settings, key, everything) -> record`, a row a trial."""
     rule, steps = optim.rule(cfg.optimizer), cfg.epochs * TRAINING // _search.BATCH
-    task = tasks.classification(lambda s: NETWORK, _search.BATCH, weight_decay=lambda s: s.l2)
+    task = tasks.classification(lambda s: NETWORK, batch=_search.BATCH, weight_decay=lambda s: s.l2)
     run = train.training(task, rule, steps)
 
     def trial(s, key, parts):

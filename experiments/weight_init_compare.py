@@ -129,7 +129,7 @@ def run(cfg: Config) -> xr.Dataset:
     scaled, others = contenders(cfg)
 
     def training(weights):
-        task = tasks.classification(lambda hp: models.multilayer(HIDDEN, CLASSES, weights=weights(hp)), cfg.batch)
+        task = tasks.classification(lambda hp: models.multilayer(HIDDEN, CLASSES, weights=weights(hp)), batch=cfg.batch)
         return train.training(task, sgd, cfg.steps, loss_after=True, evaluate_at=(cfg.steps,))
 
     runs = {name: training(lambda hp, weights=weights: weights) for name, weights in others.items()}

@@ -155,7 +155,7 @@ def wide(cfg: Config, activation: str, dropping: bool = False) -> Task:
         ratio = hp.dropout if dropping else None
         return models.multilayer((cfg.width,) * DEPTH, CLASSES, activation=f, weights=initial(hp), dropout_ratio=ratio)
 
-    task = tasks.classification(network, cfg.batch)
+    task = tasks.classification(network, batch=cfg.batch)
 
     def metrics(hp, params, stats, data):
         rank, stable_rank = (
@@ -170,7 +170,7 @@ def wide(cfg: Config, activation: str, dropping: bool = False) -> Task:
 def narrow(cfg: Config, activation: str) -> Task:
     """The task of the network of width 1 that an all-equal one is."""
     f, _ = ACTIVATIONS[activation]
-    task = tasks.classification(lambda hp: models.multilayer((1,) * DEPTH, CLASSES, activation=f), cfg.batch)
+    task = tasks.classification(lambda hp: models.multilayer((1,) * DEPTH, CLASSES, activation=f), batch=cfg.batch)
     full = wide(cfg, activation)
 
     def start(hp, key, data):

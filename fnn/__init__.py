@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from fnn.rule import interop as interop
     from fnn.rule import schedules as schedules
     from fnn.rule import wrappers as wrappers
+    from fnn.train.sweep import stream as stream
+    from fnn.train.sweep import sweep as sweep
 
 __version__ = "0.1.0"
 
@@ -30,6 +32,8 @@ _FOLDERS = ("base", "data", "lab", "nn", "optim", "rule", "search", "store", "ta
 def __getattr__(name: str) -> Any:
     if name in _SHORTCUTS:
         return import_module(_SHORTCUTS[name])
+    if name in ("sweep", "stream"):
+        return getattr(import_module("fnn.train.sweep"), name)
     if name in _FOLDERS:
         return import_module(f"fnn.{name}")
     raise AttributeError(f"module 'fnn' has no attribute {name!r}")

@@ -28,7 +28,7 @@ def problem():
     rng = np.random.default_rng(0)
     data = {"train": tasks.Split(jnp.asarray(rng.integers(0, 256, (300, 16)), jnp.uint8), jnp.arange(300) % 10)}
     rule = optim.rule("adam")
-    run = train.training(tasks.classification(lambda hp: models.multilayer((33, 33), 10), 16), rule, STEPS)
+    run = train.training(tasks.classification(lambda hp: models.multilayer((33, 33), 10), batch=16), rule, STEPS)
 
     def trial(hp, key, data):
         _, record = train.train(run, STEPS, hp, key, data)

@@ -27,7 +27,7 @@ def work(**options):
     """The arguments of a sweep of two rules, one with settings."""
     rng = np.random.default_rng(0)
     data = {"train": tasks.Split(jnp.asarray(rng.integers(0, 256, (300, 16)), jnp.uint8), jnp.arange(300) % 10)}
-    task = tasks.classification(lambda hp: models.multilayer((12,), 10), 16)
+    task = tasks.classification(lambda hp: models.multilayer((12,), 10), batch=16)
     rules = {"momentum": optim.rule("momentum"), "adam": optim.rule("adam")}
     runs = {name: train.training(task, rule, STEPS) for name, rule in rules.items()}
     runs["adam"] = engine.over_hypers(runs["adam"])

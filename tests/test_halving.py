@@ -20,7 +20,7 @@ def problem():
     x = rng.integers(0, 60, (300, 4, 4))
     x.reshape(300, 16)[np.arange(300), y] += 190
     data = {"train": tasks.Split(jnp.asarray(x, jnp.uint8), jnp.asarray(y, jnp.int32))}
-    task = tasks.classification(lambda hp: models.multilayer((12,), 10), 32)
+    task = tasks.classification(lambda hp: models.multilayer((12,), 10), batch=32)
     rule = optim.rule("sgd")
     run = train.training(task, rule, RUNGS[-1], evaluate_at=RUNGS)
 

@@ -20,7 +20,7 @@ def data():
     }
 
 
-TASK = tasks.classification(lambda hp: models.multilayer((5, 4), 3), 8)
+TASK = tasks.classification(lambda hp: models.multilayer((5, 4), 3), batch=8)
 
 
 def test_activations_are_the_outputs_of_every_layer():

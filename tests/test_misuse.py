@@ -47,7 +47,7 @@ KEY = jax.random.key(0)
 X = np.zeros((6, 4), np.float32)
 SPLITS = {"train": tasks.Split(X, np.arange(6) % 2)}
 NETWORK = models.multilayer((3,), 2)
-TASK = tasks.classification(lambda hp: NETWORK, 2)
+TASK = tasks.classification(lambda hp: NETWORK, batch=2)
 RUN = train.training(TASK, ADAM, 4)
 HP = train.Hyper(ADAM.hyper)
 HPS = train.Hyper(engine.grid(ADAM.hyper, lr=[0.1, 0.2]))
@@ -154,8 +154,8 @@ CASES = {
         train_steps=lambda n: train.train(RUN, n, HP, KEY, SPLITS),
         stream_steps=lambda n: streamed(steps=n),
         chunk=lambda n: streamed(chunk=n),
-        batch=lambda n: tasks.classification(lambda hp: NETWORK, n),
-        block=lambda n: tasks.classification(lambda hp: NETWORK, 2, block=n),
+        batch=lambda n: tasks.classification(lambda hp: NETWORK, batch=n),
+        block=lambda n: tasks.classification(lambda hp: NETWORK, batch=2, block=n),
         outputs=lambda n: models.multilayer((3,), n),
         width=lambda n: models.multilayer((3, n), 2),
         affine=layers.affine,
@@ -180,10 +180,10 @@ CASES = {
     **bad("data name", data.load, "mnits", None, 3, ["mnist"], ""),
     **bad("data_dir", lambda where: data.load("mnist_5k", where), 3, ["x"], "/nowhere"),
     **bad("idx", data.read_idx, None, 3.5, ["x"], "/nowhere"),
-    **bad("network", lambda n: tasks.classification(n, 2), NETWORK, None, "mlp"),
+    **bad("network", lambda n: tasks.classification(n, batch=2), NETWORK, None, "mlp"),
     **bad("network of no layer", lambda n: train.train(
-        train.training(tasks.classification(lambda hp: n, 2), ADAM, 2), 2, HP, KEY, SPLITS), None, "mlp", ADAM),
-    **bad("weight decay", lambda w: tasks.classification(lambda hp: NETWORK, 2, weight_decay=w), 0.1, "x"),
+        train.training(tasks.classification(lambda hp: n, batch=2), ADAM, 2), 2, HP, KEY, SPLITS), None, "mlp", ADAM),
+    **bad("weight decay", lambda w: tasks.classification(lambda hp: NETWORK, batch=2, weight_decay=w), 0.1, "x"),
     **bad("hidden", lambda h: models.multilayer(h, 2), 3, None, "33"),
     **bad("normalize", lambda n: models.multilayer((3,), 2, normalize=n), "befor", True, 3),
     **bad("activation", lambda f: models.multilayer((3,), 2, activation=f), "relu", None),

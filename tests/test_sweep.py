@@ -27,7 +27,7 @@ def data():
 
 def small_task():
     """The usual task, small."""
-    return tasks.classification(lambda hp: models.multilayer((12, 12), 10), 16)
+    return tasks.classification(lambda hp: models.multilayer((12, 12), 10), batch=16)
 
 
 def race(rules, **options):

@@ -42,7 +42,7 @@ def network(hp):
 
 
 def task(batch_size=10, **options):
-    return classification(network, batch_size, **options)
+    return classification(network, batch=batch_size, **options)
 
 
 def drawn(t, key, data):

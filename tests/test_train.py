@@ -31,7 +31,7 @@ def data():
 
 
 def task(**options):
-    return tasks.classification(lambda hp: models.multilayer((12,), 10, **options), 16)
+    return tasks.classification(lambda hp: models.multilayer((12,), 10, **options), batch=16)
 
 
 def whole(run, steps, data, hp=None, seed=0):
@@ -94,7 +94,7 @@ def test_a_schedule_reaches_rule_and_task(data):
     class Decay(NamedTuple):
         weight_decay: float = 1.0
 
-    t = tasks.classification(lambda hp: models.multilayer((12,), 10), 16, weight_decay=lambda hp: hp.weight_decay)
+    t = tasks.classification(lambda hp: models.multilayer((12,), 10), batch=16, weight_decay=lambda hp: hp.weight_decay)
     hp = train.Hyper(SGD.hyper, Decay())
     frozen = schedules.on("rule.lr", schedules.steps(0.0, 0.5))
     run = train.training(t, SGD, STEPS, schedule=frozen)

@@ -234,7 +234,7 @@ def sensitivity(cfg: Config) -> Sensitivity:
     digits = data.load("mnist_5k")
     images = digits.x_train[:1000].reshape(-1, 7, 4, 7, 4).mean((2, 4)).astype(np.uint8)
     split = {"train": tasks.Split(jnp.asarray(images), jnp.asarray(digits.y_train[:1000]))}
-    task = tasks.classification(lambda hp: models.multilayer((20,), 10), batch_size=64)
+    task = tasks.classification(lambda hp: models.multilayer((20,), 10), batch=64)
     factor, keys = np.logspace(-2, 3, 21), engine.seeds(SEEDS)
     names, default, loss = [], [], []
     for name in tqdm(cfg.rules or optim.names(), desc="sensitivity", leave=False):

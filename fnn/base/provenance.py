@@ -23,8 +23,13 @@ PACKAGES = ("fnn", "jax", "jaxlib", "optax", "numpy", "scipy", "xarray", "matplo
 def provenance(config: Any, **more: Any) -> dict[str, Any]:
     """What it takes to do a run again: configuration, command line, versions, revision, device, and `more`."""
     require(dataclasses.is_dataclass(type(config)), f"A configuration is a dataclass, not {config!r}.")
+    named = {name: shown(x) if isinstance(x, str) else x for name, x in dataclasses.asdict(config).items()}
+    return {"config": named, **origin(), **more}
+
+
+def origin() -> dict[str, Any]:
+    """Command line, time, versions, revision, device and arithmetic, as JSON values."""
     return {
-        "config": {name: shown(x) if isinstance(x, str) else x for name, x in dataclasses.asdict(config).items()},
         "command": [sys.executable, *map(shown, sys.argv)],
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
@@ -32,7 +37,6 @@ def provenance(config: Any, **more: Any) -> dict[str, Any]:
         "device": describe_devices(jax.local_devices()),
         "arithmetic": arithmetic(),
         "machine": platform.platform(),
-        **more,
     }
 
 

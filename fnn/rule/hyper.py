@@ -36,6 +36,34 @@ def put(hp: Hyper, name: str, value: Any) -> Hyper:
     return {**hp, head: value} if isinstance(hp, Mapping) else hp._replace(**{head: value})
 
 
+def paths(hp: Hyper, name: str) -> tuple[str, ...]:
+    """The full names of the hyperparameters that `name` means.
+
+    That is `name` itself where it is a full name; else the full name that ends with it, the shortest one; `*.lr` means
+    every one that ends with `lr`. Raises `InputError` where there is none, and where several are equally short.
+    """
+    require(isinstance(name, str), f"A hyperparameter is named by text, 'lr' say, not by {name!r}.")
+    every, there = name.startswith("*."), _everything(hp)
+    short = name.removeprefix("*.")
+    found = [path for path in there if path == short or path.endswith(f".{short}")]
+    if not found:
+        leaves = [path.removeprefix("rule.").removeprefix("task.") for path in names(hp)]
+        raise InputError(f"There is no hyperparameter {name!r}; {near(short, leaves)}.")
+    if every:
+        return tuple(found)
+    least = min(path.count(".") for path in found)
+    nearest = [path for path in found if path.count(".") == least]
+    require(len(nearest) == 1, f"The name {name!r} means several hyperparameters: {', '.join(nearest)}, or *.{short}.")
+    return (nearest[0],)
+
+
+def _everything(hp, path=""):
+    """The full names of all numbers, and of the tuples that hold them."""
+    inside = _fields(hp)
+    here = [path] if path else []
+    return here + [one for name, value in inside.items() for one in _everything(value, f"{path}.{name}".strip("."))]
+
+
 def rate(hp: Hyper) -> str | None:
     """The name of the learning rate, the outermost `lr`; None where there is none."""
     found = [name for name in names(hp) if name.rpartition(".")[2] == "lr"]

@@ -2,22 +2,26 @@
 
 from fnn.tasks.classification import (
     Split,
-    Task,
     WithReplacement,
     averaged,
     check_splits,
     classification,
     rows,
+    splits,
     stratified,
 )
+from fnn.tasks.contract import Label, Task, Trial
 
 __all__ = [
+    "Label",
     "Split",
     "Task",
+    "Trial",
     "WithReplacement",
     "averaged",
     "check_splits",
     "classification",
     "rows",
+    "splits",
     "stratified",
 ]

@@ -1,4 +1,4 @@
-"""Tasks: what is learnt, as pure functions of a data set, a network and a loss."""
+"""Classification by softmax cross-entropy, of images or rows of numbers."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -13,31 +13,11 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from fnn.base.checks import check_key
 from fnn.base.errors import InputError, require, whole
-from fnn.base.types import Hyper, Key, Params, Scalar
+from fnn.base.types import Hyper, Key, Scalar
+from fnn.data import DataSet
 from fnn.nn.layers import Layer
 from fnn.nn.losses import SUM_TOLERANCE, accuracy, l2_penalty, softmax_cross_entropy, weights
-
-
-class Task(NamedTuple):
-    """What a run learns. `hp` are the task's own traced numbers (λ, a dropout ratio, a weight scale; may be empty).
-
-    init:    `(hp, key, data) -> (params, stats)`
-    draw:    `(key, data) -> examples`, which ones a step takes: their places, say, since many are drawn at once
-    batch:   `(data, examples) -> batch`
-    loss:    `(hp, params, stats, batch, key, train) -> (loss, stats)`
-    metrics: `(hp, params, stats, data) -> {name: scalar}`, on whole splits
-    check:   `(hp, data) -> None`, raises `InputError` where the data do not fit the network; of traced data it sees
-             shapes and types only
-    mixes:   `hp -> bool`, whether an example's loss in training depends on the other examples of its batch
-    """
-
-    init: Callable[[Hyper, Key, Any], tuple[Params, Any]]
-    draw: Callable[[Key, Any], Any]
-    batch: Callable[[Any, Any], Any]
-    loss: Callable[[Hyper, Params, Any, Any, Key | None, bool], tuple[Scalar, Any]]
-    metrics: Callable[[Hyper, Params, Any, Any], Mapping[str, Scalar]]
-    check: Callable[[Hyper, Any], None] = lambda hp, data: None
-    mixes: Callable[[Hyper], bool] = lambda hp: False
+from fnn.tasks.contract import Label, Task, everything
 
 
 class Split(NamedTuple):
@@ -159,31 +139,70 @@ def rows(x: UInt8[Array, "n ..."] | Float[Array, "n ..."]) -> Float[Array, "n fe
     return numbers / 255 if x.dtype == jnp.uint8 else numbers
 
 
+@dataclass(frozen=True)
+class Sample:
+    """`(key, data) -> data` with n of the examples of `data["train"]`, drawn without replacement."""
+
+    n: int
+
+    def __call__(self, key: Key, data: Mapping[str, Split]) -> Mapping[str, Split]:
+        """The data of one seed."""
+        places = jax.random.choice(key, len(data["train"].y), (self.n,), replace=False)
+        return {**data, "train": jax.tree.map(lambda a: a[places], data["train"])}
+
+
+def splits(images: DataSet, train: int | None = None) -> dict[str, Split]:
+    """A data set as splits "train", of its first `train` training examples or of all, and "test"."""
+    return {
+        "train": Split(images.x_train[:train], images.y_train[:train]),
+        "test": Split(images.x_test, images.y_test),
+    }
+
+
 def classification(
-    network: Callable[[Hyper], Layer],
-    batch_size: int,
+    network: Layer | Callable[[Hyper], Layer],
+    data: DataSet | Mapping[str, Split] | None = None,
+    batch: int = 128,
     *,
+    hyper: Hyper = (),
     weight_decay: Callable[[Hyper], Scalar] | None = None,
+    sample: int | None = None,
     block: int = 1000,
 ) -> Task:
-    """Classify the examples of `data["train"]` (a `Split`) by softmax cross-entropy.
+    """Classify examples by softmax cross-entropy.
 
-    network: `hp -> Layer`; called while tracing, so its numbers may be swept.
-    batch_size: examples a step, drawn with replacement as in the notes.
+    network: a layer, or `hp -> Layer`, called while tracing, so its numbers may be swept.
+    data: a data set as `fnn.data.load` gives it, or splits by name, of which "train" is learnt. None leaves them to the
+        caller of the run.
+    batch: examples a step, drawn with replacement.
+    hyper: the defaults of the task's hyperparameters.
     weight_decay: `hp -> λ`, adding ½ λ ‖W‖² to the loss; None leaves the term out.
+    sample: each seed trains on this many examples of "train", drawn by its key; None trains all seeds on all.
     block: examples evaluated at once, which bounds the memory that `metrics` takes.
     Its metrics are `SPLIT_loss` (without the penalty) and `SPLIT_accuracy` for every split in `data`. Data that do not
     fit (labels out of range, say) are refused before training where their values are known; where they are traced,
     their loss is NaN.
     """
-    require(callable(network), "The network of a task is a function hp -> Layer: `lambda hp: network` for one Layer.")
+    fixed = network if isinstance(network, Layer) else None
+    require(
+        fixed is not None or callable(network),
+        f"The network of a task is a Layer, or a function hp -> Layer, not {network!r}.",
+    )
     decays = weight_decay is None or callable(weight_decay)
     require(decays, f"The weight decay of a task is a function hp -> λ, not {weight_decay!r}.")
-    require(whole(batch_size, 1), f"A minibatch needs at least 1 example, not {batch_size}.")
+    require(whole(batch, 1), f"A minibatch needs at least 1 example, not {batch}.")
     require(whole(block, 1), f"A block needs at least 1 example, not {block}.")
+    require(sample is None or whole(sample, 1), f"A sample has at least 1 example, not {sample!r}.")
+    about = {"batch": batch}
+    if isinstance(data, DataSet):
+        about |= {"dataset": data.name, "checksum": data.checksum, "source": data.source}
+        data = splits(data)
+    if sample is not None and data is not None and "train" in data:
+        most = len(data["train"].y)
+        require(sample <= most, f"A sample of {sample:,} is more than the {most:,} examples of train.")
 
     def built(hp) -> Layer:
-        layer = _given(network, hp)
+        layer = fixed if fixed is not None else _given(network, hp)
         require(isinstance(layer, Layer), f"The network of a task is a function hp -> Layer, not -> {layer!r}.")
         return layer
 
@@ -208,9 +227,9 @@ def classification(
 
     def init(hp, key, data):
         n_in = data["train"].x[0].size
-        return built(hp).init(key, jax.ShapeDtypeStruct((batch_size, n_in), jnp.float32))
+        return built(hp).init(key, jax.ShapeDtypeStruct((batch, n_in), jnp.float32))
 
-    def batch(data, places):
+    def minibatch(data, places):
         split = data["train"]
         return rows(split.x[places]), split.y[places]
 
@@ -234,7 +253,20 @@ def classification(
         return {f"{name}_{what}": s[i] for name, s in scores.items() for i, what in enumerate(("loss", "accuracy"))}
 
     mixes = lambda hp: built(hp).mixes
-    return Task(init, WithReplacement(batch_size), batch, loss, metrics, check, mixes)
+    return Task(
+        *(init, WithReplacement(batch), minibatch, loss, metrics, check, mixes),
+        own=everything if sample is None else Sample(sample),
+        data=data,
+        hyper=hyper,
+        labels={"loss": Label("loss on the minibatch", "nats"), **_labels(data or {})},
+        about=about,
+    )
+
+
+def _labels(names):
+    of = lambda name: f"the {'training' if name == 'train' else name} set"
+    losses = {f"{name}_loss": Label(f"loss on {of(name)}", "nats") for name in names}
+    return losses | {f"{name}_accuracy": Label(f"accuracy on {of(name)}", "1") for name in names}
 
 
 def _given(f: Callable[[Hyper], Any], hp: Hyper) -> Any:

@@ -40,8 +40,9 @@ def stream(
     *,
     chunk: int = 100,
     every: float = EVERY,
+    compiled: dict[Any, Any] | None = None,
 ) -> Iterator[Chunk]:
-    """`engine.stream`, with checkpoints: chunks that are on disk come first, several as one and without a state.
+    """`engine.stream`, with checkpoints: what is on disk comes first, several chunks as one; the last has its state.
 
     manifest: what must be the same for two runs to be parts of one and is not in the other arguments: the code, say.
     Raises `InputError` where the folder holds part of other work or another process is at work in it, and where the
@@ -65,9 +66,10 @@ def stream(
         chunks, state = _resumed(kept, lambda: jax.eval_shape(_starts(runs), hps, keys, data))
         done, number = chunks[-1].steps.stop if chunks else 0, len(chunks)
         while chunks:
-            yield chunks.pop(0)
+            one = chunks.pop(0)
+            yield one if chunks else one._replace(state=state)
         unsaved, saved_at = [], time.monotonic()
-        for one in engine.stream(runs, hps, keys, data, steps, chunk=chunk, done=done, state=state):
+        for one in engine.stream(runs, hps, keys, data, steps, chunk=chunk, done=done, state=state, compiled=compiled):
             unsaved.append(one)
             if time.monotonic() - saved_at >= every:
                 kept.claim()

@@ -21,7 +21,7 @@ from fnn.base.checks import check_hyper, check_keys, check_settings
 from fnn.base.errors import listed, real, require, whole
 from fnn.base.types import Hyper, Key, Keys
 from fnn.rule.hyper import get, put
-from fnn.tasks.classification import check_splits
+from fnn.tasks import check_splits
 from fnn.train.run import Record, Run, advance, check_run, draw
 
 
@@ -71,6 +71,7 @@ def over_hypers(run: Run) -> Run:
         jax.vmap(run.step, (0, None, 0, None)),
         run.draw,
         CheckFirst(run.check),
+        run.own,
     )
 
 
@@ -176,6 +177,7 @@ def stream(
     devices: Sequence[Any] | None = None,
     done: int = 0,
     state: Mapping[str, Any] | None = None,
+    compiled: dict[Any, Any] | None = None,
 ) -> Iterator[Chunk]:
     """Train every run at its `hps` for every key, `chunk` steps at a time, with the seeds spread over the devices.
 
@@ -187,6 +189,7 @@ def stream(
     at_once: seeds that a device steps together. By default 1 on CPU, where a network then stays in the cache from step
         to step while it trains, and all of them on other devices, which have the arithmetic to fill.
     done, state: go on after so many steps, a number of whole chunks, from the state that the last of them left.
+    compiled: the programs of an earlier stream of the same runs and shapes; those that it lacks are added.
     """
     check_stream(runs, hps, keys, data, steps, chunk)
     require(at_once is None or whole(at_once, 1), f"A device steps at least 1 seed at once, not {at_once!r}.")
@@ -200,7 +203,10 @@ def stream(
     hands = min(len(runs), max(1, len(devices) // len(keys)))
     dealt = [{name: runs[name] for name in list(runs)[hand::hands]} for hand in range(hands)]
     lanes = [
-        _lane(mine, hps, keys, data, _ranges(done, steps, chunk), at_once, devices[hand::hands], state)
+        _lane(
+            *(mine, hps, keys, data, _ranges(done, steps, chunk), at_once, devices[hand::hands], state),
+            {} if compiled is None else compiled.setdefault(("lane", hand, hands), {}),
+        )
         for hand, mine in enumerate(dealt)
     ]
     for numbers in _ranges(done, steps, chunk):
@@ -217,23 +223,32 @@ def _ranges(done, steps, chunk):
     return (range(first, min(first + chunk, steps)) for first in range(done, steps, chunk))
 
 
-def _lane(runs, hps, keys, data, chunks, at_once, devices, state):
+def _lane(runs, hps, keys, data, chunks, at_once, devices, state, programs):
     """Some of the runs on some of the devices: after each chunk (state, record, compile seconds), not waited for."""
     mesh, padded = _mesh(len(keys), devices)
     one_a_seed, everywhere = NamedSharding(mesh, P("seed")), NamedSharding(mesh, P())
     keys = jax.device_put(keys[padded], one_a_seed)
     hps, data = jax.device_put(({name: jax.tree.map(jnp.asarray, hps[name]) for name in runs}, data), everywhere)
 
+    def owned(key, data):
+        """What the seed has of the data, by the runs' `own`."""
+        return {own: own(key, data) for own in {run.own for run in runs.values()}}
+
     def start(mine, shared):
         (key, _), (hps, data) = mine, shared
-        return {name: run.start(hps[name], key, data) for name, run in runs.items()}
+        own = owned(key, data)
+        return {name: run.start(hps[name], key, own[run.own]) for name, run in runs.items()}
 
     def go_on(mine, shared):
         (key, state), (hps, data, numbers) = mine, shared
-        drawing = {run.draw: run for run in runs.values()}  # once for all whose draws are equal
-        drawn = {same: draw(run, key, data, numbers) for same, run in drawing.items()}
-        # One loop a run rather than one for all: see `at_once` in `stream`.
-        done = {name: advance(run, hps[name], data, state[name], drawn[run.draw]) for name, run in runs.items()}
+        own = owned(key, data)
+        drawing = {(run.draw, run.own): run for run in runs.values()}  # once for all whose draws are equal
+        drawn = {same: draw(run, key, own[run.own], numbers) for same, run in drawing.items()}
+        # One loop a run rather than one for all, which would copy what their updates carry.
+        done = {
+            name: advance(run, hps[name], own[run.own], state[name], drawn[run.draw, run.own])
+            for name, run in runs.items()
+        }
         return {name: s for name, (s, _) in done.items()}, {name: r for name, (_, r) in done.items()}
 
     def compiled(f, state, *shared):
@@ -243,10 +258,11 @@ def _lane(runs, hps, keys, data, chunks, at_once, devices, state):
         program = jax.jit(lambda keys, state, *shared: each((keys, state), shared), donate_argnums=1)
         return program.lower(keys, state, *shared).compile(), time.perf_counter() - began
 
-    programs, compile_seconds = {}, 0.0
+    compile_seconds = 0.0
     if state is None:
-        starting, compile_seconds = compiled(start, (), hps, data)
-        state = starting(keys, (), hps, data)
+        if "start" not in programs:
+            programs["start"], compile_seconds = compiled(start, (), hps, data)
+        state = programs["start"](keys, (), hps, data)
     else:
         state = jax.device_put(jax.tree.map(lambda a: a[padded], {name: state[name] for name in runs}), one_a_seed)
     for numbers in chunks:

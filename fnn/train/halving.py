@@ -58,6 +58,7 @@ def halving(
         n = check_settings(hps)
         check_key(key)
         alive, values, done = jnp.arange(n), jnp.full((n, len(rungs)), jnp.nan), 0
+        data = run.own(key, data)
         state = jax.vmap(run.start, (0, None, None))(hps, key, data)
 
         for place, rung in enumerate(rungs):

@@ -90,6 +90,7 @@ def population(
             state, values = go_on(hps, key, data, state, number * every + jnp.arange(every))
             return (hps, state, values), (values, hps, parents)
 
+        data = run.own(key, data)
         state = jax.vmap(run.start, (0, None, None))(hps, key, data)
         (last, state, _), found = jax.lax.scan(one_round, (hps, state, jnp.zeros(n)), jnp.arange(rounds))
         return Evolved(*found, jax.vmap(final, (0, 0, None))(last, state, data))

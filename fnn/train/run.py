@@ -18,7 +18,7 @@ from fnn.base.errors import listed, require, whole
 from fnn.base.types import Key, Params, Scalar
 from fnn.rule.contract import Extra, Rule, apply_updates, checked
 from fnn.rule.schedules import Schedule, constant, progress
-from fnn.tasks.classification import Task
+from fnn.tasks.contract import Task, everything, fitting
 
 Record = Mapping[str, Any]
 
@@ -47,12 +47,14 @@ class Run(NamedTuple):
            they are done, and once for all runs whose `draw` are equal (`==`) and that share a key.
     check: `(hp, data) -> None`, raises `InputError` where these do not fit the run; to be called before a program is
            traced, once for all runs whose `check` are equal.
+    own:   `(key, data) -> data`, what the run of this key has of the data; `start`, `step` and `draw` take that.
     """
 
     start: Callable[[Any, Key, Any], Any]
     step: Callable[[Any, Any, Any, Any], tuple[Any, Record]]
     draw: Callable[[Key, Any, Int[Array, ""]], Any]
-    check: Callable[[Any, Any], None] = lambda hp, data: None
+    check: Callable[[Any, Any], None] = fitting
+    own: Callable[[Key, Any], Any] = everything
 
 
 class Drawn(NamedTuple):
@@ -81,6 +83,21 @@ class Drawing:
         keys = _keys(key)
         k_examples, *others = jax.vmap(jax.random.fold_in, (0, None))(keys[1:], i)
         return Drawn(i, self.examples(k_examples, data), keys[0], *others)
+
+
+@dataclass(frozen=True)
+class Own:
+    """`(key, data) -> data`, by a task's `own`, with a key that nothing else draws from."""
+
+    sample: Callable[[Key, Any], Any]
+
+    def __call__(self, key: Key, data: Any) -> Any:
+        """The data of the run with this key."""
+        return self.sample(jax.random.fold_in(key, OWN), data)
+
+
+OWN = 2**30
+"""What the key of a run's own data is folded with: `_keys` splits off far fewer."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +209,8 @@ def training(
             record |= look() if observe_at is None else _at(observe_at, i, look)
         return State(params, stats, opt), record
 
-    return Run(start, step, Drawing(task.draw), check)
+    own = everything if task.own is everything else Own(task.own)
+    return Run(start, step, Drawing(task.draw), check, own)
 
 
 def extra(
@@ -243,4 +261,5 @@ def train(run: Run, steps: int, hp: Any, key: Key, data: Any) -> tuple[Any, Reco
     check_run(run)
     require(whole(steps, 1), f"A run needs at least 1 step, not {steps}.")
     check_key(key)
+    data = run.own(key, data)
     return advance(run, hp, data, run.start(hp, key, data), draw(run, key, data, jnp.arange(steps)))

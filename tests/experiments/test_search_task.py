@@ -64,7 +64,7 @@ def test_trials_and_seeds_side_by_side_are_runs_trained_alone(images, trained):
     """The whole program against one `train.train` a network."""
     keys, settings, record = trained
     assert record["validation_accuracy"].shape == record["train_loss"].shape == (2, 3, 2)
-    task = tasks.classification(lambda s: models.multilayer(_search.HIDDEN, 10), 100, weight_decay=lambda s: s.l2)
+    task = tasks.classification(lambda s: models.multilayer(_search.HIDDEN, 10), batch=100, weight_decay=lambda s: s.l2)
     run = train.training(task, sgd, 8, evaluate_at=(4, 8))
     alone = jax.jit(lambda hp, key, parts: train.train(run, 8, hp, key, parts)[1])
     for seed, trial in itertools.product(range(2), range(3)):
