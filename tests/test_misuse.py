@@ -180,7 +180,7 @@ CASES = {
     **bad("data name", data.load, "mnits", None, 3, ["mnist"], ""),
     **bad("data_dir", lambda where: data.load("mnist_5k", where), 3, ["x"], "/nowhere"),
     **bad("idx", data.read_idx, None, 3.5, ["x"], "/nowhere"),
-    **bad("network", lambda n: tasks.classification(n, batch=2), NETWORK, None, "mlp"),
+    **bad("network", lambda n: tasks.classification(n, batch=2), 3, None, "mlp"),
     **bad("network of no layer", lambda n: train.train(
         train.training(tasks.classification(lambda hp: n, batch=2), ADAM, 2), 2, HP, KEY, SPLITS), None, "mlp", ADAM),
     **bad("weight decay", lambda w: tasks.classification(lambda hp: NETWORK, batch=2, weight_decay=w), 0.1, "x"),

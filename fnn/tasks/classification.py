@@ -153,9 +153,10 @@ class Sample:
 
 def splits(images: DataSet, train: int | None = None) -> dict[str, Split]:
     """A data set as splits "train", of its first `train` training examples or of all, and "test"."""
+    known: Any = images  # NumPy's arrays stand where JAX's do
     return {
-        "train": Split(images.x_train[:train], images.y_train[:train]),
-        "test": Split(images.x_test, images.y_test),
+        "train": Split(known.x_train[:train], known.y_train[:train]),
+        "test": Split(known.x_test, known.y_test),
     }
 
 
@@ -183,9 +184,9 @@ def classification(
     fit (labels out of range, say) are refused before training where their values are known; where they are traced,
     their loss is NaN.
     """
-    fixed = network if isinstance(network, Layer) else None
+    build: Any = network
     require(
-        fixed is not None or callable(network),
+        isinstance(network, Layer) or callable(network),
         f"The network of a task is a Layer, or a function hp -> Layer, not {network!r}.",
     )
     decays = weight_decay is None or callable(weight_decay)
@@ -202,7 +203,7 @@ def classification(
         require(sample <= most, f"A sample of {sample:,} is more than the {most:,} examples of train.")
 
     def built(hp) -> Layer:
-        layer = fixed if fixed is not None else _given(network, hp)
+        layer = network if isinstance(network, Layer) else _given(build, hp)
         require(isinstance(layer, Layer), f"The network of a task is a function hp -> Layer, not -> {layer!r}.")
         return layer
 

@@ -356,7 +356,7 @@ def _read(work, kept, number):
 def _together(work, places, found):
     rows = lambda values: [values[number] for number in range(len(places))]
     arrays, leaves = rows({n: a for n, (a, _) in found.items()}), rows({n: one for n, (_, one) in found.items()})
-    seconds, compile_seconds = sum(one.pop("seconds") for one in arrays)
+    seconds, compile_seconds = np.sum([one.pop("seconds") for one in arrays], axis=0)
     per_row = len({place.settings for place in places})
 
     def whole(parts, axis):

@@ -185,7 +185,7 @@ def _keys(seeds):
     return keys, tuple(range(seeds))
 
 
-def _tasks(task):
+def _tasks(task) -> dict[str, Task]:
     tasks = dict(task) if isinstance(task, Mapping) else {"": task}
     wrong = [one for one in tasks.values() if not isinstance(one, Task)]
     require(bool(tasks) and not wrong, f"What is learnt is a fnn.tasks.Task, or several by name, not {task!r:.80}.")
@@ -199,9 +199,11 @@ def _tasks(task):
     return tasks
 
 
-def _rules(rules):
-    if rules is None or isinstance(rules, Rule | str):
-        require(rules is not None, "A sweep needs a rule: sweep(task, 'adam', steps=1000).")
+def _rules(rules) -> dict[str, Rule]:
+    lacking = "A sweep needs a rule: sweep(task, 'adam', steps=1000)."
+    if rules is None:
+        raise InputError(lacking)
+    if isinstance(rules, Rule | str):
         return {"": _rule(rules)}
     if isinstance(rules, Mapping):
         found = {name: _rule(one) for name, one in rules.items()}
@@ -212,13 +214,14 @@ def _rules(rules):
         require(texts, f"Rules are one, names of several, or a mapping from names to rules, not {rules!r:.80}.")
         found = {name: optim.rule(name) for name in rules}
         require(len(found) == len(rules), "A rule is named more than once.")
-    require(len(found) > 0, "A sweep needs a rule: sweep(task, 'adam', steps=1000).")
+    require(len(found) > 0, lacking)
     return found
 
 
-def _rule(rule):
+def _rule(rule) -> Rule:
     found = optim.rule(rule) if isinstance(rule, str) else rule
-    require(isinstance(found, Rule), f"A rule is a fnn.rule.Rule or its name, not {rule!r:.80}.")
+    if not isinstance(found, Rule):
+        raise InputError(f"A rule is a fnn.rule.Rule or its name, not {rule!r:.80}.")
     return found
 
 
