@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from experiments import _cli, _findings, _lab
+from experiments import _cli, _lab
 from experiments._report import charts, play
 from experiments._report.pack import Rounded, pack
 from experiments._report.surfaces import all_surfaces, contours
 from fnn import store
 from fnn.base.errors import InputError
-from fnn.lab import results
+from fnn.lab import findings, results
 
 Block = dict[str, Any]
 
@@ -126,7 +126,7 @@ def learning_curves(out: Path, troubles: list[str]) -> Block | None:
     for name, title in CURVES.items():
         path = out / name / results.METRICS
         try:
-            if not _findings.there(out, path):
+            if not findings.there(out, path):
                 continue
             loss = results.load(out / name).get("loss")
         except InputError as error:

@@ -10,11 +10,13 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from experiments import _cli, _findings
+from experiments import _cli
 from experiments._report import chapters, figures
 from experiments._report.figures import Figure
 from fnn import store
 from fnn.base.errors import InputError, require
+from fnn.lab import findings
+from fnn.lab.experiment import Experiment
 from fnn.lab.verdicts import Answer, Setting, Verdict
 from fnn.search import storages
 
@@ -122,16 +124,16 @@ class Gathered:
         return [entry for entry in self.entries if entry.provenance is None]
 
 
-def gather(out: Path, docstrings: Mapping[str, str]) -> Gathered:
+def gather(out: Path, experiments: Mapping[str, Experiment]) -> Gathered:
     """Everything in a results folder about these experiments. Raises `InputError` where there is no such folder."""
     require(out.is_dir(), f"There is no results folder {out}: run an experiment first, or name it with --out.")
     troubles: list[str] = []
-    read = {name: _read(out, name, troubles) for name in docstrings}
-    found = _fitting(out, {name: findings for name, (findings, _) in read.items()}, troubles)
+    read = {name: _read(out, name, troubles) for name in experiments}
+    found = _fitting(out, {name: several for name, (several, _) in read.items()}, troubles)
     for fineness in FINENESS:
         entries, missed = [], []
-        for name, doc in docstrings.items():
-            entries.append(_entry(out, name, doc, found[name], read[name][1], fineness, missed))
+        for name, experiment in experiments.items():
+            entries.append(_entry(out, name, experiment, found[name], read[name][1], fineness, missed))
             heavy = sum(len(figure.uri) for entry in entries for figure in entry.figures) > PICTURES
             if heavy and fineness != FINENESS[-1]:
                 break
@@ -145,17 +147,17 @@ Finding = Answer | Verdict
 
 def _read(out: Path, name: str, troubles: list[str]) -> tuple[list[Finding], Provenance | None]:
     """An experiment's answers and verdicts, and where they come from."""
-    found = _findings.gather(out, [name])
+    found = findings.gather(out, [name])
     provenance = _provenance(out, out / name / "provenance.json", troubles)
     troubles += found.unreadable
     return [finding for _, finding in (*found.answers, *found.verdicts)], provenance
 
 
-def _fitting(out: Path, findings: Mapping[str, list[Finding]], troubles: list[str]) -> dict[str, list[Finding]]:
+def _fitting(out: Path, found: Mapping[str, list[Finding]], troubles: list[str]) -> dict[str, list[Finding]]:
     """The findings that the page has room for: those of experiments with few are all shown."""
-    share = _share([sum(map(_weight, several)) for several in findings.values()], FINDINGS)
+    share = _share([sum(map(_weight, several)) for several in found.values()], FINDINGS)
     fitting = {}
-    for name, several in findings.items():
+    for name, several in found.items():
         room, fitting[name] = share, []
         for finding in several:
             if _weight(finding) <= room:
@@ -185,29 +187,24 @@ def _share(wanted: Sequence[int], total: float) -> float:
 def _entry(
     out: Path,
     name: str,
-    doc: str,
-    findings: Sequence[Finding],
+    experiment: Experiment,
+    found: Sequence[Finding],
     there: Provenance | None,
     fineness: Fineness,
     troubles: list[str],
 ) -> Entry:
-    verdicts = [finding for finding in findings if isinstance(finding, Verdict)]
-    answers = [finding for finding in findings if isinstance(finding, Answer)]
+    verdicts = [finding for finding in found if isinstance(finding, Verdict)]
+    answers = [finding for finding in found if isinstance(finding, Answer)]
     shown, others = _figures(out, name, verdicts, answers, fineness, troubles) if there else ((), ())
-    first, *rest = [" ".join(paragraph.split("\n")) for paragraph in _paragraphs(doc)] or [name]
-    question, _, notes = first.rpartition(" (") if first.endswith(")") else (first, "", "")
-    takes = [one for one in rest if re.match(r"Takes |Uses no data set", one)]
-    told = [one for one in rest if one not in takes]
-    said = [one for one in told if re.match(r"The notes (say|show|ask|leave)|A slip", one)]
     return Entry(
         name=name,
-        question=question,
-        notes=notes.rstrip(")"),
-        section=chapters.section(first),
-        chapter=chapters.number(first),
-        said=tuple(said),
-        method=tuple(one for one in told if one not in said),
-        takes=" ".join(takes),
+        question=experiment.question,
+        notes=experiment.source,
+        section=chapters.section(experiment.source),
+        chapter=chapters.number(experiment.source),
+        said=tuple(_paragraphs(experiment.says)),
+        method=tuple(_paragraphs(experiment.method)),
+        takes=f"Takes {experiment.takes}." if experiment.takes else "",
         figures=shown,
         others=others,
         verdicts=tuple(verdicts),
@@ -246,7 +243,7 @@ def _figures(
         picture, drawn = folder / f"{one}.png", folder / f"{one}.svg"
         try:
             for path in (picture, drawn):
-                if _findings.there(out, path) and path.name in ours:  # a user's own figures have no checksum
+                if findings.there(out, path) and path.name in ours:  # a user's own figures have no checksum
                     store.verify(path)
             told = figures.words(drawn) if drawn.is_file() else figures.Words((), "")
             uri, width, height = figures.picture(picture, fineness.quality, fineness.widest)
@@ -269,7 +266,7 @@ def _figures(
 def _provenance(out: Path, path: Path, troubles: list[str]) -> Provenance | None:
     """Read provenance.json; what is of another type than ours is left out."""
     try:
-        if not _findings.there(out, path):
+        if not findings.there(out, path):
             return None
         told = store.read_json(path, dict)
     except InputError as error:

@@ -16,6 +16,7 @@ from experiments._report import chapters, embed, gather, play
 from fnn import optim, store
 from fnn.base.errors import require
 from fnn.lab import results
+from fnn.lab.experiment import Experiment
 from fnn.lab.verdicts import Verdict
 
 HERE = Path(__file__).parent
@@ -31,17 +32,17 @@ class Written:
     troubles: tuple[str, ...]
 
 
-def write(out: Path, docstrings: Mapping[str, str], *, quick: bool = False) -> Written:
+def write(out: Path, experiments: Mapping[str, Experiment], *, quick: bool = False) -> Written:
     """Make the page of the results folder `out`, with little to play with if `quick`.
 
-    docstrings: of the experiments, by name, in the page's order. Raises `InputError` where the folder or the extra is
+    experiments: by name, in the page's order. Raises `InputError` where the folder or the extra is
     missing.
     """
     lacking = [name for name in ("jinja2", "vl_convert", "PIL") if find_spec(name) is None]
     require(not lacking, f'The report needs {", ".join(lacking)}: pip install -e ".[report]".')
     results.check_writable(out)
     store.clean(out)
-    found = gather.gather(out, docstrings)
+    found = gather.gather(out, experiments)
     troubles = list(found.troubles)
     blocks = embed.measured(out, play.QUICK if quick else play.Config())
     curves = embed.learning_curves(out, troubles)

@@ -5,9 +5,9 @@ is compared by tolerance: `exact`.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -60,7 +60,10 @@ class Verdict:
     source: where the claim comes from: "claim 7", "question §1.1", "slip §4.3".
     effects: the effect of every seed; none for a share, of which `effect` and `seeds` say all.
     sd: their standard deviation. p: two-sided, of no effect. diverged: the number of seeds without a finite effect.
-    method: what the interval is: "t", "ranks", "worst of several" (see `decide_every`), "share" or "exact".
+    method: what the interval is: "t", "ranks", "worst of several" (see `decide_every`), "share", "equivalence" (see
+        `decide_within`), "always" or "exact".
+    bar: what the effect is compared with. p_holm: p adjusted for the other primary effects of the same claim.
+    figure: the name of the figure that shows it. secondary: whether it is shown beside the effect that decides.
     """
 
     claim: str
@@ -77,6 +80,10 @@ class Verdict:
     p: float = math.nan
     diverged: int = 0
     method: str = ""
+    bar: float = 0.0
+    p_holm: float = math.nan
+    figure: str = ""
+    secondary: bool = False
     setting: Setting = field(default_factory=Setting)
 
     @property
@@ -115,20 +122,125 @@ def _filled(sentence, **values):
         raise InputError(f"The sentence {sentence!r} may use {offers} and nothing else.") from error
 
 
-def decide(claim: str, effect: np.ndarray, unit: str, sentence: str, source: str = "") -> Verdict:
-    """The verdict on a claim that says `effect`, one value a seed, is positive. Raises `InputError` for other effects.
+def decide(
+    claim: str,
+    effect: np.ndarray,
+    unit: str,
+    sentence: str,
+    source: str = "",
+    *,
+    bar: float | int = 0,
+    below: bool = False,
+) -> Verdict:
+    """The verdict on a claim that says `effect`, one value a seed, is above the bar, or below it.
 
-    It *holds* where the whole interval (`interval`) is above 0, *does not hold* where it is below, is *undecided* in
-    between and *not measurable* without values. Where seeds have no finite effect (runs that diverged) the interval is
-    by ranks: see `paired` for −∞ and ∞; NaN counts against either outcome. `sentence` may use {effect}, {low}, {high},
-    {unit}, {seeds}.
+    It *holds* where the whole interval (`interval`) is on that side, *does not hold* where it is on the other, is
+    *undecided* in between and *not measurable* without values. Where seeds have no finite effect (runs that diverged)
+    the interval is by ranks: see `paired` for −∞ and ∞; NaN counts against either outcome. `sentence` may use {effect},
+    {low}, {high}, {unit}, {seeds}. Raises `InputError` where the effect is not one number a seed.
     """
     _check_text(sentence)
+    require(real(bar), f"A bar is a number, not {bar!r}.")
     effect = per_seed(effect)
     by_t = len(effect) > 0 and bool(differ(effect))
-    measured = _measured(effect, _p_by_t(effect) if by_t else _p_by_ranks(effect), "t" if by_t else "ranks")
+    measured = _measured(effect, _p_by_t(effect - bar) if by_t else _p_by_ranks(effect - bar), "t" if by_t else "ranks")
     text = sentence + _remark(effect, measured.diverged)
-    return _verdict(claim, interval(effect), 0.0, unit, len(effect), text, "+.3g", source, measured)
+    found = interval(effect)
+    verdict = _verdict(claim, found, float(bar), unit, len(effect), text, "+.3g", source, measured)
+    return replace(verdict, outcome=OPPOSITE[verdict.outcome]) if below and verdict.outcome else verdict
+
+
+OPPOSITE: dict[Any, Outcome] = {
+    "holds": "does not hold",
+    "does not hold": "holds",
+    "undecided": "undecided",
+    "not measurable": "not measurable",
+}
+"""The outcome of the claim that says the opposite."""
+
+
+def decide_within(
+    claim: str, effect: np.ndarray, low: float | int, high: float | int, unit: str, sentence: str, source: str = ""
+) -> Verdict:
+    """The verdict on a claim of equivalence, which says that `effect`, one value a seed, lies between the bounds.
+
+    Two one-sided tests at 5 % (Schuirmann 1987, J. Pharmacokinetics and Biopharmaceutics 15, 657–680): it *holds* where
+    both bounds are excluded, that is where the 90 % interval lies within them; it *does not hold* where the 95 %
+    interval lies outside, and is *undecided* otherwise. `sentence` as in `decide`.
+    """
+    _check_text(sentence)
+    require(real(low) and real(high) and low < high, f"Equivalence is within rising bounds, not {low!r} and {high!r}.")
+    effect = per_seed(effect)
+    n = len(effect)
+    mean, lowest, highest = interval(effect)
+    _, inner_low, inner_high = interval(effect, 1 - 2 * (1 - CONFIDENCE)) if n else (math.nan, -math.inf, math.inf)
+    by_t = n > 1 and bool(differ(effect))
+    outcome: Outcome = "undecided"
+    if math.isnan(mean):
+        outcome = "not measurable"
+    elif low < inner_low and inner_high < high:
+        outcome = "holds"
+    elif highest < low or lowest > high:
+        outcome = "does not hold"
+    p = math.nan
+    if by_t:
+        nearest = min((low, high), key=lambda bound: abs(mean - bound))
+        p = _p_by_t(effect - nearest) / (2 if low <= mean <= high else 1)
+    measured = _measured(effect, p, "equivalence")
+    shown = (format(x, "+.3g") for x in (mean, lowest, highest))
+    said = _filled(sentence, **dict(zip(("effect", "low", "high"), shown, strict=True)), unit=unit, seeds=n)
+    verdict = Verdict(claim, mean, lowest, highest, unit, n, outcome, said, source, *measured)
+    return replace(verdict, bar=high)
+
+
+def decide_always(claim: str, hits: np.ndarray, sentence: str, source: str = "") -> Verdict:
+    """The verdict on a claim that says `hits`, one truth an instance, is always true: one counterexample refutes it.
+
+    Without one it *holds* from 6 instances on, and the sentence bounds the share of exceptions: with n instances below
+    1 − 0.05^(1/n) at 95 % confidence. `sentence` may use {effect}, the share of hits in percent, {unit} and {seeds}.
+    """
+    hits = truths(hits)
+    n, misses = len(hits), int((~hits).sum())
+    percent = [100 * x for x in share(hits)]
+    outcome: Outcome = "not measurable" if n == 0 else "does not hold" if misses else "holds" if n >= 6 else "undecided"
+    bound = (
+        f" No exception in {n}: their share is below {1 - (1 - CONFIDENCE) ** (1 / n):.0%}." if n and not misses else ""
+    )
+    exceptions = f" {misses} of {n} are exceptions." if misses else ""
+    said = _filled(sentence, effect=f"{percent[0]:.3g}", unit="%", seeds=n) + bound + exceptions
+    measured = Measured((), math.nan, math.nan, 0, "always")
+    mean, low, high = percent
+    return Verdict(claim, mean, low, high, "%", n, outcome, said, source, *measured, bar=100.0)
+
+
+def holm(verdicts: Sequence[Verdict], level: float = 1 - CONFIDENCE) -> list[Verdict]:
+    """The verdicts of the primary effects of one claim, with p adjusted so that all are right at this level.
+
+    Holm 1979, Scandinavian Journal of Statistics 6, 65–70: the k-th smallest of m values of p is multiplied by
+    m − k + 1, and none is below the one before. What is decided with an adjusted p above the level is *undecided*.
+    """
+    tested = sorted((v.p, i) for i, v in enumerate(verdicts) if v.p == v.p and not v.secondary)
+    adjusted, least = list(verdicts), 0.0
+    for k, (p, i) in enumerate(tested):
+        least = min(1.0, max(least, p * (len(tested) - k)))
+        decided = verdicts[i].outcome in ("holds", "does not hold")
+        outcome = "undecided" if decided and least > level else verdicts[i].outcome
+        adjusted[i] = replace(verdicts[i], p_holm=least, outcome=outcome)
+    return adjusted
+
+
+def discoveries(p: np.ndarray, rate: float = 1 - CONFIDENCE) -> np.ndarray:
+    """Which of the tests with these values of p are discoveries, of which on average this share at most is false.
+
+    Benjamini & Hochberg 1995, Journal of the Royal Statistical Society B 57, 289–300. NaN is no discovery.
+    """
+    p = as_numbers(p)
+    order = np.argsort(np.where(np.isnan(p), np.inf, p))
+    m = int((~np.isnan(p)).sum())
+    below = [k for k in range(m) if p[order[k]] <= rate * (k + 1) / m]
+    found = np.zeros(len(p), bool)
+    found[order[: max(below) + 1 if below else 0]] = True
+    return found
 
 
 class Measured(NamedTuple):
@@ -229,7 +341,7 @@ def _verdict(claim, found, bar, unit, seeds, sentence, style, source, measured, 
         outcome = "not measurable"
     effect, lowest, highest = (format(x, style) for x in found)
     said = _filled(sentence, effect=effect, low=lowest, high=highest, unit=unit, seeds=seeds, **more)
-    return Verdict(claim, mean, low, high, unit, seeds, outcome, said, source, *measured)
+    return Verdict(claim, mean, low, high, unit, seeds, outcome, said, source, *measured, bar=bar)
 
 
 def exact(

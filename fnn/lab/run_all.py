@@ -1,22 +1,22 @@
 """Every experiment, each in a process of its own: what fails or is killed stops no other."""
 
-import importlib
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from tqdm import tqdm
 
-from experiments import _cli
 from fnn import data, store
 from fnn.base.errors import InputError, require
-from fnn.lab import results
+from fnn.lab import command, results
+from fnn.lab.experiment import Experiment
+from fnn.lab.process import cores
 
 Outcome = Literal["made", "unchanged", "failed", "interrupted", "not reached"]
 
@@ -69,7 +69,7 @@ class Running:
         return _changed(self.saved) == self.old
 
 
-def run(names: Sequence[str], options: Options) -> list[Entry]:
+def run(experiments: Mapping[str, Experiment], options: Options) -> list[Entry]:
     """Run these experiments under one progress line; gives what became of each, in their order."""
     require(options.jobs >= 0, f"--jobs is at least 0, not {options.jobs}.")
     results.check_writable(options.out)
@@ -81,7 +81,8 @@ def run(names: Sequence[str], options: Options) -> list[Entry]:
         arguments += ["--dataset", data.load(options.dataset, options.data_dir).name]
     if options.data_dir is not None:
         arguments += ["--data-dir", str(options.data_dir)]
-    jobs = options.jobs or (_cli.cores() + 1 if options.quick else 1)
+    jobs = options.jobs or (cores() + 1 if options.quick else 1)
+    names = list(experiments)
     waiting, running, entries = list(names), [], {}
     bar_format = "{n_fmt}/{total_fmt} |{bar:24}| {elapsed} {desc}"
 
@@ -96,11 +97,11 @@ def run(names: Sequence[str], options: Options) -> list[Entry]:
             while waiting or running:
                 while waiting and _in_the_way(running, waiting[0]) < jobs:
                     name = waiting.pop(0)
-                    if not options.force and unchanged(name, arguments):
+                    if not options.force and unchanged(experiments[name], fitting(experiments[name], arguments)):
                         settle(Entry(name, "unchanged"))
                         continue
                     try:
-                        running.append(_start(name, arguments, options))
+                        running.append(_start(experiments[name], fitting(experiments[name], arguments), options))
                     except OSError as error:
                         settle(Entry(name, "failed", remark=f"{error.filename}: {error.strerror}"))
                 bar.set_description_str(", ".join(one.name for one in running))
@@ -125,23 +126,28 @@ def _interrupt(running: Sequence[Running]) -> None:
         one.process.send_signal(signal.SIGINT)
 
 
-def unchanged(name: str, arguments: Sequence[str]) -> bool:
+def fitting(experiment: Experiment, arguments: Sequence[str]) -> list[str]:
+    """The arguments without those that name data, for an experiment that has no such options."""
+    if hasattr(experiment.config, "dataset"):
+        return list(arguments)
+    named = [i for i, one in enumerate(arguments) if one in ("--dataset", "--data-dir")]
+    return [one for i, one in enumerate(arguments) if i not in named and i - 1 not in named]
+
+
+def unchanged(experiment: Experiment, arguments: Sequence[str]) -> bool:
     """Whether the results of these options, made by the code as it is now, are there and whole."""
-    try:
-        cfg = _cli.configure(importlib.import_module(f"experiments.{name}"), arguments)
-    except Exception:
-        return False  # a broken module says what is wrong in its own process
-    folder = cfg.out / name
+    cfg = command.configure(experiment, arguments)
+    folder = cfg.out / experiment.name
     verdicts, provenance = folder / "verdicts.json", folder / "provenance.json"
     try:
-        told = store.read_json(provenance, dict)
+        written = store.read_json(provenance, dict)
         # Verdicts are written last: older ones belong to data that are gone.
         whole = (folder / results.METRICS).is_file() and verdicts.stat().st_mtime_ns >= provenance.stat().st_mtime_ns
     except (OSError, InputError):
         return False
-    config = told.get("config")
-    same = isinstance(config, dict) and _cli.measured_by(config) == _cli.measured_by(cfg)
-    return whole and same and told.get("sources") == _cli.sources(name)
+    config = written.get("config")
+    same = isinstance(config, dict) and command.measured_by(config) == command.measured_by(cfg)
+    return whole and same and written.get("sources") == command.sources(experiment)
 
 
 def _in_the_way(running: Sequence[Running], name: str) -> int:
@@ -158,12 +164,13 @@ def _changed(path: Path) -> int:
         return 0
 
 
-def _start(name: str, arguments: Sequence[str], options: Options) -> Running:
+def _start(experiment: Experiment, arguments: Sequence[str], options: Options) -> Running:
     """Start one experiment in a process of its own."""
+    name = experiment.name
     log = options.out / f"{name}.log"
     saved = options.out / name / "provenance.json"  # written after the data
     log.parent.mkdir(parents=True, exist_ok=True)
-    command, old = [sys.executable, "-m", f"experiments.{name}", *arguments], _changed(saved)
+    command, old = [sys.executable, "-m", experiment.module, *arguments], _changed(saved)
     with log.open("w", encoding="utf-8") as sink:
         # In a session of its own it is interrupted once, by us, and not by the terminal as well.
         process = subprocess.Popen(

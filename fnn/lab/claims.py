@@ -1,0 +1,187 @@
+"""Claims as data: a statement, the effect that measures it, and the test that decides it.
+
+    Claim("He learns faster than Xavier", ahead("loss", "init", "he", "xavier", lower=True), above(0.0), "nats")
+
+An *effect* is a function of the experiment's data set that gives one value a seed. `judge` computes the verdicts of
+claims on a data set, with Holm's adjustment among the primary effects of one claim of the source.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from fnn.base.errors import InputError, require
+from fnn.base.statistics import paired
+from fnn.lab import verdicts
+from fnn.lab.verdicts import Verdict
+
+Effect = Callable[[xr.Dataset], xr.DataArray]
+"""`dataset -> values` along the dimension `seed`, and along `each` of the claim where it has one."""
+
+Test = Callable[["Claim", np.ndarray, str], Verdict]
+"""`(claim, effect [seed], sentence) -> verdict`."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a source says, and how it is measured.
+
+    text: the claim, in the words that are printed.
+    effect: what is measured, one value a seed; for `share` and `always` one truth a seed.
+    test: `above`, `below`, `within`, `share`, `always` or `exactly`.
+    unit: of the effect. source: where the claim comes from, "claim 6" say.
+    figure: the name of the figure that shows it.
+    each: a dimension of the effect at whose every place the claim is said to hold: the worst place decides.
+    detail: what is printed behind the effect, or a function of the data set that gives it.
+    where: whether the data set has what the claim is about; without it every data set has.
+    secondary: whether the effect is shown beside the one that decides.
+    """
+
+    text: str
+    effect: Effect
+    test: Test
+    unit: str = ""
+    source: str = ""
+    figure: str = ""
+    each: str = ""
+    detail: str | Callable[[xr.Dataset], str] = ""
+    where: Callable[[xr.Dataset], bool] | None = None
+    secondary: bool = False
+
+    def verdict(self, ds: xr.Dataset) -> Verdict:
+        """The verdict on a data set, before Holm's adjustment. Raises `InputError` where the effect has other axes."""
+        effect = xr.DataArray(self.effect(ds))
+        dims = ("seed", self.each) if self.each else ("seed",)
+        fits = set(effect.dims) == set(dims)
+        require(
+            fits,
+            f"The effect of {self.text!r} has dimensions {dims}, not {effect.dims}.",
+        )
+        values = effect.transpose(*dims)
+        detail = self.detail(ds) if callable(self.detail) else self.detail
+        sentence = detail.replace("{", "{{").replace("}", "}}")
+        sentence = f" {sentence}" if sentence else ""
+        if self.each:
+            sentence = f"At the worst, {self.each} {{worst}}: {EFFECT}{sentence}"
+            bar, sign = self.test.bar, -1 if self.test.under else 1  # pyright: ignore[reportFunctionMemberAccess]
+            worst = sign * (values.values - bar)
+            found = verdicts.decide_every(self.text, worst, values[self.each].values, self.unit, sentence, self.source)
+        else:
+            found = self.test(self, values.values, sentence)
+        return replace(found, figure=self.figure, secondary=self.secondary)
+
+
+EFFECT = "{effect} {unit} [{low}, {high}], {seeds} seeds."
+"""How every effect is printed."""
+
+
+@dataclass(frozen=True)
+class _Side:
+    bar: float
+    under: bool
+
+    def __call__(self, claim, effect, sentence):
+        beside = f" The claim is {'below' if self.under else 'above'} {self.bar:.3g}." if self.bar else ""
+        said = EFFECT + beside + sentence
+        return verdicts.decide(claim.text, effect, claim.unit, said, claim.source, bar=self.bar, below=self.under)
+
+
+def above(bar: float) -> Test:
+    """The effect is above the bar, the smallest effect of interest."""
+    return _Side(bar, under=False)
+
+
+def below(bar: float) -> Test:
+    """The effect is below the bar."""
+    return _Side(bar, under=True)
+
+
+def within(low: float, high: float) -> Test:
+    """The effect lies between the bounds: equivalence, by two one-sided tests."""
+
+    def test(claim, effect, sentence):
+        said = f"{EFFECT} Equivalent is what lies from {low:g} to {high:g}.{sentence}"
+        return verdicts.decide_within(claim.text, effect, low, high, claim.unit, said, claim.source)
+
+    return test
+
+
+def share(at_least: float) -> Test:
+    """The truth holds in more than this share of all seeds."""
+
+    def test(claim, effect, sentence):
+        said = f"In {{effect}} % [{{low}}, {{high}}] of {{seeds}} seeds.{sentence}"
+        return verdicts.decide_share(claim.text, effect, at_least, said, claim.source)
+
+    return test
+
+
+def always() -> Test:
+    """The truth holds for every seed: one counterexample refutes the claim."""
+
+    def test(claim, effect, sentence):
+        return verdicts.decide_always(
+            claim.text, effect, f"In {{effect}} % of {{seeds}} seeds.{sentence}", claim.source
+        )
+
+    return test
+
+
+def exactly(tolerance: float) -> Test:
+    """The gap to what theory says is at most this, at every instance."""
+
+    def test(claim, effect, sentence):
+        said = f"The largest gap is {{worst}} {{unit}}, of {{seeds}} instances.{sentence}"
+        return verdicts.exact(claim.text, effect, tolerance, said, claim.source, claim.unit)
+
+    return test
+
+
+def ahead(
+    of: str | Effect, dim: str, first: Any, second: Any, *, lower: bool = False, over: Sequence[str] = ()
+) -> Effect:
+    """The effect "how far `first` is ahead of `second`" along `dim`, paired by seed.
+
+    of: a variable of the data set, or a function of it. lower: whether less is better. over: dimensions that are
+    averaged. A run that diverged is the worst: −∞ or ∞ where one of a pair did.
+    """
+
+    def effect(ds):
+        values = ds[of] if isinstance(of, str) else of(ds)
+        values = values.mean(over, skipna=False) if over else values
+        one, other = (values.sel({dim: name}, drop=True) for name in (first, second))
+        one, other = (-one, -other) if lower else (one, other)
+        one, other = xr.broadcast(one, other)
+        return one.copy(data=paired(one.values, other.values))
+
+    return effect
+
+
+def judge(claims: Iterable[Claim], ds: xr.Dataset) -> list[Verdict]:
+    """The verdicts of the claims that the data set has something on, with Holm's adjustment within each claim.
+
+    The primary effects of one source, "claim 6" say, are parts of one claim. Raises `InputError` where an effect cannot
+    be computed.
+    """
+    found = []
+    for claim in claims:
+        if claim.where is not None and not claim.where(ds):
+            continue
+        try:
+            found.append(claim.verdict(ds))
+        except (KeyError, AttributeError) as error:
+            raise InputError(f"The data set lacks what the claim {claim.text!r} measures: {error}.") from error
+    adjusted = list(found)
+    for source in {verdict.source for verdict in found if verdict.source}:
+        places = [i for i, verdict in enumerate(found) if verdict.source == source]
+        for i, verdict in zip(places, verdicts.holm([found[i] for i in places]), strict=True):
+            adjusted[i] = verdict
+    return adjusted
+
+
+def has(dim: str, *names: Any) -> Callable[[xr.Dataset], bool]:
+    """Whether a data set has these places along a dimension: the `where` of a claim about them."""
+    return lambda ds: dim in ds.coords and set(names) <= set(np.atleast_1d(ds[dim].values).tolist())

@@ -1,0 +1,174 @@
+"""The experiments of a package: found wherever they lie, listed, run, gathered in tables and pages.
+
+`python -m PACKAGE` is `main("PACKAGE")` in its `__main__.py`.
+"""
+
+import importlib
+import re
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from pkgutil import walk_packages
+from types import ModuleType
+from typing import Any
+
+import tyro
+
+from fnn.base.errors import InputError, near
+from fnn.lab import command, findings, process, run_all
+from fnn.lab.experiment import Experiment
+
+
+def modules(package: str) -> dict[str, str]:
+    """The modules of a package that may hold an experiment, by the last part of their names; none is imported."""
+    root = importlib.import_module(package)
+    found = walk_packages(root.__path__, f"{package}.", onerror=lambda name: None)
+    names = [one.name for one in found if not one.ispkg]
+    public = [name for name in names if not any(part.startswith("_") for part in name.split(".")[1:])]
+    return {name.rpartition(".")[2]: name for name in public}
+
+
+def load(module: str, record: Callable[[ModuleType], Experiment | None] = lambda module: None) -> Experiment | None:
+    """The experiment of a module; None where it holds none.
+
+    record: makes an experiment of a module without an `EXPERIMENT`.
+    """
+    loaded = importlib.import_module(module)
+    found = getattr(loaded, "EXPERIMENT", None)
+    return found if isinstance(found, Experiment) else record(loaded)
+
+
+def experiments(
+    package: str, record: Callable[[ModuleType], Experiment | None] = lambda module: None
+) -> dict[str, Experiment]:
+    """Every experiment of a package by its name, in the order of the sections that their sources name."""
+    found = {name: load(module, record) for name, module in modules(package).items()}
+    there = {name: experiment for name, experiment in found.items() if experiment is not None}
+    return dict(sorted(there.items(), key=lambda pair: (section(pair[1].source), pair[0])))
+
+
+def section(source: str) -> list[int]:
+    """The number of the first section that a source names, "§2.3.1" say; those without one come last."""
+    found = re.search(r"§([\d.]+)", source)
+    return [int(number) for number in found[1].strip(".").split(".")] if found else [99]
+
+
+@dataclass(frozen=True)
+class List:
+    """List every experiment with its question and the time it takes."""
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """Print every verdict and answer in the results folder, and write them to verdicts.json there."""
+
+    out: Path = Path("results")
+    """The results folder."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Make one page of the results folder, report.html in it: figures, verdicts, answers, and charts to play with."""
+
+    out: Path = Path("results")
+    """The results folder."""
+    quick: bool = False
+    """Little to play with, for a first look: seconds instead of minutes the first time."""
+
+
+@dataclass(frozen=True)
+class Collection:
+    """The experiments of a package; what makes records of its other modules, and the module that writes the page."""
+
+    package: str
+    record: Callable[[ModuleType], Experiment | None] = lambda module: None
+    report: str = "fnn.lab.report.page"
+
+    def experiments(self) -> Mapping[str, Experiment]:
+        """Every experiment by its name."""
+        return experiments(self.package, self.record)
+
+    def main(self, argv: Sequence[str] | None = None) -> int:
+        """Run a command, or the experiment that the first argument names; returns the exit code."""
+        process.console()
+        argv = sys.argv[1:] if argv is None else list(argv)
+        commands: dict[str, Any] = {"list": List, "all": run_all.Options, "verdicts": Verdicts, "report": Report}
+        try:
+            if argv and not argv[0].startswith("-") and argv[0] not in commands:
+                return self._one(argv[0], argv[1:])
+            chosen = tyro.extras.subcommand_cli_from_dict(
+                commands,
+                prog=f"python -m {self.package}",
+                description="The experiments: `all` runs them, `verdicts` and `report` show what they found; "
+                "a name runs that one.",
+                args=argv or ["list"],
+            )
+            if isinstance(chosen, run_all.Options):
+                return self._all(chosen)
+            if isinstance(chosen, Report):
+                return self._report(chosen)
+            return self._verdicts(chosen.out) if isinstance(chosen, Verdicts) else self._list()
+        except InputError as error:
+            print(f"{self.package}: {error}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            again = "interrupted; what is finished is kept, and the same command goes on"
+            print(f"{self.package}: {again}.", file=sys.stderr)
+            return 130
+
+    def _one(self, name, argv):
+        """Run one experiment."""
+        known = modules(self.package)
+        if name not in known:
+            raise InputError(f"There is no experiment {name!r}; {near(name, self.experiments())}.")
+        experiment = load(known[name], self.record)
+        if experiment is None:
+            raise InputError(f"{known[name]} holds no experiment.")
+        return command.main(experiment, argv)
+
+    def _list(self):
+        for name, experiment in self.experiments().items():
+            source = f" ({experiment.source})" if experiment.source else ""
+            takes = f"\n    takes {experiment.takes}" if experiment.takes else ""
+            print(f"{name}\n    {experiment.question}{source}{takes}")
+        start = f"`python -m {self.package}"
+        print(f"\nStart one with {start} NAME [--help]`, all with {start} all [--quick]`;")
+        print(f"{start} verdicts` shows what they found, {start} report` makes a page of it.")
+        return 0
+
+    def _verdicts(self, out):
+        """Print and save the table; 1 where a file of it cannot be read."""
+        found = findings.gather(out, list(self.experiments()))
+        print(findings.table(found))
+        print(f"Written to {findings.save(out, found)}")
+        return 1 if found.unreadable else 0
+
+    def _report(self, options):
+        """Make the page, and print where it is and what it lacks; 1 where a file of the results cannot be read."""
+        page = importlib.import_module(self.report)  # what it needs is an extra, and slow to import
+        process.prepare()
+        made = page.write(options.out, self.experiments(), quick=options.quick)
+        for trouble in made.troubles:
+            print(f"{trouble}.")
+        if made.missing:
+            print(f"Without results yet: {', '.join(made.missing)}; the page has the commands.")
+        print(f"Written to {made.path} ({made.size / 1e6:.1f} MB): open it in a browser.")
+        return 1 if made.troubles else 0
+
+    def _all(self, options):
+        """Run everything; 0 if all is there, 1 if something failed, 130 if interrupted."""
+        began = time.perf_counter()
+        there = self.experiments()
+        entries = run_all.run(there, options)
+        print(f"\n{run_all.table(entries, time.perf_counter() - began)}")
+        outcomes = {entry.outcome for entry in entries}
+        if outcomes & {"made", "unchanged"}:
+            findings.save(options.out, findings.gather(options.out, list(there)))
+            print(f"All verdicts: python -m {self.package} verdicts --out {options.out}")
+            print(f"As a page: python -m {self.package} report --out {options.out}")
+        if outcomes & {"interrupted", "not reached"}:  # the experiment that was running may still have ended
+            print("Interrupted: what is finished is kept, and the same command goes on with the rest.")
+            return 130
+        return 1 if "failed" in outcomes else 0

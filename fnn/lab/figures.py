@@ -1,0 +1,404 @@
+"""The recurring figures, as functions of a labelled data set: title, units, seeds and caption come from its labels.
+
+    figures.curves("loss", hue="init", smooth=11)(dataset)      # a Matplotlib figure
+
+Every shape is a frozen dataclass that is called with a data set. A drawing of another kind is a function
+`dataset -> Figure` in plain Matplotlib.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fnn.base.errors import InputError, require
+from fnn.lab import plotting
+
+WIDTH = 7.0
+"""Of every figure, in inches."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """How the places along a dimension are shown.
+
+    names: what people call a place. numbers: of some places in the order of colors and markers; the others take the
+    numbers that are free, in their order.
+    """
+
+    names: Callable[[Any], str] = str
+    numbers: Mapping[Any, int] = field(default_factory=dict)
+
+    def number(self, place: Any, places: Sequence[Any]) -> int:
+        """The place's number among colors and markers."""
+        if place in self.numbers:
+            return self.numbers[place]
+        free = [n for n in range(len(places) + len(plotting.COLOURS)) if n not in self.numbers.values()]
+        return free[[other for other in places if other not in self.numbers].index(place)]
+
+
+PLAIN = Look()
+
+
+@dataclass(frozen=True)
+class curves:
+    """Means over seeds with their 95 % intervals, along `x`; a curve for each `hue`, a panel for each `col`.
+
+    smooth: the window of the notes' smoothing. markers: a marker at every so many points. guide: a level and its name.
+    log: the axes that are logarithmic. details: what the caption has beside data set and seeds; `{lr:g}` stands for an
+    attribute of the data set.
+    """
+
+    variable: str
+    hue: str
+    title: str = ""
+    x: str = "step"
+    col: str = ""
+    look: Look = PLAIN
+    panels: Callable[[Any], str] = str
+    smooth: int = 1
+    markers: int = 0
+    guide: tuple[float, str] | None = None
+    log: str = ""
+    ylim: tuple[float, float] | None = None
+    columns: int = 4
+    details: tuple[str, ...] = ()
+
+    def __call__(self, ds: xr.Dataset) -> Figure:
+        """The figure."""
+        values = _read(ds, self.variable, {self.hue, self.x, "seed", *([self.col] if self.col else [])})
+        hues = values[self.hue].values.tolist()
+        fig, panels = _panels(values, self.col, self.panels)
+        for number, (ax, part) in enumerate(panels):
+            for place in hues:
+                one = part.sel({self.hue: place}).transpose("seed", self.x)
+                label = self.look.names(place) if number == 0 else ""
+                smoothed = plotting.smooth(one.values, self.smooth) if self.smooth > 1 else one.values
+                at = self.look.number(place, hues)
+                plotting.curve(ax, one[self.x].values, smoothed, label, at, markers=self.markers)
+            if self.guide:
+                label = self.guide[1] if number == 0 else ""
+                ax.axhline(self.guide[0], color="black", linestyle=":", linewidth=1.3, zorder=3, label=label)
+            _scales(ax, self.log, self.ylim)
+            ax.set_xlim(0 if self.x == "step" else None, values.sizes["step"] if self.x == "step" else None)
+        _name(fig, panels, self.title or _title(values), _label(ds, self.x), _quantity(values))
+        plotting.legend(fig, self.columns, title=(self.title or _title(values)) if self.col else None)
+        window = f"smoothed over {self.smooth} {_plural(self.x)}" if self.smooth > 1 else ""
+        plotting.caption(fig, caption(ds, *self.details, "mean with its 95 % interval", window))
+        return fig
+
+
+@dataclass(frozen=True)
+class differences:
+    """How far each place along `dim` is ahead of the one before it, paired by seed: what verdicts are made of.
+
+    lower: whether less is better.
+    """
+
+    variable: str
+    dim: str
+    title: str = ""
+    x: str = "step"
+    look: Look = PLAIN
+    smooth: int = 31
+    lower: bool = True
+    details: tuple[str, ...] = ()
+
+    def __call__(self, ds: xr.Dataset) -> Figure:
+        """The figure. Raises `InputError` where there is one place only."""
+        values = _read(ds, self.variable, {self.dim, self.x, "seed"})
+        places = values[self.dim].values.tolist()
+        require(len(places) > 1, f"Differences are between two places of {self.dim} at least.")
+        fig = plotting.figure(WIDTH, 1.4 + 1.7 * (len(places) - 1))
+        axes = fig.subplots(len(places) - 1, 1, sharex=True, squeeze=False)[:, 0]
+        what = values.attrs.get("long_name", self.variable).split(" on ")[0]
+        for ax, before, after in zip(axes, places, places[1:], strict=False):
+            first, second = (after, before) if not self.lower else (before, after)
+            gap = (values.sel({self.dim: first}) - values.sel({self.dim: second})).transpose("seed", self.x)
+            smoothed = plotting.smooth(gap.values, self.smooth)
+            plotting.curve(ax, gap[self.x].values, smoothed, "", self.look.number(after, places))
+            ax.axhline(0, color="0.35", linewidth=0.8)
+            one, other = map(self.look.names, (first, second))
+            ax.set_title(f"{what} of {one} minus {what} of {other}", fontsize="medium")
+            plotting.dress(ax, ylabel=values.attrs.get("units", ""), xlim=(0, values.sizes[self.x]))
+        axes[-1].set_xlabel(_label(ds, self.x))
+        window = f"smoothed over {self.smooth} {_plural(self.x)}"
+        mean = "mean difference with its 95 % interval"
+        plotting.caption(fig, caption(ds, *self.details, mean, window, "above 0 the second is ahead"))
+        return fig
+
+
+@dataclass(frozen=True)
+class dots:
+    """One dot per seed for each place of `by`, and their mean on the right.
+
+    at: where along other dimensions, `{"update": -1}` for the last. guide: an attribute or number, and its name.
+    """
+
+    variable: str
+    by: str
+    title: str = ""
+    look: Look = PLAIN
+    at: Mapping[str, int] = field(default_factory=lambda: {"update": -1})
+    guide: tuple[str | float, str] | None = None
+    xlim: tuple[float, float] | None = None
+    details: tuple[str, ...] = ()
+
+    def __call__(self, ds: xr.Dataset) -> Figure:
+        """The figure."""
+        values = ds[self.variable]
+        values = values.isel({dim: i for dim, i in self.at.items() if dim in values.dims})
+        values = _read(ds.assign({self.variable: values}), self.variable, {self.by, "seed"})
+        factor, unit = _shown(values)
+        places = values[self.by].values.tolist()
+        fig = plotting.figure(WIDTH, 1.4 + 0.5 * len(places))
+        heading = (self.title or _title(values)).format(**ds.attrs)
+        ax = plotting.axes(fig, heading, f"{_noun(values)} ({unit})" if unit else _noun(values), "")
+        if self.guide:
+            level = ds.attrs[self.guide[0]] if isinstance(self.guide[0], str) else self.guide[0]
+            ax.axvline(factor * level, color="0.35", linestyle=":", linewidth=1, label=self.guide[1])
+            plotting.legend(fig)
+        for i, place in enumerate(places):
+            one = factor * values.sel({self.by: place}).values
+            color = plotting.colour(self.look.number(place, places))
+            ax.scatter(one, np.full(len(one), i), s=24, alpha=0.7, color=color, linewidths=0)
+            mean = f"{np.nanmean(one):.2f}" if np.isfinite(one).any() else "none"
+            beside = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center"}
+            ax.annotate(mean, (1, i), xytext=(6, 0), fontsize="small", color="0.25", **beside)
+        ax.set_yticks(range(len(places)), [self.look.names(place) for place in places])
+        ax.set_ylim(len(places) - 0.5, -0.5)
+        if self.xlim:
+            ax.set_xlim(*self.xlim)
+        plotting.caption(fig, caption(ds, *self.details, "one dot per seed, on the right their mean"))
+        return fig
+
+
+@dataclass(frozen=True)
+class intervals:
+    """The mean over seeds with its 95 % interval against `x`, a number; a line for each place of `hue`.
+
+    It is `curves` with a marker at every point, for few of them.
+    """
+
+    variable: str
+    x: str
+    hue: str
+    title: str = ""
+    col: str = ""
+    look: Look = PLAIN
+    panels: Callable[[Any], str] = str
+    log: str = ""
+    guide: tuple[float, str] | None = None
+    ylim: tuple[float, float] | None = None
+    columns: int = 4
+    details: tuple[str, ...] = ()
+
+    def __call__(self, ds: xr.Dataset) -> Figure:
+        """The figure."""
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return curves(**fields, markers=1)(ds)
+
+
+@dataclass(frozen=True)
+class heat:
+    """The mean over seeds as color in the plane of `x` and `y`; a panel for each place of `col`.
+
+    limits: of the colors; None for those of the data.
+    """
+
+    variable: str
+    x: str
+    y: str
+    title: str = ""
+    col: str = ""
+    panels: Callable[[Any], str] = str
+    log: str = ""
+    limits: tuple[float, float] | None = None
+    details: tuple[str, ...] = ()
+
+    def __call__(self, ds: xr.Dataset) -> Figure:
+        """The figure."""
+        values = _read(ds, self.variable, {self.x, self.y, *([self.col] if self.col else [])}, free={"seed"})
+        values = values.mean("seed") if "seed" in values.dims else values
+        factor, unit = _shown(values)
+        fig, panels = _panels(values, self.col, self.panels)
+        low, high = self.limits or (float(factor * values.min()), float(factor * values.max()))
+        drawn = None
+        for ax, part in panels:
+            flat = factor * part.transpose(self.y, self.x)
+            drawn = ax.pcolormesh(flat[self.x].values, flat[self.y].values, flat.values, vmin=low, vmax=high)
+            _scales(ax, self.log, None)
+        _name(fig, panels, self.title or _title(values), _label(ds, self.x), _label(ds, self.y))
+        if drawn is not None:
+            fig.colorbar(
+                drawn, ax=[ax for ax, _ in panels], label=f"{_noun(values)} ({unit})" if unit else _noun(values)
+            )
+        plotting.caption(fig, caption(ds, *self.details, "mean over seeds"))
+        return fig
+
+
+@dataclass(frozen=True)
+class histograms:
+    """Counts by bins, `variable` with the dimension `bins`: a row of panels for each place of `row`, a column of `col`.
+
+    The bins' coordinate holds their middles; counts of all seeds are added.
+    """
+
+    variable: str
+    bins: str
+    row: str
+    col: str
+    title: str = ""
+    rows: Callable[[Any], str] = str
+    cols: Callable[[Any], str] = str
+    details: tuple[str, ...] = ()
+
+    def __call__(self, ds: xr.Dataset) -> Figure:
+        """The figure."""
+        values = _read(ds, self.variable, {self.bins, self.row, self.col}, free={"seed"})
+        values = values.sum("seed") if "seed" in values.dims else values
+        rows, cols = values.sizes[self.row], values.sizes[self.col]
+        fig = plotting.figure(min(11.0, 1.2 + 1.9 * cols), 0.9 + 1.4 * rows)
+        axes = fig.subplots(rows, cols, sharex=True, squeeze=False)
+        middles = values[self.bins].values
+        for i, row in enumerate(values[self.row].values):
+            for j, col in enumerate(values[self.col].values):
+                ax = axes[i, j]
+                counts = values.sel({self.row: row, self.col: col}).values
+                ax.bar(middles, counts, width=np.diff(middles).mean(), color=plotting.colour(0))
+                plotting.dress(ax, title=self.cols(col) if i == 0 else "", ylabel=self.rows(row) if j == 0 else "")
+                ax.set_yticks([])
+        for ax in axes[-1]:
+            ax.set_xlabel(_label(ds, self.bins))
+        fig.suptitle(self.title or _title(values), fontsize="large")
+        plotting.caption(fig, caption(ds, *self.details))
+        return fig
+
+
+def caption(ds: xr.Dataset, *details: str, paired: bool = True) -> str:
+    """The small print of a figure: data set, details, number of seeds, and how many runs diverged.
+
+    details: `{lr:g}` in them stands for an attribute of the data set; empty ones are left out.
+    """
+    n = ds.sizes.get("seed", 0)
+    parts = [str(ds.attrs["dataset"])] if "dataset" in ds.attrs else []
+    parts += [f"minibatch {ds.attrs['batch']}"] if "batch" in ds.attrs else []
+    parts += [one.format(**ds.attrs) for one in details if one and "{" in one]
+    parts += [f"{n} seed{'s' * (n > 1)}" + (", paired" if paired and n > 1 else "")] if n else []
+    parts += [one for one in details if one and "{" not in one]
+    diverged = int((ds.diverged_at >= 0).sum()) if "diverged_at" in ds else 0
+    parts += [f"{diverged} run{'s' * (diverged > 1)} diverged, the worst in medians and ranks"] if diverged else []
+    return " · ".join(parts)
+
+
+def words(figure: Figure, findings: Sequence[str] = ()) -> dict[str, str]:
+    """A figure's title, caption and alternative text, from what is written in it.
+
+    findings: sentences about what it shows, for the alternative text.
+    """
+    axes = [ax for ax in figure.axes if ax.get_label() != "<colorbar>"]
+    titles = [ax.get_title() for ax in axes if ax.get_title()]
+    above = getattr(figure, "_suptitle", None)
+    legends = [legend for legend in [*figure.legends, *(ax.get_legend() for ax in axes)] if legend is not None]
+    heading = [above.get_text()] if above is not None else []
+    heading += [legend.get_title().get_text() for legend in legends]
+    title = next((one for one in [*heading, *titles] if one), "")
+    series = [text.get_text() for legend in legends for text in legend.get_texts()]
+    labels = dict.fromkeys(one for ax in axes for one in (ax.get_xlabel(), ax.get_ylabel()) if one)
+    parts = [title]
+    parts += [f"Axes: {', '.join(labels)}"] if labels else []
+    parts += [f"Panels: {'; '.join(one for one in titles if one != title)}"] if len(titles) > 1 else []
+    parts += [f"Drawn: {', '.join(series)}"] if series else []
+    small = getattr(figure, "_supxlabel", None)
+    text = " ".join(small.get_text().split()) if small is not None else ""
+    alt = " ".join(f"{part.rstrip('.')}." for part in (*parts, *findings) if part)
+    return {"title": title, "caption": text, "alt": alt}
+
+
+def _read(ds, name, dims, free: Iterable[str] = ()):
+    """A variable with exactly these dimensions, but for `free` ones."""
+    if name not in ds:
+        raise InputError(f"The data set has no {name}; it has {', '.join(map(str, ds.data_vars))}.")
+    there = set(ds[name].dims)
+    require(
+        dims <= there <= dims | set(free),
+        f"{name} has the dimensions {', '.join(map(str, ds[name].dims))}; the figure takes {', '.join(sorted(dims))}.",
+    )
+    return ds[name]
+
+
+def _panels(values, col, called) -> tuple[Figure, list[tuple[Axes, xr.DataArray]]]:
+    """A figure, and a pair of axes and values for each of its panels."""
+    if not col:
+        fig = plotting.figure(WIDTH, 4.6)
+        return fig, [(plotting.dress(fig.subplots()), values)]
+    places = values[col].values.tolist()
+    across = min(len(places), 3)
+    down = math.ceil(len(places) / across)
+    fig = plotting.figure(min(11.0, 1.0 + 3.2 * across), 1.0 + 2.6 * down)
+    axes = fig.subplots(down, across, sharex=True, sharey=True, squeeze=False).ravel()
+    for ax in axes[len(places) :]:
+        ax.remove()
+    shown = list(zip(axes, places, strict=False))
+    return fig, [(plotting.dress(ax, title=called(place)), values.sel({col: place})) for ax, place in shown]
+
+
+def _name(fig, panels, title, x, y):
+    if len(panels) == 1 and not panels[0][0].get_title():
+        panels[0][0].set(title=title, xlabel=x, ylabel=y)
+        return
+    for ax, _ in panels:
+        spec = ax.get_subplotspec()
+        ax.set(xlabel=x if spec.is_last_row() else "", ylabel=y if spec.is_first_col() else "")
+
+
+def _scales(ax, log, ylim):
+    for axis in log:
+        ax.set(**{f"{axis}scale": "log"})
+    if "y" in log:
+        ax.yaxis.set_major_formatter("{x:g}")
+    if ylim:
+        ax.set_ylim(*ylim)
+
+
+def _shown(values) -> tuple[float, str]:
+    """The factor and unit in which a quantity is shown: shares in percent."""
+    units = values.attrs.get("units", "")
+    share = units == "1" and "accuracy" in str(values.name)
+    return (100.0, "%") if share else (1.0, "" if units == "1" else units)
+
+
+def _noun(values) -> str:
+    return str(values.attrs.get("long_name", values.name)).split(" on the minibatch")[0]
+
+
+def _quantity(values) -> str:
+    units = values.attrs.get("units", "")
+    return f"{_noun(values)} ({units})" if units not in ("", "1") else _noun(values)
+
+
+def _title(values) -> str:
+    text = str(values.attrs.get("long_name", values.name))
+    return text[:1].upper() + text[1:]
+
+
+def _plural(x) -> str:
+    return "iterations" if x == "step" else f"{x}s"
+
+
+def _label(ds, x) -> str:
+    if x == "step":
+        return "iterations"
+    said = str(ds[x].attrs.get("long_name", x)) if x in ds.coords else x
+    units = ds[x].attrs.get("units", "") if x in ds.coords else ""
+    return f"{said} ({units})" if units not in ("", "1") else said
+
+
+def shapes() -> Iterator[type]:
+    """All shapes there are."""
+    yield from (curves, differences, dots, intervals, heat, histograms)

@@ -1,0 +1,84 @@
+"""Options that mean the same in every experiment. An experiment's own extend them in a frozen dataclass."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from fnn import data
+from fnn.base.errors import require
+from fnn.lab import process
+
+ELSEWHERE = (
+    *("out", "data_dir", "redraw", "profile", "checkpoint", "storage", "retest", "work"),
+    *("memory", "distributed", "coordinator", "processes", "process"),
+)
+"""Options that say where things are, how work is spread, watched and how often it is tested, not what is measured."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of every experiment."""
+
+    seeds: int = 10
+    """Networks of each contender, each with initial weights and minibatches of one seed."""
+    out: Path = Path("results")
+    """Folder for the results; those of this experiment are in a folder with its name there."""
+    quick: bool = False
+    """Tiny sizes, for a first look: changes the defaults of other options; effects only, no verdicts."""
+    redraw: bool = False
+    """Train nothing: make figures and verdicts again from the data saved in --out."""
+    profile: bool = False
+    """Write a trace beside the results, to be opened in ui.perfetto.dev, and print what the time went into."""
+    work: Annotated[Path | None, tyro.conf.Suppress] = None
+    """The folder for unfinished work, where the command line keeps it."""
+
+    def start(self) -> None:
+        """Set JAX up, before anything is computed."""
+        process.prepare()
+
+    def check(self) -> None:
+        """Raise `InputError` for values that cannot be used."""
+        self.check_at_least(seeds=1)
+
+    def check_at_least(self, **least: float) -> None:
+        """Raise `InputError` unless each of these options is a number and at least this."""
+        for name, bound in least.items():
+            at_least(name, getattr(self, name), bound)
+
+    def keep(self, part: str = "") -> Path | None:
+        """The folder where a sweep keeps its work, `sweep(…, keep=cfg.keep())`; None outside of the command line.
+
+        part: its name where the experiment has several sweeps.
+        """
+        return None if self.work is None else self.work / part
+
+
+@dataclass(frozen=True)
+class DataOptions(Options):
+    """Options of experiments that learn a data set."""
+
+    dataset: str = "auto"
+    """mnist, fashion_mnist, mnist_5k, or auto: full MNIST where it can be had, else the 5,000 embedded digits."""
+    data_dir: Path | None = None
+    """Where the data-set files are (default: the environment's FNN_DATA); otherwise they are searched for."""
+
+    def load(self, **counts: int) -> data.DataSet:
+        """The data set that the options name; prints which.
+
+        counts: options that count training images. Raises `InputError` where the data set has fewer.
+        """
+        images = data.load(self.dataset, self.data_dir)
+        n, m = len(images.x_train), len(images.x_test)
+        for option, count in counts.items():
+            require(count <= n, f"--{option} is at most the {n:,} training images of {images.name}, not {count:,}.")
+        missed = ", since full MNIST could not be found" if self.dataset == "auto" and images.name != "mnist" else ""
+        print(f"{images.name}: {n:,} training and {m:,} test images from {images.source}{missed}", flush=True)
+        return images
+
+
+def at_least(option: str, value: Any, least: float) -> None:
+    """Raise `InputError` unless the option's value is a number and at least that."""
+    require(least <= value < math.inf, f"--{option.replace('_', '-')} is at least {least}, not {value}.")
