@@ -16,81 +16,16 @@ from fnn.base.errors import require
 from fnn.base.statistics import middle
 from fnn.base.types import Keys
 from fnn.data import DataSet
-from fnn.lab import plotting
+from fnn.lab import plotting, titles
 from fnn.rule import hyper
 from fnn.tasks import Split
 from fnn.train import Record, Run, checkpoints, engine
 from fnn.train.engine import Chunk
 
+NOTES, title = titles.NOTES, titles.title
+
 LAST = 200
 """The final loss is the mean over so many last steps: one minibatch's loss is too noisy."""
-
-NOTES = ("sgd", "momentum", "adagrad", "adam", "rmsprop", "nesterov")
-"""The rules of the notes."""
-
-TITLES = {
-    "sgd": "SGD",
-    "momentum": "Momentum",
-    "adagrad": "AdaGrad",
-    "adam": "Adam",
-    "rmsprop": "RMSProp",
-    "nesterov": "Nesterov",
-    "acprop": "ACProp",
-    "adabelief": "AdaBelief",
-    "adadelta": "AdaDelta",
-    "adafactor": "Adafactor",
-    "adamax": "AdaMax",
-    "adamaxw": "AdaMaxW",
-    "adamw": "AdamW",
-    "adan": "Adan",
-    "ademamix": "AdEMAMix",
-    "adopt": "ADOPT",
-    "amsgrad": "AMSGrad",
-    "asgd": "ASGD",
-    "cocob": "COCOB",
-    "dadapt_adamw": "D-Adapt AdamW",
-    "dog": "DoG",
-    "dowg": "DoWG",
-    "dpsgd": "DP-SGD",
-    "fromage": "Fromage",
-    "galore": "GaLore",
-    "lamb": "LAMB",
-    "lars": "LARS",
-    "lbfgs": "L-BFGS",
-    "lion": "Lion",
-    "madgrad": "MADGRAD",
-    "mechanize": "Mechanic, Adam",
-    "momo": "MoMo",
-    "momo_adam": "MoMo-Adam",
-    "muon": "Muon",
-    "nadam": "NAdam",
-    "nadamw": "NAdamW",
-    "noisy_sgd": "noisy SGD",
-    "novograd": "NovoGrad",
-    "optimistic_adam_v2": "optimistic Adam",
-    "optimistic_gradient_descent": "optimistic GD",
-    "polyak_sgd": "Polyak SGD",
-    "prodigy": "Prodigy",
-    "radam": "RAdam",
-    "reduce_on_plateau": "SGD on plateaus",
-    "rprop": "Rprop",
-    "sam": "SAM, SGD",
-    "schedule_free_adamw": "schedule-free AdamW",
-    "schedule_free_sgd": "schedule-free SGD",
-    "sign_sgd": "sign SGD",
-    "signum": "Signum",
-    "simplified_ademamix": "simplified AdEMAMix",
-    "sm3": "SM3",
-    "sophia": "Sophia",
-    "yogi": "Yogi",
-}
-"""How people write them; a rule that is not here goes by its name. The notes' own come first: they keep their looks."""
-
-
-def title(name: str) -> str:
-    """A rule's name as people write it; a dialect goes into brackets."""
-    head, _, rest = name.partition(":")
-    return TITLES.get(head, head) + (f" ({rest})" if rest else "")
 
 
 def listed(option: str, text: str, what: str) -> list[str]:
@@ -124,9 +59,8 @@ def default_rate(spec: str) -> float:
 
 
 def look(name: str, names: Sequence[str]) -> int:
-    """A rule's number among the colours and markers: the notes' rules keep theirs whoever stands beside them."""
-    known = list(TITLES)
-    return known.index(name) if name in known else len(known) + [n for n in names if n not in known].index(name)
+    """A rule's number among the colours and markers."""
+    return titles.LOOK.number(name, names)
 
 
 def splits(images: DataSet, train: int | None = None) -> dict[str, Split]:

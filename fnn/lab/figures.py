@@ -6,6 +6,7 @@ Every shape is a frozen dataclass that is called with a data set. A drawing of a
 `dataset -> Figure` in plain Matplotlib.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,8 +39,9 @@ class Look:
         """The place's number among colors and markers."""
         if place in self.numbers:
             return self.numbers[place]
-        free = [n for n in range(len(places) + len(plotting.COLOURS)) if n not in self.numbers.values()]
-        return free[[other for other in places if other not in self.numbers].index(place)]
+        free = (n for n in itertools.count() if n not in self.numbers.values())
+        before = [other for other in places if other not in self.numbers].index(place)
+        return next(itertools.islice(free, before, None))
 
 
 PLAIN = Look()
