@@ -199,7 +199,7 @@ EXPERIMENT = lab.Experiment(
             look=LOOK,
             smooth=11,
             markers=100,
-            ylim=(0, 2.5),
+            ylim=(0.0, 2.5),
             details=(SGD,),
         ),
         "11_loss_log": figures.curves(
@@ -217,7 +217,7 @@ EXPERIMENT = lab.Experiment(
             *("test_accuracy", "init", "Test accuracy after {steps:,} iterations"),
             look=LOOK,
             guide=("guessing", "guessing the most common class"),
-            xlim=(0, 100),
+            xlim=(0.0, 100.0),
             details=(SGD,),
         ),
     },
