@@ -1,22 +1,19 @@
 """What the experiments that train share: splits of a data set, following a sweep, captions."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from experiments import _cli
 from fnn import optim
 from fnn.base.errors import require
-from fnn.base.statistics import middle
 from fnn.base.types import Keys
 from fnn.data import DataSet
-from fnn.lab import plotting, titles
+from fnn.lab import titles
 from fnn.rule import hyper
 from fnn.tasks import Split
 from fnn.train import Record, Run, checkpoints, engine
@@ -24,8 +21,7 @@ from fnn.train.engine import Chunk
 
 NOTES, title = titles.NOTES, titles.title
 
-LAST = 200
-"""The final loss is the mean over so many last steps: one minibatch's loss is too noisy."""
+SECONDS = ("train_seconds", "compile_seconds")
 
 
 def listed(option: str, text: str, what: str) -> list[str]:
@@ -69,43 +65,6 @@ def splits(images: DataSet, train: int | None = None) -> dict[str, Split]:
         "train": Split(jnp.asarray(images.x_train[:train]), jnp.asarray(images.y_train[:train])),
         "test": Split(jnp.asarray(images.x_test), jnp.asarray(images.y_test)),
     }
-
-
-@dataclass(frozen=True)
-class Contest(_cli.Options):
-    """Options of a comparison of update rules."""
-
-    batch: int = 128
-    """Examples per update, drawn with replacement."""
-    optimizers: str = "sgd,momentum,adagrad,adam"
-    """Contenders, with commas between: NAME, or NAME:DIALECT for a form other than --dialect's; all for every rule."""
-    dialect: str = "book"
-    """Whose form of the rules: book (the notes' listings; a rule without one keeps its own) or own (optax's)."""
-
-    def check(self) -> None:
-        """Raise `InputError` for options that cannot be used."""
-        super().check()
-        self.check_at_least(batch=1)
-        require(self.dialect in ("book", "own"), f"--dialect is book or own, not {self.dialect!r}.")
-        for spec in self.specs().values():
-            optim.rule(spec)
-
-    @property
-    def everyone(self) -> bool:
-        """Whether every rule there is was asked for."""
-        return self.optimizers.strip() == "all"
-
-    def specs(self) -> dict[str, str]:
-        """For each contender, as it was asked for, the rule and dialect to look up."""
-        names = listed("--optimizers", self.optimizers, "optimizer")
-        if self.everyone:
-            names = [*NOTES, *(name for name in optim.names() if name not in NOTES)]
-        return {name: self._spec(name) for name in names}
-
-    def _spec(self, name: str) -> str:
-        if self.dialect == "book" and ":" not in name and "book" in optim.dialects(name):
-            return f"{name}:book"
-        return name.removesuffix(":own")
 
 
 def stream(
@@ -174,7 +133,7 @@ def follow(chunks: Iterable[Chunk], steps: int, row: Callable[[Chunk], str] | No
 
 def in_all(first: Mapping[str, Any], then: Mapping[str, Any]) -> dict[str, Any]:
     """Attributes (see `Followed`) of two sweeps, one after the other: as complete as the second, seconds of both."""
-    return {"complete": then["complete"], **{name: round(first[name] + then[name], 2) for name in _cli.TIMES}}
+    return {"complete": then["complete"], **{name: round(first[name] + then[name], 2) for name in SECONDS}}
 
 
 def epochs(n: int, steps_each: int, every: int = 1) -> tuple[int, ...]:
@@ -208,52 +167,3 @@ def about(ds: xr.Dataset, *details: str, paired: bool = True) -> str:
     diverged = int((ds.diverged_at >= 0).sum()) if "diverged_at" in ds else 0
     parts += [f"{diverged} run{'s' * (diverged > 1)} diverged, the worst in medians and ranks"] if diverged else []
     return " · ".join(parts)
-
-
-def loss_figure(
-    loss: xr.DataArray,
-    title: str,
-    called: Callable[[str], str],
-    look: Callable[[str], int],
-    about: str,
-    *,
-    window: int = 11,
-    markers: int = 0,
-    columns: int = 4,
-    guide: tuple[float, str] | None = None,
-    **axis: Any,
-) -> Figure:
-    """Smoothed training losses `[contender, seed, step]`, a curve a contender with its band over seeds.
-
-    called, look: a contender's name for people, and its number among the colours and markers.
-    guide: a level to draw across, with its name. axis: limits and scales.
-    """
-    fig = plotting.figure()
-    ax = plotting.axes(fig, title, "iterations", "loss (nats)")
-    for name, curve in zip(loss[loss.dims[0]].values, loss.values, strict=True):
-        smoothed = plotting.smooth(curve, window)
-        plotting.curve(ax, loss.step.values, smoothed, called(name), look(name), markers=markers)
-    if guide:
-        ax.axhline(guide[0], color="black", linestyle=":", linewidth=1.3, zorder=3, label=guide[1])
-    ax.set(xlim=(0, loss.sizes["step"]), **axis)
-    plotting.legend(fig, columns)
-    plotting.caption(fig, f"{about}; mean with its 95 % interval, smoothed over {window} iterations")
-    return fig
-
-
-def final_numbers(ds: xr.Dataset, over: str, called: Callable[[str], str]) -> list[str]:
-    """A table of the final numbers of every contender along the dimension `over`, one line each: means over seeds.
-
-    Where runs diverged, the loss is the median over all runs, with the diverged ones as the worst.
-    """
-    last = min(LAST, ds.sizes["step"])
-    lines = [f"{'':>12}{f'loss, last {last}':>18}{'train accuracy':>18}{'test accuracy':>18}{'diverged':>12}"]
-    for name in ds[over].values:
-        one = ds.sel({over: name})
-        loss = middle(one.loss[:, -last:].mean("step", skipna=False).where(one.diverged_at < 0).values)
-        numbers = loss, float(one.train_accuracy.mean()), float(one.test_accuracy.mean())
-        lines.append(
-            f"{called(name):>12}{numbers[0]:18.4f}{numbers[1]:18.2%}{numbers[2]:18.2%}"
-            f"{int((one.diverged_at >= 0).sum()):>9} of {one.sizes['seed']}"
-        )
-    return lines

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from experiments.__main__ import questions
+from experiments.__main__ import COLLECTION
 from fnn import optim, schedules, train
 
 ROOT = Path(__file__).parents[1]
@@ -67,14 +67,14 @@ def test_every_link_leads_somewhere():
 def test_every_rule_and_experiment_is_in_its_table():
     rules = re.findall(r"`(\w+)`", README[README.index("## Update rules") : README.index("### Add an optimizer")])
     assert set(optim.names()) <= set(rules)
-    for name in questions():
-        assert f"| [`{name}`](experiments/{name}.py) |" in README
+    for name, experiment in COLLECTION.experiments().items():
+        assert f"| [`{name}`]({experiment.file.relative_to(ROOT)}) |" in README
 
 
 def test_the_two_commands_are_one_line_each():
     commands = [line for line in README.splitlines() if line.startswith("python3 -m venv")]
     assert len(commands) == 2
-    assert "experiments.optimizer_compare_mnist" in commands[0]
+    assert commands[0].endswith("-m experiments optimizer_compare_mnist")
     assert "pytest" in commands[1]
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fnn.lab.claims import above as above
     from fnn.lab.claims import ahead as ahead
     from fnn.lab.claims import always as always
+    from fnn.lab.claims import at_best as at_best
     from fnn.lab.claims import below as below
     from fnn.lab.claims import exactly as exactly
     from fnn.lab.claims import has as has
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from fnn.lab.verdicts import Verdict as Verdict
 
 _WHERE = {
-    "claims": ("Claim", "above", "ahead", "always", "below", "exactly", "has", "share", "within"),
+    "claims": ("Claim", "above", "ahead", "always", "at_best", "below", "exactly", "has", "share", "within"),
     "experiment": ("Experiment",),
     "options": ("DataOptions", "Options"),
     "verdicts": ("Answer", "Verdict"),

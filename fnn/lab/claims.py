@@ -160,6 +160,22 @@ def ahead(
     return effect
 
 
+def at_best(values: xr.DataArray, by: xr.DataArray, dim: str, *, lower: bool = False) -> xr.DataArray:
+    """`values` of each seed at the place along `dim` that is best by the mean of `by` over the other seeds.
+
+    So what is chosen on some seeds is judged on others, one at a time. lower: whether less of `by` is better. A place
+    where `by` is not finite at one of the other seeds is not chosen; the result is NaN where none is left, and where
+    there is a single seed.
+    """
+    score = by if lower else -by
+    finite = np.isfinite(score)
+    known, lost = score.where(finite, 0.0), (~finite).astype(int)
+    n = score.sizes["seed"]
+    others = ((known.sum("seed") - known) / max(n - 1, 1)).where(lost.sum("seed") == lost, np.inf)
+    judged = values.isel({dim: others.argmin(dim)})
+    return judged.where(np.isfinite(others).any(dim) & (n > 1))
+
+
 def judge(claims: Iterable[Claim], ds: xr.Dataset) -> list[Verdict]:
     """The verdicts of the claims that the data set has something on, with Holm's adjustment within each claim.
 

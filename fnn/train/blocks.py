@@ -178,7 +178,7 @@ class Work:
         states = jax.eval_shape(start, jax.tree.map(one, self.hps), self.keys[0], self.data)
         each = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(states))
         shared = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(self.data) if hasattr(leaf, "nbytes"))
-        return COPIES * each * size.settings * size.seeds + shared * len(jax.local_devices())
+        return float(COPIES * each * size.settings * size.seeds + shared * len(jax.local_devices()))
 
 
 def _two_steps(run, hp, key, data):
