@@ -25,14 +25,14 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from experiments import _cli, _diagrams, _lab, _overfit
+from experiments import _cli, _lab, _overfit
 from experiments._overfit import Contender, repeated
 from fnn import layers, models, optim, tasks, train
 from fnn.base.errors import require
 from fnn.base.statistics import interval, paired
 from fnn.base.types import Key, Scalar
 from fnn.data import DataSet
-from fnn.lab import plotting
+from fnn.lab import diagrams, plotting
 from fnn.lab.verdicts import Answer, Verdict, decide
 from fnn.nn.layers import Layer
 from fnn.train import Moment
@@ -205,7 +205,7 @@ def schematic(ds: xr.Dataset) -> Figure:
         (fig.add_subplot(1, 2, 1), "Whole network", None),
         (fig.add_subplot(1, 2, 2), f"After dropout, ratio {ds.compared:g}", [inputs, *~kept, inputs]),
     ):
-        _diagrams.units_diagram(ax, sizes, dropped)
+        diagrams.units_diagram(ax, sizes, dropped)
         ax.set_title(title)
     plotting.caption(
         fig,

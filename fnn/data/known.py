@@ -87,6 +87,11 @@ class DataSet:
     source: str
     """Where it was found, for people."""
 
+    @property
+    def about(self) -> dict[str, str]:
+        """What results say of the data they come from."""
+        return {"dataset": self.name, "checksum": self.checksum, "source": self.source}
+
 
 def load(name: str = "auto", data_dir: str | os.PathLike[str] | None = None) -> DataSet:
     """The data set `name`, one of `NAMES`.

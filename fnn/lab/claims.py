@@ -68,7 +68,8 @@ class Claim:
             sentence = f"At the worst, {self.each} {{worst}}: {EFFECT}{sentence}"
             bar, sign = self.test.bar, -1 if self.test.under else 1  # pyright: ignore[reportFunctionMemberAccess]
             worst = sign * (values.values - bar)
-            found = verdicts.decide_every(self.text, worst, values[self.each].values, self.unit, sentence, self.source)
+            places = [f"{at:.4g}" if isinstance(at, float) else at for at in values[self.each].values.tolist()]
+            found = verdicts.decide_every(self.text, worst, np.array(places), self.unit, sentence, self.source)
         else:
             found = self.test(self, values.values, sentence)
         return replace(found, figure=self.figure, secondary=self.secondary)
@@ -161,19 +162,25 @@ def ahead(
 
 
 def at_best(values: xr.DataArray, by: xr.DataArray, dim: str, *, lower: bool = False) -> xr.DataArray:
-    """`values` of each seed at the place along `dim` that is best by the mean of `by` over the other seeds.
+    """`values` of each seed at the place along `dim` that is best by the mean of `by` over the other half of the seeds.
 
-    So what is chosen on some seeds is judged on others, one at a time. lower: whether less of `by` is better. A place
-    where `by` is not finite at one of the other seeds is not chosen; the result is NaN where none is left, and where
-    there is a single seed.
+    So what is chosen on some seeds is judged on others: even ones on odd ones, and odd ones on even ones. Where 16
+    places are equal, 12 seeds then find a place that is better than 0 in 5 % of cases, and one that is worse in 3 %;
+    leaving out one seed at a time they would in 15 and 16 %, since a seed's own value decides near ties against it.
+    lower: whether less of `by` is better. A place where `by` is not finite at one of the other seeds is not chosen; the
+    result is NaN where none is left, and where there is a single seed.
     """
     score = by if lower else -by
-    finite = np.isfinite(score)
-    known, lost = score.where(finite, 0.0), (~finite).astype(int)
-    n = score.sizes["seed"]
-    others = ((known.sum("seed") - known) / max(n - 1, 1)).where(lost.sum("seed") == lost, np.inf)
-    judged = values.isel({dim: others.argmin(dim)})
-    return judged.where(np.isfinite(others).any(dim) & (n > 1))
+    score = score.where(np.isfinite(score), np.inf)
+    place = np.arange(score.sizes["seed"]) % 2
+    if len(place) < 2:
+        return values.isel({dim: 0}, drop=True).astype(float) * np.nan
+    halves = []
+    for half in (0, 1):
+        others = score.isel(seed=place != half).mean("seed")
+        judged = values.isel(seed=place == half).isel({dim: others.argmin(dim)})
+        halves.append(judged.where(np.isfinite(others).any(dim)).drop_vars(dim, errors="ignore"))
+    return xr.concat(halves, "seed").isel(seed=np.argsort(np.argsort(place, kind="stable")))
 
 
 def judge(claims: Iterable[Claim], ds: xr.Dataset) -> list[Verdict]:

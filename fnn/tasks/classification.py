@@ -194,9 +194,9 @@ def classification(
     require(whole(batch, 1), f"A minibatch needs at least 1 example, not {batch}.")
     require(whole(block, 1), f"A block needs at least 1 example, not {block}.")
     require(sample is None or whole(sample, 1), f"A sample has at least 1 example, not {sample!r}.")
-    about = {"batch": batch}
+    about: dict[str, Any] = {"batch": batch}
     if isinstance(data, DataSet):
-        about |= {"dataset": data.name, "checksum": data.checksum, "source": data.source}
+        about |= data.about
         data = splits(data)
     if sample is not None and data is not None and "train" in data:
         most = len(data["train"].y)

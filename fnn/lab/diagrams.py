@@ -19,6 +19,7 @@ from fnn.base.types import Params
 from fnn.lab import plotting
 from fnn.nn.layers import Affine, BatchNorm, Layer, through
 
+Point = tuple[float | int, float | int]
 INK = "0.25"
 FAINT = "0.6"
 SHADE = "#56B4E9"
@@ -56,14 +57,14 @@ def units_diagram(ax: Axes, sizes: Sequence[int], dropped: Sequence[np.ndarray] 
     _frame(ax, (-max(sizes) / 2, max(sizes) / 2), (-0.5, rise * (len(sizes) - 1) + 0.5))
 
 
-def _toward(start: tuple[float, float], end: tuple[float, float], length: float) -> tuple[float, float]:
+def _toward(start: Point, end: Point, length: float) -> tuple[float, float]:
     """The point `length` away from `start` on the way to `end`."""
     step = np.subtract(end, start)
     x, y = np.add(start, length * step / np.hypot(*step))
     return float(x), float(y)
 
 
-def _frame(ax: Axes, x: tuple[float, float], y: tuple[float, float]) -> None:
+def _frame(ax: Axes, x: Point, y: Point) -> None:
     """Show this part of the plane and no axes."""
     ax.set(xlim=x, ylim=y, aspect="equal")
     ax.set_axis_off()
@@ -338,17 +339,17 @@ def draw(graph: Graph) -> Figure:
     for number, node in enumerate(graph.nodes):
         for source in dict.fromkeys(node.inputs):
             between = range(where[source][0] + 1, where[number][0])
-            lane = None
+            row = None
             if between:
-                # A line that passes other nodes takes a lane of its own, out and in through the nodes' tops or bottoms.
-                lane = _free(taken, between, first=1)
-                taken |= {(column, lane) for column in between}
-            lines.append((source, number, lane))
+                # A line that passes other nodes runs in a row without nodes, and touches its own at top or bottom.
+                row = _free(taken, between, first=1)
+                taken |= {(column, row) for column in between}
+            lines.append((source, number, row))
     rows = [y for _, y in taken]
     fig = plotting.figure(0.95 * (columns + 1.2), 0.95 * (max(rows) - min(rows) + 1.4))
     ax = fig.subplots()
-    for source, number, lane in lines:
-        _connect(ax, where[source], where[number], lane)
+    for source, number, row in lines:
+        _connect(ax, where[source], where[number], row)
     for node, (x, y) in zip(graph.nodes, where, strict=True):
         _node(ax, node, x, y)
     for number, name in graph.names.items():
@@ -362,7 +363,7 @@ def draw(graph: Graph) -> Figure:
     return fig
 
 
-def _node(ax: Axes, node: Node, x: float, y: float) -> None:
+def _node(ax: Axes, node: Node, x: float | int, y: float | int) -> None:
     if node.inputs:
         ax.add_patch(Circle((x, y), RADIUS, facecolor="white", edgecolor=INK, linewidth=1.3, zorder=3))
         ax.text(x, y, node.label, ha="center", va="center", fontsize=min(13, 44 / len(node.label)), zorder=4)
@@ -373,26 +374,26 @@ def _node(ax: Axes, node: Node, x: float, y: float) -> None:
         ax.text(x, y - 0.26, " × ".join(map(str, node.shape)), ha="center", va="top", fontsize="x-small", color="0.35")
 
 
-def _connect(ax: Axes, start: tuple[int, int], end: tuple[int, int], lane: int | None) -> None:
-    """An arrow between two nodes, straight or along a lane. It begins behind its first node."""
-    if lane is None:
+def _connect(ax: Axes, start: tuple[int, int], end: tuple[int, int], row: int | None) -> None:
+    """An arrow between two nodes, straight or along a row. It begins behind its first node."""
+    if row is None:
         ax.add_patch(FancyArrowPatch(start, _toward(end, start, RADIUS), **ARROW))
         return
     corner, shoulder = 0.25, 0.1
     left, right = start[0] + shoulder, end[0] - shoulder
 
-    def short_of_lane(y):
-        return lane - math.copysign(corner, lane - y)
+    def short_of_row(y):
+        return row - math.copysign(corner, row - y)
 
     points = [
         (Path.MOVETO, (left, start[1])),
-        (Path.LINETO, (left, short_of_lane(start[1]))),
-        (Path.CURVE3, (left, lane)),
-        (Path.CURVE3, (left + corner, lane)),
-        (Path.LINETO, (right - corner, lane)),
-        (Path.CURVE3, (right, lane)),
-        (Path.CURVE3, (right, short_of_lane(end[1]))),
-        (Path.LINETO, (right, end[1] + math.copysign(math.sqrt(RADIUS**2 - shoulder**2), lane - end[1]))),
+        (Path.LINETO, (left, short_of_row(start[1]))),
+        (Path.CURVE3, (left, row)),
+        (Path.CURVE3, (left + corner, row)),
+        (Path.LINETO, (right - corner, row)),
+        (Path.CURVE3, (right, row)),
+        (Path.CURVE3, (right, short_of_row(end[1]))),
+        (Path.LINETO, (right, end[1] + math.copysign(math.sqrt(RADIUS**2 - shoulder**2), row - end[1]))),
     ]
     codes, corners = zip(*points, strict=True)
     ax.add_patch(FancyArrowPatch(path=Path(corners, codes), **ARROW))

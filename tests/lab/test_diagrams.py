@@ -11,9 +11,9 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
 
-from experiments import _diagrams
-from experiments._diagrams import Block, blocks, draw, graph_of, layout, network_diagram, units_diagram
 from fnn import layers, models
+from fnn.lab import diagrams
+from fnn.lab.diagrams import Block, blocks, draw, graph_of, layout, network_diagram, units_diagram
 
 X, UNIT = jax.ShapeDtypeStruct((6, 4), jnp.float32), jax.ShapeDtypeStruct((4,), jnp.float32)
 FORWARD, BACKWARD = cast(Callable, layers.normalize.fwd), cast(Callable, layers.normalize.bwd)
@@ -81,9 +81,9 @@ def test_layers_are_known_by_what_they_are(options, expected):
     assert [block.width for block in found] == [5] * (len(found) - 1) + [2]
 
 
-@pytest.mark.parametrize("name", _diagrams.ACTIVATIONS)
+@pytest.mark.parametrize("name", diagrams.ACTIVATIONS)
 def test_every_activation_is_told_from_the_others(name):
-    assert _diagrams.name_of(layers.elementwise(_diagrams.ACTIVATIONS[name]), ()) == name
+    assert diagrams.name_of(layers.elementwise(diagrams.ACTIVATIONS[name]), ()) == name
 
 
 def test_the_network_is_drawn_in_order_with_batch_norm_shaded():
