@@ -357,7 +357,7 @@ CLAIMS = (
         "Batch norm learns faster, each kind of network at its own best weight scale",
         of_bn(lambda ds: lab.at_best(speed(ds), speed(ds), "scale")),
         *(lab.above(0.0), "points", "claim 7", "weight_scale"),
-        detail=f"{SPEED[:-1]}, at the scale that is best in the mean over the other seeds.",
+        detail=f"{SPEED[:-1]}, at the scale that is best in the mean over the other half of the seeds.",
         secondary=True,
     ),
     lab.Claim(

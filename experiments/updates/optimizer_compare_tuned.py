@@ -153,13 +153,13 @@ def at_default(ds: xr.Dataset, name: str) -> xr.Dataset | None:
 
 
 def judged_speed(ds: xr.Dataset) -> xr.DataArray:
-    """Each seed's mean loss at the learning rate where that is lowest in the mean over the other seeds."""
+    """Each seed's mean loss at the learning rate where that is lowest in the mean over the other half of the seeds."""
     return lab.at_best(speed(ds), speed(ds), "setting", lower=True)
 
 
 def judged_accuracy(ds: xr.Dataset) -> xr.DataArray:
     """Each seed's test accuracy, in percent, at the learning rate whose accuracy on validation images is highest in
-    the mean over the other seeds."""
+    the mean over the other half of the seeds."""
     return 100 * lab.at_best(ds.test_accuracy, ds.validation_accuracy.where(np.isfinite(speed(ds))), "setting")
 
 
@@ -174,7 +174,7 @@ def chosen(judged: Callable[[xr.Dataset], xr.DataArray], *names: str) -> Callabl
             ends = np.isin(lr, [np.nanmin(tried), np.nanmax(tried)]).any()
             each = " or ".join(f"{one:.3g}" for one in np.unique(lr))
             parts.append(f"{title(name)}, lr {each}{' (on the edge of its grid)' if ends else ''}")
-        return f"Chosen on the other seeds: {'; '.join(parts)}."
+        return f"Chosen on the other half of the seeds: {'; '.join(parts)}."
 
     return sentence
 
@@ -405,8 +405,8 @@ EXPERIMENT = lab.Experiment(
     method="As `optimizer_compare_mnist`, but every rule trains at every learning rate of a log grid around its "
     "default, from equal initial weights on the same minibatches. The best rate of a rule is the one with the lowest "
     "training loss in the mean over the run; where it lies on an end of its grid the grid is extended there, and where "
-    "it still does, the run says so. Claims judge each seed at the rate that is best for the other seeds, by the same "
-    "quantity: the mean loss; or accuracy, chosen on validation images, which are set aside from the training images, "
+    "it still does, the run says so. Claims judge each seed at the rate that is best for the other half of the seeds, by the "
+    "same quantity: the mean loss; or accuracy, chosen on validation images, which are set aside from the training images, "
     "and judged on the test images. A ranking counts the steps to a training loss of --target, at each rule's default "
     "rate and at its best. With --optimizers all every rule races, and the figures have a panel for each.",
     takes="about two minutes for 10 seeds of 500 steps on two cores; every rule takes far longer, five minutes to "

@@ -174,13 +174,15 @@ def at_best(values: xr.DataArray, by: xr.DataArray, dim: str, *, lower: bool = F
     score = score.where(np.isfinite(score), np.inf)
     place = np.arange(score.sizes["seed"]) % 2
     if len(place) < 2:
-        return values.isel({dim: 0}, drop=True).astype(float) * np.nan
+        return values.isel({dim: 0}).astype(float) * np.nan
     halves = []
     for half in (0, 1):
         others = score.isel(seed=place != half).mean("seed")
         judged = values.isel(seed=place == half).isel({dim: others.argmin(dim)})
-        halves.append(judged.where(np.isfinite(others).any(dim)).drop_vars(dim, errors="ignore"))
-    return xr.concat(halves, "seed").isel(seed=np.argsort(np.argsort(place, kind="stable")))
+        halves.append(judged.where(np.isfinite(others).any(dim)))
+    return xr.concat(halves, "seed", coords="different", compat="equals").isel(
+        seed=np.argsort(np.argsort(place, kind="stable"))
+    )
 
 
 def judge(claims: Iterable[Claim], ds: xr.Dataset) -> list[Verdict]:

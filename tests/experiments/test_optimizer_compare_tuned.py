@@ -47,7 +47,7 @@ def test_verdicts_follow_the_numbers(adam, outcome):
     assert faster.outcome == better.outcome == outcome
     assert (faster.seeds, faster.source, better.secondary) == (6, "claim 2", True)
     assert faster.effect == pytest.approx(1 - adam, abs=0.01)
-    assert faster.sentence.endswith("Chosen on the other seeds: Adam, lr 0.1; SGD, lr 0.1.")
+    assert faster.sentence.endswith("Chosen on the other half of the seeds: Adam, lr 0.1; SGD, lr 0.1.")
 
 
 def test_a_seed_has_no_say_in_the_rate_it_is_judged_at():
@@ -56,9 +56,9 @@ def test_a_seed_has_no_say_in_the_rate_it_is_judged_at():
     luck -= luck.mean(1, keepdims=True)  # SGD is as good at one rate as at another, but for chance
     ds["loss"].loc[{"rule": "sgd"}] = np.repeat((2 + luck)[..., None], 40, -1)
     picked = tuned.judged_speed(ds).sel(rule="sgd").values
-    assert picked.mean() > 2 > luck.min(0).mean() + 2, "the best of three for each seed would flatter"
+    assert picked.mean() > luck.min(0).mean() + 2, "the best of three for each seed would flatter"
     for seed in range(6):
-        others = np.delete(luck, seed, 1).mean(1)
+        others = luck[:, 1 - seed % 2 :: 2].mean(1)
         assert picked[seed] == pytest.approx(2 + luck[others.argmin(), seed], rel=1e-6)
 
 
@@ -76,7 +76,7 @@ def test_a_rate_that_diverges_for_some_seed_is_not_the_best():
     for figure in tuned.EXPERIMENT.draw(ds).values():
         figure.canvas.draw()
     assert "on the edge" in tuned.summary(ds)
-    assert "SGD, lr 0.1 or 1 (on the edge of its grid)" in judged(ds)[0].sentence, "the others of seed 4 all converge"
+    assert "SGD, lr 0.1 or 1 (on the edge of its grid)" in judged(ds)[0].sentence, "the odd seeds all converge"
 
 
 @pytest.mark.parametrize(

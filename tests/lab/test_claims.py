@@ -21,6 +21,13 @@ def test_what_is_best_is_chosen_on_the_other_half_of_the_seeds():
     found = lab.at_best(judged.assign_coords(numbered), score.assign_coords(numbered), "lr")
     np.testing.assert_array_equal(found.seed, [4, 3, 2, 1, 0])
     np.testing.assert_array_equal(found, [2, 3, 8, 9, 14])
+    np.testing.assert_array_equal(found.lr, [10.0, 0.1, 10.0, 0.1, 10.0])
+
+
+def test_the_values_may_be_of_another_quantity_and_have_other_dimensions():
+    score = of(np.array([[1.0, 2.0], [1.0, 2.0]]))
+    values = xr.DataArray(np.arange(12.0).reshape(2, 2, 3), dims=("lr", "seed", "step"))
+    np.testing.assert_array_equal(lab.at_best(values, score, "lr"), values[1])
 
 
 def test_a_place_where_one_of_the_others_diverged_is_not_chosen():
