@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
@@ -96,8 +96,12 @@ def splits(cfg: Config, images: DataSet) -> dict[str, Split]:
     there, beyond = len(images.x_train), cfg.images + VALIDATION
     enough = cfg.images < there
     require(enough, f"--images is below the {there:,} training images of {images.name}, not {cfg.images:,}.")
-    validation = Split(images.x_train[cfg.images : beyond], images.y_train[cfg.images : beyond])
-    return {**tasks.splits(images, cfg.images), "validation": validation}
+    held = replace(
+        images,
+        x_train=images.x_train[cfg.images : beyond],
+        y_train=images.y_train[cfg.images : beyond],
+    )
+    return {**tasks.splits(images, cfg.images), "validation": tasks.splits(held)["train"]}
 
 
 def run(cfg: Config) -> xr.Dataset:

@@ -403,12 +403,13 @@ EXPERIMENT = lab.Experiment(
     source="notes §1.5, beyond figure 06",
     says="Results depend on the learning rate, but in general the other three rules learn faster than SGD.",
     method="As `optimizer_compare_mnist`, but every rule trains at every learning rate of a log grid around its "
-    "default, from equal initial weights on the same minibatches. The best rate of a rule is the one with the lowest "
-    "training loss in the mean over the run; where it lies on an end of its grid the grid is extended there, and where "
-    "it still does, the run says so. Claims judge each seed at the rate that is best for the other half of the seeds, by the "
-    "same quantity: the mean loss; or accuracy, chosen on validation images, which are set aside from the training images, "
-    "and judged on the test images. A ranking counts the steps to a training loss of --target, at each rule's default "
-    "rate and at its best. With --optimizers all every rule races, and the figures have a panel for each.",
+    "default, from equal initial weights on the same minibatches. The best rate of a rule is the one with the "
+    "lowest training loss in the mean over the run; where it lies on an end of its grid the grid is extended "
+    "there, and where it still does, the run says so. Claims judge each seed at the rate that is best for the "
+    "other half of the seeds, by the same quantity: the mean loss; or accuracy, chosen on validation images, "
+    "which are set aside from the training images, and judged on the test images. A ranking counts the steps to "
+    "a training loss of --target, at each rule's default rate and at its best. With --optimizers all every rule "
+    "races, and the figures have a panel for each.",
     takes="about two minutes for 10 seeds of 500 steps on two cores; every rule takes far longer, five minutes to "
     "compile alone",
     config=Config,

@@ -171,15 +171,15 @@ def at_best(values: xr.DataArray, by: xr.DataArray, dim: str, *, lower: bool = F
     result is NaN where none is left, and where there is a single seed.
     """
     score = by if lower else -by
-    score = score.where(np.isfinite(score), np.inf)
+    score = score.where(abs(score) < np.inf, np.inf)
     place = np.arange(score.sizes["seed"]) % 2
     if len(place) < 2:
         return values.isel({dim: 0}).astype(float) * np.nan
-    halves = []
+    halves: list[xr.DataArray] = []
     for half in (0, 1):
         others = score.isel(seed=place != half).mean("seed")
         judged = values.isel(seed=place == half).isel({dim: others.argmin(dim)})
-        halves.append(judged.where(np.isfinite(others).any(dim)))
+        halves.append(judged.where((others < np.inf).any(dim)))
     return xr.concat(halves, "seed", coords="different", compat="equals").isel(
         seed=np.argsort(np.argsort(place, kind="stable"))
     )
