@@ -73,7 +73,7 @@ def record(module: ModuleType) -> Module:
     found = [re.sub(r"\s+", " ", part) for part in re.split(r"\n\s*\n|\n(?=[-*] )", (module.__doc__ or "").strip())]
     question, *rest = found or [doc]
     question, _, source = question.rpartition(" (") if question.endswith(")") else (question, "", "")
-    takes = [re.sub(r"^Takes |\.$", "", part) for part in rest if part.startswith("Takes ")]
+    takes = re.findall(r"^Takes (.+?)\.?$", module.__doc__ or "", re.M)
     says = [part for part in rest if re.match(r"The notes (say|show|ask|leave)|A slip", part)]
     method = [part for part in rest if part not in says and not part.startswith("Takes ")]
     of = lambda name: getattr(module, name, None)
@@ -85,6 +85,7 @@ def record(module: ModuleType) -> Module:
         says="\n\n".join(says),
         method="\n\n".join(method),
         takes=" ".join(takes),
+        alone=name_of(module).startswith("bench_") or name_of(module) == "optax_parity",
         answers=of("answers"),
         tables=of("tables"),
         pages=of("pages"),

@@ -18,10 +18,9 @@ import test_resuming
 import xarray as xr
 from test_resuming import _recurrence  # noqa: F401  the training is a recurrence in NumPy
 
-from experiments import _findings
 from experiments._report import gather
 from fnn.base.errors import InputError
-from fnn.lab import plotting, results
+from fnn.lab import findings, plotting, results
 from fnn.lab.verdicts import Answer, Verdict
 from fnn.train import checkpoints
 
@@ -101,7 +100,7 @@ def measured(folder, other=False, n=None):
         results.save_findings(here, verdicts, [Answer(f"{other}?", "Yes.", "drawn", 3)], {"drawn": figure}, {}, {})
         return None
     ds = results.load(here)
-    found = _findings.gather(folder, [NAME])
+    found = findings.gather(folder, [NAME])
     page = gather.gather(folder, {NAME: ""})
     troubles = [*found.unreadable, *page.troubles]
     if troubles:

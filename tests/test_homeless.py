@@ -9,17 +9,17 @@ from pathlib import Path
 import pooch
 import pytest
 
-from experiments import _cli
 from fnn import data
+from fnn.lab import process
 
 ROOT = Path(__file__).parents[1]
 
 WORK = """
 import jax
-from experiments import _cli
 from fnn import data
+from fnn.lab import process
 from fnn.search import study
-_cli.prepare()
+process.prepare()
 jax.numpy.ones(3).sum().block_until_ready()
 print(data.user_cache(), data.load("mnist_5k").name)
 import matplotlib.figure, fnn.lab.plotting, xarray, tyro
@@ -50,8 +50,8 @@ def test_no_home_and_no_name(home):
 
 def test_compilations_are_not_kept_where_nothing_can_be_written(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
-    assert not _cli._writable(tmp_path / "file" / "compiled")
-    assert _cli._writable(tmp_path / "new" / "compiled")
+    assert not process._writable(tmp_path / "file" / "compiled")
+    assert process._writable(tmp_path / "new" / "compiled")
 
     def homeless(project):
         raise RuntimeError("could not determine the home directory")

@@ -92,7 +92,7 @@ def joined(chunks):
 @pytest.fixture(autouse=True)
 def _recurrence(monkeypatch):
     monkeypatch.setattr(
-        checkpoints, "sweep", types.SimpleNamespace(stream=trained, check_stream=lambda *arguments: None)
+        checkpoints, "engine", types.SimpleNamespace(stream=trained, check_stream=lambda *arguments: None)
     )
     monkeypatch.setattr(store, "disk", Quick())
 

@@ -81,7 +81,7 @@ EFFECT = "{effect} {unit} [{low}, {high}], {seeds} seeds."
 
 @dataclass(frozen=True)
 class _Side:
-    bar: float
+    bar: float | int
     under: bool
 
     def __call__(self, claim, effect, sentence):
@@ -90,17 +90,17 @@ class _Side:
         return verdicts.decide(claim.text, effect, claim.unit, said, claim.source, bar=self.bar, below=self.under)
 
 
-def above(bar: float) -> Test:
+def above(bar: float | int) -> Test:
     """The effect is above the bar, the smallest effect of interest."""
     return _Side(bar, under=False)
 
 
-def below(bar: float) -> Test:
+def below(bar: float | int) -> Test:
     """The effect is below the bar."""
     return _Side(bar, under=True)
 
 
-def within(low: float, high: float) -> Test:
+def within(low: float | int, high: float | int) -> Test:
     """The effect lies between the bounds: equivalence, by two one-sided tests."""
 
     def test(claim, effect, sentence):
@@ -110,7 +110,7 @@ def within(low: float, high: float) -> Test:
     return test
 
 
-def share(at_least: float) -> Test:
+def share(at_least: float | int) -> Test:
     """The truth holds in more than this share of all seeds."""
 
     def test(claim, effect, sentence):
@@ -131,7 +131,7 @@ def always() -> Test:
     return test
 
 
-def exactly(tolerance: float) -> Test:
+def exactly(tolerance: float | int) -> Test:
     """The gap to what theory says is at most this, at every instance."""
 
     def test(claim, effect, sentence):

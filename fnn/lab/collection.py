@@ -7,46 +7,63 @@ import importlib
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import walk_packages
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import tyro
 
-from fnn.base.errors import InputError, near
+from fnn.base.errors import InputError, near, require
 from fnn.lab import command, findings, process, run_all
 from fnn.lab.experiment import Experiment
 
+Record = Callable[[ModuleType], Experiment | None]
+"""Makes an experiment of a module without an `EXPERIMENT`; None where it holds none."""
+
+
+class Found(NamedTuple):
+    """The experiments of a package by name, and its modules that cannot be imported, each with why."""
+
+    experiments: dict[str, Experiment]
+    broken: dict[str, str]
+
 
 def modules(package: str) -> dict[str, str]:
-    """The modules of a package that may hold an experiment, by the last part of their names; none is imported."""
-    root = importlib.import_module(package)
-    found = walk_packages(root.__path__, f"{package}.", onerror=lambda name: None)
-    names = [one.name for one in found if not one.ispkg]
-    public = [name for name in names if not any(part.startswith("_") for part in name.split(".")[1:])]
-    return {name.rpartition(".")[2]: name for name in public}
+    """The modules of a package that may hold an experiment, by the last part of their names; none is imported.
 
-
-def load(module: str, record: Callable[[ModuleType], Experiment | None] = lambda module: None) -> Experiment | None:
-    """The experiment of a module; None where it holds none.
-
-    record: makes an experiment of a module without an `EXPERIMENT`.
+    Raises `InputError` where two have the same.
     """
+    root = importlib.import_module(package)
+    names = [one.name for one in walk_packages(root.__path__, f"{package}.", onerror=lambda name: None)]
+    public = [name for name in names if not any(part.startswith("_") for part in name.split(".")[1:])]
+    found: dict[str, str] = {}
+    for name in public:
+        short = name.rpartition(".")[2]
+        require(short not in found, f"{found.get(short)} and {name} have the same name.")
+        found[short] = name
+    return found
+
+
+def load(module: str, record: Record = lambda module: None) -> Experiment | None:
+    """The experiment of a module; None where it holds none, as a folder does."""
     loaded = importlib.import_module(module)
     found = getattr(loaded, "EXPERIMENT", None)
     return found if isinstance(found, Experiment) else record(loaded)
 
 
-def experiments(
-    package: str, record: Callable[[ModuleType], Experiment | None] = lambda module: None
-) -> dict[str, Experiment]:
-    """Every experiment of a package by its name, in the order of the sections that their sources name."""
-    found = {name: load(module, record) for name, module in modules(package).items()}
-    there = {name: experiment for name, experiment in found.items() if experiment is not None}
-    return dict(sorted(there.items(), key=lambda pair: (section(pair[1].source), pair[0])))
+def find(package: str, record: Record = lambda module: None) -> Found:
+    """Every experiment of a package, in the order of the sections that their sources name."""
+    there, broken = {}, {}
+    for name, module in modules(package).items():
+        try:
+            there[name] = load(module, record)
+        except Exception as error:  # whatever is wrong with it, the others are sound
+            broken[name] = f"{type(error).__name__}: {error}"
+    found = {name: experiment for name, experiment in there.items() if experiment is not None}
+    return Found(dict(sorted(found.items(), key=lambda pair: (section(pair[1].source), pair[0]))), broken)
 
 
 def section(source: str) -> list[int]:
@@ -83,12 +100,18 @@ class Collection:
     """The experiments of a package; what makes records of its other modules, and the module that writes the page."""
 
     package: str
-    record: Callable[[ModuleType], Experiment | None] = lambda module: None
+    record: Record = lambda module: None
     report: str = "fnn.lab.report.page"
 
-    def experiments(self) -> Mapping[str, Experiment]:
-        """Every experiment by its name."""
-        return experiments(self.package, self.record)
+    def experiments(self) -> dict[str, Experiment]:
+        """Every experiment by its name; those that cannot be imported are named on standard error."""
+        return self._found().experiments
+
+    def _found(self):
+        found = find(self.package, self.record)
+        for name, why in found.broken.items():
+            print(f"{self.package}: {name} cannot be imported ({why}).", file=sys.stderr)
+        return found
 
     def main(self, argv: Sequence[str] | None = None) -> int:
         """Run a command, or the experiment that the first argument names; returns the exit code."""
@@ -122,7 +145,7 @@ class Collection:
         """Run one experiment."""
         known = modules(self.package)
         if name not in known:
-            raise InputError(f"There is no experiment {name!r}; {near(name, self.experiments())}.")
+            raise InputError(f"There is no experiment {name!r}; {near(name, known)}.")
         experiment = load(known[name], self.record)
         if experiment is None:
             raise InputError(f"{known[name]} holds no experiment.")
@@ -140,7 +163,8 @@ class Collection:
 
     def _verdicts(self, out):
         """Print and save the table; 1 where a file of it cannot be read."""
-        found = findings.gather(out, list(self.experiments()))
+        there = self._found()
+        found = findings.gather(out, [*there.experiments, *there.broken])
         print(findings.table(found))
         print(f"Written to {findings.save(out, found)}")
         return 1 if found.unreadable else 0
@@ -160,12 +184,13 @@ class Collection:
     def _all(self, options):
         """Run everything; 0 if all is there, 1 if something failed, 130 if interrupted."""
         began = time.perf_counter()
-        there = self.experiments()
-        entries = run_all.run(there, options)
+        there = self._found()
+        entries = run_all.run(there.experiments, options)
+        entries += [run_all.Entry(name, "failed", remark=why) for name, why in there.broken.items()]
         print(f"\n{run_all.table(entries, time.perf_counter() - began)}")
         outcomes = {entry.outcome for entry in entries}
         if outcomes & {"made", "unchanged"}:
-            findings.save(options.out, findings.gather(options.out, list(there)))
+            findings.save(options.out, findings.gather(options.out, [*there.experiments, *there.broken]))
             print(f"All verdicts: python -m {self.package} verdicts --out {options.out}")
             print(f"As a page: python -m {self.package} report --out {options.out}")
         if outcomes & {"interrupted", "not reached"}:  # the experiment that was running may still have ended

@@ -191,10 +191,11 @@ def _find(experiment: Experiment, folder: Path, redrawn: bool) -> None:
         pages = experiment.pages(saved) if experiment.pages else {}
         figures = experiment.draw(saved)
         summary = experiment.summary(saved) if experiment.summary else ""
-    except (AttributeError, KeyError) as error:
+    except (AttributeError, KeyError, InputError) as error:
         if not redrawn:
             raise
-        raise InputError(f"The data in {folder} lack what this version reads ({error}): measure them again.") from error
+        why = str(error).rstrip(".")
+        raise InputError(f"The data in {folder} lack what this version reads ({why}): measure them again.") from error
     words = {name: drawn.words(figure, shown(name, verdicts, answers)) for name, figure in figures.items()}
     written = results.save_findings(folder, verdicts, answers, figures, {**tables, "figures": words}, pages)
     if summary:
@@ -291,15 +292,18 @@ def _imported(path: Path, seen: frozenset[Path] = frozenset()) -> frozenset[Path
     top = path.parent
     while (top / "__init__.py").is_file():
         top = top.parent
+    inside = path.parent.relative_to(top).parts
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names = []
-        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        if isinstance(node, ast.ImportFrom):
+            base = [*inside[: len(inside) + 1 - node.level]] if node.level else []
+            base += node.module.split(".") if node.module else []
+            names = [base, *([*base, alias.name] for alias in node.names)]
         elif isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        for name in names:
-            file = top.joinpath(*name.split("."))
-            inside = name.partition(".")[0] != "fnn"
-            for one in (file.with_suffix(".py"), file / "__init__.py") if inside else ():
-                seen = _imported(one, seen)
+            names = [alias.name.split(".") for alias in node.names]
+        for parts in names:
+            for n in range(1, len(parts) + 1) if parts and parts[0] != "fnn" else ():
+                file = top.joinpath(*parts[:n])
+                for one in (file.with_suffix(".py"), file / "__init__.py"):
+                    seen = _imported(one, seen)
     return seen

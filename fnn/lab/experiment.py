@@ -18,6 +18,7 @@ from typing import Any
 import xarray as xr
 
 from fnn.base.errors import require
+from fnn.lab import process
 from fnn.lab.claims import Claim, judge
 from fnn.lab.options import Options
 from fnn.lab.verdicts import Answer, Verdict
@@ -35,6 +36,7 @@ class Experiment:
     claims: what its source says of the data set. figures: drawings by name.
     source: where it comes from, "notes §2.3.1, figure 11". says: what the source says. method: how it is measured,
         and what is meant by its words. takes: how long, "1 min".
+    alone: whether it times the machine, so that nothing may run beside it.
     answers: of open questions. summary: what is printed of the data set. tables, pages: more files, by name.
     """
 
@@ -48,6 +50,7 @@ class Experiment:
     says: str = ""
     method: str = ""
     takes: str = ""
+    alone: bool = False
     answers: Callable[[xr.Dataset], Sequence[Answer]] | None = None
     summary: Callable[[xr.Dataset], str] | None = None
     tables: Callable[[xr.Dataset], Mapping[str, Any]] | None = None
@@ -109,4 +112,5 @@ class Experiment:
         """Run it from a command line, and end the program with the exit code of `fnn.lab.command.main`."""
         from fnn.lab.command import main
 
+        process.guard()
         sys.exit(main(self, argv))

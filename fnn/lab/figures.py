@@ -65,9 +65,9 @@ class curves:
     panels: Callable[[Any], str] = str
     smooth: int = 1
     markers: int = 0
-    guide: tuple[float, str] | None = None
+    guide: tuple[float | int, str] | None = None
     log: str = ""
-    ylim: tuple[float, float] | None = None
+    ylim: tuple[float | int, float | int] | None = None
     columns: int = 4
     details: tuple[str, ...] = ()
 
@@ -147,8 +147,8 @@ class dots:
     title: str = ""
     look: Look = PLAIN
     at: Mapping[str, int] = field(default_factory=lambda: {"update": -1})
-    guide: tuple[str | float, str] | None = None
-    xlim: tuple[float, float] | None = None
+    guide: tuple[str | float | int, str] | None = None
+    xlim: tuple[float | int, float | int] | None = None
     details: tuple[str, ...] = ()
 
     def __call__(self, ds: xr.Dataset) -> Figure:
@@ -195,8 +195,8 @@ class intervals:
     look: Look = PLAIN
     panels: Callable[[Any], str] = str
     log: str = ""
-    guide: tuple[float, str] | None = None
-    ylim: tuple[float, float] | None = None
+    guide: tuple[float | int, str] | None = None
+    ylim: tuple[float | int, float | int] | None = None
     columns: int = 4
     details: tuple[str, ...] = ()
 
@@ -220,7 +220,7 @@ class heat:
     col: str = ""
     panels: Callable[[Any], str] = str
     log: str = ""
-    limits: tuple[float, float] | None = None
+    limits: tuple[float | int, float | int] | None = None
     details: tuple[str, ...] = ()
 
     def __call__(self, ds: xr.Dataset) -> Figure:

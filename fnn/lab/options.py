@@ -43,7 +43,7 @@ class Options:
         """Raise `InputError` for values that cannot be used."""
         self.check_at_least(seeds=1)
 
-    def check_at_least(self, **least: float) -> None:
+    def check_at_least(self, **least: float | int) -> None:
         """Raise `InputError` unless each of these options is a number and at least this."""
         for name, bound in least.items():
             at_least(name, getattr(self, name), bound)
@@ -79,6 +79,6 @@ class DataOptions(Options):
         return images
 
 
-def at_least(option: str, value: Any, least: float) -> None:
+def at_least(option: str, value: Any, least: float | int) -> None:
     """Raise `InputError` unless the option's value is a number and at least that."""
     require(least <= value < math.inf, f"--{option.replace('_', '-')} is at least {least}, not {value}.")

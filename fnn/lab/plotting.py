@@ -59,7 +59,7 @@ def colour(number: int) -> str:
     return COLOURS[number % len(COLOURS)]
 
 
-def smooth(values: np.ndarray, window: int = 11, beta: float = 2.0) -> np.ndarray:
+def smooth(values: np.ndarray, window: int = 11, beta: float | int = 2.0) -> np.ndarray:
     """The last axis under a Kaiser window, mirrored at both ends so that its length stays; the notes' smoothing."""
     require(whole(window, 1), f"A window is of at least 1 value, not {window!r}.")
     if values.shape[-1] < window:
@@ -70,7 +70,7 @@ def smooth(values: np.ndarray, window: int = 11, beta: float = 2.0) -> np.ndarra
     return np.lib.stride_tricks.sliding_window_view(padded, window, axis=-1) @ (weights / weights.sum())
 
 
-def band(values: np.ndarray, worst: float = math.inf) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def band(values: np.ndarray, worst: float | int = math.inf) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(mean, low, high) over axis 0, the seeds, of `values` `[S, …]`: `statistics.intervals` with finite ends.
 
     Where some seeds are NaN (runs that diverged) they count as `worst`, ∞ for what is to be small, and all three are
@@ -102,7 +102,14 @@ def diverged(values: np.ndarray) -> int:
 
 
 def curve(
-    ax: Axes, x: np.ndarray, values: np.ndarray, label: str, number: int, *, markers: int = 0, worst: float = math.inf
+    ax: Axes,
+    x: np.ndarray,
+    values: np.ndarray,
+    label: str,
+    number: int,
+    *,
+    markers: int = 0,
+    worst: float | int = math.inf,
 ) -> None:
     """The mean over seeds of `values` `[S, n]` with its 95 % band, as the `number`-th curve of a figure.
 

@@ -55,13 +55,20 @@ def check_memory() -> None:
 
 
 def _leave(sentence, code):
-    name = next((word.rpartition(".")[2] for word in sys.orig_argv if word.startswith("experiments")), "experiments")
     sentence = " ".join(sentence.split()).rstrip(".")
     try:
         sys.stdout.flush()
-        print(f"{name}: {sentence}.", file=sys.stderr, flush=True)
+        print(f"{_program()}: {sentence}.", file=sys.stderr, flush=True)
     finally:
         os._exit(code)  # without waiting for threads, and without messages of libraries
+
+
+def _program() -> str:
+    """The name of the module or file that Python was started with, also while it is imported."""
+    words = sys.orig_argv
+    if "-m" in words[:-1]:
+        return words[words.index("-m") + 1].rpartition(".")[2]
+    return Path(sys.argv[0]).stem or "python"
 
 
 def console() -> None:

@@ -95,7 +95,7 @@ def run(experiments: Mapping[str, Experiment], options: Options) -> list[Entry]:
 
         try:
             while waiting or running:
-                while waiting and _in_the_way(running, waiting[0]) < jobs:
+                while waiting and _in_the_way(running, experiments[waiting[0]]) < jobs:
                     name = waiting.pop(0)
                     if not options.force and unchanged(experiments[name], fitting(experiments[name], arguments)):
                         settle(Entry(name, "unchanged"))
@@ -150,10 +150,9 @@ def unchanged(experiment: Experiment, arguments: Sequence[str]) -> bool:
     return whole and same and written.get("sources") == command.sources(experiment)
 
 
-def _in_the_way(running: Sequence[Running], name: str) -> int:
-    """How many of those under way keep this one from beginning: all where it times the machine, else who measures."""
-    times = name.startswith("bench_") or name == "optax_parity"
-    return len(running) if times else sum(one.measures() for one in running)
+def _in_the_way(running: Sequence[Running], experiment: Experiment) -> int:
+    """How many of those under way keep this one from beginning: all where it runs alone, else who measures."""
+    return len(running) if experiment.alone else sum(one.measures() for one in running)
 
 
 def _changed(path: Path) -> int:
@@ -204,7 +203,7 @@ def line(entry: Entry) -> str:
     return f"{entry.name:34}{entry.outcome:>12}{seconds:>8}  {entry.remark}".rstrip()
 
 
-def table(entries: Sequence[Entry], seconds: float) -> str:
+def table(entries: Sequence[Entry], seconds: float | int) -> str:
     """What was made, what failed, how long each took, and all of them together."""
     count = lambda outcome: sum(entry.outcome == outcome for entry in entries)
     ends = ", ".join(f"{count(o)} {o}" for o in Outcome.__args__ if count(o))

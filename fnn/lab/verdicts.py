@@ -213,7 +213,7 @@ def decide_always(claim: str, hits: np.ndarray, sentence: str, source: str = "")
     return Verdict(claim, mean, low, high, "%", n, outcome, said, source, *measured, bar=100.0)
 
 
-def holm(verdicts: Sequence[Verdict], level: float = 1 - CONFIDENCE) -> list[Verdict]:
+def holm(verdicts: Sequence[Verdict], level: float | int = 1 - CONFIDENCE) -> list[Verdict]:
     """The verdicts of the primary effects of one claim, with p adjusted so that all are right at this level.
 
     Holm 1979, Scandinavian Journal of Statistics 6, 65–70: the k-th smallest of m values of p is multiplied by
@@ -229,7 +229,7 @@ def holm(verdicts: Sequence[Verdict], level: float = 1 - CONFIDENCE) -> list[Ver
     return adjusted
 
 
-def discoveries(p: np.ndarray, rate: float = 1 - CONFIDENCE) -> np.ndarray:
+def discoveries(p: np.ndarray, rate: float | int = 1 - CONFIDENCE) -> np.ndarray:
     """Which of the tests with these values of p are discoveries, of which on average this share at most is false.
 
     Benjamini & Hochberg 1995, Journal of the Royal Statistical Society B 57, 289–300. NaN is no discovery.
@@ -317,7 +317,7 @@ def decide_every(
     return _verdict(claim, found, 0.0, unit, n, sentence, "+.3g", source, measured, worst=points[worst])
 
 
-def decide_share(claim: str, hits: np.ndarray, above: float, sentence: str, source: str = "") -> Verdict:
+def decide_share(claim: str, hits: np.ndarray, above: float | int, sentence: str, source: str = "") -> Verdict:
     """The verdict on a claim that says `hits`, one truth a seed, is true in more than the share `above` of all seeds.
 
     Decided as `decide` does, by the exact interval of the share. `sentence` may use {effect}, {low}, {high} (percent),

@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from tqdm.auto import tqdm
 
@@ -12,6 +12,7 @@ EVERY = 30.0
 """Seconds between two lines where the output is no terminal."""
 
 
+@runtime_checkable
 class Bar(Protocol):
     """What reports progress."""
 

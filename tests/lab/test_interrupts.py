@@ -3,35 +3,17 @@
 import os
 import subprocess
 import sys
-import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
+from stubs import interrupt, stub
 
-from experiments import _cli
 from fnn import store
-from fnn.lab import results
+from fnn.lab import command, process, results
 
-ROOT = Path(__file__).parents[1]
-
-
-def stub(run):
-    """An experiment that measures by `run`."""
-    return types.SimpleNamespace(
-        __spec__=None,
-        __name__="stub",
-        __doc__="Is anything lost?",
-        Config=_cli.Options,
-        run=run,
-        verdicts=lambda ds: [],
-        figures=lambda ds: {},
-    )
-
-
-def interrupt(*_):
-    raise KeyboardInterrupt
+ROOT = Path(__file__).parents[2]
 
 
 PART = xr.Dataset({"loss": ("step", np.arange(3.0))}, attrs={"complete": 0})
@@ -40,10 +22,10 @@ PART = xr.Dataset({"loss": ("step", np.arange(3.0))}, attrs={"complete": 0})
 @pytest.fixture
 def interrupted(tmp_path, monkeypatch, capsys):
     """The lines that an interrupted run prints, on either stream."""
-    monkeypatch.setattr(_cli, "prepare", lambda: None)
+    monkeypatch.setattr(process, "prepare", lambda: None)
 
     def run(run=interrupt):
-        assert _cli.main(stub(run), ["--out", str(tmp_path)]) == 130
+        assert command.main(stub(run), ["--out", str(tmp_path)]) == 130
         said = capsys.readouterr()
         return (said.out + said.err).splitlines()
 
@@ -99,7 +81,7 @@ os.execv(sys.executable, [sys.executable, "-m", *sys.argv[1:]])
 """
 
 
-def command(*words, before="", **environment):
+def started(*words, before="", **environment):
     return subprocess.run(
         [sys.executable, "-c", before + STARTED, *words],
         cwd=ROOT,
@@ -121,7 +103,7 @@ def command(*words, before="", **environment):
 @pytest.mark.parametrize("name", ["experiments.loss_surface", "experiments"])
 def test_interrupts_and_a_lack_of_memory_during_an_import_are_one_sentence(tmp_path, name, error, code, sentence):
     (tmp_path / "tyro.py").write_text(AT_IMPORT.format(times=4 * (code == 130), error=error))
-    done = command(name, PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT)]))
+    done = started(name, PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT)]))
     assert (done.returncode, done.stdout) == (code, "")
     assert done.stderr.startswith(f"{name.rpartition('.')[2]}: {sentence}")
     assert len(done.stderr.splitlines()) == 1
@@ -130,7 +112,7 @@ def test_interrupts_and_a_lack_of_memory_during_an_import_are_one_sentence(tmp_p
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="limits of addresses are POSIX's")
 def test_too_little_memory_is_one_sentence_at_the_start():
     limit = "import resource; resource.setrlimit(resource.RLIMIT_AS, (1_500_000_000,) * 2)"
-    done = command("experiments.loss_surface", before=limit)
+    done = started("experiments.loss_surface", before=limit)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "loss_surface: this process may use 1.4 GiB of addresses (ulimit -v), and takes 3 GiB.\n"
 
@@ -140,7 +122,7 @@ def test_a_disk_that_takes_no_results_is_one_sentence(tmp_path):
     """No file of more than 10 kB can be written, neither there nor elsewhere."""
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, -1))"
     words = ["--quick", "--seeds", "2000", "--out"]
-    done = command("experiments.loss_surface", *words, str(tmp_path), before=limit)
+    done = started("experiments.loss_surface", *words, str(tmp_path), before=limit)
     assert done.returncode == 2, done.stderr
     said = done.stderr.splitlines()[-1]
     assert said.startswith("loss_surface: Cannot write ")

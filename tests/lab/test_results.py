@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from fnn.base import provenance
 from fnn.base.errors import InputError
 from fnn.lab import results
-from fnn.lab.verdicts import Setting, Verdict, decide
+from fnn.lab.verdicts import Setting, Verdict, decide, holm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ def test_data_come_back_as_they_went(tmp_path, dataset):
 
 
 def test_findings_are_files(tmp_path):
-    verdict = decide("it works", np.array([1.0, 2.0, 3.0]), "m", "{effect} {unit}")
+    [verdict] = holm([decide("it works", np.array([1.0, 2.0, 3.0]), "m", "{effect} {unit}")])
     results.save_findings(tmp_path, [verdict], [], {"drawing": Figure()}, {"rows": [{"x": 1}]}, {"page": "# Page"})
     files = {"verdicts.json", "drawing.png", "drawing.svg", "rows.json", "page.md", "SHA256SUMS"}
     assert {p.name for p in tmp_path.iterdir() if not p.name.startswith(".lock")} == files

@@ -12,7 +12,7 @@ import pytest
 
 import experiments
 import fnn
-from experiments import __main__ as command
+from experiments.__main__ import COLLECTION
 from fnn import store
 from fnn.lab import results
 from fnn.lab.verdicts import Answer, Verdict
@@ -68,7 +68,6 @@ def test_an_experiment_runs_everywhere(tmp_path, place):
 def test_the_console_of_this_process_takes_every_character(capsys, monkeypatch):
     narrow = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
     monkeypatch.setattr(sys, "stdout", narrow)
-    monkeypatch.setattr(sys, "argv", ["experiments", "list"])
-    assert command.main() == 0
+    assert COLLECTION.main(["list"]) == 0
     narrow.flush()
     assert "\N{SECTION SIGN}".encode("cp1252") in narrow.buffer.getvalue()
