@@ -65,7 +65,7 @@ class Quick(store.Disk):
         """Nothing."""
 
 
-def trained(runs, hps, keys, data, steps, *, chunk, done, state):
+def trained(runs, hps, keys, data, steps, *, chunk, done, state, compiled=None):
     """What `engine.stream` gives, of a recurrence."""
     w = np.arange(1.0, 1 + len(keys), dtype=np.float32) if state is None else state["rule"]["w"]
     for first in range(done, steps, chunk):
