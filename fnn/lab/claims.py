@@ -21,8 +21,8 @@ from fnn.lab.verdicts import Verdict
 Effect = Callable[[xr.Dataset], xr.DataArray]
 """`dataset -> values` along the dimension `seed`, and along `each` of the claim where it has one."""
 
-Test = Callable[["Claim", np.ndarray, str], Verdict]
-"""`(claim, effect [seed], sentence) -> verdict`."""
+Test = Callable[["Claim", xr.DataArray, str], Verdict]
+"""`(claim, effect [seed] or [seed, each], sentence) -> verdict`; a true attribute `each` where it takes the latter."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ class Claim:
     test: `above`, `below`, `within`, `share`, `always` or `exactly`.
     unit: of the effect. source: where the claim comes from, "claim 6" say.
     figure: the name of the figure that shows it.
-    each: a dimension of the effect at whose every place the claim is said to hold: the worst place decides.
+    each: a dimension of the effect at whose every place the claim is said to hold: the worst place decides. Of tests
+        `above`, `below`, `always` and `exactly`.
     detail: what is printed behind the effect, or a function of the data set that gives it.
     where: whether the data set has what the claim is about; without it every data set has.
     secondary: whether the effect is shown beside the one that decides.
@@ -51,27 +52,21 @@ class Claim:
     where: Callable[[xr.Dataset], bool] | None = None
     secondary: bool = False
 
+    def __post_init__(self):
+        require(bool(self.text), "A claim has a text.")
+        fits = not self.each or getattr(self.test, "each", False)
+        require(fits, f"The claim {self.text!r} is about each {self.each}: within and share are about all seeds.")
+
     def verdict(self, ds: xr.Dataset) -> Verdict:
         """The verdict on a data set, before Holm's adjustment. Raises `InputError` where the effect has other axes."""
         effect = xr.DataArray(self.effect(ds))
         dims = ("seed", self.each) if self.each else ("seed",)
         fits = set(effect.dims) == set(dims)
-        require(
-            fits,
-            f"The effect of {self.text!r} has dimensions {dims}, not {effect.dims}.",
-        )
+        require(fits, f"The effect of {self.text!r} has dimensions {dims}, not {effect.dims}.")
         values = effect.transpose(*dims)
         detail = self.detail(ds) if callable(self.detail) else self.detail
         sentence = detail.replace("{", "{{").replace("}", "}}")
-        sentence = f" {sentence}" if sentence else ""
-        if self.each:
-            sentence = f"At the worst, {self.each} {{worst}}: {EFFECT}{sentence}"
-            bar, sign = self.test.bar, -1 if self.test.under else 1  # pyright: ignore[reportFunctionMemberAccess]
-            worst = sign * (values.values - bar)
-            places = [f"{at:.4g}" if isinstance(at, float) else at for at in values[self.each].values.tolist()]
-            found = verdicts.decide_every(self.text, worst, np.array(places), self.unit, sentence, self.source)
-        else:
-            found = self.test(self, values.values, sentence)
+        found = self.test(self, values, f" {sentence}" if sentence else "")
         return replace(found, figure=self.figure, secondary=self.secondary)
 
 
@@ -82,22 +77,29 @@ EFFECT = "{effect} {unit} [{low}, {high}], {seeds} seeds."
 @dataclass(frozen=True)
 class _Side:
     bar: float | int
-    under: bool
+    below: bool
+    each = True
 
     def __call__(self, claim, effect, sentence):
-        beside = f" The claim is {'below' if self.under else 'above'} {self.bar:.3g}." if self.bar else ""
+        side = {"bar": self.bar, "below": self.below}
+        beside = f" The claim is {'below' if self.below else 'above'} {self.bar:.3g}." if self.bar else ""
         said = EFFECT + beside + sentence
-        return verdicts.decide(claim.text, effect, claim.unit, said, claim.source, bar=self.bar, below=self.under)
+        if not claim.each:
+            return verdicts.decide(claim.text, effect.values, claim.unit, said, claim.source, **side)
+        at = effect[claim.each].values.tolist()
+        places = np.array([f"{place:.4g}" if isinstance(place, float) else place for place in at])
+        said = f"At the worst, {claim.each} {{worst}}: {said}"
+        return verdicts.decide_every(claim.text, effect.values, places, claim.unit, said, claim.source, **side)
 
 
 def above(bar: float | int) -> Test:
     """The effect is above the bar, the smallest effect of interest."""
-    return _Side(bar, under=False)
+    return _Side(bar, below=False)
 
 
 def below(bar: float | int) -> Test:
     """The effect is below the bar."""
-    return _Side(bar, under=True)
+    return _Side(bar, below=True)
 
 
 def within(low: float | int, high: float | int) -> Test:
@@ -105,7 +107,7 @@ def within(low: float | int, high: float | int) -> Test:
 
     def test(claim, effect, sentence):
         said = f"{EFFECT} Equivalent is what lies from {low:g} to {high:g}.{sentence}"
-        return verdicts.decide_within(claim.text, effect, low, high, claim.unit, said, claim.source)
+        return verdicts.decide_within(claim.text, effect.values, low, high, claim.unit, said, claim.source)
 
     return test
 
@@ -115,30 +117,38 @@ def share(at_least: float | int) -> Test:
 
     def test(claim, effect, sentence):
         said = f"In {{effect}} % [{{low}}, {{high}}] of {{seeds}} seeds.{sentence}"
-        return verdicts.decide_share(claim.text, effect, at_least, said, claim.source)
+        return verdicts.decide_share(claim.text, effect.values, at_least, said, claim.source)
 
     return test
+
+
+@dataclass(frozen=True)
+class _Always:
+    each = True
+
+    def __call__(self, claim, effect, sentence):
+        said = f"In {{effect}} % of {{seeds}} {'cases' if claim.each else 'seeds'}.{sentence}"
+        return verdicts.decide_always(claim.text, effect.values.ravel(), said, claim.source)
 
 
 def always() -> Test:
-    """The truth holds for every seed: one counterexample refutes the claim."""
+    """The truth holds for every seed, at every place of `each`: one counterexample refutes the claim."""
+    return _Always()
 
-    def test(claim, effect, sentence):
-        return verdicts.decide_always(
-            claim.text, effect, f"In {{effect}} % of {{seeds}} seeds.{sentence}", claim.source
-        )
 
-    return test
+@dataclass(frozen=True)
+class _Exactly:
+    tolerance: float | int
+    each = True
+
+    def __call__(self, claim, effect, sentence):
+        said = f"The largest gap is {{worst}} {{unit}}, of {{seeds}} instances.{sentence}"
+        return verdicts.exact(claim.text, effect.values, self.tolerance, said, claim.source, claim.unit)
 
 
 def exactly(tolerance: float | int) -> Test:
     """The gap to what theory says is at most this, at every instance."""
-
-    def test(claim, effect, sentence):
-        said = f"The largest gap is {{worst}} {{unit}}, of {{seeds}} instances.{sentence}"
-        return verdicts.exact(claim.text, effect, tolerance, said, claim.source, claim.unit)
-
-    return test
+    return _Exactly(tolerance)
 
 
 def ahead(

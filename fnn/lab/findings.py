@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fnn import store
 from fnn.base.errors import InputError, require
+from fnn.lab import verdicts
 from fnn.lab.verdicts import Answer, Verdict, together
 
 WIDTH = 118
@@ -80,6 +83,7 @@ def table(found: Findings) -> str:
     totals = [f"{outcomes.total()} verdicts{': ' * bool(each)}{each}"]
     totals += [f"{quick} effects of quick runs, without an outcome"] if quick else []
     lines.append("\n" + "; ".join(totals))
+    lines += textwrap.wrap(discoveries(found), WIDTH)
     lines += [f"{source}: {outcome}" for source, outcome in claims(found).items()]
     for name, a in found.answers:
         source = f" ({a.source})" if a.source else ""
@@ -97,6 +101,24 @@ def _numbers(v: Verdict) -> list[str]:
     parts += [f"sd {v.sd:.2g}"] if v.sd == v.sd else []
     parts += [f"p {v.p:.2g}"] if v.p == v.p else []
     return parts + ([f"{v.diverged} diverged"] if v.diverged else [])
+
+
+def discoveries(found: Findings) -> str:
+    """How many verdicts are discoveries at a false discovery rate of 5 %, and how many false ones to expect, in words.
+
+    Of the primary effects with a value of p and an outcome; see `verdicts.discoveries`. "" where there are none.
+    """
+    tested = [v for _, v in found.verdicts if v.outcome and v.p == v.p and not v.secondary]
+    if not tested:
+        return ""
+    found_out = verdicts.discoveries(np.array([v.p for v in tested]))
+    decided = [v.outcome in ("holds", "does not hold") for v in tested]
+    n, doubtful = int(found_out.sum()), sum(d and not one for d, one in zip(decided, found_out, strict=True))
+    more = f"; {doubtful} that hold or do not hold are not among them" if doubtful else ""
+    return (
+        f"{n} of {len(tested)} tests are discoveries at a false discovery rate of 5 % (Benjamini & Hochberg), of which "
+        f"{0.05 * n:.1f} at most are expected to be false{more}."
+    )
 
 
 def claims(found: Findings) -> dict[str, str]:

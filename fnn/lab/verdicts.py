@@ -190,7 +190,7 @@ def decide_within(
     shown = (format(x, "+.3g") for x in (mean, lowest, highest))
     said = _filled(sentence, **dict(zip(("effect", "low", "high"), shown, strict=True)), unit=unit, seeds=n)
     verdict = Verdict(claim, mean, lowest, highest, unit, n, outcome, said, source, *measured)
-    return replace(verdict, bar=high)
+    return replace(verdict, bar=float(high))
 
 
 def decide_always(claim: str, hits: np.ndarray, sentence: str, source: str = "") -> Verdict:
@@ -298,23 +298,35 @@ def _remark(effect, diverged):
 
 
 def decide_every(
-    claim: str, effect: np.ndarray, points: np.ndarray, unit: str, sentence: str, source: str = ""
+    claim: str,
+    effect: np.ndarray,
+    points: np.ndarray,
+    unit: str,
+    sentence: str,
+    source: str = "",
+    *,
+    bar: float | int = 0,
+    below: bool = False,
 ) -> Verdict:
-    """The verdict on a claim that says `effect` `[S, point]` is positive at every one of `points`: the worst decides.
+    """The verdict on a claim that says `effect` `[S, point]` is above the bar, or below it, at every one of `points`.
 
-    The interval accounts for the choice of the worst by Bonferroni's correction: each point's holds with confidence
-    1 − 0.05 / n_points, so with at least 95 % all do, and the smallest effect lies between the smallest low and the
-    smallest high. `sentence` may use {worst}, the point, beside what `decide` offers.
+    The worst decides. The interval accounts for its choice by Bonferroni's correction: each point's holds with
+    confidence 1 − 0.05 / n_points, so with at least 95 % all do, and the smallest effect lies between the smallest low
+    and the smallest high. `sentence` may use {worst}, the point, beside what `decide` offers.
     """
+    require(real(bar), f"A bar is a number, not {bar!r}.")
     effect = as_numbers(effect)
     fits = effect.ndim == 2 and listed(points) and effect.shape[1] == len(points) > 0
     require(fits, f"An effect at several points is [seeds, points], of shape {effect.shape} not at {points!r}.")
     n, choices = effect.shape
-    means, lows, highs = intervals(effect, 1 - (1 - CONFIDENCE) / choices)
+    sign = -1 if below else 1
+    means, lows, highs = intervals(sign * effect, 1 - (1 - CONFIDENCE) / choices)
     worst = int(np.nan_to_num(means, nan=-np.inf).argmin())
     measured = _measured(effect[:, worst], math.nan, "worst of several")
-    found = float(means[worst]), float(lows.min()), float(highs.min())
-    return _verdict(claim, found, 0.0, unit, n, sentence, "+.3g", source, measured, worst=points[worst])
+    low, high = sorted((sign * float(lows.min()), sign * float(highs.min())))
+    found = sign * float(means[worst]), low, high
+    verdict = _verdict(claim, found, float(bar), unit, n, sentence, "+.3g", source, measured, worst=points[worst])
+    return replace(verdict, outcome=OPPOSITE[verdict.outcome]) if below and verdict.outcome else verdict
 
 
 def decide_share(claim: str, hits: np.ndarray, above: float | int, sentence: str, source: str = "") -> Verdict:
