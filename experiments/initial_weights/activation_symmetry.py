@@ -374,7 +374,7 @@ CLAIMS = (
         lambda ds: off(ds, ds.squared_means),
         *(lab.below(TOLERANCE), "%", SOURCE, "top_eigenvalue"),
         each="activation",
-        detail=f"The effect is how far below {TOLERANCE:.0f} % the difference is.",
+        detail="The effect is the difference from it, mean over the hidden layers before training.",
         secondary=True,
     ),
     *faster(

@@ -4,23 +4,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray as xr
 from numpy.polynomial.hermite_e import hermegauss
 
-from experiments import weight_init_activation_histogram as module
-from fnn import layers, train
+from experiments.initial_weights import weight_init_activation_histogram as module
+from experiments.initial_weights.weight_init_activation_histogram import EXPERIMENT, Config
+from fnn import layers
 from fnn.base.errors import InputError
 from fnn.train import engine
 
-TINY = module.Config(seeds=12, layers=4, width=60, examples=200)
+TINY = Config(seeds=12, layers=4, width=60, examples=200)
 
 
 @pytest.fixture(scope="module")
 def ds():
-    return module.run(TINY)
+    return EXPERIMENT.run(TINY)
 
 
 def outcomes(ds):
-    return {verdict.claim: verdict.outcome for verdict in module.verdicts(ds)}
+    return {verdict.claim: verdict.outcome for verdict in EXPERIMENT.judge(ds)}
 
 
 def outcome(ds, beginning):
@@ -76,8 +78,9 @@ def test_predicted_shares_have_the_predicted_mean_square(activation, gain):
 
 def test_the_closed_form_is_exact_in_expectation_at_any_width():
     """E[q] / q₀ = (gain²/2)^depth over networks of 8 units, where the wide limit is far away for a single one."""
-    run = module.deepening(layers.relu, module.sizes, module.Config(width=8, examples=2))
-    record = jax.jit(jax.vmap(lambda key: train.train(run, 3, jnp.float32(1.2), key, ())[1]))(engine.seeds(6000))
+    cfg, hp = Config(width=8, examples=2, layers=3), module.Hyper(jnp.float32(1.2))
+    measure = module.deepening(cfg, layers.relu, module.sizes).measure
+    record = jax.jit(jax.vmap(lambda key: measure(hp, key, ())))(engine.seeds(6000))
     ratio = np.asarray(record["mean_square"] / record["input_mean_square"][:, :1], np.float64)
     error = ratio.std(0) / np.sqrt(len(ratio))
     expected = (1.2**2 / 2) ** np.arange(1, 4)
@@ -98,15 +101,12 @@ def test_measured_agrees_with_predicted(ds):
 
 def test_a_layer_is_the_notes_layer(x64):
     """x ← φ(x W) with weights of std gain/√n, by hand."""
-    cfg = module.Config(width=50, examples=30)
-    run = module.deepening(layers.tanh, lambda *seen: dict(zip("xsy", seen, strict=True)), cfg)
-    key, gain = jax.random.key(3), jnp.float64(0.7)
-    x = run.start(gain, key, ())
-    _, seen = run.step(gain, (), x, run.draw(key, (), jnp.asarray(0)))
-    w = np.linalg.lstsq(seen["x"], seen["s"], rcond=None)[0]
-    assert seen["x"].dtype == np.float64
-    np.testing.assert_allclose(seen["y"], np.tanh(seen["s"]), rtol=1e-14)
-    np.testing.assert_allclose(seen["x"] @ w, seen["s"], rtol=1e-9)
+    x = jax.random.normal(jax.random.key(2), (80, 50), jnp.float64)
+    sums, y = module.one_layer(Config(width=50), layers.tanh, jnp.float64(0.7), jax.random.key(3), x)
+    w = np.linalg.lstsq(x, sums, rcond=None)[0]
+    assert sums.dtype == np.float64
+    np.testing.assert_allclose(y, np.tanh(sums), rtol=1e-14)
+    np.testing.assert_allclose(x @ w, sums, rtol=1e-9)
     assert module.GAIN["std 0.01"](100) == pytest.approx(0.1)
     gains = {name: gain(64) / 8 for name, gain in module.GAIN.items()}
     assert gains == pytest.approx(
@@ -115,10 +115,16 @@ def test_a_layer_is_the_notes_layer(x64):
 
 
 def test_weights_have_the_std_of_their_gain():
-    run = module.deepening(layers.identity, module.sizes, module.Config(width=200, examples=200))
-    x = jnp.eye(200)
-    _, seen = run.step(jnp.float32(1.7), (), x, run.draw(jax.random.key(0), (), jnp.asarray(2)))
-    assert float(seen["sum_mean_square"]) == pytest.approx(1.7**2 / 200, rel=0.05)
+    sums, _ = module.one_layer(Config(width=200), layers.identity, 1.7, jax.random.key(0), jnp.eye(200))
+    assert float(jnp.square(sums).mean()) == pytest.approx(1.7**2 / 200, rel=0.05)
+
+
+def test_every_layer_has_weights_and_inputs_of_its_own(ds):
+    """Linear layers of equal gain would otherwise grow by the same factor each."""
+    linear = ds.swept_mean_square.sel(swept="linear", gain2=1.0)
+    factors = linear.isel(layer=slice(1, None)).values / linear.isel(layer=slice(-1)).values
+    assert (np.ptp(factors, axis=linear.get_axis_num("layer")) > 0.01).all()
+    assert (np.ptp(factors, axis=linear.get_axis_num("seed")) > 0.01).all()
 
 
 def test_settings_of_a_seed_are_paired(ds):
@@ -132,15 +138,17 @@ def test_settings_of_a_seed_are_paired(ds):
 
 def test_what_is_recorded_fits_together(ds):
     assert dict(ds.share.sizes) == {"setting": 8, "seed": 12, "layer": 4, "bin": 30}
+    assert ds.setting.values[[0, 4, 7]].tolist() == ["sigmoid, std 1", "tanh, Xavier", "ReLU, He"]
     np.testing.assert_allclose(ds["std"] ** 2 + ds["mean"] ** 2, ds.mean_square, rtol=1e-3, atol=1e-12)
     bounded = ds.sel(setting=[s for s in ds.setting.values if not s.startswith("ReLU")])
     np.testing.assert_allclose(bounded.share.sum("bin"), 1, atol=1e-5)
     assert np.isfinite(bounded.saturated).all()
     assert np.isnan(ds.saturated.sel(setting="ReLU, He")).all()
-    np.testing.assert_array_equal(ds.input_mean_square[..., 1:], ds.mean_square[..., :-1])
+    later, before = ds.input_mean_square.isel(layer=slice(1, None)), ds.mean_square.isel(layer=slice(-1))
+    np.testing.assert_array_equal(later.values, before.values)
 
 
-# -- what is read off --
+# -- what is measured of them --
 
 
 def test_shapes_of_histograms():
@@ -154,18 +162,15 @@ def test_shapes_of_histograms():
     assert module.hump(flat) == pytest.approx(0)
 
 
-def test_factors_a_layer():
-    values = np.array([[1.0, 7.0, 0.25], [1.0, 0.0, 1.1**2 - 1e-6]])
-    np.testing.assert_allclose(module.factor(values), [0.5, 1.1], rtol=1e-5)
-    np.testing.assert_array_equal(module.room(values) > 0, [False, True])
-    assert np.isnan(module.factor(values[:, :1])).all()
-    assert np.isnan(module.factor(np.zeros((2, 3)))).all()
+def test_growth_a_layer():
+    values = xr.DataArray([[1.0, 7.0, 0.25], [1.0, 0.0, 1.1**2]], dims=("seed", "layer"))
+    np.testing.assert_allclose(module.growth(values), [-50, 10])
+    assert np.isnan(module.growth(values * 0)).all()
 
 
 def test_the_gain_that_keeps_is_found(ds):
-    np.testing.assert_allclose(
-        module.keeping_gain2(ds, "ReLU"), 2 / module.factor(ds.mean_square.sel(setting="ReLU, He").values), rtol=1e-3
-    )
+    he = 1 + module.growth(ds.mean_square.sel(setting="ReLU, He")) / 100
+    np.testing.assert_allclose(module.keeping_gain2(ds, "ReLU"), 2 / he, rtol=1e-3)
 
 
 # -- findings --
@@ -179,10 +184,10 @@ def test_verdicts_and_answers_come(ds):
     assert found["With Xavier's weights tanh is bell-shaped from the second layer on"] == "holds"
     assert outcome(ds, "As printed") == "holds"
     assert outcome(ds, "ReLU with Xavier's") == "holds"
-    (answer,) = module.answers(ds)
+    (answer,) = EXPERIMENT.answer(ds)
     assert answer.source == "question §2.3"
     assert "So the 2 makes up" in answer.answer
-    assert {v.source for v in module.verdicts(ds)} == {"claim 4", "claim 5", "slip §2.2.3", "question §2.3"}
+    assert {v.source for v in EXPERIMENT.judge(ds)} == {"claim 4", "claim 5", "slip §2.2.3", "question §2.3"}
 
 
 FALSE = {
@@ -225,31 +230,20 @@ def test_a_claim_that_the_numbers_bear_out_holds(ds, claim):
 def test_the_answer_follows_the_numbers(ds):
     changed = ds.copy(deep=True)
     changed.swept_mean_square.loc[{"swept": "ReLU"}] = ds.swept_mean_square.sel(swept="linear").values
-    assert "not explained" in module.answers(changed)[0].answer
+    assert "not explained" in EXPERIMENT.answer(changed)[0].answer
 
 
-@pytest.mark.parametrize("part", [{}, {"seed": slice(0, 1)}, {"layer": slice(0, 1)}])
-def test_figures_and_findings_come_from_parts_too(ds, part):
-    """One seed has no interval; an interrupt may leave one layer, of which nothing can be told from layer to layer."""
-    some = ds.isel(part)
-    figures = module.figures(some)
-    assert {"07_std_1", "08_std_0.01", "09_xavier", "10_relu", "07_09_spread", "10_relu_spread"} <= set(figures)
-    for figure in figures.values():
-        figure.canvas.draw()
-    assert module.summary(some).count("\n") == 8
-    assert len(module.tables(some)["mean_square"]) == 8 * some.sizes["layer"]
-    (answer,) = module.answers(some)
-    assert answer.figure in figures
-    verdicts = module.verdicts(some)
-    if "seed" in part:
-        assert {v.outcome for v in verdicts} == {"undecided"}
-    if some.sizes["layer"] == 1:
-        assert outcome(some, "ReLU with He's weights holds") == "not measurable"
-        assert "cannot say" in answer.answer
+def test_predictions_stand_beside_what_is_measured(ds):
+    rows = EXPERIMENT.tables(ds)["mean_square"]
+    assert len(rows) == 8 * 4
+    last = rows[-1]
+    assert (last["setting"], last["layer"]) == ("ReLU, He", 4)
+    assert last["low"] < last["mean"] < last["high"]
+    assert last["predicted"] == pytest.approx(1)
 
 
 def test_the_notes_figures_have_their_panels(ds):
-    figures = module.figures(ds)
+    figures = EXPERIMENT.draw(ds)
     for name, rows in (("07_std_1", 1), ("10_relu", 3)):
         axs = figures[name].axes
         assert len(axs) == 4 * rows
@@ -261,16 +255,14 @@ def test_the_notes_figures_have_their_panels(ds):
 
 
 @pytest.mark.parametrize(
-    ("cfg", "sentence"),
+    ("options", "sentence"),
     [
-        (module.Config(seeds=0), "--seeds is at least 1, not 0"),
-        (module.Config(layers=1), "--layers is 2 to 10, not 1"),
-        (module.Config(layers=11), "--layers is 2 to 10, not 11"),
-        (module.Config(width=1), "--width is at least 2, not 1"),
-        (module.Config(examples=1), "--examples is at least 2, not 1"),
+        ({"layers": 1}, "--layers is 2 to 10, not 1"),
+        ({"layers": 11}, "--layers is 2 to 10, not 11"),
+        ({"width": 1}, "--width is at least 2, not 1"),
+        ({"examples": 1}, "--examples is at least 2, not 1"),
     ],
 )
-def test_bad_options_get_one_sentence(cfg, sentence):
+def test_bad_options_get_one_sentence(options, sentence):
     with pytest.raises(InputError, match=sentence):
-        cfg.check()
-    module.QUICK.check()
+        Config(**options).check()
