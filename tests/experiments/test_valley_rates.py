@@ -174,7 +174,9 @@ def test_figures_and_answers_come(ds):
 
 def test_a_diverged_descent_and_a_single_start_are_results(diverged):
     assert np.isnan(diverged.steps_by_rate).any()
-    assert {verdict.outcome for verdict in EXPERIMENT.judge(diverged)} <= {"undecided", "not measurable"}
+    found = outcomes(EXPERIMENT.judge(diverged))
+    assert found.pop("In a round bowl Momentum never swings past the minimum at the notes' rate") == "does not hold"
+    assert set(found.values()) <= {"undecided", "not measurable"}
     assert all("not clearly more or fewer" in answer.answer for answer in EXPERIMENT.answer(diverged))
     for figure in EXPERIMENT.draw(diverged).values():
         figure.canvas.draw()
