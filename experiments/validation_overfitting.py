@@ -30,7 +30,8 @@ import xarray as xr
 from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 
-from experiments import _cli, _lab, _overfit, _search
+from experiments import _cli, _lab, _search
+from experiments.regularization import _overfit
 from fnn import models, optim, tasks, train
 from fnn.base.errors import InputError, require
 from fnn.base.statistics import interval

@@ -148,8 +148,7 @@ def accuracy(ds: xr.Dataset) -> xr.DataArray:
 
 def doublings(ds: xr.Dataset) -> xr.DataArray:
     """The binary logarithm of the steps to `TARGET`: the difference of two is that of their ratio."""
-    steps = steps_to(ds.loss, TARGET)
-    return steps.copy(data=np.log2(steps.values))
+    return np.log2(steps_to(ds.loss, TARGET))
 
 
 def steps_in_words(*names: str) -> Callable[[xr.Dataset], str]:

@@ -29,7 +29,7 @@ Test = Callable[["Claim", xr.DataArray, str], Verdict]
 class Claim:
     """What a source says, and how it is measured.
 
-    text: the claim, in the words that are printed.
+    text: the claim, in the words that are printed; `{lr:g}` stands for an attribute of the data set.
     effect: what is measured, one value a seed; for `share` and `always` one truth a seed.
     test: `above`, `below`, `within`, `share`, `always` or `exactly`.
     unit: of the effect. source: where the claim comes from, "claim 6" say.
@@ -67,7 +67,7 @@ class Claim:
         detail = self.detail(ds) if callable(self.detail) else self.detail
         sentence = detail.replace("{", "{{").replace("}", "}}")
         found = self.test(self, values, f" {sentence}" if sentence else "")
-        return replace(found, figure=self.figure, secondary=self.secondary)
+        return replace(found, claim=self.text.format(**ds.attrs), figure=self.figure, secondary=self.secondary)
 
 
 EFFECT = "{effect} {unit} [{low}, {high}], {seeds} seeds."

@@ -1,6 +1,7 @@
 """Tasks: what is learnt. `contract` says what a task is; every other file holds one kind."""
 
 from fnn.tasks.classification import (
+    Sample,
     Split,
     WithReplacement,
     averaged,
@@ -14,6 +15,7 @@ from fnn.tasks.contract import Label, Task, Trial
 
 __all__ = [
     "Label",
+    "Sample",
     "Split",
     "Task",
     "Trial",

@@ -208,7 +208,9 @@ def size(work: Work, memory: float | None, spread: bool) -> Size:
     settings, seeds = max(1, work.settings), work.seeds
     if on_cpu or spread:
         settings = math.ceil(settings / math.ceil(settings / SETTINGS_ON_CPU))
-    found = Size(settings, 1 if spread else seeds)
+    # A device does one seed at a time on CPU: a trial, which is one step, is kept and reported after each.
+    each = len(jax.local_devices()) if on_cpu and not work.labels.stepped else seeds
+    found = Size(settings, 1 if spread else min(seeds, each))
     allowed = _free() * SHARE_OF_MEMORY if memory is None else memory
     while (needed := work.bytes_needed(found)) > allowed:
         sentence = f"One network takes {needed / 1e6:,.0f} MB with its data, and {allowed / 1e6:,.0f} MB may be taken."

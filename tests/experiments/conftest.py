@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments import _overfit
+from experiments.regularization import _overfit
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Averages of networks: the exact results in float64, the experiment at tiny size, its verdicts both ways."""
+"""Averages of networks: the exact results in float64, the experiment at tiny size, its claims both ways."""
 
 import itertools
 
@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from experiments import ensemble
-from experiments.ensemble import Config
+from experiments.regularization import ensemble
+from experiments.regularization.ensemble import EXPERIMENT, Config
 from fnn import layers
 from fnn.base.errors import InputError
 
@@ -117,20 +117,19 @@ def test_scaled_layers_take_the_place_of_dropout():
 
 TINY = Config(
     seeds=2, members=3, steps=4, large_seeds=2, large_steps=3, batch=20, dropout_steps=4, masks=3, probe=50,
-    ratios="0.2,0.5", dataset="mnist_5k", quick=True,
+    factors=9, dataset="mnist_5k",
 )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def tiny():
-    return ensemble.run(TINY)
+    return EXPERIMENT.run(TINY)
 
 
 def test_the_experiment_at_tiny_size(tiny):
     assert dict(tiny.accuracy.sizes) == {"seed": 2, "average": 2, "members": 3}
     assert dict(tiny.large_accuracy.sizes) == {"large_seed": 2, "average": 2, "members": 3}
-    assert tiny.factor_error.dims == ("seed", "ratio", "factor", "layer")
-    assert tiny.attrs["complete"] == 1
+    assert tiny.factor_error.dims == ("ratio", "seed", "factor", "layer")
     assert tiny.attrs["all_images"] == 4000
     # Averaging never costs loss: Jensen's inequality, for both means.
     for one in ensemble.committees(tiny).values():
@@ -145,50 +144,45 @@ def test_the_experiment_at_tiny_size(tiny):
     np.testing.assert_allclose(tiny.factor_error.sel(factor=0).isel(layer=0), 1, atol=1e-2)
 
 
-def test_figures_verdicts_and_answers_come(tiny):
-    for figure in ensemble.figures(tiny).values():
-        figure.canvas.draw()
-    found = ensemble.verdicts(tiny)
-    assert {v.source for v in found} == {"claim 14", "claim 15", "slip §4.3"}
-    assert [v.source for v in found].count("claim 14") == 4
-    answers = ensemble.answers(tiny)
-    assert [a.source for a in answers] == ["question §4.3", "question §4.3.1"]
-    assert {a.figure for a in answers} <= set(ensemble.figures(tiny))
-    assert "3 by logits" in ensemble.summary(tiny)
+def test_every_seed_draws_its_own_images(tiny):
+    """The same weights and minibatches on the images of another seed: the trial is measured with both keys."""
+    data = ensemble.tasks.splits(ensemble.lab.DataOptions(dataset="mnist_5k").load())
+    drawn = [ensemble.Sample(20)(ensemble.keys(jax.random.key(seed))[0], data)["train"].y for seed in (0, 1)]
+    assert (np.asarray(drawn[0]) != np.asarray(drawn[1])).any()
+    assert (
+        len({key.tobytes() for key in map(np.asarray, map(jax.random.key_data, ensemble.keys(jax.random.key(0))))}) == 4
+    )
 
 
-@pytest.mark.parametrize("part", [{"seed": [0]}, {"seed": [0], "large_seed": [1]}])
-def test_few_seeds_and_what_an_interrupt_leaves(tiny, part):
-    ds = tiny.isel(part)
-    if "large_seed" not in part:
-        ds = ds.drop_dims("large_seed")
-        assert len(ensemble.committees(ds)) == 1
-    for figure in ensemble.figures(ds).values():
+def test_one_kind_of_ensemble_is_enough(tiny):
+    ds = tiny.drop_dims("large_seed")
+    assert len(ensemble.committees(ds)) == 1
+    for figure in EXPERIMENT.draw(ds).values():
         figure.canvas.draw()
-    assert "undecided" in {v.outcome for v in ensemble.verdicts(ds)}
-    assert ensemble.answers(ds)
+    assert not [v for v in EXPERIMENT.judge(ds) if "4,000" in v.claim]
+    assert EXPERIMENT.answer(ds)
 
 
 def synthetic(tiny, accuracy_of_five, single, apart, best_factor):
     """Twelve seeds of numbers made up, with a little noise."""
     ds = tiny.isel(seed=np.arange(12) % 2, members=[0, 1, 2, 2, 2]).assign_coords(seed=range(12), members=range(1, 6))
     noise = 1e-3 * np.random.default_rng(0).normal(size=12)
-    ds["accuracy"][:] = accuracy_of_five + noise[:, None, None]
+    scatter = xr.DataArray(noise, dims="seed")
+    filled = lambda name, value: (xr.zeros_like(ds[name]) + value).transpose(*ds[name].dims).copy()
+    ds["accuracy"] = filled("accuracy", accuracy_of_five + scatter)
     ds["single_accuracy"][:] = single
     ds["scaled_accuracy"][:] = 0.7
-    ds["masked_accuracy"][:] = 0.7 + apart + noise[:, None, None, None] / 10
+    ds["masked_accuracy"] = filled("masked_accuracy", 0.7 + apart + scatter / 10)
     ds["dropout_accuracy"][:] = single
-    ds["masked_variation"][:] = 0.1
-    ds["masked_variation"].loc[{"average": "geometric"}] = 0.05 + noise[:, None, None]
+    ds["masked_variation"] = filled("masked_variation", xr.where(ds.average == "geometric", 0.05 + scatter, 0.1))
     distance = abs(ds.factor - best_factor)
     for name in ("factor_loss", "factor_variation"):
-        made_up = distance + xr.DataArray(noise, dims="seed")
-        ds[name] = made_up.broadcast_like(ds[name]).transpose(*ds[name].dims).copy()
-    return ds
+        ds[name] = filled(name, distance + scatter)
+    return ds.assign_attrs(averaged=5, images=300)
 
 
 def outcomes(ds):
-    return {v.claim: v.outcome for v in ensemble.verdicts(ds)}
+    return {v.claim: v.outcome for v in EXPERIMENT.judge(ds)}
 
 
 FEW = "(300 training images)"
@@ -225,7 +219,7 @@ def test_claim_15_both_ways(tiny, apart, outcome):
 def test_the_slip_and_its_question_both_ways(tiny, best, outcome, named):
     ds = synthetic(tiny, 0.8, 0.8, 0.0, best)
     assert outcomes(ds)["The factor at inference is the ratio kept (0.8), not the ratio deleted (0.2)"] == outcome
-    said = ensemble.answers(ds)[0].answer
+    said = EXPERIMENT.answer(ds)[0].answer
     assert f"the probabilities at the factor {best:.2f}" in said
     assert named in said
 
@@ -234,28 +228,12 @@ def test_a_diverged_network_is_a_result(tiny):
     ds = synthetic(tiny, 0.84, 0.8, 0.0, 0.8)
     for name in ("accuracy", "single_accuracy", "dropout_accuracy", "factor_loss", "factor_variation"):
         ds[name][{"seed": 3}] = np.nan
-    (found,) = [v for v in ensemble.verdicts(ds) if v.claim.endswith(f"more accurate than one network {FEW}")]
+    (found,) = [v for v in EXPERIMENT.judge(ds) if v.claim.endswith(f"more accurate than one network {FEW}")]
     assert (found.outcome, found.diverged) == ("holds", 1), "one of many"
     assert "1 ensemble with a diverged network, the worst in medians and ranks" in ensemble.about(ds)
-    assert "the probabilities at the factor 0.80" in ensemble.answers(ds)[0].answer
-    for figure in ensemble.figures(ds).values():
+    assert "the probabilities at the factor 0.80" in EXPERIMENT.answer(ds)[0].answer
+    for figure in EXPERIMENT.draw(ds).values():
         figure.canvas.draw()
-
-
-def test_an_interrupt_keeps_the_first_part(monkeypatch, tiny):
-    parts = iter([({name: tiny[name].values for name in ensemble.DIMS if not name.startswith("large")}, 2)])
-
-    def seed_by_seed(*_):
-        try:
-            return next(parts)
-        except StopIteration:
-            raise KeyboardInterrupt from None
-
-    monkeypatch.setattr(ensemble, "seed_by_seed", seed_by_seed)
-    ds = ensemble.run(TINY)
-    assert ds.attrs["complete"] == 0
-    assert "large_accuracy" not in ds
-    assert ensemble.verdicts(ds)
 
 
 BAD = {
@@ -263,7 +241,8 @@ BAD = {
     "steps": (0, "--steps is at least 1, not 0"),
     "large_seeds": (-1, "--large-seeds is at least 0, not -1"),
     "masks": (0, "--masks is at least 1, not 0"),
-    "ratios": ("0.2,1", "--ratios lie between 0 and 1, unlike 1.0"),
+    "ratios": ((0.2, 1.0), "--ratios lie between 0 and 1, unlike 1.0"),
+    "factors": (1, "--factors is at least 2, not 1"),
 }
 
 
@@ -274,12 +253,7 @@ def test_bad_options_get_one_sentence(name):
         Config(**{name: value}).check()
 
 
-def test_ratios_that_are_no_numbers():
-    with pytest.raises(InputError, match="--ratios are numbers with commas between, not 'half'"):
-        Config(ratios="half").check()
-
-
 @pytest.mark.parametrize(("name", "value"), [("images", 5000), ("probe", 1001)])
 def test_more_images_than_there_are(name, value):
-    with pytest.raises(InputError, match=f"--{name} is at most .* for mnist_5k, not {value:,}"):
-        ensemble.run(Config(dataset="mnist_5k", **{name: value}))
+    with pytest.raises(InputError, match=f"--{name} is at most .* images of mnist_5k, not {value:,}"):
+        EXPERIMENT.run(Config(dataset="mnist_5k", **{name: value}))
