@@ -1,5 +1,6 @@
 """`python -m fnn.lab new NAME` writes a working experiment to start from, NAME.py."""
 
+import keyword
 import sys
 from pathlib import Path
 
@@ -11,7 +12,8 @@ TEMPLATE = Path(__file__).with_name("template.py")
 
 def new(name: str) -> Path:
     """Write the example as NAME.py; returns its path. Raises `InputError` where the name is none or taken."""
-    require(name.isidentifier(), f"An experiment is named like a Python module, my_question say, not {name!r}.")
+    sound = name.isidentifier() and not keyword.iskeyword(name)
+    require(sound, f"An experiment is named like a Python module, my_question say, not {name!r}.")
     path = Path(f"{name}.py")
     require(not path.exists(), f"{path} is there already.")
     path.write_text(TEMPLATE.read_text(encoding="utf-8").replace("template.py", path.name), encoding="utf-8")

@@ -8,7 +8,7 @@ Every shape is a frozen dataclass that is called with a data set. A drawing of a
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,8 +51,9 @@ PLAIN = Look()
 class curves:
     """Means over seeds with their 95 % intervals, along `x`; a curve for each `hue`, a panel for each `col`.
 
-    smooth: the window of the notes' smoothing. markers: a marker at every so many points. guide: a level and its name.
-    log: the axes that are logarithmic. details: what the caption has beside data set and seeds; `{lr:g}` stands for an
+    smooth: the window of the notes' smoothing. markers: a marker at every so many points. guide: a level, in the
+    variable's own unit, and its name. ylim: in the unit that is shown, percent of an accuracy. log: the axes that are
+    logarithmic. details: what the caption has beside data set and seeds. In these and the title `{lr:g}` stands for an
     attribute of the data set.
     """
 
@@ -74,22 +75,23 @@ class curves:
     def __call__(self, ds: xr.Dataset) -> Figure:
         """The figure."""
         values = _read(ds, self.variable, {self.hue, self.x, "seed", *([self.col] if self.col else [])})
-        hues = values[self.hue].values.tolist()
+        hues, (factor, unit) = values[self.hue].values.tolist(), _shown(values)
         fig, panels = _panels(values, self.col, self.panels)
         for number, (ax, part) in enumerate(panels):
             for place in hues:
-                one = part.sel({self.hue: place}).transpose("seed", self.x)
+                one = factor * part.sel({self.hue: place}).transpose("seed", self.x)
                 label = self.look.names(place) if number == 0 else ""
                 smoothed = plotting.smooth(one.values, self.smooth) if self.smooth > 1 else one.values
-                at = self.look.number(place, hues)
-                plotting.curve(ax, one[self.x].values, smoothed, label, at, markers=self.markers)
+                at, worst = self.look.number(place, hues), 0.0 if unit == "%" else math.inf
+                plotting.curve(ax, one[self.x].values, smoothed, label, at, markers=self.markers, worst=worst)
             if self.guide:
                 label = self.guide[1] if number == 0 else ""
-                ax.axhline(self.guide[0], color="black", linestyle=":", linewidth=1.3, zorder=3, label=label)
+                ax.axhline(factor * self.guide[0], color="black", linestyle=":", linewidth=1.3, zorder=3, label=label)
             _scales(ax, self.log, self.ylim)
-            ax.set_xlim(0 if self.x == "step" else None, values.sizes["step"] if self.x == "step" else None)
-        _name(fig, panels, self.title or _title(values), _label(ds, self.x), _quantity(values))
-        plotting.legend(fig, self.columns, title=(self.title or _title(values)) if self.col else None)
+            _limit(ax, values, self.x)
+        title = _heading(ds, self.title, values)
+        _name(fig, panels, title, _label(ds, self.x), _quantity(values))
+        plotting.legend(fig, self.columns, title=title if self.col else None)
         window = f"smoothed over {self.smooth} {_plural(self.x)}" if self.smooth > 1 else ""
         plotting.caption(fig, caption(ds, *self.details, "mean with its 95 % interval", window))
         return fig
@@ -118,26 +120,30 @@ class differences:
         require(len(places) > 1, f"Differences are between two places of {self.dim} at least.")
         fig = plotting.figure(WIDTH, 1.4 + 1.7 * (len(places) - 1))
         axes = fig.subplots(len(places) - 1, 1, sharex=True, squeeze=False)[:, 0]
-        what = values.attrs.get("long_name", self.variable).split(" on ")[0]
+        what, (factor, unit) = _noun(values), _shown(values)
         for ax, before, after in zip(axes, places, places[1:], strict=False):
-            first, second = (after, before) if not self.lower else (before, after)
+            first, second = (before, after) if self.lower else (after, before)
             gap = (values.sel({self.dim: first}) - values.sel({self.dim: second})).transpose("seed", self.x)
-            smoothed = plotting.smooth(gap.values, self.smooth)
+            smoothed = plotting.smooth(factor * gap.values, self.smooth)
             plotting.curve(ax, gap[self.x].values, smoothed, "", self.look.number(after, places))
             ax.axhline(0, color="0.35", linewidth=0.8)
             one, other = map(self.look.names, (first, second))
             ax.set_title(f"{what} of {one} minus {what} of {other}", fontsize="medium")
-            plotting.dress(ax, ylabel=values.attrs.get("units", ""), xlim=(0, values.sizes[self.x]))
+            plotting.dress(ax, ylabel="points" if unit == "%" else unit)
+            _limit(ax, values, self.x)
         axes[-1].set_xlabel(_label(ds, self.x))
+        if self.title:
+            fig.suptitle(_heading(ds, self.title, values), fontsize="large")
         window = f"smoothed over {self.smooth} {_plural(self.x)}"
         mean = "mean difference with its 95 % interval"
-        plotting.caption(fig, caption(ds, *self.details, mean, window, "above 0 the second is ahead"))
+        side = f"above 0 the {'second' if self.lower else 'first'} is ahead"
+        plotting.caption(fig, caption(ds, *self.details, mean, window, side))
         return fig
 
 
 @dataclass(frozen=True)
 class dots:
-    """One dot per seed for each place of `by`, and their mean on the right.
+    """One dot per seed for each place of `by`, on the right their mean and how many diverged.
 
     at: where along other dimensions, `{"update": -1}` for the last. guide: an attribute or number, and its name.
     """
@@ -153,14 +159,12 @@ class dots:
 
     def __call__(self, ds: xr.Dataset) -> Figure:
         """The figure."""
-        values = ds[self.variable]
+        values = _read(ds, self.variable, {self.by, "seed"}, free=self.at)
         values = values.isel({dim: i for dim, i in self.at.items() if dim in values.dims})
-        values = _read(ds.assign({self.variable: values}), self.variable, {self.by, "seed"})
-        factor, unit = _shown(values)
+        factor, _ = _shown(values)
         places = values[self.by].values.tolist()
         fig = plotting.figure(WIDTH, 1.4 + 0.5 * len(places))
-        heading = (self.title or _title(values)).format(**ds.attrs)
-        ax = plotting.axes(fig, heading, f"{_noun(values)} ({unit})" if unit else _noun(values), "")
+        ax = plotting.axes(fig, _heading(ds, self.title, values), _quantity(values), "")
         if self.guide:
             level = ds.attrs[self.guide[0]] if isinstance(self.guide[0], str) else self.guide[0]
             ax.axvline(factor * level, color="0.35", linestyle=":", linewidth=1, label=self.guide[1])
@@ -169,14 +173,16 @@ class dots:
             one = factor * values.sel({self.by: place}).values
             color = plotting.colour(self.look.number(place, places))
             ax.scatter(one, np.full(len(one), i), s=24, alpha=0.7, color=color, linewidths=0)
-            mean = f"{np.nanmean(one):.2f}" if np.isfinite(one).any() else "none"
+            ended = one[np.isfinite(one)]
+            lost = f", {len(one) - len(ended)} diverged" if len(ended) < len(one) else ""
+            mean = f"{ended.mean():.2f}{lost}" if len(ended) else "all diverged"
             beside = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center"}
             ax.annotate(mean, (1, i), xytext=(6, 0), fontsize="small", color="0.25", **beside)
         ax.set_yticks(range(len(places)), [self.look.names(place) for place in places])
         ax.set_ylim(len(places) - 0.5, -0.5)
         if self.xlim:
             ax.set_xlim(*self.xlim)
-        plotting.caption(fig, caption(ds, *self.details, "one dot per seed, on the right their mean"))
+        plotting.caption(fig, caption(ds, *self.details, "one dot per seed, on the right the mean of finite ones"))
         return fig
 
 
@@ -227,7 +233,7 @@ class heat:
         """The figure."""
         values = _read(ds, self.variable, {self.x, self.y, *([self.col] if self.col else [])}, free={"seed"})
         values = values.mean("seed") if "seed" in values.dims else values
-        factor, unit = _shown(values)
+        factor, _ = _shown(values)
         fig, panels = _panels(values, self.col, self.panels)
         low, high = self.limits or (float(factor * values.min()), float(factor * values.max()))
         drawn = None
@@ -235,11 +241,12 @@ class heat:
             flat = factor * part.transpose(self.y, self.x)
             drawn = ax.pcolormesh(flat[self.x].values, flat[self.y].values, flat.values, vmin=low, vmax=high)
             _scales(ax, self.log, None)
-        _name(fig, panels, self.title or _title(values), _label(ds, self.x), _label(ds, self.y))
+        title = _heading(ds, self.title, values)
+        _name(fig, panels, title, _label(ds, self.x), _label(ds, self.y))
+        if self.col:
+            fig.suptitle(title, fontsize="large")
         if drawn is not None:
-            fig.colorbar(
-                drawn, ax=[ax for ax, _ in panels], label=f"{_noun(values)} ({unit})" if unit else _noun(values)
-            )
+            fig.colorbar(drawn, ax=[ax for ax, _ in panels], label=_quantity(values))
         plotting.caption(fig, caption(ds, *self.details, "mean over seeds"))
         return fig
 
@@ -277,7 +284,7 @@ class histograms:
                 ax.set_yticks([])
         for ax in axes[-1]:
             ax.set_xlabel(_label(ds, self.bins))
-        fig.suptitle(self.title or _title(values), fontsize="large")
+        fig.suptitle(_heading(ds, self.title, values), fontsize="large")
         plotting.caption(fig, caption(ds, *self.details))
         return fig
 
@@ -290,12 +297,27 @@ def caption(ds: xr.Dataset, *details: str, paired: bool = True) -> str:
     n = ds.sizes.get("seed", 0)
     parts = [str(ds.attrs["dataset"])] if "dataset" in ds.attrs else []
     parts += [f"minibatch {ds.attrs['batch']}"] if "batch" in ds.attrs else []
-    parts += [one.format(**ds.attrs) for one in details if one and "{" in one]
+    parts += [_filled(one, ds) for one in details if "{" in one]
     parts += [f"{n} seed{'s' * (n > 1)}" + (", paired" if paired and n > 1 else "")] if n else []
     parts += [one for one in details if one and "{" not in one]
     diverged = int((ds.diverged_at >= 0).sum()) if "diverged_at" in ds else 0
     parts += [f"{diverged} run{'s' * (diverged > 1)} diverged, the worst in medians and ranks"] if diverged else []
     return " · ".join(parts)
+
+
+def _filled(text, ds):
+    """The text with attributes of the data set in their places."""
+    try:
+        return text.format(**ds.attrs)
+    except (KeyError, IndexError, ValueError) as error:
+        there = ", ".join(map(str, ds.attrs)) or "none"
+        raise InputError(f"The text {text!r} names attributes of the data set, which has {there}: {error}.") from error
+
+
+def _heading(ds, title, values) -> str:
+    """The title, or one from the variable's long name."""
+    long_name = str(values.attrs.get("long_name", values.name))
+    return _filled(title, ds) if title else long_name[:1].upper() + long_name[1:]
 
 
 def words(figure: Figure, findings: Sequence[str] = ()) -> dict[str, str]:
@@ -305,19 +327,19 @@ def words(figure: Figure, findings: Sequence[str] = ()) -> dict[str, str]:
     """
     axes = [ax for ax in figure.axes if ax.get_label() != "<colorbar>"]
     titles = [ax.get_title() for ax in axes if ax.get_title()]
-    above = getattr(figure, "_suptitle", None)
     legends = [legend for legend in [*figure.legends, *(ax.get_legend() for ax in axes)] if legend is not None]
-    heading = [above.get_text()] if above is not None else []
+    heading = [figure.get_suptitle()]
     heading += [legend.get_title().get_text() for legend in legends]
     title = next((one for one in [*heading, *titles] if one), "")
     series = [text.get_text() for legend in legends for text in legend.get_texts()]
     labels = dict.fromkeys(one for ax in axes for one in (ax.get_xlabel(), ax.get_ylabel()) if one)
     parts = [title]
     parts += [f"Axes: {', '.join(labels)}"] if labels else []
+    colors = dict.fromkeys(ax.get_ylabel() for ax in figure.axes if ax not in axes and ax.get_ylabel())
+    parts += [f"Colors: {', '.join(colors)}"] if colors else []
     parts += [f"Panels: {'; '.join(one for one in titles if one != title)}"] if len(titles) > 1 else []
     parts += [f"Drawn: {', '.join(series)}"] if series else []
-    small = getattr(figure, "_supxlabel", None)
-    text = " ".join(small.get_text().split()) if small is not None else ""
+    text = " ".join(figure.get_supxlabel().split())
     alt = " ".join(f"{part.rstrip('.')}." for part in (*parts, *findings) if part)
     return {"title": title, "caption": text, "alt": alt}
 
@@ -368,6 +390,12 @@ def _scales(ax, log, ylim):
         ax.set_ylim(*ylim)
 
 
+def _limit(ax, values, x):
+    """Iterations are shown from 0 to the last."""
+    if x == "step":
+        ax.set_xlim(0, values.sizes["step"])
+
+
 def _shown(values) -> tuple[float, str]:
     """The factor and unit in which a quantity is shown: shares in percent."""
     units = values.attrs.get("units", "")
@@ -380,13 +408,8 @@ def _noun(values) -> str:
 
 
 def _quantity(values) -> str:
-    units = values.attrs.get("units", "")
-    return f"{_noun(values)} ({units})" if units not in ("", "1") else _noun(values)
-
-
-def _title(values) -> str:
-    text = str(values.attrs.get("long_name", values.name))
-    return text[:1].upper() + text[1:]
+    _, unit = _shown(values)
+    return f"{_noun(values)} ({unit})" if unit else _noun(values)
 
 
 def _plural(x) -> str:
@@ -399,8 +422,3 @@ def _label(ds, x) -> str:
     said = str(ds[x].attrs.get("long_name", x)) if x in ds.coords else x
     units = ds[x].attrs.get("units", "") if x in ds.coords else ""
     return f"{said} ({units})" if units not in ("", "1") else said
-
-
-def shapes() -> Iterator[type]:
-    """All shapes there are."""
-    yield from (curves, differences, dots, intervals, heat, histograms)
