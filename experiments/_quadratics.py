@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 
 from experiments import _lab
 from experiments._oracles import ONCE, repeated, split, uniform
-from experiments._valley import tuned
+from experiments.updates._valley import tuned
 from fnn import optim
 from fnn.base.types import Hyper, Keys
 from fnn.lab import plotting

@@ -196,15 +196,14 @@ def test_a_sweep_goes_on_after_whole_chunks_from_a_state(done, message):
 
 
 EXPERIMENTS = {
-    "optimizer_compare_mnist": "--seeds 3 --steps 6000 --batch 16 --optimizers sgd,adam",
-    "random_vs_grid": "--seeds 6 --quick",
+    "optimizer_paths": "--seeds 2000",
+    "random_vs_grid": "--seeds 6 --quick --dataset mnist_5k --checkpoint 0",
 }
-"""One that follows a sweep, and one that goes from seed to seed."""
+"""One of several sweeps, and one that goes from seed to seed."""
 
 
 def experiment(name, out):
-    options = ["--dataset", "mnist_5k", "--checkpoint", "0", "--out", str(out), *EXPERIMENTS[name].split()]
-    command = [sys.executable, "-m", f"experiments.{name}", *options]
+    command = [sys.executable, "-m", "experiments", name, "--out", str(out), *EXPERIMENTS[name].split()]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -218,18 +217,18 @@ def finished(name, out):
 
 @pytest.mark.parametrize(
     ("name", "kills"),
-    [("optimizer_compare_mnist", 2), *(pytest.param(name, 15, marks=pytest.mark.slow) for name in EXPERIMENTS)],
+    [("optimizer_paths", 2), *(pytest.param(name, 15, marks=pytest.mark.slow) for name in EXPERIMENTS)],
 )
 def test_an_experiment_killed_at_random_moments_ends_as_if_it_had_not_been(name, kills, tmp_path):
     whole, rng, cut = finished(name, tmp_path / "whole"), random.Random(kills), 0
     for _ in range(kills):
         with experiment(name, tmp_path) as process:
             began, patience = time.monotonic(), rng.uniform(0.5, 6)
-            blocks_before = len(list((tmp_path / name / "blocks").glob("0*.npz")))
+            blocks_before = len(list((tmp_path / name / "blocks").rglob("0*.npz")))
             # At least one more block each time, or the first ones would be all that is ever tried.
             while process.poll() is None and (
                 time.monotonic() - began < patience
-                or len(list((tmp_path / name / "blocks").glob("0*.npz"))) == blocks_before
+                or len(list((tmp_path / name / "blocks").rglob("0*.npz"))) == blocks_before
             ):
                 time.sleep(0.02)
             process.send_signal(signal.SIGKILL)
@@ -240,7 +239,6 @@ def test_an_experiment_killed_at_random_moments_ends_as_if_it_had_not_been(name,
 
 def test_from_python_nothing_is_left_in_the_working_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    module = importlib.import_module("experiments.optimizer_compare_mnist")
-    assert module.Config().checkpoint is None
-    module.run(module.Config(seeds=1, steps=2, batch=8, optimizers="sgd", dataset="mnist_5k"))
+    module = importlib.import_module("experiments.updates.optimizer_compare_mnist")
+    module.run(module.Config(seeds=1, steps=2, batch=8, optimizers=("sgd",), dataset="mnist_5k"))
     assert list(tmp_path.iterdir()) == []

@@ -13,8 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from experiments._report.surfaces import Surface, all_surfaces, any_value
-from experiments._valley import LARGEST, book, factor_of_momentum, tuned
-from experiments.loss_surface import valley
+from experiments.updates._valley import LARGEST, book, factor_of_momentum, tuned, valley
 from fnn import data, init, layers, models, optim, tasks, train
 from fnn.rule import Rule, apply_updates, hyper
 from fnn.train import engine

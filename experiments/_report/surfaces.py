@@ -9,7 +9,7 @@ import numpy as np
 from contourpy import contour_generator
 from jaxtyping import Array, Float
 
-from experiments.loss_surface import valley
+from experiments.updates._valley import valley
 from fnn.base.types import Scalar
 
 CONDITIONS = (1, 2, 5, 10, 20, 50, 100)

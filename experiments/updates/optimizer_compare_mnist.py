@@ -148,7 +148,8 @@ def accuracy(ds: xr.Dataset) -> xr.DataArray:
 
 def doublings(ds: xr.Dataset) -> xr.DataArray:
     """The binary logarithm of the steps to `TARGET`: the difference of two is that of their ratio."""
-    return np.log2(steps_to(ds.loss, TARGET))
+    steps = steps_to(ds.loss, TARGET)
+    return steps.copy(data=np.log2(steps.values))
 
 
 def steps_in_words(*names: str) -> Callable[[xr.Dataset], str]:

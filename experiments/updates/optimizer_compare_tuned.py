@@ -90,7 +90,7 @@ def run(cfg: Config) -> xr.Dataset:
 def trained(cfg: Config, task: Task, rates: Mapping[str, Sequence[float]], part: str) -> xr.Dataset:
     """Each rule at its own learning rates, as many of them as the others', `FEW` rules in a program."""
     rules, names = cfg.rules(), list(rates)
-    found = []
+    found: list[xr.Dataset] = []
     for first in range(0, len(names), FEW):
         some = names[first : first + FEW]
         ds = sweep(

@@ -99,7 +99,7 @@ class Labels:
         dims = [*lead_dims, *settings, "seed", dim, *own]
         attrs = {what: text for what, text in (("long_name", label.long_name), ("units", label.units)) if text}
         if not self.stepped:
-            return xr.DataArray(values.take(0, at), dims=[one for one in dims if one != "step"], attrs=attrs)
+            return xr.DataArray(values.take(0, at), dims=dims[:at] + dims[at + 1 :], attrs=attrs)
         said = {"long_name": "updates done"} if dim != "step" else {"long_name": "step, from 0"}
         return xr.DataArray(values, {dim: (dim, numbers, said)}, dims, attrs=attrs)
 

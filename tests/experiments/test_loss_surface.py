@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import loss_surface
-from experiments.loss_surface import Config, valley
+from experiments.updates import loss_surface
+from experiments.updates._valley import valley
+from experiments.updates.loss_surface import EXPERIMENT, Config
 from fnn.base.errors import InputError
 
 
@@ -43,9 +44,11 @@ def test_random_points_find_the_exact_shares(many):
     assert abs(many.point.sel(axis="x")).max() <= 10
     assert abs(many.point.sel(axis="y")).max() <= 5
     assert len(np.unique(many.point, axis=0)) == many.sizes["seed"]
-    for _, hits, exact in loss_surface.claims(many):
+    shares = loss_surface.steeper_share(1.0, many), loss_surface.steeper_share(2.0, many)
+    for claim, exact in zip(EXPERIMENT.claims, (*shares, loss_surface.astray_share(10.0, many)), strict=True):
         # Four standard errors of a share of 20,000.
-        assert abs(hits.mean() - exact) < 4 * np.sqrt(exact * (1 - exact) / many.sizes["seed"])
+        hits = claim.effect(many).mean()
+        assert abs(hits - exact) < 4 * np.sqrt(exact * (1 - exact) / many.sizes["seed"])
 
 
 def test_the_largest_angle_is_the_theorys(many):
@@ -56,10 +59,10 @@ def test_the_largest_angle_is_the_theorys(many):
 
 
 def test_the_verdicts_follow_the_valley(many):
-    assert [v.outcome for v in loss_surface.verdicts(many)] == ["holds"] * 3
-    assert "95.0 % of its area" in loss_surface.verdicts(many)[0].sentence
+    assert [v.outcome for v in EXPERIMENT.judge(many)] == ["holds"] * 3
+    assert "of its area it is exactly 95.0 %" in EXPERIMENT.judge(many)[0].sentence
     round_bowl = loss_surface.run(Config(seeds=500, condition=1, height=10))
-    steep, steeper, astray = loss_surface.verdicts(round_bowl)
+    steep, steeper, astray = EXPERIMENT.judge(round_bowl)
     assert steep.outcome == "undecided"
     assert steeper.outcome == astray.outcome == "does not hold"
     assert astray.effect == 0
@@ -69,21 +72,18 @@ def test_the_verdicts_follow_the_valley(many):
 @pytest.mark.parametrize("options", [{"seeds": 1}, {"seeds": 30, "condition": 1.0, "width": 2.0, "height": 9.0}])
 def test_figures_and_verdicts_come(options):
     ds = loss_surface.run(Config(**options))
-    made = loss_surface.figures(ds)
-    assert {"01_surface", "02_gradient"} <= set(made)
-    for figure in made.values():
+    for figure in EXPERIMENT.draw(ds).values():
         figure.canvas.draw()
-    assert len(loss_surface.verdicts(ds)) == 3
+    assert len(EXPERIMENT.judge(ds)) == 3
 
 
 def test_one_point_decides_nothing():
-    assert {v.outcome for v in loss_surface.verdicts(loss_surface.run(Config(seeds=1)))} == {"undecided"}
+    assert {v.outcome for v in EXPERIMENT.judge(loss_surface.run(Config(seeds=1)))} == {"undecided"}
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"seeds": 0}, "--seeds is at least 1, not 0"),
         ({"condition": 0.5}, "--condition is at least 1, not 0.5"),
         ({"condition": float("nan")}, "--condition is at least 1, not nan"),
         ({"width": 0.0}, "--width is a length above 0, not 0.0"),

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import optimizer_paths as paths
-from experiments._valley import book, curvatures, descend
-from experiments.optimizer_paths import Config
+from experiments.updates import optimizer_paths as paths
+from experiments.updates._valley import book, curvatures, descend
+from experiments.updates.optimizer_paths import EXPERIMENT, Config
 from fnn.base.errors import InputError
 
 START = np.array([-7.0, 2.0])
@@ -45,7 +45,7 @@ def test_momentum_goes_by_powers_of_its_matrix(x64, lr, alpha):
         exact = paths.exact_momentum(lr, alpha, curvature, 60) * START[axis]
         scale = abs(exact).max()
         np.testing.assert_allclose(path.place[:, axis], exact[:, 0], rtol=1e-12, atol=1e-12 * scale)
-        np.testing.assert_allclose(path.update[:, axis], exact[1:, 1], rtol=1e-12, atol=1e-12 * scale)
+        np.testing.assert_allclose(path.move[:, axis], exact[1:, 1], rtol=1e-12, atol=1e-12 * scale)
 
 
 def test_the_notes_paths(ds):
@@ -86,40 +86,44 @@ def exchanged(ds, one, other):
 def test_claim_1_is_decided_by_the_paths(ds):
     claim = "SGD zigzags: its steps along y turn round more often than Momentum's"
     other = exchanged(ds, "sgd", "momentum")
-    assert outcomes(paths.verdicts(ds))[claim] == "holds"
-    assert outcomes(paths.verdicts(other))[claim] == "does not hold"
-    for found, same in ((paths.verdicts(ds), False), (paths.verdicts(other), True)):
-        way = next(
-            v
-            for v in found
-            if "it walks a shorter way along y than SGD (Momentum, lr 0.1, beside SGD, lr 0.95" in v.claim
-        )
-        assert way.outcome == ("does not hold" if same else "holds")
+    assert outcomes(EXPERIMENT.judge(ds))[claim] == "holds"
+    assert outcomes(EXPERIMENT.judge(other))[claim] == "does not hold"
+    way = "Momentum damps y: it walks a shorter way along y than SGD, at the notes' learning rates"
+    assert outcomes(EXPERIMENT.judge(ds))[way] == "holds"
+    assert outcomes(EXPERIMENT.judge(other))[way] == "does not hold"
+
+
+def test_one_start_without_it_refutes_from_every_start(ds):
+    claim = "Along x, the momentum exceeds the gradient step at some step, from every start"
+    move = ds.move.copy()
+    move.loc[{"contender": "momentum", "axis": "x", "seed": 5}] = 0
+    assert outcomes(EXPERIMENT.judge(ds))[claim] == "holds"
+    assert outcomes(EXPERIMENT.judge(ds.assign(move=move)))[claim] == "does not hold"
 
 
 def test_the_claims_about_adagrad_are_decided_by_the_paths(ds):
     claim = "AdaGrad's effective learning rate is smaller along y than along x"
     turned = ds.assign(move=ds.move.isel(axis=[1, 0]).assign_coords(axis=["x", "y"]))
     turned["gradient"] = ds.gradient.isel(axis=[1, 0]).assign_coords(axis=["x", "y"])
-    assert outcomes(paths.verdicts(ds))[claim] == "holds"
-    assert outcomes(paths.verdicts(turned))[claim] == "does not hold"
+    assert outcomes(EXPERIMENT.judge(ds))[claim] == "holds"
+    assert outcomes(EXPERIMENT.judge(turned))[claim] == "does not hold"
 
 
 def test_the_answer_on_momentums_terms_follows_the_numbers(ds):
     claim = "Along x, |αv| is smaller than |η∇L| at most steps"
     small = ds.assign(move=ds.move / 1e6)
-    assert outcomes(paths.verdicts(ds))[claim] == "does not hold"
-    assert outcomes(paths.verdicts(small))[claim] == "holds"
-    assert "at fewer than half of the steps along x" in paths.answers(ds)[0].answer
-    assert "exceeds the gradient step along y and x" in paths.answers(ds)[0].answer
-    assert "at most steps along x" in paths.answers(small)[0].answer
-    assert "exceeds the gradient step along neither axis" in paths.answers(small)[0].answer
+    assert outcomes(EXPERIMENT.judge(ds))[claim] == "does not hold"
+    assert outcomes(EXPERIMENT.judge(small))[claim] == "holds"
+    assert "at fewer than half of the steps along x" in EXPERIMENT.answer(ds)[0].answer
+    assert "exceeds the gradient step along y and x" in EXPERIMENT.answer(ds)[0].answer
+    assert "at most steps along x" in EXPERIMENT.answer(small)[0].answer
+    assert "exceeds the gradient step along neither axis" in EXPERIMENT.answer(small)[0].answer
 
 
 def test_every_figure_of_the_notes_is_drawn(ds):
-    made = paths.figures(ds)
+    made = EXPERIMENT.draw(ds)
     assert {"03_sgd", "04_momentum", "05_adagrad", "adam", "rmsprop", "nesterov", "overview"} <= set(made)
-    assert {answer.figure for answer in paths.answers(ds)} <= set(made)
+    assert {answer.figure for answer in EXPERIMENT.answer(ds)} <= set(made)
     for figure in made.values():
         figure.canvas.draw()
     line, cross = made["03_sgd"].axes[0].lines[::-1]
@@ -132,17 +136,16 @@ def test_every_figure_of_the_notes_is_drawn(ds):
 def test_a_diverged_path_and_a_single_start_are_results(diverged):
     assert (diverged.diverged_at.sel(contender="sgd") > 0).all()
     assert (diverged.diverged_at.sel(contender="adam") == -1).all()
-    assert {verdict.outcome for verdict in paths.verdicts(diverged)} == {"undecided", "not measurable"}
-    assert "at about half of the steps along y" in paths.answers(diverged)[0].answer
+    assert {verdict.outcome for verdict in EXPERIMENT.judge(diverged)} == {"undecided", "not measurable"}
+    assert "at about half of the steps along y" in EXPERIMENT.answer(diverged)[0].answer
     assert "1e+12" in paths.summary(diverged)
-    for figure in paths.figures(diverged).values():
+    for figure in EXPERIMENT.draw(diverged).values():
         figure.canvas.draw()
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"seeds": 0}, "--seeds is at least 1, not 0"),
         ({"steps": 1}, "--steps is at least 2, not 1"),
         ({"adam": -0.3}, "--adam is a learning rate above 0, not -0.3"),
         ({"sgd": float("nan")}, "--sgd is a learning rate above 0, not nan"),

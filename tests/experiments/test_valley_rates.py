@@ -5,10 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import valley_rates as rates
-from experiments._valley import Path, book, curvatures, descend, factor_of_momentum, factor_of_sgd
-from experiments.loss_surface import valley
-from experiments.valley_rates import Config
+from experiments.updates import valley_rates as rates
+from experiments.updates._valley import Path, book, curvatures, descend, factor_of_momentum, factor_of_sgd, valley
+from experiments.updates.valley_rates import EXPERIMENT, Config
 from fnn.base.errors import InputError
 
 START = np.array([-7.0, 2.0])
@@ -72,8 +71,8 @@ def test_all_starts_are_on_the_notes_level(ds):
 
 
 def test_sgd_arrives_exactly_when_the_closed_form_says(ds):
-    measured = ds.steps_by_rate.sel(rule="sgd", bowl="valley").transpose("rate", "seed").values
-    exact = [rates.exact_steps(ds.start.values, lr, ds.condition, ds.goal, ds.horizon) for lr in ds.rate.values]
+    measured = ds.steps_by_rate.sel(rule="sgd", bowl="valley").transpose("lr", "seed").values
+    exact = [rates.exact_steps(ds.start.values, lr, ds.condition, ds.goal, ds.horizon) for lr in ds.lr.values]
     np.testing.assert_array_equal(measured, exact)
     assert 0 < np.isnan(measured).sum() < measured.size, "some arrive and some do not"
 
@@ -92,7 +91,7 @@ def test_arrival_is_for_good():
 def test_a_path_swings_where_theory_says(ds):
     """SGD passes the minimum of a round bowl where ηλ > 1, Momentum already where ηλ > (1 − √α)², here everywhere."""
     crossed = ds.crossed_by_rate.sel(bowl="round")
-    size = rates.LARGEST * ds.rate
+    size = rates.LARGEST * ds.lr
     for rule, swings in (("sgd", size > 1), ("momentum", size > (1 - np.sqrt(0.9)) ** 2)):
         np.testing.assert_array_equal(crossed.sel(rule=rule).all("seed"), swings)
         np.testing.assert_array_equal(crossed.sel(rule=rule).any("seed"), swings)
@@ -137,45 +136,55 @@ def exchanged(ds, one, other):
 
 def test_the_answer_on_smaller_steps_follows_the_numbers(ds):
     flipped = ds.assign(steps_by_rate=1000 - ds.steps_by_rate)
-    claim = "SGD with half the notes' step, lr 0.475, arrives in fewer steps than SGD at lr 0.95"
-    assert outcomes(rates.verdicts(ds))[claim] == "does not hold"
-    assert outcomes(rates.verdicts(flipped))[claim] == "holds"
-    assert "needs more steps" in rates.answers(ds)[0].answer
-    assert "needs fewer steps" in rates.answers(flipped)[0].answer
+    claim = "SGD with half the notes' step arrives in fewer steps than SGD at the notes' rate"
+    assert outcomes(EXPERIMENT.judge(ds))[claim] == "does not hold"
+    assert outcomes(EXPERIMENT.judge(flipped))[claim] == "holds"
+    assert "needs more steps" in EXPERIMENT.answer(ds)[0].answer
+    assert "needs fewer steps" in EXPERIMENT.answer(flipped)[0].answer
 
 
 def test_the_answer_on_round_bowls_follows_the_numbers(ds):
-    claim = "In a round bowl Momentum with α 0.9 arrives in fewer steps than SGD at the same lr 0.1"
+    claim = "In a round bowl Momentum arrives in fewer steps than SGD, both at all of the notes' rate of Momentum"
     other = exchanged(ds, "sgd", "momentum")
-    assert outcomes(rates.verdicts(ds))[claim] == "does not hold"
-    assert outcomes(rates.verdicts(other))[claim] == "holds"
-    swings = "In a round bowl Momentum, lr 0.1, never swings past the minimum"
-    assert outcomes(rates.verdicts(ds))[swings] == "does not hold"
-    assert outcomes(rates.verdicts(other))[swings] == "holds"
-    assert "are more at lr 0.1" in rates.answers(ds)[1].answer
-    assert "are fewer at lr 0.1" in rates.answers(other)[1].answer
-    assert "it neither helps nor harms there" in rates.answers(ds)[1].answer
+    assert outcomes(EXPERIMENT.judge(ds))[claim] == "does not hold"
+    assert outcomes(EXPERIMENT.judge(other))[claim] == "holds"
+    swings = "In a round bowl Momentum never swings past the minimum at the notes' rate"
+    assert outcomes(EXPERIMENT.judge(ds))[swings] == "does not hold"
+    assert outcomes(EXPERIMENT.judge(other))[swings] == "holds"
+    assert "are more at lr 0.1" in EXPERIMENT.answer(ds)[1].answer
+    assert "are fewer at lr 0.1" in EXPERIMENT.answer(other)[1].answer
+    assert "it neither helps nor harms there" in EXPERIMENT.answer(ds)[1].answer
 
 
-def test_every_question_has_its_figure(ds):
-    made = rates.figures(ds)
-    assert {answer.figure for answer in rates.answers(ds)} <= set(made)
+def test_one_start_that_swings_refutes_never(ds):
+    crossed = ds.crossed_by_rate.copy()
+    crossed.loc[{"rule": "momentum", "bowl": "round"}] = False
+    claim = "In a round bowl Momentum never swings past the minimum at the notes' rate"
+    assert outcomes(EXPERIMENT.judge(ds.assign(crossed_by_rate=crossed)))[claim] == "holds"
+    crossed.loc[{"rule": "momentum", "bowl": "round", "seed": 3}] = True
+    assert outcomes(EXPERIMENT.judge(ds.assign(crossed_by_rate=crossed)))[claim] == "does not hold"
+
+
+def test_figures_and_answers_come(ds):
+    made = EXPERIMENT.draw(ds)
+    assert {answer.figure for answer in EXPERIMENT.answer(ds)} <= set(made)
     for figure in made.values():
         figure.canvas.draw()
 
 
 def test_a_diverged_descent_and_a_single_start_are_results(diverged):
     assert np.isnan(diverged.steps_by_rate).any()
-    assert {verdict.outcome for verdict in rates.verdicts(diverged)} <= {"undecided", "not measurable"}
-    assert all("not clearly more or fewer" in answer.answer for answer in rates.answers(diverged))
-    for figure in rates.figures(diverged).values():
+    found = outcomes(EXPERIMENT.judge(diverged))
+    assert found.pop("In a round bowl Momentum never swings past the minimum at the notes' rate") == "does not hold"
+    assert set(found.values()) <= {"undecided", "not measurable"}
+    assert all("not clearly more or fewer" in answer.answer for answer in EXPERIMENT.answer(diverged))
+    for figure in EXPERIMENT.draw(diverged).values():
         figure.canvas.draw()
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"seeds": 0}, "--seeds is at least 1, not 0"),
         ({"horizon": 19}, "--horizon is at least 20, not 19"),
         ({"rates": 1}, "--rates is at least 2, not 1"),
         ({"conditions": 0}, "--conditions is at least 2, not 0"),

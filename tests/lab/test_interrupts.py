@@ -100,7 +100,7 @@ def started(*words, before="", **environment):
         ("ImportError('x.so: failed to map segment from shared object')", 1, "there is not enough memory"),
     ],
 )
-@pytest.mark.parametrize("name", ["experiments.loss_surface", "experiments"])
+@pytest.mark.parametrize("name", ["experiments.updates.loss_surface", "experiments"])
 def test_interrupts_and_a_lack_of_memory_during_an_import_are_one_sentence(tmp_path, name, error, code, sentence):
     (tmp_path / "tyro.py").write_text(AT_IMPORT.format(times=4 * (code == 130), error=error))
     done = started(name, PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT)]))
@@ -112,7 +112,7 @@ def test_interrupts_and_a_lack_of_memory_during_an_import_are_one_sentence(tmp_p
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="limits of addresses are POSIX's")
 def test_too_little_memory_is_one_sentence_at_the_start():
     limit = "import resource; resource.setrlimit(resource.RLIMIT_AS, (1_500_000_000,) * 2)"
-    done = started("experiments.loss_surface", before=limit)
+    done = started("experiments.updates.loss_surface", before=limit)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "loss_surface: this process may use 1.4 GiB of addresses (ulimit -v), and takes 3 GiB.\n"
 
@@ -122,7 +122,7 @@ def test_a_disk_that_takes_no_results_is_one_sentence(tmp_path):
     """No file of more than 10 kB can be written, neither there nor elsewhere."""
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, -1))"
     words = ["--quick", "--seeds", "2000", "--out"]
-    done = started("experiments.loss_surface", *words, str(tmp_path), before=limit)
+    done = started("experiments.updates.loss_surface", *words, str(tmp_path), before=limit)
     assert done.returncode == 2, done.stderr
     said = done.stderr.splitlines()[-1]
     assert said.startswith("loss_surface: Cannot write ")

@@ -1,50 +1,36 @@
-"""Does the gradient point at the minimum of a long valley? (notes §1.1, figures 01 and 02)
+"""Does the gradient point at the minimum of a long valley? (notes §1.1, figures 01 and 02)"""
 
-Draws f(x, y) = x²/20 + y², a valley along x, and the negative gradients that SGD follows; the gradient comes from
-`jax.grad`. Then it draws random points of the window and counts.
-
-The notes say: in most places the slope along y is clearly steeper than the one along x, and in many places the
-gradient does not point at the minimum (0, 0). Both shares of the window's area are also known exactly; they stand
-beside the measured ones. "Clearly steeper" is read as at least twice, and "not at the minimum" as more than 10° off.
-
-Takes about 8 seconds on two cores.
-"""
-
-import sys
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jaxtyping import Array, Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from experiments import _cli, _lab
-from fnn.base import provenance
+from experiments.updates._valley import valley
+from fnn import lab, sweep
 from fnn.base.errors import require
 from fnn.base.statistics import share
-from fnn.base.types import Scalar
-from fnn.lab import plotting
-from fnn.lab.verdicts import Verdict, decide_share
-from fnn.train import engine
+from fnn.lab import figures, plotting
+from fnn.tasks.contract import Label, Trial
 
 CLEARLY = 2.0
-"""What the notes' "clearly larger" is taken to mean: so many times."""
+"""What the notes' "clearly larger" is taken to mean: this many times."""
 GRID = 161
 """Points along each side of the grid that the surface is drawn on."""
 ARROW_EVERY = 8
-"""Every so many points of the grid an arrow, 21 along the longer side of the window."""
+"""Points of the grid from one arrow to the next: 21 arrows along the longer side of the window."""
 
 
 @dataclass(frozen=True)
-class Config(_cli.Options):
+class Config(lab.Options):
     """Settings of the picture; the defaults are the notes'."""
 
     seeds: int = 1000
-    """Random points of the window, each drawn from a key of its own. No data set is used."""
+    """Random points of the window, each drawn from a key of its own."""
     condition: float = 20.0
     """The valley is x²/condition + y²: how many times more sharply it bends along y than along x."""
     width: float = 10.0
@@ -52,7 +38,7 @@ class Config(_cli.Options):
     height: float = 5.0
     """The window goes from −height to height along y."""
     tolerance: float = 10.0
-    """A gradient points at the minimum where it is off by at most so many degrees."""
+    """A gradient points at the minimum where it is off by at most this many degrees."""
 
     def check(self) -> None:
         """Raise `InputError` for options that cannot be used."""
@@ -64,49 +50,27 @@ class Config(_cli.Options):
         require(0 < self.tolerance < 90, f"--tolerance is an angle between 0 and 90 degrees, not {self.tolerance}.")
 
 
-QUICK = Config(seeds=100, quick=True, dataset="mnist_5k")
-
-
-def valley(w: Float[Array, "2"], condition: Scalar) -> Float[Array, ""]:
-    """f(x, y) = x²/condition + y². Its curvatures are 2/condition along x and 2 along y: their ratio is `condition`."""
-    return w[0] ** 2 / condition + w[1] ** 2
-
-
 def run(cfg: Config) -> xr.Dataset:
-    """The surface and its gradient on a grid, and the gradient at random points of the window."""
-    print(
-        f"{cfg.seeds:,} random points, no network and no data set, "
-        f"on {provenance.describe_devices(jax.local_devices())}"
-    )
-    reach = max(cfg.width, cfg.height)
-    line = np.linspace(-reach, reach, GRID)
+    """The gradient at random points of the window, and the surface and its gradient on a grid."""
+    half, slope = (cfg.width, cfg.height), jax.grad(valley)
+
+    def measure(hp, key, data):
+        point = jnp.array(half) * jax.random.uniform(key, (2,), minval=-1, maxval=1)
+        return {"point": point, "gradient": slope(point, cfg.condition)}
+
+    axis = Label(dims=("axis",))
+    trial = Trial(measure, labels={"point": axis, "gradient": axis}, coords={"axis": ["x", "y"]})
+    ds = sweep(trial, seeds=cfg.seeds, keep=cfg.keep(), progress=True)
+    line = np.linspace(-max(half), max(half), GRID)
     grid = jnp.stack(jnp.meshgrid(line, line), -1)
-    half = jnp.array([cfg.width, cfg.height])
-    points = jax.vmap(lambda key: half * jax.random.uniform(key, (2,), minval=-1, maxval=1))(engine.seeds(cfg.seeds))
-    slope = jax.grad(valley)
-    ds = xr.Dataset(
-        {
-            "f": (("grid_y", "grid_x"), jax.vmap(jax.vmap(valley, (0, None)), (0, None))(grid, cfg.condition)),
-            "field": (
-                ("grid_y", "grid_x", "axis"),
-                jax.vmap(jax.vmap(slope, (0, None)), (0, None))(grid, cfg.condition),
-                {"long_name": "gradient on the grid"},
-            ),
-            "point": (("seed", "axis"), points),
-            "gradient": (("seed", "axis"), jax.vmap(slope, (0, None))(points, cfg.condition)),
-        },
-        {"grid_x": line, "grid_y": line, "axis": ["x", "y"], "seed": np.arange(cfg.seeds)},
-        {
-            "condition": cfg.condition,
-            "width": cfg.width,
-            "height": cfg.height,
-            "tolerance": cfg.tolerance,
-            "complete": 1,
-        },
+    everywhere = lambda f: jax.vmap(jax.vmap(lambda w: f(w, cfg.condition)))(grid)
+    ds = ds.assign_coords(grid_x=line, grid_y=line).assign(
+        f=(("grid_y", "grid_x"), everywhere(valley)),
+        field=(("grid_y", "grid_x", "axis"), everywhere(slope), {"long_name": "gradient on the grid"}),
+        angle=off_course(ds.point, ds.gradient),
     )
-    ds["angle"] = off_course(ds.point, ds.gradient)
-    print(summary(ds))
-    return ds
+    names = ("condition", "width", "height", "tolerance")
+    return ds.assign_attrs({name: getattr(cfg, name) for name in names})
 
 
 def off_course(point: xr.DataArray, gradient: xr.DataArray) -> xr.DataArray:
@@ -131,7 +95,7 @@ def steeper_share(times: float | np.ndarray, ds: xr.Dataset) -> np.ndarray:
 
 
 def astray_share(degrees: float | np.ndarray, ds: xr.Dataset) -> np.ndarray:
-    """The exact share of the window where −gradient is more than so many degrees (0 < degrees < 90) off the minimum.
+    """The exact share of the window where −gradient is more than this many degrees (0 < degrees < 90) off the minimum.
 
     With s = |y/x| the way to the minimum has slope s and the gradient condition · s, so the tangent of the angle is
     (κ − 1) s / (1 + κ s²), which exceeds T between the roots of κ T s² − (κ − 1) s + T.
@@ -144,21 +108,16 @@ def astray_share(degrees: float | np.ndarray, ds: xr.Dataset) -> np.ndarray:
     return np.where(inside > 0, area, 0.0)
 
 
-def steepness(ds: xr.Dataset) -> np.ndarray:
+def steepness(ds: xr.Dataset) -> xr.DataArray:
     """|∂f/∂y| / |∂f/∂x| at the random points; infinite where the valley is level along x."""
     slope = abs(ds.gradient)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return (slope.sel(axis="y") / slope.sel(axis="x")).values
+        return slope.sel(axis="y", drop=True) / slope.sel(axis="x", drop=True)
 
 
 def name(ds: xr.Dataset) -> str:
     """The function as people write it."""
     return f"f(x, y) = x²/{ds.condition:g} + y²"
-
-
-def figures(ds: xr.Dataset) -> dict[str, Figure]:
-    """Figures 01 and 02 as in the notes, the angle over the plane, and the measured shares beside the exact ones."""
-    return {"01_surface": surface(ds), "02_gradient": arrows(ds), "angle": angles(ds), "shares": shares(ds)}
 
 
 def surface(ds: xr.Dataset) -> Figure:
@@ -174,7 +133,7 @@ def surface(ds: xr.Dataset) -> Figure:
     top = float(ds.f.max())
     _, *levels = MaxNLocator(11).tick_values(0, top)
     levels = [levels[0] / 10, levels[0] / 2, *(level for level in levels if level < 0.95 * top)]
-    # The brightest colours would be lost on white paper.
+    # The brightest colors are hard to see on white paper.
     lines = flat.contour(x, y, ds.f.values, levels=levels, cmap="cividis", vmax=1.25 * top, linewidths=1.1)
     flat.clabel(lines, fontsize="x-small", fmt="%g")
     flat.set(xlabel="x", ylabel="y", title="Contours", aspect="equal")
@@ -240,15 +199,14 @@ def shares(ds: xr.Dataset) -> Figure:
     fig = plotting.figure(9.0, 4.4)
     left, right = fig.subplots(1, 2, sharey=True)
     times = np.geomspace(0.1, 1000, 200)
-    compare(left, times, steeper_share(times, ds), steepness(ds))
+    compare(left, times, steeper_share(times, ds), steepness(ds).values)
     left.set(xscale="log", xlabel="r", ylabel="share of the window (%)", title="|∂f/∂y| is more than r times |∂f/∂x|")
     degrees = np.linspace(0.5, 89.5, 179)
     compare(right, degrees, astray_share(degrees, ds), ds.angle.values)
     right.set(xlabel="θ (degrees)", title="−∇f is more than θ off the minimum", ylim=(0, 102))
     fig.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
-    plotting.caption(
-        fig, _lab.about(ds, "every seed a random point of the window", paired=False) + "; bars: exact 95 % intervals"
-    )
+    points = "every seed a random point of the window"
+    plotting.caption(fig, figures.caption(ds, points, "bars: exact 95 % intervals", paired=False))
     return fig
 
 
@@ -270,50 +228,66 @@ def compare(ax: Axes, bars: np.ndarray, exact: np.ndarray, values: np.ndarray) -
     plotting.dress(ax)
 
 
-def claims(ds: xr.Dataset) -> list[tuple[str, np.ndarray, float]]:
-    """(claim, whether it is true at each random point, its exact share of the window)."""
-    ratio, off = steepness(ds), ds.tolerance
-    return [
-        (
-            "In most places the slope along y is steeper than the slope along x",
-            ratio > 1,
-            float(steeper_share(1.0, ds)),
-        ),
-        (
-            f"In most places it is clearly steeper, more than {CLEARLY:g} times",
-            ratio > CLEARLY,
-            float(steeper_share(CLEARLY, ds)),
-        ),
-        (
-            f"In most places the negative gradient is more than {off:g}° off the direction of the minimum",
-            ds.angle.values > off,
-            float(astray_share(off, ds)),
-        ),
-    ]
+def most(statement: str, holds, exact) -> lab.Claim:
+    """The claim that something holds in most places, that is in more than half of the window.
+
+    holds: `dataset -> truth of every random point`. exact: `dataset -> the exact share of the window`.
+    """
+    where = "The points are random in the window |x| ≤ {:g}, |y| ≤ {:g}; of its area it is exactly {:.1f} %."
+    return lab.Claim(
+        f"In most places {statement}",
+        holds,
+        lab.share(0.5),
+        source="claim §1.1",
+        figure="shares",
+        detail=lambda ds: where.format(ds.width, ds.height, 100 * float(exact(ds))),
+    )
 
 
 def summary(ds: xr.Dataset) -> str:
-    """The shares, a line a claim."""
+    """The measured shares beside the exact ones."""
+    rows = (
+        ("the slope along y is steeper than along x", steepness(ds) > 1, steeper_share(1.0, ds)),
+        (f"it is more than {CLEARLY:g} times as steep", steepness(ds) > CLEARLY, steeper_share(CLEARLY, ds)),
+        (f"−∇f is more than {ds.tolerance:g}° off", ds.angle > ds.tolerance, astray_share(ds.tolerance, ds)),
+    )
     lines = [f"{'measured':>9}{'exact':>9}"]
-    lines += [f"{hits.mean():9.1%}{exact:9.1%}  {claim}" for claim, hits, exact in claims(ds)]
-    return "\n".join(lines)
+    return "\n".join(lines + [f"{float(hits.mean()):9.1%}{float(exact):9.1%}  {what}" for what, hits, exact in rows])
 
 
-def verdicts(ds: xr.Dataset) -> list[Verdict]:
-    """The notes' claims about figures 01 and 02: "most" is more than half of the window."""
-    where = f"the window |x| ≤ {ds.width:g}, |y| ≤ {ds.height:g}"
-    return [
-        decide_share(
-            claim,
-            hits,
-            0.5,
-            f"So it is at {{effect}} % [{{low}}, {{high}}] of {{seeds}} random points of {where}, and on exactly "
-            f"{100 * exact:.1f} % of its area.",
-            "claim §1.1",
-        )
-        for claim, hits, exact in claims(ds)
-    ]
-
+EXPERIMENT = lab.Experiment(
+    question="Does the gradient point at the minimum of a long valley?",
+    source="notes §1.1, figures 01 and 02",
+    says="In most places the slope along y is clearly steeper than the one along x, and in many places the gradient "
+    "does not point at the minimum (0, 0).",
+    method="Draws f(x, y) = x²/20 + y², a valley along x, and the negative gradients that SGD follows; the gradient "
+    "comes from jax.grad. Then it draws random points of the window and counts. Both shares of the window's area are "
+    'also known exactly; they stand beside the measured ones. "Clearly steeper" is read as at least twice, and "not '
+    'at the minimum" as more than --tolerance degrees off it.',
+    takes="about 8 seconds on two cores",
+    config=Config,
+    quick={"seeds": 100},
+    run=run,
+    claims=(
+        most(
+            "the slope along y is steeper than the slope along x",
+            lambda ds: steepness(ds) > 1,
+            lambda ds: steeper_share(1.0, ds),
+        ),
+        most(
+            f"it is clearly steeper, more than {CLEARLY:g} times",
+            lambda ds: steepness(ds) > CLEARLY,
+            lambda ds: steeper_share(CLEARLY, ds),
+        ),
+        most(
+            "the negative gradient is clearly off the direction of the minimum",
+            lambda ds: ds.angle > ds.tolerance,
+            lambda ds: astray_share(ds.tolerance, ds),
+        ),
+    ),
+    figures={"01_surface": surface, "02_gradient": arrows, "angle": angles, "shares": shares},
+    summary=summary,
+)
 
 if __name__ == "__main__":
-    sys.exit(_cli.main(sys.modules[__name__]))
+    EXPERIMENT.main()

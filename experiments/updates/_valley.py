@@ -1,4 +1,4 @@
-"""What the experiments in the long valley share: starts on one level of f, descents in float64, exact theory.
+"""What the experiments in the long valley share: f itself, starts on one level of it, descents, exact theory.
 
 f(x, y) = x²/κ + y² is quadratic, so SGD and Momentum are linear here: a direction of curvature λ shrinks by |1 − ηλ| a
 step under SGD, and in the long run by the largest root of r² − (1 + α − ηλ) r + α under Momentum.
@@ -13,25 +13,28 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float
 
-from experiments import _cli, _lab
-from experiments.loss_surface import valley
-from fnn import optim
-from fnn.base import provenance
+from fnn import lab, optim
 from fnn.base.errors import require
 from fnn.base.statistics import side
-from fnn.base.types import Hyper, Keys
+from fnn.base.types import Hyper, Key, Scalar
+from fnn.lab import figures
 from fnn.rule import Rule, apply_updates
 
 LARGEST = 2.0
 """L, the curvature along y, the same in every valley x²/κ + y²; the curvature along x is L/κ."""
 
 
+def valley(w: Float[Array, "2"], condition: Scalar) -> Float[Array, ""]:
+    """f(x, y) = x²/condition + y². Its curvatures are 2/condition along x and 2 along y: their ratio is `condition`."""
+    return w[0] ** 2 / condition + w[1] ** 2
+
+
 @dataclass(frozen=True)
-class Config(_cli.Options):
+class Config(lab.Options):
     """Settings of descents down the valley; the defaults are the notes'."""
 
     seeds: int = 100
-    """Random starts on the level of the notes' start, each from a key of its own. No data set is used."""
+    """Random starts on the level of the notes' start, each from a key of its own."""
     x: float = -7.0
     """Where the notes start along x."""
     y: float = 2.0
@@ -55,19 +58,10 @@ class Config(_cli.Options):
         require(bool(np.isfinite(start).all() and start.any()), "--x and --y name a place other than the minimum.")
 
     def check_learning_rates(self, *names: str) -> None:
-        """Refuse what is no learning rate."""
+        """Raise `InputError` for what is no learning rate."""
         for name in names:
             value = getattr(self, name)
             require(0 < value < np.inf, f"--{name} is a learning rate above 0, not {value}.")
-
-
-def headline(cfg: Config, settings: int) -> None:
-    """The honest first line: how many descents, on what."""
-    print(
-        f"{settings:,} settings × {cfg.seeds:,} starts in 2 dimensions, no network and no data set, "
-        f"on {provenance.describe_devices(jax.local_devices())}",
-        flush=True,
-    )
 
 
 def book(name: str) -> Rule:
@@ -81,16 +75,12 @@ def tuned(rule: Rule, lr: Any, alpha: Any) -> Hyper:
     return rule.hyper._replace(**{name: given[name] for name in rule.hyper._fields if name in given})
 
 
-def on_level(angle: Any, level: Any, condition: Any) -> Float[Array, "2"]:
-    """The place at this angle of the ellipse on which the valley's value is `level`."""
-    return jnp.sqrt(level) * jnp.array([jnp.sqrt(condition) * jnp.cos(angle), jnp.sin(angle)])
-
-
-def random_starts(cfg: Config, keys: Keys, condition: Any) -> Float[Array, "n 2"]:
-    """A start for each key in the valley of this condition number, as high above the minimum as the notes' start."""
+def random_start(cfg: Config, key: Key, condition: Any) -> Float[Array, "2"]:
+    """A place in the valley of this condition number, at a random angle, as high above the minimum as the notes'
+    start."""
     level = valley(jnp.array([cfg.x, cfg.y]), cfg.condition)
-    angles = jax.vmap(lambda key: jax.random.uniform(key, maxval=2 * jnp.pi))(keys)
-    return jax.vmap(lambda angle: on_level(angle, level, condition))(angles)
+    angle = jax.random.uniform(key, maxval=2 * jnp.pi)
+    return jnp.sqrt(level) * jnp.array([jnp.sqrt(condition) * jnp.cos(angle), jnp.sin(angle)])
 
 
 class Path(NamedTuple):
@@ -99,7 +89,7 @@ class Path(NamedTuple):
     place: Array
     value: Array
     gradient: Array
-    update: Array
+    move: Array
 
 
 def descend(rule: Rule, hp: Hyper, condition: Any, start: Float[Array, "2"], steps: int) -> Path:
@@ -135,11 +125,13 @@ def factor_of_momentum(lr: Any, alpha: Any, condition: Any) -> np.ndarray:
     return np.maximum(abs(half + root), abs(half - root)).max(0)
 
 
-def about(ds: xr.Dataset) -> str:
-    """The caption of a figure of the valley: the function as people write it, the starts, how many of them."""
-    return _lab.about(ds, f"f = x²/{ds.condition:g} + y²; every seed a random start on the level of the notes' start")
+def caption(ds: xr.Dataset, *details: str) -> str:
+    """The caption of a figure of the valley: the function as people write it, the starts, their number."""
+    start = "every seed a random start on the level of the notes' start"
+    return figures.caption(ds, "f = x²/{condition:g} + y²", start, *details)
 
 
-def told(gain: np.ndarray, words: tuple[str, str, str]) -> str:
-    """The first word where the interval of a gain is above 0, the second where it is below, else the third."""
-    return {1: words[0], -1: words[1], 0: words[2]}[side(gain)]
+def in_words(gain: Any, words: tuple[str, str, str]) -> str:
+    """The first word where the interval of a gain, one value a seed, is above 0, the second where it is below, else
+    the third."""
+    return {1: words[0], -1: words[1], 0: words[2]}[side(np.asarray(gain))]
