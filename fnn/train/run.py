@@ -6,7 +6,7 @@ a record; see `fnn.train.engine`.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +18,7 @@ from fnn.base.errors import listed, require, whole
 from fnn.base.types import Key, Params, Scalar
 from fnn.rule.contract import Extra, Rule, apply_updates, checked
 from fnn.rule.schedules import Schedule, constant, progress
-from fnn.tasks.contract import Task, everything, fitting
+from fnn.tasks.contract import Label, Task, everything, fitting
 
 Record = Mapping[str, Any]
 
@@ -135,6 +135,22 @@ class Moment(NamedTuple):
     batch: Any
     data: Any
     key: Key
+
+
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """`Moment -> Record`, what is recorded of a step, with the names that a sweep gives it.
+
+    labels: of the recorded arrays. coords: of their own dimensions.
+    """
+
+    record: Callable[[Moment], Record]
+    labels: Mapping[str, Label] = field(default_factory=dict)
+    coords: Mapping[str, Any] = field(default_factory=dict)
+
+    def __call__(self, moment: Moment) -> Record:
+        """The record of a step."""
+        return self.record(moment)
 
 
 def _keys(key):

@@ -68,7 +68,7 @@ def sweep(
     loss_after: record the minibatch's loss at inference after the update; otherwise the training loss before it.
     evaluate: numbers of updates after which the task's metrics are taken (dimension `update`); None: after the last.
     observe: what else is recorded of a step, as `fnn.nn.instruments` computes it; observe_at: after which numbers of
-        updates (dimension `observed`), None for every step. `observe.labels` and `observe.coords` say what it is.
+        updates (dimension `observed`), None for every step. A `fnn.train.Observation` names what it records.
     keep: a folder for finished work: after an interrupt or a kill the same call goes on there, to the same numbers.
     networks: return `(data set, networks)`, the trained parameters by the names of the programs: "TASK", "RULE",
         "TASK/RULE" or "" by what has a name; every leaf has the axes of the settings and of the seeds in front.

@@ -8,31 +8,29 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from experiments import gradient_flow
-from experiments.gradient_flow import INITS, QUICK, WIDTH, Config, Scale
+from experiments.initial_weights import gradient_flow
+from experiments.initial_weights.gradient_flow import EXPERIMENT, INITS, WIDTH, Scale
 from fnn import init, layers, losses
 from fnn.base.errors import InputError
 
-TINY = Config(seeds=2, steps=30, batch=16, depths="2,3", depth=2, draws=3, every=10, dataset="mnist_5k")
+TINY = EXPERIMENT.options(quick=True, steps=30, batch=16, depths=(3, 2), depth=2, draws=3, every=10)
 
 
 @pytest.fixture(scope="module")
 def tiny():
-    return gradient_flow.run(TINY)
+    return EXPERIMENT.run(TINY)
 
 
-def test_a_run_is_labelled(tiny):
-    assert dict(tiny.gradient.sizes) == {"activation": 3, "depth": 2, "init": 4, "draw": 3, "layer": 4}
-    assert tiny.loss.dims == ("activation", "init", "seed", "step")
-    assert tiny.sizes["step"] == 30
+def test_where_there_is_no_layer_there_is_no_number(tiny):
+    assert dict(tiny.gradient.sizes) == {"init": 4, "draw": 3, "activation": 3, "depth": 2, "layer": 4}
+    np.testing.assert_array_equal(tiny.depth, [2, 3])
     np.testing.assert_array_equal(tiny["update"], [0, 10, 20])
-    assert tiny.attrs["complete"] == 1
-    assert tiny.attrs["dataset"] == "mnist_5k"
-    # A network of 2 hidden layers has 3 of weights; where there is no layer there is no number.
+    # A network of 2 hidden layers has 3 of weights.
     assert tiny.gradient.sel(depth=2, layer=[1, 2, 3]).notnull().all()
     assert tiny.gradient.sel(depth=2, layer=4).isnull().all()
     assert tiny.spread.sel(depth=2, layer=[1, 2]).notnull().all()
     assert tiny.spread.sel(depth=2, layer=[3, 4]).isnull().all()
+    assert tiny.gradient_in_training.sel(layer=[1, 2, 3]).notnull().all()
     assert tiny.gradient_in_training.sel(layer=4).isnull().all()
 
 
@@ -44,25 +42,12 @@ def test_the_scales_show_where_theory_is_simple(tiny):
     np.testing.assert_allclose(step.sel(activation="tanh"), np.sqrt(WIDTH) * 0.01, rtol=0.1)
 
 
-def test_figures_verdicts_and_answers_come_from_a_run(tiny):
-    for figure in gradient_flow.figures(tiny).values():
-        figure.canvas.draw()
-    found = gradient_flow.verdicts(tiny)
-    assert len(found) == 9
-    assert {v.seeds for v in found} == {2, 3}
-    (answer,) = gradient_flow.answers(tiny)
-    assert answer.figure in gradient_flow.figures(tiny)
-    assert "ReLU, He" in gradient_flow.summary(tiny)
-
-
-def test_look_agrees_with_backpropagation_by_hand(x64):
-    _, network = gradient_flow.problem("ReLU", 2, 5)
-    scale = Scale(jnp.float64(1.0), jnp.float64(0.5))
-    net = network(scale)
+def test_what_flows_agrees_with_backpropagation_by_hand(x64):
+    net = gradient_flow.network("ReLU", 2, Scale(jnp.float64(1.0), jnp.float64(0.5)))
     params, stats = net.init(jax.random.key(1), jax.ShapeDtypeStruct((5, 7), jnp.float64))
     params = jax.tree.map(lambda p: p.astype(jnp.float64), params)
     x, y = jax.random.normal(jax.random.key(2), (5, 7), jnp.float64), jnp.array([0, 3, 9, 3, 1])
-    seen = jax.jit(partial(gradient_flow.look, net))(params, stats, (x, y))
+    seen = jax.jit(partial(gradient_flow.flow, net))(params, stats, (x, y))
 
     w1, w2, w3 = losses.weights(params)
     h1 = np.maximum(x @ w1.T, 0)
@@ -72,9 +57,9 @@ def test_look_agrees_with_backpropagation_by_hand(x64):
     to_h1 = (to_h2 * (h2 > 0)) @ w2
     gradients = [(to_h1 * (h1 > 0)).T @ x / 5, (to_h2 * (h2 > 0)).T @ h1 / 5, error.T @ h2 / 5]
     np.testing.assert_allclose(seen["gradient"], [np.linalg.norm(g) for g in gradients], rtol=1e-12)
-    np.testing.assert_allclose(seen["received"], [np.sqrt((g**2).mean()) for g in (to_h1, to_h2)], rtol=1e-12)
-    np.testing.assert_allclose(seen["spread"], [h1.std(), h2.std()], rtol=1e-12)
-    np.testing.assert_allclose(seen["mean_square"], [(h1**2).mean(), (h2**2).mean()], rtol=1e-12)
+    np.testing.assert_allclose(seen["received"][:2], [np.sqrt((g**2).mean()) for g in (to_h1, to_h2)], rtol=1e-12)
+    np.testing.assert_allclose(seen["spread"][:2], [h1.std(), h2.std()], rtol=1e-12)
+    np.testing.assert_allclose(seen["mean_square"][:2], [(h1**2).mean(), (h2**2).mean()], rtol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +67,7 @@ def test_look_agrees_with_backpropagation_by_hand(x64):
 )
 def test_a_scale_is_the_initializer_of_its_name(name, same):
     key, shape = jax.random.key(0), (784, 100)
-    np.testing.assert_allclose(gradient_flow.weights(INITS[name])(key, shape), same(key, shape), rtol=1e-6)
+    np.testing.assert_allclose(INITS[name](key, shape), same(key, shape), rtol=1e-6)
 
 
 def test_new_scales_do_not_recompile():
@@ -91,21 +76,21 @@ def test_new_scales_do_not_recompile():
     @jax.jit
     def draw(scale):
         traces.append(scale)
-        return gradient_flow.weights(scale)(jax.random.key(0), (9, 4))
+        return scale(jax.random.key(0), (9, 4))
 
     stds = [float(jnp.std(draw(jax.tree.map(jnp.float32, scale)))) for scale in INITS.values()]
     assert len(traces) == 1
     assert len(set(stds)) == len(INITS)
 
 
-def test_what_relu_hands_back():
+def test_the_gradient_that_relu_passes_back():
     assert gradient_flow.relu_factor(INITS["He"]) == pytest.approx(1)
     assert gradient_flow.relu_factor(INITS["Xavier"]) == pytest.approx(1 / 2)
     assert gradient_flow.relu_factor(INITS["std 1"]) == pytest.approx(50)
-    layer = layers.serial(layers.affine(WIDTH, gradient_flow.weights(INITS["Xavier"])), layers.elementwise(layers.relu))
+    layer = layers.serial(layers.affine(WIDTH, INITS["Xavier"]), layers.elementwise(layers.relu))
 
     def growth(key):
-        """‖gradient before the layer‖² / ‖gradient behind it‖², for a gradient that knows nothing of the weights."""
+        """‖gradient before the layer‖² / ‖gradient behind it‖², for a gradient that does not depend on the weights."""
         k_w, k_x, k_g = jax.random.split(key, 3)
         x, g = jax.random.normal(k_x, (1, WIDTH)), jax.random.normal(k_g, (1, WIDTH))
         params, stats = layer.init(k_w, x)
@@ -153,26 +138,26 @@ def world(claims_hold: bool, seeds: int = 12) -> xr.Dataset:
 
 @pytest.mark.parametrize(("truth", "outcome"), [(True, "holds"), (False, "does not hold")])
 def test_verdicts_follow_the_numbers(truth, outcome):
-    found = gradient_flow.verdicts(world(truth))
+    found = EXPERIMENT.judge(world(truth))
     assert [v.outcome for v in found] == [outcome] * 9, [(v.claim, v.outcome) for v in found]
 
 
 def test_answers_follow_the_numbers():
-    (stops,) = gradient_flow.answers(world(True))
+    (stops,) = EXPERIMENT.answer(world(True))
     assert stops.answer.startswith("It stops learning for as long as these runs last: in 60 updates")
     assert "0 of 108 networks" in stops.answer
     assert "36 of the 36 others" in stops.answer
-    (not_so,) = gradient_flow.answers(world(False))
+    (not_so,) = EXPERIMENT.answer(world(False))
     assert not_so.answer.startswith("It does not keep networks from learning")
     some = world(True)
     some.loss[0, 0, 0] = 0.0
-    (slower,) = gradient_flow.answers(some)
+    (slower,) = EXPERIMENT.answer(some)
     assert slower.answer.startswith("It makes learning slower")
     none = world(True)
     none["gradient_in_training"] = none.gradient_in_training * 0 + 1
-    (silent,) = gradient_flow.answers(none)
+    (silent,) = EXPERIMENT.answer(none)
     assert "cannot tell" in silent.answer
-    assert len(gradient_flow.verdicts(none)) == 8
+    assert len(EXPERIMENT.judge(none)) == 8
 
 
 def test_steps_to_target_are_those_of_the_smoothed_loss():
@@ -187,59 +172,57 @@ def test_steps_to_target_are_those_of_the_smoothed_loss():
     assert np.isnan(steps[1])
 
 
-def test_a_rank_correlation_of_networks_that_all_fail_is_no_number():
+def test_one_pair_in_reverse_order_refutes_that_a_smaller_gradient_always_learns_later():
     ds = world(True)
+    ds.loss.loc[{"activation": "tanh", "init": "Xavier", "seed": 3}] = 0.1
+    assert gradient_flow.reversals(ds).values.tolist() == [0, 0, 0, 9, *[0] * 8]
+    (found,) = [v for v in EXPERIMENT.judge(ds) if v.claim.startswith("The smaller")]
+    assert found.outcome == "does not hold"
+    assert "1 of 12 are exceptions" in found.sentence
+
+
+def test_the_correlation_describes_the_kinds_and_is_no_number_where_all_fail():
     np.testing.assert_allclose(gradient_flow.rank_correlation(world(False)), 1)
+    (found,) = [v for v in EXPERIMENT.judge(world(False)) if v.claim.startswith("The smaller")]
+    assert "Spearman's correlation over the kinds is +1.00; it describes them" in found.sentence
+    ds = world(True)
     ds["loss"] = ds.loss * 0 + 2.3
     assert np.isnan(gradient_flow.rank_correlation(ds)).all()
-    assert "not measurable" in {v.outcome for v in gradient_flow.verdicts(ds)}
+    assert not [v for v in EXPERIMENT.judge(ds) if v.claim.startswith("The smaller")]
 
 
-def test_one_diverged_and_interrupted_seed_still_makes_everything():
-    ds = world(True, seeds=1).isel(step=slice(5), update=slice(1))
+def test_a_network_that_learns_with_a_vanished_gradient_refutes_that_none_does():
+    ds = world(True)
+    ds.loss.loc[{"activation": "tanh", "init": "std 0.01", "seed": 3}] = 0.1
+    (found,) = [v for v in EXPERIMENT.judge(ds) if v.claim.startswith("Networks whose")]
+    assert (found.outcome, found.seeds) == ("does not hold", 12)
+
+
+def test_gradients_of_0_and_infinity_are_drawn_and_judged():
+    ds = world(True, seeds=2)
     ds.loss[2, 0, 0, 2:] = np.nan
     ds.diverged_at[2, 0, 0] = 2
     ds.gradient_in_training[2, 0, 0] = np.inf
     ds.gradient[2] = 0
-    assert len(gradient_flow.figures(ds)) == 7
-    assert {v.outcome for v in gradient_flow.verdicts(ds)} <= {"undecided", "not measurable"}
-    assert len(gradient_flow.answers(ds)) == 1
-    assert "1 of 1" in gradient_flow.summary(ds)
-
-
-def test_an_interrupted_training_keeps_the_looks_it_had():
-    record = {
-        activation: {
-            "loss": np.ones((2, 12, 4)),
-            **{what: np.ones((2, 12, 4, 3 - (what != "gradient"))) for what in gradient_flow.LONG_NAMES},
-        }
-        for activation in gradient_flow.ACTIVATIONS
-    }
-    ds = gradient_flow.in_training(TINY, record)
-    np.testing.assert_array_equal(ds["update"], [0, 10])
-    assert ds.sizes["step"] == 12
-    assert (ds.diverged_at == -1).all()
+    for figure in EXPERIMENT.draw(ds).values():
+        figure.canvas.draw()
+    assert {v.outcome for v in EXPERIMENT.judge(ds) if v.source == "claim 5"} <= {"undecided", "not measurable"}
+    assert "1 of 2" in EXPERIMENT.summary(ds)
 
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"steps": 0}, "--steps is at least 1, not 0"),
         ({"draws": -1}, "--draws is at least 1, not -1"),
         ({"every": 0}, "--every is at least 1, not 0"),
         ({"lr": 0.0}, "--lr is a positive number, not 0"),
         ({"lr": float("nan")}, "--lr is a positive number, not nan"),
-        ({"depths": ","}, "--depths names no depth"),
-        ({"depths": "1,3"}, "--depths takes whole numbers from 2 on, not '1'"),
-        ({"depths": "three"}, "--depths takes whole numbers from 2 on, not 'three'"),
-        ({"depth": 4}, "--depth is one of --depths, 3,5,10, not 4"),
+        ({"depths": ()}, "--depths names no depth"),
+        ({"depths": (1, 3)}, r"--depths takes whole numbers from 2 on, not \[1\]"),
+        ({"depths": (3, 5, 3)}, "--depths names a depth more than once"),
+        ({"depth": 4}, r"--depth is one of --depths, \(3, 5, 10\), not 4"),
     ],
 )
 def test_bad_options_get_one_sentence(options, sentence):
     with pytest.raises(InputError, match=sentence):
-        Config(**options).check()
-
-
-def test_the_defaults_are_good():
-    Config().check()
-    QUICK.check()
+        EXPERIMENT.options(**options).check()
