@@ -343,11 +343,13 @@ def missed(n: int) -> np.ndarray:
     return np.concatenate([np.ones((n + 1, 1)), np.cumprod(np.maximum(n - k - j, 0) / (n - j), axis=1)], axis=1)
 
 
-def expected_best(values: np.ndarray) -> np.ndarray:
-    """Of trials `[…, n]` the expected best of the first k = 1 … n, over all orders that they might have come in.
+def expected_best(by: np.ndarray, judged: np.ndarray | None = None) -> np.ndarray:
+    """Of trials `[…, n]` the expected score of the best of the first k = 1 … n, over all orders of the trials.
 
-    values: accuracies. One that is not a number counts as 0, the worst.
+    by: the scores that choose, accuracies in validation. judged: the scores of what is chosen, on images that no choice
+    depends on; None for `by`. A score that is not a number counts as 0, the worst.
     """
-    values = np.nan_to_num(values, nan=0.0)
-    gone = missed(values.shape[-1])[1:]
-    return np.sort(values, axis=-1)[..., ::-1] @ (gone[:, :-1] - gone[:, 1:]).T
+    by, judged = (np.nan_to_num(values, nan=0.0) for values in (by, by if judged is None else judged))
+    order = np.argsort(-by, axis=-1, kind="stable")
+    missing = missed(by.shape[-1])[1:]
+    return np.take_along_axis(judged, order, -1) @ (missing[:, :-1] - missing[:, 1:]).T
