@@ -1,4 +1,4 @@
-"""Is every hand-written rule its optax twin, and what does each cost? (side by side, all of `fnn.interop.TWINS`)
+"""Is every hand-written rule its optax twin, and what does each cost? (side by side, all of `fnn.rule.twins.TWINS`)
 
 Finds every rule and dialect that has a twin and sets the two side by side: along streams of adversarial gradients,
 where the update of every step is compared to the last bit; in the training of small networks on MNIST from the

@@ -847,6 +847,7 @@ def child(cache, url):
     code = (
         "import pathlib, signal, sys, pooch\n"
         "from fnn import data\n"
+        "from fnn.data import known\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"pooch.os_cache = lambda project: pathlib.Path({str(cache.parent)!r})\n"
         f"known.MIRRORS = {{'mnist': ({url!r},)}}\n"

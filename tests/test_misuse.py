@@ -27,12 +27,12 @@ from fnn import (
     train,
     wrappers,
 )
-from fnn.base import statistics
+from fnn.base import provenance, statistics
 from fnn.base.errors import InputError
 from fnn.lab import plotting, results, verdicts
 from fnn.nn import axes
 from fnn.nn.losses import softmax_cross_entropy
-from fnn.rule import hyper, linesearch
+from fnn.rule import hyper, linesearch, twins
 from fnn.search import study
 from fnn.train import campaign, checkpoints, engine, halving, population
 
@@ -301,7 +301,7 @@ CASES = {
     "shapes for parameters": lambda: ADAM.init(ADAM.hyper, jax.ShapeDtypeStruct((2,), jnp.float32)),
     "to_optax without parameters": lambda: interop.to_optax(ADAM).update(PARAMS, interop.to_optax(ADAM).init(PARAMS)),
     **bad("from_optax", lambda build: interop.from_optax(ADAM.hyper, build), None, "adam"),
-    **bad("twin", interop.twin, "adma", None, "asgd"),
+    **bad("twin", lambda spec: twins.twin(spec, ADAM.hyper), "adma", None, "asgd"),
     **bad("hyper name", lambda name: hyper.get(ADAM.hyper, name), "lrr", "inner.lr", "lr.lr", None, 3),
     **bad("hyper value", lambda hp: hyper.get(hp, "lr"), None, 3, ()),
     **bad("saturated", lambda low: instruments.saturated(X, low, 0.0), 1.0, NAN, "x"),
@@ -378,7 +378,7 @@ CASES = {
     **bad("saved figures", lambda f: saved(figures=f), None, 3, ["x"], {"a": None}, {3: None}),
     **bad("saved tables", lambda t: saved(tables=t), None, 3, ["x"], {3: []}),
     **bad("saved pages", lambda p: saved(pages=p), None, 3, ["x"], {"a": None}, {3: ""}),
-    **bad("provenance", results.provenance, None, 3, {}, train.Hyper),
+    **bad("provenance", provenance.provenance, None, 3, {}, train.Hyper),
     **bad("writable", results.check_writable, *NO_FOLDERS),
     **bad("line", lambda f: linesearch.wolfe(f, ONE, -ONE, 1.5, -3.0), None, 3, "f"),
     **bad("line from", lambda w: linesearch.wolfe(HALF, w, -ONE, 1.5, -3.0), None, "w", 3, np.ones(3, int),

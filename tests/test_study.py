@@ -120,7 +120,7 @@ def test_a_look_that_was_cut_off_is_one(tmp_path):
     with pytest.raises(InputError, match="what it gave was lost"):
         study.look_once(tmp_path, "all", lambda: study.look_once(tmp_path, "all", lambda: 0.0))
     assert study.looks(tmp_path) == []
-    killed = "import os; from pathlib import Path; from fnn import study; "
+    killed = "import os; from pathlib import Path; from fnn.search import study; "
     killed += f"study.look_once(Path({str(tmp_path)!r}), 'all', lambda: os._exit(9))"
     assert subprocess.run([sys.executable, "-c", killed]).returncode == 9
     with pytest.raises(InputError, match="for all, and what it gave was lost"):

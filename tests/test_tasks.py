@@ -161,7 +161,7 @@ def test_numbers_may_be_swept(data):
 
 @pytest.mark.parametrize("size", [0, -1])
 def test_sizes_are_at_least_one(size):
-    for options in ({"batch_size": size}, {"batch_size": 1, "block": size}):
+    for options in ({"batch": size}, {"batch": 1, "block": size}):
         with pytest.raises(InputError, match=f"at least 1 example, not {size}"):
             classification(lambda hp: affine(2), **options)
 
