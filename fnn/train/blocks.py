@@ -18,17 +18,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fnn import store
-from fnn.base.errors import InputError, require
+from fnn.base.arithmetic import chosen
+from fnn.base.errors import InputError, require, whole
 from fnn.store import Store
 from fnn.train import checkpoints, engine
 from fnn.train.engine import Chunk
 from fnn.train.labels import Labels
 from fnn.train.progress import Bar, Silent
-from fnn.train.run import Run, advance, draw
+from fnn.train.run import Run, train
+from fnn.train.settings import first
 
 SETTINGS_ON_CPU = 16
 """Settings of a block on CPU: enough for large matrix products, few enough to stay in the caches."""
@@ -45,8 +46,11 @@ NETWORKS = "networks-"
 PARTS = "part-"
 """The folders that hold the checkpoints of blocks that are being done."""
 
-PATIENCE = 1.0
+POLL = 0.5
 """Seconds between two inspections of a folder that other hosts write to."""
+
+GIVEN_UP = 60.0
+"""Seconds in which no other host is at work after which the others are given up: longer than they take to start."""
 
 
 class Size(NamedTuple):
@@ -90,6 +94,16 @@ class Work:
     size: Size = ALONE
     compiled: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled for another process: keys as numbers, and no compiled programs."""
+        keys = np.asarray(jax.random.key_data(self.keys)), str(jax.random.key_impl(self.keys))
+        return {**self.__dict__, "keys": keys, "compiled": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """The same work there."""
+        numbers, kind = state["keys"]
+        self.__dict__.update(state, keys=jax.random.wrap_key_data(numbers, impl=kind))
+
     @property
     def seeds(self) -> int:
         """The number of seeds."""
@@ -97,7 +111,7 @@ class Work:
 
     def places(self) -> list[Place]:
         """Of every block its settings and seeds, those of the same seeds one after the other."""
-        cut = lambda n, size: [range(first, min(first + size, n)) for first in range(0, n, size)]
+        cut = lambda n, size: [range(begin, min(begin + size, n)) for begin in range(0, n, size)]
         settings = cut(max(1, self.settings), self.size.settings)
         return [Place(these, seeds) for seeds in cut(self.seeds, self.size.seeds) for these in settings]
 
@@ -118,8 +132,11 @@ class Work:
 
     def block(self, place: Place, bar: Bar, folder: Path | None = None) -> tuple[dict[str, np.ndarray], list[Any]]:
         """What the networks of a block record, arrays named `PROGRAM/NAME`; and their own leaves, if they are kept."""
-        records, seconds, state = [], np.zeros(2), None
+        records, seconds, state = [], np.zeros(2), {}
         for chunk in self.chunks(place, folder):
+            if not records:
+                own = 3 if self.settings else 2
+                self.labels.check({n: a.shape[own:] for n, a in one.items()} for one in chunk.record.values())
             records.append(self.labels.select(chunk.record, chunk.steps))
             seconds += chunk.seconds, chunk.compile_seconds
             state = chunk.state
@@ -127,13 +144,12 @@ class Work:
         arrays = {}
         for program, record in records[0].items():
             for name in record:
-                whole = np.concatenate([one[program][name] for one in records], axis=1)
-                arrays[f"{program}/{name}"] = self._own(whole, place, axis=2)
+                rows = np.concatenate([one[program][name] for one in records], axis=1)
+                arrays[f"{program}/{name}"] = self._own(rows, place, axis=2)
         arrays["seconds"] = seconds
         leaves = []
         if self.networks:
-            require(bool(state), "The networks at the end of this block are lost: clear its folder.")
-            params = {name: one.params for name, one in state.items()}  # pyright: ignore[reportOptionalMemberAccess]
+            params = {name: one.params for name, one in state.items()}
             leaves = [self._own(np.asarray(leaf), place, axis=1) for leaf in jax.tree.leaves(params)]
         return arrays, leaves
 
@@ -147,13 +163,9 @@ class Work:
         if "program" not in self.compiled:
             found = hashlib.sha256()
             for name, run in self.runs.items():
-                hp = jax.tree.map(
-                    lambda leaf: jnp.asarray(leaf)[0] if self.settings else jnp.asarray(leaf), self.hps[name]
-                )
-                text = jax.jit(lambda hp, key, data, run=run: _two_steps(run, hp, key, data)).lower(
-                    hp, self.keys[0], self.data
-                )
-                found.update(f"{name}\n{text.as_text()}\n".encode())
+                steps = jax.jit(lambda hp, key, data, run=run: train(run, 2, hp, key, data))
+                text = steps.lower(first(self.hps[name], self.settings), self.keys[0], self.data).as_text()
+                found.update(f"{name}\n{text}\n".encode())
             self.compiled["program"] = found.hexdigest()
         return self.compiled["program"]
 
@@ -168,34 +180,37 @@ class Work:
             "block": list(self.size),
         }
 
-    def bytes_needed(self, size: Size) -> float:
-        """Bytes that a block of this size takes, with the data: an estimate, without what a single step takes."""
+    def states(self) -> dict[str, Any]:
+        """For every program one network as it starts, shapes only."""
 
         def start(hps, key, data):
             return {name: run.start(hps[name], key, run.own(key, data)) for name, run in self.runs.items()}
 
-        one = lambda leaf: np.asarray(leaf)[0] if self.settings else leaf
-        states = jax.eval_shape(start, jax.tree.map(one, self.hps), self.keys[0], self.data)
-        each = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(states))
-        shared = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(self.data) if hasattr(leaf, "nbytes"))
-        return float(COPIES * each * size.settings * size.seeds + shared * len(jax.local_devices()))
-
-
-def _two_steps(run, hp, key, data):
-    data = run.own(key, data)
-    return advance(run, hp, data, run.start(hp, key, data), draw(run, key, data, jnp.arange(2)))
+        return jax.eval_shape(start, first(self.hps, self.settings), self.keys[0], self.data)
 
 
 def cut(work: Work, size: Size, keep: Path | None) -> Work:
-    """The same work in blocks of this size; where the folder has blocks of another size already, of that one."""
-    if keep is not None:
-        try:
-            kept = store.manifest(keep).get("block")
-        except store.Damaged:  # `Store.claim` writes it again
-            kept = None
-        if isinstance(kept, list) and len(kept) == 2:
-            size = Size(*kept)
-    return replace(work, size=size)
+    """The same work in blocks of this size; where the folder has blocks of another size already, of that one.
+
+    Hosts may have unequal memory, so all but the first wait for the size that the first one writes there.
+    """
+    if keep is None:
+        return replace(work, size=size)
+    began, kept = time.monotonic(), _kept_size(keep)
+    while kept is None and jax.process_index() > 0 and time.monotonic() - began < GIVEN_UP:
+        time.sleep(POLL)
+        kept = _kept_size(keep)
+    return replace(work, size=kept or size)
+
+
+def _kept_size(keep):
+    """The size of the blocks in a folder; None where it has none."""
+    try:
+        kept = store.manifest(keep).get("block")
+    except store.Damaged:  # `Store.claim` writes it again
+        return None
+    sound = isinstance(kept, list) and len(kept) == 2 and all(whole(n, 1) for n in kept)
+    return Size(*kept) if sound else None
 
 
 def size(work: Work, memory: float | None, spread: bool) -> Size:
@@ -203,6 +218,7 @@ def size(work: Work, memory: float | None, spread: bool) -> Size:
 
     memory: bytes that all devices together may take; None for a share of what is free. spread: whether executors or
     hosts do the blocks, so that there should be many. Raises `InputError` where a single network does not fit.
+    This is an estimate: of networks and data, without what a single step or trial takes in between.
     """
     on_cpu = jax.local_devices()[0].platform == "cpu"
     settings, seeds = max(1, work.settings), work.seeds
@@ -212,11 +228,17 @@ def size(work: Work, memory: float | None, spread: bool) -> Size:
     each = len(jax.local_devices()) if on_cpu and not work.labels.stepped else seeds
     found = Size(settings, 1 if spread else min(seeds, each))
     allowed = _free() * SHARE_OF_MEMORY if memory is None else memory
-    while (needed := work.bytes_needed(found)) > allowed:
+    each = COPIES * _bytes(work.states())
+    shared = _bytes(work.data) * len(jax.local_devices())
+    while (needed := each * found.settings * found.seeds + shared) > allowed:
         sentence = f"One network takes {needed / 1e6:,.0f} MB with its data, and {allowed / 1e6:,.0f} MB may be taken."
         require(found != Size(1, 1), sentence)
         found = found.smaller()
     return found
+
+
+def _bytes(tree):
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree) if hasattr(leaf, "dtype"))
 
 
 def _free():
@@ -248,93 +270,99 @@ def done(work: Work, keep: Path | None, executor: Executor | None, bar: Bar) -> 
     """Do all blocks, or read those that `keep` has, and put them together.
 
     Raises `InputError` where the folder holds other work or another process is at work in it, where the disk refuses,
-    and where the executor loses its workers.
+    where the executor loses its workers, and where other hosts stop before their blocks are done.
     """
     hosts, host = jax.process_count(), jax.process_index()
     require(hosts == 1 or keep is not None, "Several hosts share a sweep by a folder: give keep=FOLDER.")
-    places, found = work.places(), {}
+    places = dict(enumerate(work.places()))
     if keep is None:
-        for number, made in _made(work, dict(enumerate(places)), None, executor, bar):
-            found[number] = made
-        return _together(work, places, found)
-    kept = Store(keep, work.manifest())
-    with store.locked(keep, f"-{host}" if hosts > 1 else ""):
+        return _together(work, dict(_made(work, places, None, executor, bar)))
+    kept, found = Store(keep, work.manifest()), {}
+    with store.locked(keep, _lock(host)):
+        if hosts == 1 and not any(keep.rglob("*.npz")):
+            kept.forget()  # what was begun here left nothing
         kept.claim()
-        for number in range(len(places)):
-            if (block := _read(work, kept, number)) is not None:
-                found[number] = block
-                bar.update(work.steps)
-        mine = {n: place for n, place in enumerate(places) if n not in found and n % hosts == host}
-        for number, made in _made(work, mine, keep, executor, bar):
+        _read_new(work, kept, places, found, bar)
+        ours = {number: place for number, place in places.items() if number not in found and number % hosts == host}
+        for number, made in _made(work, ours, keep, executor, bar):
             _write(kept, number, made)
-            store.clear(keep / f"{PARTS}{number:06d}")
+            store.clear(_part(keep, number))
             found[number] = made
-    while len(found) < len(places):  # what other hosts do
-        for number in range(len(places)):
-            if number not in found and (block := _read(work, kept, number)) is not None:
-                found[number] = block
-                bar.update(work.steps)
-        if len(found) < len(places):
-            time.sleep(PATIENCE)
-    return _together(work, places, found)
+    active = time.monotonic()
+    while len(found) < len(places):
+        _read_new(work, kept, places, found, bar)
+        if any(store.at_work(keep, _lock(other)) for other in range(hosts) if other != host):
+            active = time.monotonic()
+        state = f"{len(found)} of {len(places)} blocks are in {keep}, and no other process is at work on the rest"
+        require(time.monotonic() - active < GIVEN_UP, f"{state}: start all again.")
+        time.sleep(POLL)
+    return _together(work, found)
+
+
+def _lock(host):
+    """The name of the lock that a host holds on the folder while it works."""
+    return f"-{host}"
+
+
+def _part(keep, number):
+    """The folder of the checkpoints of a block."""
+    return keep / f"{PARTS}{number:06d}"
 
 
 def _made(work, places, keep, executor, bar):
     """Blocks as they are done: (number, (arrays, leaves))."""
     if executor is None:
         for number, place in places.items():
-            folder = None if keep is None else keep / f"{PARTS}{number:06d}"
-            yield number, work.block(place, bar, folder)
+            yield number, work.block(place, bar, None if keep is None else _part(keep, number))
         return
     import cloudpickle
 
-    payload = cloudpickle.dumps(_portable(work))
-    futures = {executor.submit(_elsewhere, payload, place): number for number, place in places.items()}
+    payload, futures, lost, n = cloudpickle.dumps(work), {}, None, 0
     try:
+        for number, place in places.items():
+            futures[executor.submit(_elsewhere, payload, chosen(), place)] = number
         for future in as_completed(futures):
-            yield futures[future], future.result()
+            try:
+                made = future.result()
+            except BrokenExecutor as error:  # others may be done
+                lost = error
+                continue
+            n += 1
+            yield futures[future], made
             bar.update(work.steps)
     except BrokenExecutor as error:
-        n = sum(future.done() and not future.cancelled() and future.exception() is None for future in futures)
-        again = (
-            f"{n} are kept in {keep}, and the same call goes on" if keep else "keep=FOLDER would have kept the others"
-        )
-        raise InputError(
-            f"The executor lost its workers before {len(futures) - n} of {len(futures)} blocks: {again}."
-        ) from error
+        lost = error
     finally:
         for future in futures:
             future.cancel()
-
-
-def _portable(work):
-    """The arguments of the same work, for another process: keys and data as NumPy arrays."""
-    data = jax.tree.map(np.asarray, work.data)
-    keys = np.asarray(jax.random.key_data(work.keys)), str(jax.random.key_impl(work.keys))
-    return (
-        work.runs,
-        work.hps,
-        work.settings,
-        keys,
-        data,
-        work.steps,
-        work.chunk,
-        work.labels,
-        work.networks,
-        work.size,
-    )
+    if lost is not None:
+        others = (
+            f"the others are in {keep}, and the same call goes on with a new one" if keep else "keep=FOLDER keeps them"
+        )
+        rest = f"{len(places) - n} of {len(places)} blocks were done"
+        raise InputError(f"The executor lost its workers before {rest}: {others}.") from lost
 
 
 @functools.lru_cache(maxsize=1)
 def _loaded(payload):
     """The work of a payload, once for all its blocks that this process does, which share compiled programs."""
-    runs, hps, settings, (numbers, kind), *rest = pickle.loads(payload)
-    return Work(runs, hps, settings, jax.random.wrap_key_data(numbers, impl=kind), *rest)
+    return pickle.loads(payload)
 
 
-def _elsewhere(payload, place):
-    """Do a block in a process of an executor."""
+def _elsewhere(payload, settings, place):
+    """Do a block in a process of an executor. Raises `InputError` where JAX is set to other arithmetic there."""
+    here = chosen()
+    differ = [f"{name} {here[name]} for {value}" for name, value in settings.items() if here[name] != value]
+    require(not differ, f"The executor's workers have other settings of JAX: {', '.join(differ)}.")
     return _loaded(payload).block(place, Silent())
+
+
+def _read_new(work, kept, places, found, bar):
+    """Add to `found` the blocks on disk that it lacks."""
+    for number in places:
+        if number not in found and (block := _read(work, kept, number)) is not None:
+            found[number] = block
+            bar.update(work.steps)
 
 
 def _write(kept, number, made):
@@ -355,34 +383,24 @@ def _read(work, kept, number):
     return dict(block.arrays), [networks.arrays[str(i)] for i in range(len(networks.arrays))]
 
 
-def _together(work, places, found):
-    rows = lambda values: [values[number] for number in range(len(places))]
-    arrays, leaves = rows({n: a for n, (a, _) in found.items()}), rows({n: one for n, (_, one) in found.items()})
+def _together(work, found):
+    """The result of all blocks by number."""
+    arrays, leaves = zip(*(found[number] for number in sorted(found)), strict=True)
     seconds, compile_seconds = np.sum([one.pop("seconds") for one in arrays], axis=0)
-    per_row = len({place.settings for place in places})
+    per_row = len({place.settings for place in work.places()})
 
-    def whole(parts, axis):
+    def joined(parts, axis):
         """One array of the blocks' arrays `[S, …]`, with the settings at this axis."""
         by_seeds = [parts[i : i + per_row] for i in range(0, len(parts), per_row)]
-        joined = [np.concatenate(row, axis) if work.settings else row[0] for row in by_seeds]
-        return np.concatenate(joined)
+        return np.concatenate([np.concatenate(row, axis) if work.settings else row[0] for row in by_seeds])
 
     record: dict[str, dict[str, np.ndarray]] = {program: {} for program in work.runs}
     for full in arrays[0]:
-        program, _, name = full.partition("/")
-        record[program][name] = whole([one[full] for one in arrays], 2)
+        program, _, name = full.rpartition("/")
+        record[program][name] = joined([one[full] for one in arrays], 2)
     networks = {}
     if work.networks:
-        flat = [whole([one[i] for one in leaves], 1) for i in range(len(leaves[0]))]
-        networks = jax.tree.unflatten(jax.tree.structure(_params(work)), flat)
+        flat = [joined([one[i] for one in leaves], 1) for i in range(len(leaves[0]))]
+        params = {name: state.params for name, state in work.states().items()}
+        networks = jax.tree.unflatten(jax.tree.structure(params), flat)
     return Result(record, networks, float(seconds), float(compile_seconds))
-
-
-def _params(work):
-    """The parameters of all programs, shapes only."""
-    one = lambda leaf: np.asarray(leaf)[0] if work.settings else leaf
-
-    def start(hps, key, data):
-        return {name: run.start(hps[name], key, run.own(key, data)).params for name, run in work.runs.items()}
-
-    return jax.eval_shape(start, jax.tree.map(one, work.hps), work.keys[0], work.data)

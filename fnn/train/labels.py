@@ -1,8 +1,8 @@
 """From the arrays that runs record to one labelled data set."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -10,7 +10,17 @@ import xarray as xr
 
 from fnn.base.errors import require
 from fnn.tasks.contract import Label
-from fnn.train.settings import Axis
+from fnn.train.settings import DIMS, Axis
+
+DIVERGED = "diverged_at"
+"""The variable that is made of the losses."""
+
+
+class Rows(NamedTuple):
+    """After which numbers of updates an array is recorded, in order, and the name of this dimension."""
+
+    dim: str
+    at: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -19,7 +29,8 @@ class Labels:
 
     tasks, rules: names along their dimensions; None where there is one without a name.
     axes: of the settings. seeds: their numbers.
-    evaluated, observed: the names recorded at chosen numbers of updates, and these numbers; `at` is None for every one.
+    rows: of the arrays that are recorded after some updates only; the others are recorded at every step.
+    stepped: whether there are steps; a trial has none.
     labels, coords: of the recorded arrays and of their own dimensions. attrs: of the data set.
     """
 
@@ -27,25 +38,45 @@ class Labels:
     rules: tuple[str, ...] | None
     axes: tuple[Axis, ...]
     seeds: tuple[int, ...]
-    evaluated: frozenset[str] = frozenset()
-    evaluate_at: tuple[int, ...] = ()
-    observed: frozenset[str] = frozenset()
-    observe_at: tuple[int, ...] | None = None
+    rows: Mapping[str, Rows] = field(default_factory=dict)
     stepped: bool = True
     labels: Mapping[str, Label] = field(default_factory=dict)
     coords: Mapping[str, Any] = field(default_factory=dict)
     attrs: Mapping[str, Any] = field(default_factory=dict)
 
-    def select(self, record: Mapping[str, Any], steps: range) -> dict[str, dict[str, np.ndarray]]:
-        """The arrays of every program by name, `[S, rows, G, own …]`, of chosen steps only where there are such."""
+    def check(self, programs: Iterable[Mapping[str, tuple[int, ...]]]) -> None:
+        """Raise `InputError` where arrays cannot be labelled.
 
-        def rows(name, array):
-            chosen = self._chosen(name)
-            return (
-                array if chosen is None else np.take(array, [n - 1 - steps.start for n in chosen if n - 1 in steps], 1)
+        programs: for each the shapes of its arrays at one step of one network.
+        """
+        shapes: dict[str, tuple[int, ...]] = {}
+        for program in programs:
+            for name, shape in program.items():
+                alike = shapes.setdefault(name, shape) == shape
+                require(alike, f"{name} is of shape {shapes[name]} here and {shape} there: sweep the tasks one by one.")
+        settings = {one for axis in self.axes for one in (axis.dim, *axis.coordinates)}
+        own = {*shapes, *self.coords, *(dim for name in shapes for dim in self._dims(name, shapes[name]))}
+        taken = sorted(own & {*settings, *DIMS, *([DIVERGED] if self.stepped else [])})
+        require(not taken, f"What a sweep records has names other than its dimensions, unlike {', '.join(taken)}.")
+        sizes: dict[Any, int] = dict(xr.Dataset(coords=self._coords()).sizes)
+        for name, shape in shapes.items():
+            dims = self._dims(name, shape)
+            require(
+                len(dims) == len(shape),
+                f"{name} has {len(shape)} dimensions, and its label names {len(dims)}: {', '.join(dims)}.",
             )
+            for dim, size in zip(dims, shape, strict=True):
+                fits = sizes.setdefault(dim, size) == size
+                require(fits, f"{name} has {size} places along {dim}, which has {sizes[dim]}.")
 
-        return {program: {name: rows(name, a) for name, a in flat(one).items()} for program, one in record.items()}
+    def select(self, record: Mapping[str, Mapping[str, np.ndarray]], steps: range) -> dict[str, dict[str, np.ndarray]]:
+        """The arrays of every program, `[S, rows, G, own …]`: of all these steps, or of those that `rows` names."""
+
+        def chosen(name, array):
+            places = self._numbers(name, steps) - 1 - steps.start
+            return np.take(array, places, axis=1) if name in self.rows else array
+
+        return {program: {name: chosen(name, a) for name, a in one.items()} for program, one in record.items()}
 
     def dataset(self, record: Mapping[str, Mapping[str, np.ndarray]], steps: range) -> xr.Dataset:
         """The data set of these steps.
@@ -53,74 +84,68 @@ class Labels:
         record: for every program, in the order of tasks and rules, its arrays as `select` gives them.
         """
         programs = list(record.values())
-        names = list(dict.fromkeys(name for one in programs for name in one))
-        found = {name: self._variable(name, programs, steps) for name in names}
+        names = dict.fromkeys(name for one in programs for name in one)
+        found = {name: self._variable(name, [one.get(name) for one in programs], steps) for name in names}
         ds = xr.Dataset(found, self._coords(), self.attrs)
-        if "loss" in ds and "step" in ds.loss.dims:
-            ds["diverged_at"] = first_not_finite(ds.loss)
+        if self.stepped:
+            ds[DIVERGED] = first_not_finite(ds.loss)
         return ds
 
-    def _coords(self):
-        found = {"task": self.tasks, "rule": self.rules}
-        coords: dict[str, Any] = {dim: list(names) for dim, names in found.items() if names is not None}
-        for axis in self.axes:
-            coords |= axis.coords()
-        return coords | {"seed": list(self.seeds)} | dict(self.coords)
+    def networks(self, networks: Mapping[str, Any]) -> dict[str, Any]:
+        """The networks of all programs, from leaves `[S, G, …]` to leaves `[settings …, S, …]`."""
+        return jax.tree.map(lambda leaf: self._unfolded(np.swapaxes(leaf, 0, 1)) if self.axes else leaf, dict(networks))
 
-    def _variable(self, name, programs, steps):
-        label = self.labels.get(name, Label())
-        arrays = [one.get(name) for one in programs]
-        shape = next(array.shape for array in arrays if array is not None)
-        alike = all(array is None or array.shape == shape for array in arrays)
-        require(
-            alike, f"The arrays {name} of the programs have several shapes: sweep the programs one after the other."
-        )
-        filled = [np.full(shape, np.nan) if array is None else array for array in arrays]
-        lead = [len(names) for names in (self.tasks, self.rules) if names is not None]
-        values = np.stack(filled).reshape(*lead, *shape)  # [task, rule, S, n, G, own …]
-        k = len(lead)
-        sizes = [len(axis) for axis in self.axes]
+    def _unfolded(self, array):
+        """From an array `[G, …]` to one with a dimension for each of the axes."""
+        return array.reshape(*map(len, self.axes), *array.shape[1:])
+
+    def _coords(self):
+        settings = (coord for axis in self.axes for coord in axis.coords().items())
+        return {**self._programs(), **dict(settings), "seed": list(self.seeds), **self.coords}
+
+    def _programs(self):
+        """The dimensions of the programs, with their names."""
+        return {dim: list(names) for dim, names in (("task", self.tasks), ("rule", self.rules)) if names is not None}
+
+    def _variable(self, name, arrays, steps):
+        """The variable of arrays `[S, rows, G, own …]` of all programs; a program without it has None, and gets NaN."""
+        known = next(array for array in arrays if array is not None)
+        if any(array is None for array in arrays):
+            missing = np.full(known.shape, np.nan, np.result_type(known, np.float16))
+            arrays = [missing if array is None else array for array in arrays]
         if self.axes:
-            values = np.moveaxis(values, k + 2, k).reshape(*lead, *sizes, *shape[:2], *shape[3:])
-        settings = [axis.dim for axis in self.axes]
-        at, dim, numbers = k + len(sizes) + 1, "step", np.arange(steps.start, steps.stop)
-        chosen = self._chosen(name)
-        if chosen is not None:
-            dim = "update" if name in self.evaluated or chosen == self.evaluate_at else "observed"
-            numbers = [number for number in chosen if number - 1 in steps]
-        lead_dims = [dim for dim, names in (("task", self.tasks), ("rule", self.rules)) if names is not None]
-        own = list(label.dims)
-        extra = values.ndim - at - 1
-        require(
-            not own or len(own) == extra,
-            f"{name} has {extra} dimensions of its own, and its label names {', '.join(own)}.",
-        )
-        own = own or [f"{name}_{i}" for i in range(extra)]
-        dims = [*lead_dims, *settings, "seed", dim, *own]
+            arrays = [self._unfolded(np.moveaxis(array, 2, 0)) for array in arrays]
+        programs = self._programs()
+        values = np.stack(arrays).reshape(*map(len, programs.values()), *arrays[0].shape)
+        before = [*programs, *(axis.dim for axis in self.axes), "seed"]
+        label = self._label(name)
+        own = self._dims(name, values.shape[len(before) + 1 :])
         attrs = {what: text for what, text in (("long_name", label.long_name), ("units", label.units)) if text}
         if not self.stepped:
-            return xr.DataArray(values.take(0, at), dims=dims[:at] + dims[at + 1 :], attrs=attrs)
-        said = {"long_name": "updates done"} if dim != "step" else {"long_name": "step, from 0"}
-        return xr.DataArray(values, {dim: (dim, numbers, said)}, dims, attrs=attrs)
+            return xr.DataArray(values.take(0, len(before)), dims=[*before, *own], attrs=attrs)
+        dim, said = ("step", "step, from 0") if name not in self.rows else (self.rows[name].dim, "updates done")
+        coord = (dim, self._numbers(name, steps), {"long_name": said})
+        return xr.DataArray(values, {dim: coord}, [*before, dim, *own], attrs=attrs)
 
-    def _chosen(self, name):
-        if name in self.evaluated:
-            return self.evaluate_at
-        return self.observe_at if name in self.observed else None
+    def _label(self, name):
+        """The label of an array; that of the whole tree, where it is part of one."""
+        return self.labels.get(name) or self.labels.get(name.partition(".")[0]) or Label()
+
+    def _dims(self, name, shape):
+        """The names of an array's own dimensions."""
+        return self._label(name).dims or tuple(f"{name}_{i}" for i in range(len(shape)))
+
+    def _numbers(self, name, steps):
+        """Which of these steps an array is recorded at; where `rows` names it, the numbers of updates done then."""
+        numbers = np.arange(steps.start, steps.stop)
+        return np.array([n for n in self.rows[name].at if n - 1 in steps], int) if name in self.rows else numbers
 
 
-def flat(record: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def flat(record: Mapping[str, Any]) -> dict[str, Any]:
     """The arrays of a record by names, those of trees within it as `NAME.PART`."""
-    found = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(record):
-        found[jax.tree_util.keystr(path, simple=True, separator=".")] = np.asarray(leaf)
-    return found
-
-
-def names_of(record: Any) -> frozenset[str]:
-    """The names that `flat` gives the arrays of a record."""
     leaves = jax.tree_util.tree_leaves_with_path(record)
-    return frozenset(jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves)
+    # netCDF allows no "/" in a name.
+    return {jax.tree_util.keystr(path, simple=True, separator=".").replace("/", "."): leaf for path, leaf in leaves}
 
 
 def first_not_finite(loss: xr.DataArray) -> xr.DataArray:
@@ -129,16 +154,3 @@ def first_not_finite(loss: xr.DataArray) -> xr.DataArray:
     steps = loss.step.values[bad.argmax("step").values]
     first = xr.where(bad.any("step"), bad.any("step").copy(data=steps), -1).astype(np.int32)
     return first.assign_attrs(long_name="first step whose loss is not finite, −1 for none")
-
-
-def networks_of(states: Mapping[str, Any], labels: Labels) -> dict[str, Any]:
-    """The parameters of all programs by their names, every leaf `[settings …, seed, …]`."""
-    sizes = [len(axis) for axis in labels.axes]
-
-    def shaped(leaf):
-        leaf = np.asarray(leaf)[: len(labels.seeds)]
-        if not sizes:
-            return leaf
-        return np.moveaxis(leaf, 1, 0).reshape(*sizes, leaf.shape[0], *leaf.shape[2:])
-
-    return {name: jax.tree.map(shaped, state.params) for name, state in states.items()}

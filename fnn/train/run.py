@@ -222,11 +222,32 @@ def training(
                 around = (first, state.params, params, stats, grads, updates)
                 return observe(Moment(hp.task, *around, batch, data, drawn.look))
 
-            record |= look() if observe_at is None else _at(observe_at, i, look)
+            seen = look() if observe_at is None else _at(observe_at, i, look)
+            taken = sorted(record.keys() & seen.keys())
+            require(not taken, f"What is observed has names other than the loss and the metrics: {', '.join(taken)}.")
+            record |= seen
         return State(params, stats, opt), record
 
     own = everything if task.own is everything else Own(task.own)
     return Run(start, step, Drawing(task.draw), check, own)
+
+
+def recorded(
+    task: Task, observe: Callable[[Moment], Record] | None, hp: Any, key: Key, data: Any
+) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """The metrics of the task and what `observe` gives, shapes only; no training step is traced.
+
+    hp: the hyperparameters of the task.
+    """
+
+    def measure(hp, key, data):
+        data = task.own(key, data)
+        params, stats = task.init(hp, key, data)
+        batch = task.batch(data, task.draw(key, data))
+        moment = Moment(hp, params, params, params, stats, params, params, batch, data, key)
+        return dict(task.metrics(hp, params, stats, data)), {} if observe is None else dict(observe(moment))
+
+    return jax.eval_shape(measure, hp, key, data)
 
 
 def extra(

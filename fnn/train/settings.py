@@ -1,6 +1,7 @@
 """The settings of a sweep: what `over` names, as labelled axes and as stacked hyperparameters."""
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,19 +16,23 @@ from fnn.rule.hyper import get, paths, put
 SETTING = "setting"
 """The dimension of several hyperparameters that vary together, and of values that differ by rule."""
 
+DIMS = ("task", "rule", "seed", "step", "update", "observed")
+"""The other dimensions of a sweep."""
+
 
 @dataclass(frozen=True)
 class Axis:
     """One dimension of a sweep.
 
     dim: its name.
-    names: the hyperparameters that vary along it, as they were named.
+    names: the hyperparameters that vary along it, as `over` names them. coordinates: the names of their coordinates.
     rows: what they are at each place, one value for every name; by rule, under "" where all rules have the same.
-    labels: what people call the places; None where the values say it.
+    labels: the names of the places; None where the values are the coordinates.
     """
 
     dim: str
     names: tuple[str, ...]
+    coordinates: tuple[str, ...]
     rows: Mapping[str, tuple[tuple[Any, ...], ...]]
     labels: tuple[str, ...] | None = None
 
@@ -37,58 +42,60 @@ class Axis:
 
     def row(self, rule: str, place: int) -> tuple[Any, ...]:
         """The values of a rule at a place."""
-        return (self.rows[rule] if rule in self.rows else self.rows[""])[place]
+        return self.rows.get(rule, self.rows.get("", ()))[place]
 
     def coords(self) -> dict[str, Any]:
         """Its coordinates, as `xarray.Dataset` takes them."""
         if self.labels is not None:
-            return {self.dim: list(self.labels)}
-        found: dict[str, Any] = {}
-        for i, name in enumerate(self.names):
-            by_rule = {rule: [row[i] for row in rows] for rule, rows in self.rows.items()}
-            attrs = {"long_name": name}
-            if "" in by_rule:
-                found[_short(name)] = (self.dim, by_rule[""], attrs)
-            else:
-                found[_short(name)] = (("rule", self.dim), list(by_rule.values()), attrs)
+            return {self.dim: (self.dim, list(self.labels), {"long_name": self.names[0]})}
+        dims = self.dim if "" in self.rows else ("rule", self.dim)
+        found = {}
+        for i, (name, coordinate) in enumerate(zip(self.names, self.coordinates, strict=True)):
+            columns = [[row[i] for row in rows] for rows in self.rows.values()]
+            found[coordinate] = (dims, columns[0] if "" in self.rows else columns, {"long_name": name})
         return found
 
 
 def axes(over: Mapping[Any, Any] | None, rules: Sequence[str]) -> tuple[Axis, ...]:
-    """The axes that `over` names, in its order. Raises `InputError` for what is none."""
+    """The axes that `over` names, in its order.
+
+    rules: the names of the rules; none where there is one without a name. Raises `InputError` where `over` is no
+    mapping from names to values, and where two dimensions would have one name.
+    """
     over = {} if over is None else over
     named = isinstance(over, Mapping)
     require(named, f"What is varied is named, over={{'lr': [1e-3, 1e-2]}}, not {over!r:.80}.")
-    found = tuple(_axis(name, values, rules) for name, values in over.items())
-    dims = [axis.dim for axis in found]
-    taken = sorted({dim for dim in dims if dims.count(dim) > 1 or dim in ("task", "rule", "seed", "step", "update")})
-    require(not taken, f"Dimensions of a sweep have names of their own, and {', '.join(taken)} is taken.")
+    names = [one for name in over for one in (name if isinstance(name, tuple) else (name,))]
+    for one in names:
+        require(isinstance(one, str) and one != "", f"A hyperparameter is named by text, 'lr' say, not by {one!r}.")
+    found = tuple(_axis(name, values, rules, names) for name, values in over.items())
+    together = sum(axis.dim == SETTING for axis in found)
+    require(together <= 1, "Values by rule and values that vary together are of one dimension: name them in one tuple.")
+    coords = [one for axis in found for one in {axis.dim, *axis.coordinates}]
+    taken = sorted({one for one in coords if coords.count(one) > 1 or one in DIMS})
+    require(not taken, f"Dimensions of a sweep have different names, and {', '.join(taken)} is taken.")
     return found
 
 
-def _axis(name, values, rules):
-    names = name if isinstance(name, tuple) else (name,)
-    texts = all(isinstance(one, str) for one in names) and len(names) > 0
-    require(texts, f"A hyperparameter is named by text, 'lr' say, not by {name!r}.")
+def _axis(name, values, rules, every):
     if isinstance(name, tuple):
-        rows = [tuple(row) if listed(row) else (row,) for row in _rows(name, values)]
-        fits = all(len(row) == len(names) for row in rows)
-        require(fits, f"Each place of {', '.join(names)} has {len(names)} values.")
-        return Axis(SETTING, names, {"": tuple(rows)})
-    if isinstance(values, Mapping) and values and all(_series(one) for one in values.values()):
-        unknown = [rule for rule in values if rule not in rules] + [rule for rule in rules if rule not in values]
-        require(not unknown, f"Values of {name} by rule are for {', '.join(rules)}; {', '.join(unknown)} differ.")
-        by_rule = {rule: tuple((one,) for one in _rows(name, values[rule])) for rule in rules}
-        sizes = {len(rows) for rows in by_rule.values()}
-        require(len(sizes) == 1, f"Every rule has as many values of {name} as the others.")
-        return Axis(SETTING, names, by_rule)
-    if isinstance(values, Mapping):
-        require(len(values) > 0, f"There is no value of {name}.")
-        return Axis(_short(name), names, {"": tuple((one,) for one in values.values())}, tuple(map(str, values)))
-    rows = _rows(name, values)
-    wrong = [one for one in rows if not real(one)]
-    require(not wrong, f"The values of {name} are numbers, unlike {', '.join(map(repr, wrong[:3]))}.")
-    return Axis(_short(name), names, {"": tuple((one,) for one in rows)})
+        require(len(name) > 0, "Hyperparameters that vary together are named, ('lr', 'b1') say, not by ().")
+        rows = tuple(tuple(row) if _series(row) else (row,) for row in _rows(name, values))
+        fits = all(len(row) == len(name) for row in rows)
+        require(fits, f"Each place of {', '.join(name)} has {len(name)} values.")
+        return Axis(SETTING, name, tuple(_short(one, every) for one in name), {"": rows})
+    short = _short(name, every)
+    if not isinstance(values, Mapping):
+        return Axis(short, (name,), (short,), {"": _numbers(name, values)})
+    require(len(values) > 0, f"There is no value of {name}.")
+    if not all(_series(one) for one in values.values()):
+        return Axis(short, (name,), (short,), {"": tuple((one,) for one in values.values())}, tuple(map(str, values)))
+    differ = [str(rule) for rule in (*values, *rules) if rule not in values or rule not in rules]
+    named = f"those of {', '.join(rules)}" if rules else "given where rules have names"
+    require(not differ, f"Lists of {name} by rule are {named}, which {', '.join(differ)} is not among.")
+    by_rule = {rule: _numbers(name, values[rule]) for rule in rules}
+    require(len(set(map(len, by_rule.values()))) == 1, f"Every rule has as many values of {name} as the others.")
+    return Axis(SETTING, (name,), (short,), by_rule)
 
 
 def _series(values):
@@ -104,26 +111,66 @@ def _rows(name, values):
     return rows
 
 
-def _short(name):
-    return name.removeprefix("*.").rpartition(".")[2]
+def _numbers(name, values):
+    rows = _rows(name, values)
+    wrong = [one for one in rows if not real(one)]
+    require(not wrong, f"The values of {name} are numbers, unlike {', '.join(map(repr, wrong[:3]))}.")
+    return tuple((one,) for one in rows)
+
+
+def _short(name, every):
+    """The last part of a name, where no other of the names ends with it; else all of it."""
+    last = lambda name: name.rpartition(".")[2]
+    return last(name) if [last(one) for one in every].count(last(name)) == 1 else name.removeprefix("*.")
 
 
 def stacked(axes: Sequence[Axis], hyper: Hyper, rule: str) -> Hyper:
-    """The hyperparameters of a rule at all settings, leaves `[G]`, the last axis fastest; of no axes `hyper` itself."""
+    """The hyperparameters of a rule at all settings, leaves `[G]`, the last axis fastest; of no axes `hyper` itself.
+
+    Raises `InputError` where a name means no hyperparameter, or one that another name means too, and where a value is
+    of another structure or shape than the default.
+    """
     if not axes:
         return hyper
+    meant = {name: paths(hyper, name) for axis in axes for name in axis.names}
+    every = [path for found in meant.values() for path in found]
+    within = lambda a, b: a == b or b.startswith(f"{a}.")
+    twice = [b for a, b in itertools.permutations(every, 2) if within(a, b)]
+    require(not twice, f"The hyperparameter {', '.join(dict.fromkeys(twice))} is varied twice.")
     points = []
     for places in itertools.product(*(range(len(axis)) for axis in axes)):
         point = hyper
         for axis, place in zip(axes, places, strict=True):
             for name, value in zip(axis.names, axis.row(rule, place), strict=True):
-                for path in paths(hyper, name):
+                for path in meant[name]:
                     point = put(point, path, _like(get(hyper, path), value, name))
         points.append(point)
-    return jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *points)
+
+    def stack(default, *values):
+        found = np.stack([np.asarray(value) for value in values])
+        # Whole numbers among the values of a real number are real numbers too.
+        return found.astype(np.result_type(np.asarray(default), found))
+
+    return jax.tree.map(stack, hyper, *points)
 
 
-def _like(before, value, name):
-    same = jax.tree.structure(before) == jax.tree.structure(value)
-    require(same, f"A value of {name} is like its default {before!r:.60}, unlike {value!r:.60}.")
+def size(axes: Sequence[Axis]) -> int:
+    """The number of settings; 0 where nothing is varied."""
+    return math.prod(map(len, axes)) if axes else 0
+
+
+def first(hps: Hyper, settings: int) -> Hyper:
+    """The first of this number of settings; all of `hps` where the number is 0."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[0], hps) if settings else hps
+
+
+def _like(default, value, name):
+    """The value. Raises `InputError` where its structure or shapes are not the default's."""
+    same = jax.tree.structure(default) == jax.tree.structure(value)
+    same = same and all(map(_same_shape, jax.tree.leaves(default), jax.tree.leaves(value)))
+    require(same, f"A value of {name} is like its default {default!r:.60}, unlike {value!r:.60}.")
     return value
+
+
+def _same_shape(a, b):
+    return np.shape(a) == np.shape(b)

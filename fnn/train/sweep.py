@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from fnn import optim, store
-from fnn.base.checks import check_hyper, check_keys
+from fnn.base.checks import check_hyper
 from fnn.base.errors import InputError, listed, require, whole
 from fnn.base.provenance import origin
 from fnn.rule import Rule
@@ -21,10 +21,10 @@ from fnn.tasks import check_splits
 from fnn.tasks.contract import Label, Task, Trial
 from fnn.train import blocks, engine
 from fnn.train.blocks import Work
-from fnn.train.labels import Labels, names_of, networks_of
+from fnn.train.labels import DIVERGED, Labels, Rows, flat
 from fnn.train.progress import progress as reported
-from fnn.train.run import Hyper, Moment, Record, Run, train, training
-from fnn.train.settings import axes, stacked
+from fnn.train.run import Hyper, Moment, Record, Run, recorded, training
+from fnn.train.settings import axes, first, size, stacked
 
 Rules = Rule | str | Sequence[str] | Mapping[str, Rule | str]
 """One rule, or several by name; a name as `optim.rule` takes it stands for its rule."""
@@ -83,13 +83,15 @@ def sweep(
     """
     work = _work(task, rules, over, seeds, steps, schedule, loss_after, evaluate, observe, observe_at, networks)
     keep = None if keep is None else store.as_folder(Path(keep))
-    size = blocks.size(work, _bytes(memory), executor is not None or jax.process_count() > 1)
-    work = blocks.cut(work, size, keep)
+    submits = executor is None or hasattr(executor, "submit")
+    require(submits, f"An executor is one of concurrent.futures, with a method submit, unlike {executor!r:.80}.")
+    spread = executor is not None or jax.process_count() > 1
+    work = blocks.cut(work, blocks.size(work, _bytes(memory), spread), keep)
     with reported(len(work.places()) * work.steps, "step", progress) as bar:
         result = blocks.done(work, keep, executor, bar)
     seconds = {"train_seconds": round(result.seconds, 2), "compile_seconds": round(result.compile_seconds, 2)}
     ds = work.labels.dataset(result.record, range(work.steps)).assign_attrs(seconds)
-    return (ds, networks_of(result.networks, work.labels)) if networks else ds
+    return (ds, work.labels.networks(result.networks)) if networks else ds
 
 
 def stream(
@@ -107,12 +109,20 @@ def stream(
     keep: str | Path | None = None,
 ) -> Iterator[xr.Dataset]:
     """As `sweep`, a data set for every hundred steps or so as they are done, of all networks at the same steps."""
+    require(not isinstance(task, Trial), "A Trial has no steps to stream: use sweep.")
     work = _work(task, rules, over, seeds, steps, schedule, loss_after, evaluate, observe, observe_at, False)
     work = blocks.cut(work, blocks.Size(max(1, work.settings), work.seeds), None)
-    [place] = work.places()
-    folder = None if keep is None else store.as_folder(Path(keep))
-    for chunk in work.chunks(place, folder):
-        yield work.labels.dataset(work.labels.select(chunk.record, chunk.steps), chunk.steps)
+    return _parts(work, None if keep is None else store.as_folder(Path(keep)))
+
+
+def _parts(work, folder):
+    diverged = None
+    for chunk in work.chunks(work.places()[0], folder):
+        ds = work.labels.dataset(work.labels.select(chunk.record, chunk.steps), chunk.steps)
+        if diverged is not None:
+            ds[DIVERGED] = ds[DIVERGED].copy(data=np.where(diverged < 0, ds[DIVERGED], diverged))
+        diverged = ds[DIVERGED].values
+        yield ds
 
 
 def _work(task, rules, over, seeds, steps, schedule, loss_after, evaluate, observe, observe_at, networks) -> Work:
@@ -120,59 +130,68 @@ def _work(task, rules, over, seeds, steps, schedule, loss_after, evaluate, obser
     keys, numbers = _keys(seeds)
     if isinstance(task, Trial):
         given = {"rules": rules, "steps": steps, "schedule": schedule, "evaluate": evaluate, "observe": observe}
-        extra = [name for name, value in given.items() if value is not None] + ["networks"] * networks
+        given |= {"observe_at": observe_at, "loss_after": loss_after or None, "networks": networks or None}
+        extra = [name for name, value in given.items() if value is not None]
         require(not extra, f"A Trial is measured without {', '.join(extra)}.")
         return _measuring(task, axes(over, ()), keys, numbers)
     tasks, rules = _tasks(task), _rules(rules)
-    require(whole(steps, 1), f"A sweep trains for 1 step or more: steps=1000, not {steps!r}.")
-    evaluate = (steps,) if evaluate is None else evaluate
+    if not whole(steps, 1):
+        raise InputError(f"A sweep trains for 1 step or more: steps=1000, not {steps!r}.")
+    require(observe is None or callable(observe), f"What to observe is a function of a Moment, not {observe!r:.80}.")
+    evaluate = _at("evaluate", (steps,) if evaluate is None else evaluate, steps)
+    observe_at = None if observe_at is None else _at("observe_at", observe_at, steps)
+    seen = None if observe is None else lambda moment: flat(observe(moment))
     along = axes(over, [name for name in rules if name])
-    runs, hps = {}, {}
+    runs, hps, names = {}, {}, {}
     for task_name, one in tasks.items():
         for rule_name, rule in rules.items():
             name = "/".join(part for part in (task_name, rule_name) if part)
             hyper = Hyper(rule.hyper, one.hyper)
+            hps[name] = stacked(along, hyper, rule_name)
             runs[name] = training(
-                *(one, rule, steps),
+                *(one._replace(data=None), rule, steps),
                 schedule=_schedule(schedule, hyper),
                 loss_after=loss_after,
-                evaluate_at=_at("evaluate", evaluate),
-                observe=observe,
-                observe_at=None if observe_at is None else _at("observe_at", observe_at),
+                evaluate_at=evaluate,
+                observe=seen,
+                observe_at=observe_at,
             )
-            hps[name] = stacked(along, hyper, rule_name)
-    first = next(iter(tasks.values()))
-    settings = len(jax.tree.leaves(next(iter(hps.values())))[0]) if along else 0
-    _check(runs, hps, keys, first.data, settings)
-    metrics = _metrics(tasks, hps, keys, settings)
-    recorded = frozenset() if observe is None else _observed(runs, hps, keys, first.data, settings) - metrics - {"loss"}
+            names.setdefault(task_name, name)
+    data = next(iter(tasks.values())).data
+    _check(runs, hps, data, size(along))
+    rows, shapes = {}, []
+    for task_name, one in tasks.items():
+        metrics, more = recorded(one, seen, first(hps[names[task_name]], size(along)).task, keys[0], data)
+        rows |= {} if observe_at is None else dict.fromkeys(more, Rows("observed", observe_at))
+        rows |= dict.fromkeys(metrics, Rows("update", evaluate))
+        shapes.append({name: leaf.shape for name, leaf in {**more, **(metrics if evaluate else {})}.items()})
     labels = Labels(
-        *(None if set(tasks) == {""} else tuple(tasks), None if set(rules) == {""} else tuple(rules), along, numbers),
-        evaluated=metrics,
-        evaluate_at=_at("evaluate", evaluate),
-        observed=recorded,
-        observe_at=None if observe_at is None else _at("observe_at", observe_at),
-        labels=_labels(first, observe, loss_after),
-        coords={**first.coords, **getattr(observe, "coords", {})},
-        attrs={**first.about, "steps": steps, "provenance": json.dumps(origin())},
+        tasks=None if set(tasks) == {""} else tuple(tasks),
+        rules=None if set(rules) == {""} else tuple(rules),
+        axes=along,
+        seeds=numbers,
+        rows=rows,
+        labels=_labels(tasks, observe, loss_after),
+        coords={**_merged(one.coords for one in tasks.values()), **getattr(observe, "coords", {})},
+        attrs={**_common(one.about for one in tasks.values()), "steps": steps, "provenance": json.dumps(origin())},
     )
-    return Work(runs, hps, settings, keys, first.data, steps, _chunk(steps), labels, networks)
+    labels.check([{"loss": (), **one} for one in shapes])
+    return Work(runs, hps, size(along), keys, data, steps, _chunk(steps), labels, networks)
 
 
 def _measuring(trial, along, keys, numbers):
     """The work of a trial: a run of one step, which records what is measured."""
 
     def step(hp, data, state, key):
-        return state, dict(trial.measure(hp, key, data))
+        return state, flat(trial.measure(hp, key, data))
 
     run = Run(lambda hp, key, data: (), step, lambda key, data, i: key)
     hps = {"": stacked(along, trial.hyper, "")}
-    check_hyper(hps[""])
     check_splits(trial.data)
-    settings = len(jax.tree.leaves(hps[""])[0]) if along else 0
+    check_hyper(hps[""])
     attrs = {**trial.about, "provenance": json.dumps(origin())}
     labels = Labels(None, None, along, numbers, stepped=False, labels=trial.labels, coords=trial.coords, attrs=attrs)
-    return Work({"": run}, hps, settings, keys, trial.data, 1, 1, labels, False)
+    return Work({"": run}, hps, size(along), keys, trial.data, 1, 1, labels, False)
 
 
 def _keys(seeds):
@@ -180,9 +199,7 @@ def _keys(seeds):
         require(len(seeds) > 0 and seeds.step == 1, f"Seeds are a number or a range without gaps, not {seeds!r}.")
         return engine.seeds(len(seeds), seeds.start), tuple(seeds)
     require(whole(seeds, 1), f"A sweep needs at least 1 seed, a number of them or a range, not {seeds!r}.")
-    keys = engine.seeds(seeds)
-    check_keys(keys)
-    return keys, tuple(range(seeds))
+    return engine.seeds(seeds), tuple(range(seeds))
 
 
 def _tasks(task) -> dict[str, Task]:
@@ -191,11 +208,11 @@ def _tasks(task) -> dict[str, Task]:
     require(bool(tasks) and not wrong, f"What is learnt is a fnn.tasks.Task, or several by name, not {task!r:.80}.")
     named = isinstance(task, Mapping)
     require(not named or all(isinstance(n, str) and n and "/" not in n for n in tasks), "Tasks have names without '/'.")
-    first, *others = tasks.values()
-    same = all(other.data is first.data or store.checksum(other.data) == store.checksum(first.data) for other in others)
-    require(same, "Tasks that are swept together have the same data.")
     for one in tasks.values():
         require(one.data is not None, "The task has no data: give them to it, tasks.classification(network, data).")
+    data, *others = [one.data for one in tasks.values()]
+    same = all(other is data or store.checksum(other) == store.checksum(data) for other in others)
+    require(same, "Tasks that are swept together have the same data.")
     return tasks
 
 
@@ -225,9 +242,11 @@ def _rule(rule) -> Rule:
     return found
 
 
-def _at(what, numbers):
+def _at(what, numbers, steps):
     require(listed(numbers), f"{what} is a list of numbers of updates, not {numbers!r}.")
-    return tuple(dict.fromkeys(int(n) if whole(n) else n for n in numbers))
+    wrong = [n for n in numbers if not whole(n, 1, steps)]
+    require(not wrong, f"{what} names numbers of updates from 1 to {steps}, unlike {', '.join(map(repr, wrong))}.")
+    return tuple(sorted({int(n) for n in numbers}))
 
 
 def _schedule(schedule, hyper):
@@ -248,42 +267,33 @@ def _schedule(schedule, hyper):
     return at
 
 
-def _check(runs, hps, keys, data, settings):
+def _check(runs, hps, data, settings):
     """Raise `InputError` where hyperparameters are out of range or the data do not fit."""
     for hp in hps.values():
         check_hyper(hp)
     for check, name in {run.check: name for name, run in runs.items()}.items():
-        check(_one(hps[name], settings), data)
+        check(first(hps[name], settings), data)
 
 
-def _one(hps, settings):
-    """The first of the settings."""
-    return jax.tree.map(lambda leaf: np.asarray(leaf)[0], hps) if settings else hps
+def _labels(tasks, observe, loss_after):
+    labels = _merged(task.labels for task in tasks.values())
+    loss = labels.get("loss", Label("loss on the minibatch", "nats"))
+    named = Label("loss on the minibatch after the update", loss.units, loss.dims) if loss_after else loss
+    return {**labels, "loss": named, **getattr(observe, "labels", {})}
 
 
-def _metrics(tasks, hps, keys, settings):
-    """The names of the tasks' metrics."""
-
-    def names(task, hp):
-        take = lambda hp, key, data: task.metrics(hp.task, *task.init(hp.task, key, data), data)
-        return jax.eval_shape(take, hp, keys[0], jax.eval_shape(task.own, keys[0], task.data))
-
-    found = zip(tasks.items(), list(hps.values())[:: max(1, len(hps) // len(tasks))], strict=True)
-    return frozenset(name for (_, task), hp in found for name in names(task, _one(hp, settings)))
+def _merged(mappings):
+    """All that one of the mappings has; of what several have, the first one's."""
+    found = {}
+    for one in mappings:
+        found = {**one, **found}
+    return found
 
 
-def _observed(runs, hps, keys, data, settings):
-    """The flat names of all that the first run records."""
-    name, run = next(iter(runs.items()))
-    one = lambda hp, key, data: train(run, 1, hp, key, data)[1]
-    return names_of(jax.eval_shape(one, _one(hps[name], settings), keys[0], data))
-
-
-def _labels(task, observe, loss_after):
-    loss = Label("loss on the minibatch after the update" if loss_after else "loss on the minibatch", "nats")
-    given = task.labels.get("loss", loss)
-    own = {"loss": Label(loss.long_name, given.units, given.dims)}
-    return {**task.labels, **own, **getattr(observe, "labels", {})}
+def _common(mappings):
+    """What all mappings have alike."""
+    first, *others = mappings
+    return {name: value for name, value in first.items() if all(name in o and o[name] == value for o in others)}
 
 
 def _chunk(steps):
