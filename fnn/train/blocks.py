@@ -213,7 +213,7 @@ def _kept_size(keep):
     return Size(*kept) if sound else None
 
 
-def size(work: Work, memory: float | None, spread: bool) -> Size:
+def size(work: Work, memory: float | int | None, spread: bool) -> Size:
     """The size of blocks that suits the devices and the memory.
 
     memory: bytes that all devices together may take; None for a share of what is free. spread: whether executors or
@@ -336,10 +336,8 @@ def _made(work, places, keep, executor, bar):
         for future in futures:
             future.cancel()
     if lost is not None:
-        others = (
-            f"the others are in {keep}, and the same call goes on with a new one" if keep else "keep=FOLDER keeps them"
-        )
         rest = f"{len(places) - n} of {len(places)} blocks were done"
+        others = f"the others are in {keep}, where the same call goes on" if keep else "keep=FOLDER keeps the others"
         raise InputError(f"The executor lost its workers before {rest}: {others}.") from lost
 
 

@@ -223,9 +223,7 @@ def training(
                 return observe(Moment(hp.task, *around, batch, data, drawn.look))
 
             seen = look() if observe_at is None else _at(observe_at, i, look)
-            taken = sorted(record.keys() & seen.keys())
-            require(not taken, f"What is observed has names other than the loss and the metrics: {', '.join(taken)}.")
-            record |= seen
+            record = _joined(record, seen)
         return State(params, stats, opt), record
 
     own = everything if task.own is everything else Own(task.own)
@@ -247,7 +245,16 @@ def recorded(
         moment = Moment(hp, params, params, params, stats, params, params, batch, data, key)
         return dict(task.metrics(hp, params, stats, data)), {} if observe is None else dict(observe(moment))
 
-    return jax.eval_shape(measure, hp, key, data)
+    metrics, seen = jax.eval_shape(measure, hp, key, data)
+    _joined({"loss": None, **metrics}, seen)
+    return metrics, seen
+
+
+def _joined(record, seen):
+    """The loss and the metrics, and what is observed. Raises `InputError` where two have one name."""
+    taken = sorted(record.keys() & seen.keys())
+    require(not taken, f"What is observed has names other than the loss and the metrics: {', '.join(taken)}.")
+    return {**record, **seen}
 
 
 def extra(

@@ -88,11 +88,10 @@ def _axis(name, values, rules, every):
     if not isinstance(values, Mapping):
         return Axis(short, (name,), (short,), {"": _numbers(name, values)})
     require(len(values) > 0, f"There is no value of {name}.")
-    if not all(_series(one) for one in values.values()):
+    if not (any(rule in values for rule in rules) and all(_series(one) for one in values.values())):
         return Axis(short, (name,), (short,), {"": tuple((one,) for one in values.values())}, tuple(map(str, values)))
     differ = [str(rule) for rule in (*values, *rules) if rule not in values or rule not in rules]
-    named = f"those of {', '.join(rules)}" if rules else "given where rules have names"
-    require(not differ, f"Lists of {name} by rule are {named}, which {', '.join(differ)} is not among.")
+    require(not differ, f"Lists of {name} by rule are for {', '.join(rules)}, and {', '.join(differ)} differs.")
     by_rule = {rule: _numbers(name, values[rule]) for rule in rules}
     require(len(set(map(len, by_rule.values()))) == 1, f"Every rule has as many values of {name} as the others.")
     return Axis(SETTING, (name,), (short,), by_rule)

@@ -48,7 +48,7 @@ def sweep(
     keep: str | Path | None = None,
     networks: bool = False,
     executor: Executor | None = None,
-    memory: float | None = None,
+    memory: float | int | None = None,
     progress: bool = False,
 ) -> Any:
     """Train a task by rules, at settings, for seeds; returns an `xarray.Dataset` with a dimension for each of these.
@@ -82,13 +82,13 @@ def sweep(
     data that do not fit, before anything is computed.
     """
     work = _work(task, rules, over, seeds, steps, schedule, loss_after, evaluate, observe, observe_at, networks)
-    keep = None if keep is None else store.as_folder(Path(keep))
+    folder = None if keep is None else store.as_folder(keep)
     submits = executor is None or hasattr(executor, "submit")
     require(submits, f"An executor is one of concurrent.futures, with a method submit, unlike {executor!r:.80}.")
     spread = executor is not None or jax.process_count() > 1
-    work = blocks.cut(work, blocks.size(work, _bytes(memory), spread), keep)
+    work = blocks.cut(work, blocks.size(work, _bytes(memory), spread), folder)
     with reported(len(work.places()) * work.steps, "step", progress) as bar:
-        result = blocks.done(work, keep, executor, bar)
+        result = blocks.done(work, folder, executor, bar)
     seconds = {"train_seconds": round(result.seconds, 2), "compile_seconds": round(result.compile_seconds, 2)}
     ds = work.labels.dataset(result.record, range(work.steps)).assign_attrs(seconds)
     return (ds, work.labels.networks(result.networks)) if networks else ds
@@ -112,7 +112,7 @@ def stream(
     require(not isinstance(task, Trial), "A Trial has no steps to stream: use sweep.")
     work = _work(task, rules, over, seeds, steps, schedule, loss_after, evaluate, observe, observe_at, False)
     work = blocks.cut(work, blocks.Size(max(1, work.settings), work.seeds), None)
-    return _parts(work, None if keep is None else store.as_folder(Path(keep)))
+    return _parts(work, None if keep is None else store.as_folder(keep))
 
 
 def _parts(work, folder):
@@ -257,6 +257,9 @@ def _schedule(schedule, hyper):
     for shape in schedule.values():
         require(callable(shape), f"A shape is a function of progress, not {shape!r:.80}.")
     places = {name: paths(hyper, name) for name in schedule}
+    for path in (path for found in places.values() for path in found):
+        one = jax.tree_util.all_leaves([get(hyper, path)])
+        require(one, f"A schedule is of one hyperparameter, and {path} is several numbers.")
 
     def at(hp, now):
         for name, shape in schedule.items():
