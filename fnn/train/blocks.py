@@ -209,8 +209,9 @@ def _kept_size(keep):
         kept = store.manifest(keep).get("block")
     except store.Damaged:  # `Store.claim` writes it again
         return None
-    sound = isinstance(kept, list) and len(kept) == 2 and all(whole(n, 1) for n in kept)
-    return Size(*kept) if sound else None
+    if isinstance(kept, list) and len(kept) == 2 and all(whole(n, 1) for n in kept):
+        return Size(*kept)
+    return None
 
 
 def size(work: Work, memory: float | int | None, spread: bool) -> Size:
@@ -225,11 +226,10 @@ def size(work: Work, memory: float | int | None, spread: bool) -> Size:
     if on_cpu or spread:
         settings = math.ceil(settings / math.ceil(settings / SETTINGS_ON_CPU))
     # A device does one seed at a time on CPU: a trial, which is one step, is kept and reported after each.
-    each = len(jax.local_devices()) if on_cpu and not work.labels.stepped else seeds
-    found = Size(settings, 1 if spread else min(seeds, each))
+    devices = len(jax.local_devices())
+    found = Size(settings, 1 if spread else min(seeds, devices) if on_cpu and not work.labels.stepped else seeds)
     allowed = _free() * SHARE_OF_MEMORY if memory is None else memory
-    each = COPIES * _bytes(work.states())
-    shared = _bytes(work.data) * len(jax.local_devices())
+    each, shared = COPIES * _bytes(work.states()), devices * _bytes(work.data)
     while (needed := each * found.settings * found.seeds + shared) > allowed:
         sentence = f"One network takes {needed / 1e6:,.0f} MB with its data, and {allowed / 1e6:,.0f} MB may be taken."
         require(found != Size(1, 1), sentence)

@@ -56,7 +56,8 @@ class Labels:
                 require(alike, f"{name} is of shape {shapes[name]} here and {shape} there: sweep the tasks one by one.")
         settings = {one for axis in self.axes for one in (axis.dim, *axis.coordinates)}
         own = {*shapes, *self.coords, *(dim for name in shapes for dim in self._dims(name, shapes[name]))}
-        taken = sorted(own & {*settings, *DIMS, *([DIVERGED] if self.stepped else [])})
+        reserved = {*DIMS, DIVERGED} if self.stepped else {"seed"}
+        taken = sorted(own & (settings | reserved))
         require(not taken, f"What a sweep records has names other than its dimensions, unlike {', '.join(taken)}.")
         sizes: dict[Any, int] = dict(xr.Dataset(coords=self._coords()).sizes)
         for name, shape in shapes.items():

@@ -67,11 +67,13 @@ def sweep(
     schedule: for a hyperparameter the shape it is multiplied by, `{"lr": schedules.cosine()}`.
     loss_after: record the minibatch's loss at inference after the update; otherwise the training loss before it.
     evaluate: numbers of updates after which the task's metrics are taken (dimension `update`); None: after the last.
-    observe: what else is recorded of a step, as `fnn.nn.instruments` computes it; observe_at: after which numbers of
-        updates (dimension `observed`), None for every step. A `fnn.train.Observation` names what it records.
+    observe: what else is recorded of a step, as `fnn.nn.instruments` computes it; arrays of a tree as `NAME.PART`.
+        A `fnn.train.Observation` names what it records.
+    observe_at: the numbers of updates after which it is (dimension `observed`, or `update` where these are those of
+        `evaluate`); None for every step.
     keep: a folder for finished work: after an interrupt or a kill the same call goes on there, to the same numbers.
-    networks: return `(data set, networks)`, the trained parameters by the names of the programs: "TASK", "RULE",
-        "TASK/RULE" or "" by what has a name; every leaf has the axes of the settings and of the seeds in front.
+    networks: return `(data set, networks)`, the parameters after the last update by the names of the programs: "TASK",
+        "RULE", "TASK/RULE" or "" by what has a name; every leaf has the axes of the settings and of the seeds in front.
     executor: does the blocks of settings and seeds in its workers: any `concurrent.futures.Executor`. Several hosts
         (`jax.distributed`) share the blocks where they share `keep`.
     memory: bytes that may be taken; None for half of what is free. What needs more is done in blocks.
@@ -140,7 +142,7 @@ def _work(task, rules, over, seeds, steps, schedule, loss_after, evaluate, obser
     require(observe is None or callable(observe), f"What to observe is a function of a Moment, not {observe!r:.80}.")
     evaluate = _at("evaluate", (steps,) if evaluate is None else evaluate, steps)
     observe_at = None if observe_at is None else _at("observe_at", observe_at, steps)
-    seen = None if observe is None else lambda moment: flat(observe(moment))
+    seen = _flat(observe)
     along = axes(over, [name for name in rules if name])
     runs, hps, names = {}, {}, {}
     for task_name, one in tasks.items():
@@ -162,7 +164,9 @@ def _work(task, rules, over, seeds, steps, schedule, loss_after, evaluate, obser
     rows, shapes = {}, []
     for task_name, one in tasks.items():
         metrics, more = recorded(one, seen, first(hps[names[task_name]], size(along)).task, keys[0], data)
-        rows |= {} if observe_at is None else dict.fromkeys(more, Rows("observed", observe_at))
+        if observe_at is not None:
+            dim = "update" if observe_at == evaluate else "observed"
+            rows |= dict.fromkeys(more, Rows(dim, observe_at))
         rows |= dict.fromkeys(metrics, Rows("update", evaluate))
         shapes.append({name: leaf.shape for name, leaf in {**more, **(metrics if evaluate else {})}.items()})
     labels = Labels(
@@ -240,6 +244,11 @@ def _rule(rule) -> Rule:
     if not isinstance(found, Rule):
         raise InputError(f"A rule is a fnn.rule.Rule or its name, not {rule!r:.80}.")
     return found
+
+
+def _flat(observe):
+    """The same observation without trees."""
+    return None if observe is None else lambda moment: flat(observe(moment))
 
 
 def _at(what, numbers, steps):

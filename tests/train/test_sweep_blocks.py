@@ -222,7 +222,7 @@ def test_work_that_left_nothing_makes_way(tmp_path, monkeypatch):
 def test_observed_trees_are_in_checkpoints(small_chunks, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints, "time", Clock())
     norms = lambda moment: {"norm": {"first": moment.grads[0].w.sum()}}
-    options = {"over": None, "seeds": 1, "observe": norms}
+    options = {"over": None, "seeds": 1, "observe": norms, "observe_at": (STEPS,)}
     stream = engine.stream
 
     def cut(*arguments, **others):
@@ -234,4 +234,6 @@ def test_observed_trees_are_in_checkpoints(small_chunks, tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             swept(**options, keep=tmp_path)
     assert list(tmp_path.glob("part-000000/*.npz"))
-    identical(swept(**options, keep=tmp_path), swept(**options))
+    found = swept(**options, keep=tmp_path)
+    identical(found, swept(**options))
+    assert found["norm.first"].dims == ("rule", "seed", "update"), "observed where the metrics are taken"

@@ -218,7 +218,7 @@ def test_several_tasks_by_name(both):
 
 def test_what_one_task_lacks_is_not_a_number():
     more = task()
-    counted = lambda *arguments: {**more.metrics(*arguments), "seven": jnp.int32(7)}
+    counted = lambda *arguments: {**more.metrics(*arguments), "seven": jnp.float32(7)}
     ds = sweep({"a": task(), "b": more._replace(metrics=counted)}, "sgd", seeds=1, steps=2)
     assert np.isnan(ds.seven.sel(task="a")).all()
     assert (ds.seven.sel(task="b") == 7).all()
