@@ -36,6 +36,10 @@ AT_ONCE = 4
 """Trials that a CPU steps together: few, so that their weights stay in the cache."""
 
 
+OWN_IMAGES = 2**30
+"""What a seed's key is folded with to draw its images: what is split off the key for the rest is far less."""
+
+
 class Setting(NamedTuple):
     """Hyperparameters, arrays of one shape: the learning rate, and λ of the penalty ½ λ ‖W‖²."""
 
@@ -82,7 +86,12 @@ def sample(key: Key, n: int) -> Setting:
 
 def samples(keys: Keys, n: int) -> Setting:
     """For every seed `n` settings of its own, each leaf `[S, n]`. They do not depend on how many seeds there are."""
-    return jax.vmap(lambda key: sample(_keys(key)[2], n))(keys)
+    return jax.vmap(lambda key: settings_of(key, n))(keys)
+
+
+def settings_of(key: Key, n: int) -> Setting:
+    """The `n` settings of the seed with this key."""
+    return sample(_keys(key)[2], n)
 
 
 def asking(keys: Keys) -> Keys:
@@ -93,6 +102,12 @@ def asking(keys: Keys) -> Keys:
 def _keys(key: Key) -> tuple[Key, ...]:
     k_split, k_run, k_sample, k_ask, k_luck = jax.random.split(key, 5)
     return k_split, k_run, k_sample, k_ask, k_luck
+
+
+def own(key: Key, images: Split) -> Split:
+    """The images of the seed with this key: `IMAGES` of these, drawn without replacement."""
+    some = jax.random.choice(jax.random.fold_in(key, OWN_IMAGES), len(images.y), (IMAGES,), replace=False)
+    return Split(images.x[some], images.y[some])
 
 
 def split(key: Key, images: Split) -> dict[str, Split]:
@@ -174,10 +189,15 @@ def abandoning(images: DataSet, plan: Schedule, rule: Rule = sgd) -> Trainer:
     that of `fnn.train.halving`: "values" `[S, G, rungs]`, −loss, NaN where given up, "survivors" `[S, kept]`, and as
     "final" the validation accuracies of these.
     """
+    halve = halved(plan, rule)
+    return _in_one_program(images, rule, lambda s, key, _, data: halve(s, key, data)._asdict())
+
+
+def halved(plan: Schedule, rule: Rule = sgd) -> Callable[[Any, Key, Any], halving.Halved]:
+    """`(settings, key, data) -> Halved`: successive halving of one seed's settings, by validation loss."""
     rungs = [epoch * STEPS_EACH for epoch in plan.rungs]
     run, scores = _scored(rungs[-1], rule)
-    halve = halving.halving(run, rungs, scores["loss"], plan.keep, _at_once(), scores["accuracy"])
-    return _in_one_program(images, rule, lambda s, key, _, data: halve(s, key, data)._asdict())
+    return halving.halving(run, rungs, scores["loss"], plan.keep, _at_once(), scores["accuracy"])
 
 
 def populating(images: DataSet, epochs: int, rule: Rule = sgd) -> Trainer:
@@ -229,18 +249,33 @@ def _in_one_program(images: DataSet, rule: Rule, f: Callable[[Any, Key, Key, Any
     return train_settings
 
 
+def side_by_side(one: Callable[[Any], Any], settings: Any) -> Any:
+    """`one(setting)` for every setting, as many at a time as suit the device."""
+    return jax.lax.map(one, settings, batch_size=_at_once() or len(settings[0]))
+
+
 def trial(
-    epochs: int, *, evaluate_at: Sequence[int] = (), on: Sequence[str] = ("validation",), rule: Rule = sgd
+    epochs: int,
+    *,
+    evaluate_at: Sequence[int] = (),
+    on: Sequence[str] = ("validation",),
+    at_end: Sequence[str] = (),
+    rule: Rule = sgd,
 ) -> Callable[[Any, Key, Any, train.State], dict[str, Any]]:
-    """One trial, `(setting, key, data, state) -> record`, from where `begin` left it; options as those of `trainer`."""
+    """One trial, `(setting, key, data, state) -> record`, from where `begin` left it; options as those of `trainer`.
+
+    at_end: splits that it is evaluated on at the end only; their scores are scalars.
+    """
     numbers = tuple(epoch * STEPS_EACH for epoch in evaluate_at or (epochs,))
     run = train.training(_task(on), rule, epochs * STEPS_EACH, evaluate_at=numbers)
 
     def follow(s, key, data, state):
         drawn = train.draw(run, key, data, jnp.arange(epochs * STEPS_EACH))
-        _, record = train.advance(run, _hyper(rule, s), data, state, drawn)
+        end, record = train.advance(run, _hyper(rule, s), data, state, drawn)
         bad = ~jnp.isfinite(record["loss"])
         scores = {name: values[jnp.asarray(numbers) - 1] for name, values in record.items() if name != "loss"}
+        if at_end:
+            scores |= _task(at_end).metrics(s, end.params, end.stats, data)
         return scores | {"diverged_at": jnp.where(bad.any(), bad.argmax(), -1)}
 
     return follow

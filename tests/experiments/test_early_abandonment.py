@@ -1,12 +1,14 @@
-"""Early abandonment: replays by hand, the compiled program against its replay, verdicts both ways, and the whole."""
+"""Early abandonment: replays by hand, the compiled program against its replay, claims both ways, and the whole."""
 
 import numpy as np
 import pytest
 import xarray as xr
 
-from experiments import _cli, _search
-from experiments import early_abandonment as experiment
+from experiments import _search
 from experiments._search import Schedule
+from experiments.hyperparameters import early_abandonment as experiment
+from experiments.hyperparameters.early_abandonment import EXPERIMENT
+from fnn import data, tasks
 from fnn.base.errors import InputError
 from fnn.train import engine
 
@@ -16,7 +18,7 @@ TINY = experiment.Config(seeds=2, trials=9, epochs=9, first=1, dataset="mnist_5k
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
     TINY.check()
-    return experiment.run(TINY)
+    return EXPERIMENT.run(TINY)
 
 
 def made_up(accuracy, rungs=None, loss=None, keep=1 / 3):
@@ -30,6 +32,7 @@ def made_up(accuracy, rungs=None, loss=None, keep=1 / 3):
             "l2": (dims, np.ones((seeds, trials))),
             "validation_accuracy": ((*dims, "epoch"), accuracy),
             "validation_loss": ((*dims, "epoch"), -accuracy if loss is None else loss),
+            "test_accuracy": (dims, accuracy[..., -1].copy()),
             "diverged_at": (dims, np.full((seeds, trials), -1)),
         },
         {
@@ -38,7 +41,7 @@ def made_up(accuracy, rungs=None, loss=None, keep=1 / 3):
             "epoch": np.arange(1, epochs + 1),
             "rung": [*(rungs or (epochs,))],
         },
-        {"dataset": "made up", "keep": keep, "complete": 1},
+        {"dataset": "made up", "keep": keep, "share": 0.2},
     )
     if rungs is None:
         return ds
@@ -59,11 +62,15 @@ def test_the_experiment_whole(measured):
     assert dict(measured.validation_accuracy.sizes) == {"seed": 2, "trial": 9, "epoch": 9}
     assert measured.rung.values.tolist() == [1, 3, 9]
     assert np.isfinite(measured.halved_loss).sum("trial").values.tolist() == [[9, 3, 1]] * 2
-    assert set(experiment.figures(measured)) == {"price", "curves", "for_real"}
-    for figure in experiment.figures(measured).values():
-        figure.canvas.draw()
-    assert len(experiment.verdicts(measured)) == 2
-    assert "of seeds" in experiment.summary(measured)
+    assert np.isfinite(measured.test_accuracy).all()
+
+
+def test_every_seed_draws_its_own_images():
+    images = tasks.splits(data.load("mnist_5k"))["train"]
+    numbered = images._replace(y=np.arange(len(images.y)))
+    one, other = (_search.own(key, numbered).y for key in engine.seeds(2))
+    assert len(set(np.asarray(one).tolist())) == _search.IMAGES
+    assert set(np.asarray(one).tolist()) != set(np.asarray(other).tolist())
 
 
 def test_the_program_does_what_a_replay_would(measured):
@@ -74,6 +81,14 @@ def test_the_program_does_what_a_replay_would(measured):
     np.testing.assert_array_equal(there.sum(-1), replay.reached)
     best, kept = experiment.bests(measured)
     np.testing.assert_allclose(best - kept, replay.lost)
+
+
+def test_what_validation_chooses_is_judged_on_the_test_set():
+    """Of two equals each is as likely; a survivor that validates worse may test better."""
+    ds = made_up(np.array([[[0.9], [0.9], [0.5]]]))
+    ds["test_accuracy"][:] = [[0.6, 0.8, 0.75]]
+    np.testing.assert_allclose(experiment.chosen(ds, np.array([[True, True, True]])), [70])
+    np.testing.assert_allclose(experiment.lost(ds, np.array([[False, False, True]])), [-5])
 
 
 def test_schedules():
@@ -107,7 +122,7 @@ def test_trials_that_diverge_are_given_up():
 
 
 def outcomes(ds):
-    return [verdict.outcome for verdict in experiment.verdicts(ds)]
+    return [verdict.outcome for verdict in EXPERIMENT.judge(ds)]
 
 
 def test_fair_curves_cost_nothing_and_unfair_ones_everything():
@@ -115,7 +130,7 @@ def test_fair_curves_cost_nothing_and_unfair_ones_everything():
     for curves, expected in ((fair, "holds"), (unfair, "does not hold")):
         ds = made_up(curves, (2, 6, 10))
         assert outcomes(ds)[0] == expected
-        for figure in experiment.figures(ds).values():
+        for figure in EXPERIMENT.draw(ds).values():
             figure.canvas.draw()
 
 
@@ -125,24 +140,15 @@ def test_the_better_judge_is_found():
     assert outcomes(made_up(fair, (2, 6, 10), loss=fair))[1] == "does not hold"
 
 
-def test_one_seed_decides_nothing_and_an_interrupt_leaves_the_replay():
-    assert set(outcomes(made_up(climbing(seeds=1), (2, 6, 10)))) == {"undecided"}
-    cut = made_up(climbing())
-    assert experiment.verdicts(cut) == []
-    assert set(experiment.figures(cut)) == {"price", "curves"}
-    rows = experiment.tables(cut)["schedules"]
+def test_the_table_has_every_schedule():
+    rows = experiment.tables(made_up(climbing(), (2, 6, 10)))["schedules"]
     assert {row["eta"] for row in rows} == set(experiment.ETAS)
     assert all(0 < row["cost"] <= 1 and 0 <= row["gone"] <= 1 for row in rows)
-    part = made_up(climbing(), (2, 6, 10))
-    part["halved_loss"][4:] = np.nan
-    assert {verdict.seeds for verdict in experiment.verdicts(part)} == {4, 10}
 
 
 def test_abandoning_keeps_the_pairing():
     """The first look of halving is that of whole trials, whoever goes on."""
     import types
-
-    from fnn import data
 
     images, keys = data.load("mnist_5k"), engine.seeds(2)
     settings = _search.samples(keys, 4)
@@ -153,13 +159,14 @@ def test_abandoning_keeps_the_pairing():
 
 
 BAD = {
-    "--trials 1": "--trials is at least 2",
-    "--eta 1": "--eta is at least 2",
-    "--first 50": "--first is less than --epochs 50, not 50",
+    "trials": (1, "--trials is at least 2"),
+    "eta": (1, "--eta is at least 2"),
+    "first": (50, "--first is less than --epochs 50, not 50"),
 }
 
 
-@pytest.mark.parametrize("options", BAD)
-def test_bad_options_are_a_sentence(options):
-    with pytest.raises(InputError, match=BAD[options]):
-        _cli.configure(experiment, options.split()).check()
+@pytest.mark.parametrize("name", BAD)
+def test_bad_options_are_a_sentence(name):
+    value, sentence = BAD[name]
+    with pytest.raises(InputError, match=sentence):
+        experiment.Config(**{name: value}).check()

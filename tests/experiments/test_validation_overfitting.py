@@ -1,4 +1,4 @@
-"""The best of K trials: exact expectations, theory by simulation, the experiment at tiny size, verdicts both ways."""
+"""The best of K trials: exact expectations, theory by simulation, the experiment at tiny size, claims both ways."""
 
 import itertools
 from math import comb, pi, sqrt
@@ -7,10 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import _lab
-from experiments import validation_overfitting as experiment
-from experiments.validation_overfitting import BLOCK, Config, Pool
-from fnn import data
+from experiments.hyperparameters import validation_overfitting as experiment
+from experiments.hyperparameters.validation_overfitting import BLOCK, EXPERIMENT, Config, Pool
+from fnn import data, tasks
 from fnn.base.errors import InputError
 
 
@@ -95,18 +94,17 @@ def test_a_seeds_images_are_its_own_and_do_not_overlap():
     assert set(np.asarray(one["train"].y).tolist()) != set(np.asarray(other["train"].y).tolist())
 
 
-TINY = Config(seeds=2, trials=4, equals=3, epochs=1, sizes="50,100", test=40, dataset="mnist_5k", quick=True)
+TINY = Config(seeds=2, trials=4, equals=3, epochs=1, sizes=(50, 100), test=40, dataset="mnist_5k")
 
 
 @pytest.fixture(scope="module")
 def tiny():
-    return experiment.run(TINY)
+    return EXPERIMENT.run(TINY)
 
 
 def test_the_experiment_at_tiny_size(tiny):
     assert dict(tiny.validation.sizes) == {"seed": 2, "trial": 4, "block": 2}
     assert dict(tiny.equal_test.sizes) == {"seed": 2, "equal": 3, "half": 2}
-    assert tiny.attrs["complete"] == 1
     assert (tiny.diverged == 0).all()
     # Every trial has a setting of its own, and equal trials differ all the same.
     assert len(np.unique(tiny.lr)) == 8
@@ -116,38 +114,6 @@ def test_the_experiment_at_tiny_size(tiny):
         assert ((tiny[name] >= 0) & (tiny[name] <= 1)).all()
 
 
-def test_figures_verdicts_and_answers_come(tiny):
-    figures = experiment.figures(tiny)
-    for figure in figures.values():
-        figure.canvas.draw()
-    assert len(experiment.verdicts(tiny)) == 5
-    assert {v.source for v in experiment.verdicts(tiny)} == {"question §5.1"}
-    (answer,) = experiment.answers(tiny)
-    assert answer.figure in figures
-    assert "optimism (points)" in experiment.summary(tiny)
-
-
-def test_one_seed_and_what_an_interrupt_leaves(tiny):
-    one = tiny.isel(seed=[0])
-    for figure in experiment.figures(one).values():
-        figure.canvas.draw()
-    assert {v.outcome for v in experiment.verdicts(one)} == {"undecided"}
-    assert experiment.answers(one)[0].answer.startswith("These seeds cannot tell")
-
-
-def test_an_interrupt_keeps_the_seeds_done(monkeypatch, tiny):
-    def seed_by_seed(cfg, images, train, settings, keys):
-        names = {"validation": "block", "test": "half"}
-        record = {name: np.concatenate([tiny[name][:1], tiny[f"equal_{name}"][:1]], 1) for name in (*names, "diverged")}
-        return record, 1
-
-    monkeypatch.setattr(experiment._search, "seed_by_seed", seed_by_seed)
-    ds = experiment.run(TINY)
-    assert (ds.attrs["complete"], ds.sizes["seed"]) == (0, 1)
-    np.testing.assert_array_equal(ds.validation, tiny.validation[:1])
-    assert experiment.verdicts(ds)
-
-
 def synthetic(tiny, luck, quality):
     """Forty seeds: validation is the test accuracy plus luck on `luck`-sized noise, quality spread on test."""
     rng = np.random.default_rng(4)
@@ -155,24 +121,25 @@ def synthetic(tiny, luck, quality):
     ds = ds.assign_coords(seed=range(40), trial=range(20), equal=range(20))
     for prefix, spread in (("", quality), ("equal_", 0.0)):
         true = 0.6 + spread * rng.normal(size=(40, 20, 1))
-        ds[f"{prefix}test"][:] = true + 1e-4 * rng.normal(size=(40, 20, 2))
-        ds[f"{prefix}validation"][:] = true + luck * rng.normal(size=(40, 20, 2)) + (0.0 if luck else -0.02)
+        values = {"test": true + 1e-4 * rng.normal(size=(40, 20, 2))}
+        values["validation"] = true + luck * rng.normal(size=(40, 20, 2)) + (0.0 if luck else -0.02)
+        ds = ds.assign({f"{prefix}{name}": (ds[f"{prefix}{name}"].dims, one) for name, one in values.items()})
     return ds
 
 
 def test_verdicts_both_ways(tiny):
-    lucky = experiment.verdicts(synthetic(tiny, 0.05, 0.02))
+    lucky = EXPERIMENT.judge(synthetic(tiny, 0.05, 0.02))
     assert [v.outcome for v in lucky] == ["holds"] * 5
-    answer = experiment.answers(synthetic(tiny, 0.05, 0.02))[0].answer
+    answer = EXPERIMENT.answer(synthetic(tiny, 0.05, 0.02))[0].answer
     assert answer.startswith("Yes")
     assert "luck" in answer
     assert "not in vain" in answer
     # Validation that errs on the low side by the same for all: no optimism, nothing that grows or shrinks.
-    exact = experiment.verdicts(synthetic(tiny, 0.0, 0.02))
+    exact = EXPERIMENT.judge(synthetic(tiny, 0.0, 0.02))
     assert exact[0].outcome == exact[2].outcome == "does not hold"
     assert exact[1].outcome != "holds"
     assert exact[4].outcome != "holds"
-    answer = experiment.answers(synthetic(tiny, 0.0, 0.02))[0].answer
+    answer = EXPERIMENT.answer(synthetic(tiny, 0.0, 0.02))[0].answer
     assert answer.startswith("Not here")
     assert "luck" not in answer
     assert "in vain" not in answer
@@ -189,7 +156,7 @@ BAD = {
     "equals": (1, "--equals is at least 2, not 1"),
     "epochs": (0, "--epochs is at least 1, not 0"),
     "test": (51, "--test is an even number, not 51"),
-    "sizes": ("50,75", "--sizes are multiples of 50, not 75"),
+    "sizes": ((50, 75), "--sizes are multiples of 50, not 75"),
     "optimizer": ("adma", "There is no optimizer 'adma'"),
 }
 
@@ -201,19 +168,14 @@ def test_bad_options_get_one_sentence(name):
         Config(**{name: value}).check()
 
 
-def test_sizes_that_are_no_numbers():
-    with pytest.raises(InputError, match="--sizes are whole numbers with commas between, not 'many'"):
-        Config(sizes="many").check()
-
-
 def test_more_images_than_there_are():
     with pytest.raises(InputError, match="--sizes and --test need 5,400 images a seed, and mnist_5k has 5,000"):
-        experiment.run(Config(dataset="mnist_5k", sizes="50,4000"))
+        EXPERIMENT.run(Config(dataset="mnist_5k", sizes=(50, 4000)))
 
 
 def test_the_population_is_both_parts_of_the_data_set():
     images = data.load("mnist_5k")
-    parts = _lab.splits(images)
+    parts = tasks.splits(images)
     everything = experiment.pooled(images)
     np.testing.assert_array_equal(everything.y[:4000], parts["train"].y)
     np.testing.assert_array_equal(everything.x[4000:], parts["test"].x)
