@@ -12,10 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 
-from experiments import _streams
 from fnn.base import arithmetic
 from fnn.base.types import Params
-from fnn.rule import Rule, apply_updates
+from fnn.rule import Rule, apply_updates, gradient_streams
 
 LOOKS_AROUND = re.compile(r"stablehlo\.(reduce|dot|while|case|concatenate|iota|custom_call)")
 """Operations by which numbers of an array come to know of each other, or of where they stand."""
@@ -81,11 +80,11 @@ class Program:
 def update(rule: Rule, weights: Params, gradient: Params) -> Program:
     """What a training loop does with a gradient: the rule's update, applied. Hyperparameters are traced.
 
-    Whatever the rule asks about the loss beside its gradient is answered by `_streams.extra`.
+    Whatever the rule asks about the loss beside its gradient is answered by `gradient_streams.extra`.
     """
 
     def step(hp, g, value, seed, state, w):
-        change, state = rule.update(hp, g, state, w, _streams.extra(g, w, value, jax.random.key(seed)))
+        change, state = rule.update(hp, g, state, w, gradient_streams.extra(g, w, value, jax.random.key(seed)))
         return state, apply_updates(w, change)
 
     hp = jax.tree.map(jnp.float32, rule.hyper)

@@ -37,7 +37,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from tqdm import tqdm
 
-from experiments import _cli, _lab, _streams, _timing
+from experiments import _cli, _lab, _timing
 from experiments._dialects import WHY
 from fnn import models, optim, schedules, tasks, train
 from fnn.base import provenance
@@ -45,7 +45,7 @@ from fnn.base.types import Hyper, Params
 from fnn.data import DataSet
 from fnn.lab import plotting
 from fnn.lab.verdicts import Verdict, exact
-from fnn.rule import Rule, apply_updates, hyper, twins
+from fnn.rule import Rule, apply_updates, gradient_streams, hyper, twins
 from fnn.train import engine
 
 HIDDEN = (100,)
@@ -88,7 +88,8 @@ class Config(_cli.Options):
     def specs(self) -> list[str]:
         """The rules and dialects to compare."""
         return _lab.asked(
-            self.rules, (spec for spec in optim.rules() if spec in twins.TWINS and spec not in _streams.ON_FUNCTIONS)
+            self.rules,
+            (spec for spec in optim.rules() if spec in twins.TWINS and spec not in gradient_streams.ON_FUNCTIONS),
         )
 
     def sizes(self) -> list[int]:
@@ -232,12 +233,12 @@ def updates(rule: Rule, drawn: tuple[Params, Params]) -> np.ndarray:
         value = jax.random.uniform(k_value, dtype=np.float64)
 
         def one(g, state, w):
-            return rule.update(hp, g, state, w, _streams.extra(g, w, value, k_rule))
+            return rule.update(hp, g, state, w, gradient_streams.extra(g, w, value, k_rule))
 
         change, state = jax.vmap(one)(g, state, w)
         return (state, apply_updates(w, change)), flat(change)
 
-    @functools.partial(jax.jit, compiler_options=_streams.EXACT)
+    @functools.partial(jax.jit, compiler_options=gradient_streams.EXACT)
     def along(hp, w, gs, keys):
         return jax.lax.scan(functools.partial(step, hp), start(hp, w), (gs, keys))[1]
 
@@ -265,11 +266,11 @@ def differences(a: np.ndarray, b: np.ndarray, least: np.ndarray | float = 0.0) -
 def along_streams(cfg: Config, drawn: tuple[Params, Params], ours: Rule, twin: Rule, spec: str = "") -> xr.Dataset:
     """The largest difference of an update from its twin's, over every stream and over all streams at every step.
 
-    Of rules in `_streams.BY_PLACES` relative to the largest that the parameter is.
+    Of rules in `gradient_streams.BY_PLACES` relative to the largest that the parameter is.
     """
     sides = [updates(rule, drawn) for rule in (ours, twin)]
     least = 0.0
-    if spec in _streams.BY_PLACES:
+    if spec in gradient_streams.BY_PLACES:
         start = np.asarray(jax.vmap(lambda tree: jax.flatten_util.ravel_pytree(tree)[0])(drawn[0]))
         least = np.abs(start + np.cumsum(sides[1], 0)).max(0)
     relative, ulp = (
@@ -695,7 +696,7 @@ def times(ds: xr.Dataset) -> Figure:
 
 def verdicts(ds: xr.Dataset) -> list[Verdict]:
     """Whether each rule is its twin, to 1e-12 in float64, one operation at a time."""
-    of = lambda spec: " of the parameters" if spec in _streams.BY_PLACES else ""
+    of = lambda spec: " of the parameters" if spec in gradient_streams.BY_PLACES else ""
     return [
         exact(
             f"{_lab.title(str(spec))} equals its optax twin to {TOLERANCE:g}{of(spec)} in float64",

@@ -5,10 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import _streams
 from fnn import optim, wrappers
 from fnn.base.trees import norm, norm_along, rms
-from fnn.rule import apply_updates
+from fnn.rule import apply_updates, gradient_streams
 
 PARAMS = {"a": jnp.array([0.5, -1.0, 2.0]), "w": jnp.array([[1.0, -2.0, 0.5], [0.3, 0.7, -0.4]])}
 GRADS = {"a": jnp.array([0.2, -0.1, 0.4]), "w": jnp.array([[0.3, 0.1, -0.2], [0.5, -0.6, 0.1]])}
@@ -22,7 +21,7 @@ def trained(rule, first, steps=4):
     def step(carry, i):
         params, state = carry
         g = jax.tree.map(lambda a, b: jnp.where(i == 0, a, b), first, GRADS)
-        extra = _streams.extra(g, params, 1.0 + 0 * norm(g), jax.random.fold_in(jax.random.key(0), i))
+        extra = gradient_streams.extra(g, params, 1.0 + 0 * norm(g), jax.random.fold_in(jax.random.key(0), i))
         updates, state = rule.update(rule.hyper, g, state, params, extra)
         return (apply_updates(params, updates), state), None
 

@@ -22,11 +22,10 @@ from flax import nnx
 from flax.training.train_state import TrainState
 from jax.sharding import NamedSharding, PartitionSpec
 
-from experiments import _streams
 from fnn import interop, optim
 from fnn.base.errors import InputError
 from fnn.base.trees import widen
-from fnn.rule import Rule, hyper
+from fnn.rule import Rule, gradient_streams, hyper
 
 RULES = optim.rules()
 STEPS = 4
@@ -50,7 +49,7 @@ def trees(dtype, count):
 def extras(rule: Rule, i, g, w):
     """What step i gives the rule beyond the gradient, in the structure of g and w; nothing where it needs nothing."""
     key = jax.random.fold_in(jax.random.key(0), i)
-    return _streams.extra(widen(g), widen(w), 1 + jnp.cos(i / 7.0) / 2, key) if needy(rule) else None
+    return gradient_streams.extra(widen(g), widen(w), 1 + jnp.cos(i / 7.0) / 2, key) if needy(rule) else None
 
 
 @cache
@@ -292,7 +291,7 @@ def assert_same(spec: str, dtype, pairs):
     program = jax.jit(
         lambda carries, grads: jax.lax.scan(body, carries, (jnp.arange(STEPS), grads))[0],
         donate_argnums=0,
-        compiler_options=_streams.EXACT,
+        compiler_options=gradient_streams.EXACT,
     )
     done = program(carries, grads)
     jax.block_until_ready(hp)  # raises where a state shared the caller's own numbers and gave them away

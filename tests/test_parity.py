@@ -10,9 +10,8 @@ import optax
 import problems
 import pytest
 
-from experiments import _streams
 from fnn import interop, optim, schedules
-from fnn.rule import Rule, apply_updates, hyper, twins
+from fnn.rule import Rule, apply_updates, gradient_streams, hyper, twins
 
 RTOL = 1e-12
 
@@ -72,7 +71,7 @@ def trajectory(rule: Rule, hp, params, grads):
         g, i = now
         params, state = carry
         value = 1 + jnp.cos(i / 7.0) / 2
-        extra = _streams.extra(g, params, value, jax.random.fold_in(jax.random.key(0), i))
+        extra = gradient_streams.extra(g, params, value, jax.random.fold_in(jax.random.key(0), i))
         updates, state = rule.update(hp, g, state, params, extra)
         return (apply_updates(params, updates), state), updates
 
@@ -85,7 +84,9 @@ def along(rule: Rule, hps):
     rounded alone."""
     params, grads = streams()
     many = jax.vmap(jax.vmap(trajectory, (None, None, None, 0)), (None, 0, None, None))
-    program = jax.jit(lambda hps, params, grads: many(rule, hps, params, grads), compiler_options=_streams.EXACT)
+    program = jax.jit(
+        lambda hps, params, grads: many(rule, hps, params, grads), compiler_options=gradient_streams.EXACT
+    )
     return jax.tree.map(np.asarray, program(hps, params, grads))
 
 
@@ -94,7 +95,7 @@ def test_every_rule_and_dialect_has_a_twin_or_a_reason():
     assert not set(twins.TWINS) & set(TWINLESS)
 
 
-@pytest.mark.parametrize("spec", [spec for spec in twins.TWINS if spec not in _streams.ON_FUNCTIONS])
+@pytest.mark.parametrize("spec", [spec for spec in twins.TWINS if spec not in gradient_streams.ON_FUNCTIONS])
 def test_parity(spec):
     """At the defaults and with every hyperparameter moved, along every stream; and every hyperparameter matters."""
     rule = optim.rule(spec)
@@ -161,7 +162,7 @@ digits."""
 
 def spacing(spec, w, updates):
     """What may part a rule from its twin, beside RTOL of an update."""
-    return RTOL * np.abs(w + np.cumsum(updates, 1)).max() if spec in _streams.BY_PLACES else 0
+    return RTOL * np.abs(w + np.cumsum(updates, 1)).max() if spec in gradient_streams.BY_PLACES else 0
 
 
 def in_fifty_digits(spec, hp, w, gradients):
@@ -176,7 +177,7 @@ def in_fifty_digits(spec, hp, w, gradients):
     return np.array(found)
 
 
-@pytest.mark.parametrize("spec", _streams.BY_PLACES)
+@pytest.mark.parametrize("spec", gradient_streams.BY_PLACES)
 def test_rules_rounded_less_than_their_twins_equal_their_equations(spec):
     """To RTOL of an update, and some roundings of the farthest from the start that the weight comes."""
     rule = optim.rule(spec)

@@ -15,10 +15,9 @@ import optax
 import problems
 import pytest
 
-from experiments import _streams
 from fnn import interop, optim, schedules, wrappers
 from fnn.base.errors import InputError
-from fnn.rule import Extra, Rule, apply_updates, leafwise, twins
+from fnn.rule import Extra, Rule, apply_updates, gradient_streams, leafwise, twins
 
 RULES = optim.rules()
 
@@ -37,7 +36,7 @@ def compiled(update):
     """An update and its addition. Rules that loop or branch are compiled, others are quicker without."""
 
     def step(hp, g, state, params, key):
-        updates, state = update(hp, g, state, params, _streams.extra(g, params, 0.9, key))
+        updates, state = update(hp, g, state, params, gradient_streams.extra(g, params, 0.9, key))
         return apply_updates(params, updates), state
 
     return (
@@ -55,7 +54,7 @@ def signature(tree):
 def test_new_hyperparameters_do_not_recompile(spec):
     rule, params, traces = RULES[spec], problems.tree(), []
     before, grads = problems.gradients("normal", params, 2)
-    extra = _streams.extra(grads, params, 60.0, jax.random.key(0))  # so large that lr as a bound matters
+    extra = gradient_streams.extra(grads, params, 60.0, jax.random.key(0))  # so large that lr as a bound matters
 
     @jax.jit
     def update(hp, state):
@@ -77,7 +76,7 @@ def test_dtypes_are_stable(spec, dtype, x64):
     wide = jnp.promote_types(dtype, jnp.float32)
     for hp in (rule.hyper, jax.tree.map(jnp.float32, rule.hyper), jax.tree.map(jnp.float64, rule.hyper)):
         state, g = rule.init(hp, params), problems.gradients("normal", params, 1)[0]
-        extra = _streams.extra(g, params, 0.9, jax.random.key(0))
+        extra = gradient_streams.extra(g, params, 0.9, jax.random.key(0))
         update = partial(rule.update, params=params, extra=extra)
         updates, after = jax.eval_shape(update, hp, g, state)
         assert signature(after) == signature(state)
@@ -97,7 +96,7 @@ def test_bfloat16_parameters_have_float32_moments(spec):
     gs = [{"w": jnp.full(3, 2.0**-k, jnp.bfloat16)} for k in range(6)]
     state, wide_state = rule.init(rule.hyper, narrow), rule.init(rule.hyper, wide)
     for i, g in enumerate(gs):
-        extra = _streams.extra(jax.tree.map(jnp.float32, g), wide, 0.9, jax.random.key(i))
+        extra = gradient_streams.extra(jax.tree.map(jnp.float32, g), wide, 0.9, jax.random.key(i))
         updates, state = rule.update(rule.hyper, g, state, narrow, extra)
         wide_updates, wide_state = rule.update(rule.hyper, g, wide_state, wide, extra)
     if isinstance(state, wrappers.Mastered):  # its updates end at rounded parameters
@@ -171,7 +170,7 @@ def test_a_fresh_state_owns_its_arrays(name):
 def test_an_empty_array_is_no_trouble(spec):
     rule = RULES[spec]
     params = {str(shape): jnp.zeros(shape) for shape in ((0,), (0, 5), (5, 0), (0, 0), (2, 0, 3))}
-    extra = _streams.extra(params, params, 0.9, jax.random.key(0))
+    extra = gradient_streams.extra(params, params, 0.9, jax.random.key(0))
     update = lambda state: rule.update(rule.hyper, params, state, params, extra)
     state = rule.init(rule.hyper, params)
     assert signature(jax.eval_shape(update, state)) == signature((params, state))

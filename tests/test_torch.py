@@ -16,10 +16,9 @@ import numpy as np
 import problems
 import pytest
 
-from experiments import _streams
 from fnn import optim
 from fnn.optim import lbfgs, reduce_on_plateau
-from fnn.rule import Extra, Rule, apply_updates
+from fnn.rule import Extra, Rule, apply_updates, gradient_streams
 
 torch = pytest.importorskip("torch")
 
@@ -265,7 +264,7 @@ def ours(rule: Rule, hps) -> list[list[Path]]:
         return jax.lax.scan(step, (params, rule.init(hp, params)), grads)[1]
 
     stacked = jax.tree.map(lambda *h: jnp.asarray(h, jnp.float64), *hps)
-    many = jax.jit(jax.vmap(jax.vmap(path, (None, None, 0)), (0, None, None)), compiler_options=_streams.EXACT)
+    many = jax.jit(jax.vmap(jax.vmap(path, (None, None, 0)), (0, None, None)), compiler_options=gradient_streams.EXACT)
     found = jax.tree.map(np.asarray, many(stacked, *streams()))
     kinds = range(len(problems.KINDS))
     return [[jax.tree.map(lambda a, i=i, k=k: a[i, k], found) for k in kinds] for i in range(len(hps))]

@@ -11,7 +11,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from experiments import _search
-from fnn import lab, optim, sweep
+from fnn import lab, optim, sweep, tasks
 from fnn.base.errors import require
 from fnn.base.statistics import intervals
 from fnn.lab import figures, plotting
@@ -71,16 +71,14 @@ def run(cfg: Config) -> xr.Dataset:
     images = cfg.load()
     least = _search.IMAGES
     require(len(images.x_train) >= least, f"This takes {least} training images.")
-    data = {
-        "train": Split(images.x_train, images.y_train),
-        "test": Split(images.x_test[:TESTED], images.y_test[:TESTED]),
-    }
+    splits = tasks.splits(images)
+    data = {**splits, "test": Split(splits["test"].x[:TESTED], splits["test"].y[:TESTED])}
     found = []
     for spec in cfg.optimizers:
         default = np.log10(optim.rule(spec).hyper.lr)
         ends = [(*SAME, 0), (default - AROUND, default + AROUND, 1)]
         ds = sweep(
-            Trial(trained(cfg, spec), data, Draw(*ends[0], 0), labels=LABELS),
+            Trial(trained(cfg, spec), data, Draw(*SAME, row=0, number=0), labels=LABELS),
             over={("low", "high", "row"): ends, "number": range(cfg.trials)},
             seeds=cfg.seeds,
             keep=cfg.keep(spec.replace(":", "-")),

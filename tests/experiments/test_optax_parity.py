@@ -9,11 +9,11 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import _cli, _streams, optax_parity
+from experiments import _cli, optax_parity
 from experiments.optax_parity import KINDS, QUICK, Config
 from fnn import interop, optim
 from fnn.base.errors import InputError
-from fnn.rule import Rule, apply_updates, twins
+from fnn.rule import Rule, apply_updates, gradient_streams, twins
 
 TINY = Config(
     seeds=2,
@@ -39,7 +39,7 @@ def drawn():
 
 
 def test_every_twin_is_discovered():
-    along_streams = set(twins.TWINS) - set(_streams.ON_FUNCTIONS)
+    along_streams = set(twins.TWINS) - set(gradient_streams.ON_FUNCTIONS)
     assert Config().specs() == [spec for spec in optim.rules() if spec in along_streams]
 
 
@@ -143,7 +143,7 @@ def test_updates_of_many_streams_are_those_of_each_alone(drawn):
         hp = optax_parity.traced(rule.hyper, np.float64)
         w = jax.tree.map(lambda a: jnp.asarray(a[number]), drawn[0])
         gs = jax.tree.map(lambda a: jnp.asarray(a[:, number]), drawn[1])
-        state, update = rule.init(hp, w), jax.jit(rule.update, compiler_options=_streams.EXACT)
+        state, update = rule.init(hp, w), jax.jit(rule.update, compiler_options=gradient_streams.EXACT)
         for t in range(24):
             change, state = update(hp, jax.tree.map(lambda g, t=t: g[t], gs), state, w)
             w = apply_updates(w, change)

@@ -1,15 +1,13 @@
-"""What the four problems of `optimizer_oracles` share: keys and hyperparameters a seed, verdicts of near equality."""
+"""What the four problems of `optimizer_oracles` share: keys and hyperparameters of every seed."""
 
 import functools
 from collections.abc import Iterable
-from dataclasses import replace
 
 import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from fnn.base.types import Hyper, Keys
-from fnn.lab.verdicts import Outcome, Verdict, decide
 
 ONCE = {"xla_backend_optimization_level": 0}
 """Options of the compiler for what runs once and shortly: compiling it well would take longer."""
@@ -49,20 +47,3 @@ def in_words(names: Iterable[str]) -> str:
     """The names as they stand in a sentence."""
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else last
-
-
-def near(claim: str, gap: np.ndarray, tolerance: float, sentence: str, source: str) -> Verdict:
-    """The verdict on a claim that says the mean of `gap`, one value a seed, is 0 up to `tolerance`.
-
-    It *holds* where the interval of the mean lies within the tolerance and *does not hold* where it lies outside.
-    `sentence` as for `decide`.
-    """
-    found = decide(claim, gap, "", sentence, source)
-    if found.outcome == "not measurable":
-        return found
-    outcome: Outcome = "undecided"
-    if max(-found.low, found.high) <= tolerance:
-        outcome = "holds"
-    elif found.low > tolerance or found.high < -tolerance:
-        outcome = "does not hold"
-    return replace(found, outcome=outcome)

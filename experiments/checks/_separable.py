@@ -11,6 +11,8 @@ Least squares ½ ‖Xw − y‖² from w = 0 has many solutions:
 """
 
 import functools
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,13 +21,13 @@ import xarray as xr
 from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 
-from experiments import _lab
-from experiments._oracles import in_words, marks, split, tosses
-from experiments._rescaled import bare
-from fnn import optim
+from experiments.checks._oracles import in_words, marks, split, tosses
+from experiments.checks._rescaled import bare
+from fnn import lab, optim
 from fnn.base.types import Hyper, Keys
-from fnn.lab import plotting
-from fnn.lab.verdicts import Verdict, exact
+from fnn.lab import figures, plotting
+from fnn.lab.claims import Effect
+from fnn.lab.titles import title
 from fnn.rule import Rule, apply_updates
 
 PLAIN = ("sgd", "momentum", "nesterov")
@@ -154,7 +156,7 @@ def figure(ds: xr.Dataset) -> Figure:
     for number, fitter in enumerate(map(str, ds.fitter.values)):
         look = {"marker": plotting.MARKERS[number], "color": plotting.colour(number), "linestyle": "none"}
         outputs = on_fresh(ds.common.sel(fitter=fitter).values, -1)
-        plotting.curve(left, ds.fit.values, outputs, _lab.title(fitter), number, markers=8)
+        plotting.curve(left, ds.fit.values, outputs, title(fitter), number, markers=8)
         wrong = mistakes(ds, fitter)
         middle.plot(number, 100 * wrong[negative].mean(), **look)
         middle.plot(number, 100 * wrong.mean(), fillstyle="none", **look)
@@ -170,75 +172,91 @@ def figure(ds: xr.Dataset) -> Figure:
     plotting.dress(right, xlabel="predicted", ylabel="measured", title="all weights at the end")
     plotting.legend(fig, 6, of=left)
     training = f"{ds.sizes['example']} training and {ds.sizes['fresh_example']:,} fresh examples"
-    plotting.caption(
-        fig,
-        f"{_lab.about(ds, training)} · left: mean with its 95 % interval, dotted: predicted; middle: full marks of the "
-        "negative examples, empty ones of all; right: every weight of every seed, dotted: as predicted",
-    )
+    left_panel = "left: mean with its 95 % interval, dotted: predicted"
+    middle_panel = "middle: full marks of the negative examples, empty ones of all"
+    right_panel = "right: every weight of every seed, dotted: as predicted"
+    plotting.caption(fig, figures.caption(ds, training, "; ".join((left_panel, middle_panel, right_panel))))
     return fig
 
 
-def verdicts(ds: xr.Dataset) -> list[Verdict]:
-    """Mistakes on fresh examples, and the weights that make them."""
-    meant = as_assumed(ds)
-    if not meant.sizes["seed"]:
-        return []
-    return [*on_plain(meant), *on_adaptive(meant)]
+def worst(names: Iterable[str], values: Callable[[xr.Dataset, str], np.ndarray]) -> Effect:
+    """The effect "the largest of `values(ds, name)` over the names", of every seed that is as theory assumes."""
+
+    def effect(ds):
+        meant = as_assumed(ds)
+        return xr.DataArray(np.max([values(meant, name) for name in names], 0), dims="seed")
+
+    return effect
 
 
-def worst(names, values) -> np.ndarray:
-    """The largest of `values(name)` over the names, `[seed]`."""
-    return np.max([values(name) for name in names], 0)
+def claim(text: str, effect: Effect, tolerance: float, detail: Any, source: str = SOURCE) -> lab.Claim:
+    """A claim about training sets that are as theory assumes."""
+    where = lambda ds: as_assumed(ds).sizes["seed"] > 0
+    test = lab.exactly(tolerance)
+    return lab.Claim(text, effect, test, source=source, figure="separable", detail=detail, where=where)
 
 
-def on_plain(ds: xr.Dataset) -> list[Verdict]:
-    """Gradient descent, with and without momentum."""
-    names = in_words(map(_lab.title, PLAIN))
-    output, theory = (
-        on_fresh(common, -1).mean()
-        for common in (ds.common.sel(fitter="sgd").values[:, -1], least_norm(ds.label.values)[0])
+def output(ds: xr.Dataset, fitter: str) -> float:
+    """The mean output of a rule on a fresh negative example."""
+    return float(on_fresh(as_assumed(ds).common.sel(fitter=fitter).values[:, -1], -1).mean())
+
+
+def off(ds: xr.Dataset, fitter: str) -> np.ndarray:
+    """How far the weight farthest from theory's is from it."""
+    return np.abs(measured(ds, fitter) - predicted(ds, fitter)).max(1)
+
+
+def uneven(ds: xr.Dataset, fitter: str) -> np.ndarray:
+    """The same of weights relative to the first one."""
+    found, theory = (weights / weights[:, :1] for weights in (measured(ds, fitter), predicted(ds, fitter)))
+    return np.abs(found - theory).max(1)
+
+
+def on_plain(ds: xr.Dataset) -> str:
+    """SGD's output beside theory's."""
+    theory = on_fresh(least_norm(as_assumed(ds).label.values)[0], -1).mean()
+    return (
+        "Gaps are shares of mistakes. SGD's output on a fresh negative example is "
+        f"{output(ds, 'sgd'):.4f}, predicted {theory:.4f}."
     )
-    return [
-        exact(
-            f"{names} label every fresh example right",
-            worst(PLAIN, lambda name: mistakes(ds, name).mean(1)),
-            0,
-            "The largest share of mistakes is {worst}, {seeds} training sets. SGD's output on a fresh negative example "
-            f"is {output:.4f}, predicted {theory:.4f}.",
-            SOURCE,
-        ),
-        exact(
-            f"{names} end at the solution of least norm",
-            worst(PLAIN, lambda name: np.abs(measured(ds, name) - predicted(ds, name)).max(1)),
-            CLOSE,
-            "No weight is farther from it than {worst}, {seeds} training sets.",
-            SOURCE,
-        ),
-    ]
 
 
-def on_adaptive(ds: xr.Dataset) -> list[Verdict]:
-    """AdaGrad, RMSProp and Adam."""
-    names = in_words(map(_lab.title, ADAPTIVE))
-    negative = ds.fresh_label.values < 0
-    output = on_fresh(ds.common.sel(fitter="adam").values[:, -1], -1).mean()
-    relative = lambda weights: weights / weights[:, :1]
-    return [
-        exact(
-            f"{names} label every fresh negative example wrong, and every positive one right",
-            worst(ADAPTIVE, lambda name: (mistakes(ds, name) != negative).mean(1)),
-            0,
-            "The largest share labelled otherwise is {worst}, {seeds} training sets; "
-            f"{100 * negative.mean():.0f} % of the examples are negative. Adam's output on one is {output:.4f}, "
-            "predicted 0.25.",
-            SOURCE,
-        ),
-        exact(
-            f"The weights of {names} are in proportion to sign(Xᵀy)",
-            worst(ADAPTIVE, lambda name: np.abs(relative(measured(ds, name)) - relative(predicted(ds, name))).max(1)),
-            EVEN,
-            "Relative to the first, no weight is off by more than {worst}, {seeds} training sets. The first is "
-            f"{measured(ds, 'adam')[:, 0].mean():.4f} under Adam, predicted 0.25.",
-            "arXiv:1705.08292, Lemma 3.1",
-        ),
-    ]
+def on_adaptive(ds: xr.Dataset) -> str:
+    """Adam's output beside theory's."""
+    negative = (as_assumed(ds).fresh_label.values < 0).mean()
+    return (
+        f"Gaps are shares labelled otherwise; {100 * negative:.0f} % of the examples are negative. Adam's output on "
+        f"one is {output(ds, 'adam'):.4f}, predicted 0.25."
+    )
+
+
+def on_even(ds: xr.Dataset) -> str:
+    """Adam's first weight beside theory's."""
+    first = measured(as_assumed(ds), "adam")[:, 0].mean()
+    return f"Gaps are of weights relative to the first, which is {first:.4f} under Adam, predicted 0.25."
+
+
+PLAIN_NAMES, ADAPTIVE_NAMES = (in_words(map(title, names)) for names in (PLAIN, ADAPTIVE))
+
+CLAIMS = (
+    claim(
+        f"{PLAIN_NAMES} label every fresh example right",
+        worst(PLAIN, lambda ds, name: mistakes(ds, name).mean(1)),
+        0,
+        on_plain,
+    ),
+    claim(f"{PLAIN_NAMES} end at the solution of least norm", worst(PLAIN, off), CLOSE, "Gaps are of weights."),
+    claim(
+        f"{ADAPTIVE_NAMES} label every fresh negative example wrong, and every positive one right",
+        worst(ADAPTIVE, lambda ds, name: (mistakes(ds, name) != (ds.fresh_label.values < 0)).mean(1)),
+        0,
+        on_adaptive,
+    ),
+    claim(
+        f"The weights of {ADAPTIVE_NAMES} are in proportion to sign(Xᵀy)",
+        worst(ADAPTIVE, uneven),
+        EVEN,
+        on_even,
+        "arXiv:1705.08292, Lemma 3.1",
+    ),
+)

@@ -1,13 +1,13 @@
 """Gradients of any scale: which rules take the same path on g and c·g, and which move every coordinate by exactly lr.
 
 A rule is homogeneous of degree k where its path on c·g is cᵏ times its path on g: SGD of degree 1, Adam without eps of
-degree 0, that is *invariant*. RAdam begins as momentum and ACProp as SGD, so that they are neither. Rules are fed with
-gradients that do not depend on where they have gone, so that this is a property of whole paths. Rules that ask for more
-than the gradient are told of a loss that is c times as large too.
+degree 0, that is *invariant*. RAdam begins as momentum and ACProp as SGD, so that they are neither. Rules are run along
+gradients that do not depend on their parameters, so that this is a property of whole paths. Rules that need more than
+the gradient get a loss that is c times as large too.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -21,14 +21,13 @@ from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from experiments import _lab, _streams
-from experiments._oracles import NOTHING, ONCE, in_words, split
-from fnn import optim
+from experiments.checks._oracles import NOTHING, ONCE, in_words, split
+from fnn import lab, optim
 from fnn.base.trees import random_like
 from fnn.base.types import Hyper, Keys, Params
-from fnn.lab import plotting
-from fnn.lab.verdicts import Verdict, exact
-from fnn.rule import Extra, Rule, apply_updates, needed
+from fnn.lab import figures, plotting
+from fnn.lab.titles import title
+from fnn.rule import Extra, Rule, apply_updates, gradient_streams, hyper, needed
 
 ARRAYS = {"matrix": jax.ShapeDtypeStruct((4, 3), np.float64), "vector": jax.ShapeDtypeStruct((5,), np.float64)}
 """What rules update: 17 coordinates."""
@@ -37,7 +36,7 @@ SCALES = 2.0 ** np.arange(-21, 22, 3)
 UNIT = int(np.flatnonzero(SCALES == 1)[0])
 SETTINGS = {"own": "own hyperparameters", "bare": "no eps and no decay"}
 FLOORS = ("eps", "eps_root", "h0", "start", "min_norm")
-"""What rules call the numbers that keep their divisors from 0."""
+"""The names, in rules, of the numbers that keep their divisors from 0."""
 ROUNDING = 1e-12
 """Relative differences up to here are none."""
 ALIKE = 1e-8
@@ -49,15 +48,21 @@ SIGNS = ("sign_sgd", "signum", "lion")
 """Rules that move by a sign."""
 
 
-def bare(hyper: Hyper) -> Hyper:
+def rate(spec: str) -> float:
+    """The learning rate that a rule comes with."""
+    hp = optim.rule(spec).hyper
+    return hyper.get(hp, hyper.rate(hp) or "lr")
+
+
+def bare(hp: Hyper) -> Hyper:
     """The hyperparameters with next to nothing for the floors of divisors, and without weight decay."""
     given = {**dict.fromkeys(FLOORS, NOTHING), "weight_decay": 0.0}
-    return jax.tree_util.tree_map_with_path(lambda path, value: given.get(path[-1].name, value), hyper)
+    return jax.tree_util.tree_map_with_path(lambda path, value: given.get(path[-1].name, value), hp)
 
 
-def both(hyper: Hyper) -> Hyper:
+def both(hp: Hyper) -> Hyper:
     """The hyperparameters under both `SETTINGS`, on a new first axis."""
-    return jax.tree.map(lambda *h: np.array(h, np.float64), hyper, bare(hyper))
+    return jax.tree.map(lambda *h: np.array(h, np.float64), hp, bare(hp))
 
 
 def is_kin(rule: Rule) -> bool:
@@ -66,7 +71,7 @@ def is_kin(rule: Rule) -> bool:
 
 
 def times(c: Any, extra: Extra) -> Extra:
-    """What there is to ask about c times the loss."""
+    """The `Extra` of c times the loss."""
     value, at, each = needed(extra, "value", "at", "each")
     return Extra(c * value, lambda w: c * at(w), lambda: jax.tree.map(lambda g: c * g, each()), extra.key)
 
@@ -83,7 +88,7 @@ def draw(keys: Keys, updates: int) -> tuple[Params, Params]:
     return jax.vmap(one)(keys)
 
 
-@functools.partial(jax.jit, static_argnums=0, compiler_options=_streams.EXACT)
+@functools.partial(jax.jit, static_argnums=0, compiler_options=gradient_streams.EXACT)
 def respond(
     rules: tuple[Rule, ...], hypers: tuple[Hyper, ...], weights: Params, gradients: Params, keys: Keys
 ) -> list[Float[Array, "seeds settings scales updates coordinates"]]:
@@ -92,19 +97,19 @@ def respond(
     def one(rule, hp, c, w, gradients, key):
         def step(carry, now):
             (w, state), (t, g) = carry, now
-            extra = times(c, _streams.extra(g, w, 1 / t, jax.random.fold_in(key, t)))
+            extra = times(c, gradient_streams.extra(g, w, 1 / t, jax.random.fold_in(key, t)))
             dw, state = rule.update(hp, jax.tree.map(lambda g: c * g, g), state, w, extra)
             return (apply_updates(w, dw), state), jax.flatten_util.ravel_pytree(dw)[0]
 
         t = 1 + jnp.arange(len(jax.tree.leaves(gradients)[0]))
         return jax.lax.scan(step, (w, rule.init(hp, w)), (t, gradients))[1]
 
-    def every(rule, hyper):
+    def every(rule, hp):
         over_scales = jax.vmap(functools.partial(one, rule), (None, 0, None, None, None))
         over_settings = jax.vmap(over_scales, (0, None, None, None, None))
-        return jax.vmap(over_settings, (None, None, 0, 0, 0))(hyper, SCALES, weights, gradients, keys)
+        return jax.vmap(over_settings, (None, None, 0, 0, 0))(hp, SCALES, weights, gradients, keys)
 
-    return [every(rule, hyper) for rule, hyper in zip(rules, hypers, strict=True)]
+    return [every(rule, hp) for rule, hp in zip(rules, hypers, strict=True)]
 
 
 def measure(keys: Keys, specs: Sequence[str], updates: int) -> xr.Dataset:
@@ -117,7 +122,7 @@ def measure(keys: Keys, specs: Sequence[str], updates: int) -> xr.Dataset:
             names = specs[first : first + AT_ONCE]
             rules = tuple(map(optim.rule, names))
             moves = respond(rules, tuple(both(rule.hyper) for rule in rules), weights, gradients, k_own)
-            found += [response(np.asarray(u), _lab.default_rate(n)) for n, u in zip(names, moves, strict=True)]
+            found += [response(np.asarray(u), rate(n)) for n, u in zip(names, moves, strict=True)]
             bar.update(len(rules))
     ds = xr.concat(found, xr.DataArray(list(specs), dims="rule", name="rule"))
     ds["kin"] = "rule", [is_kin(optim.rule(spec)) for spec in specs], {"long_name": "rules of Adam's kind"}
@@ -202,7 +207,7 @@ def figure(ds: xr.Dataset) -> Figure:
     fig = plotting.figure(9.0, 2.4 + 0.2 * len(specs))
     left, right = fig.subplots(1, len(SETTINGS))
     image, _ = (heat(ax, ds.change.sel(setting=s, rule=specs)) for ax, s in zip((left, right), SETTINGS, strict=True))
-    left.set_yticks(range(len(specs)), map(_lab.title, specs), fontsize="small")
+    left.set_yticks(range(len(specs)), map(title, specs), fontsize="small")
     right.yaxis.tick_right()
     right.set_yticks(range(len(specs)), ["–" if k is None else f"{k:.2g}" for k in degrees], fontsize="small")
     bar = fig.colorbar(image, ax=(left, right), location="top", shrink=0.6, aspect=40, pad=0.005)
@@ -210,7 +215,7 @@ def figure(ds: xr.Dataset) -> Figure:
     streams = f"{ds.sizes['update']} normal gradients"
     plotting.caption(
         fig,
-        f"{_lab.about(ds, streams, paired=False)}, the largest change of them all · on the right: the degree k of "
+        f"{figures.caption(ds, streams, paired=False)}, the largest change of them all · on the right: the degree k of "
         "path(c) = cᵏ · path(1), where there is one",
     )
     return fig
@@ -227,53 +232,76 @@ def heat(ax: Axes, change: xr.DataArray) -> QuadMesh:
     return ax.pcolormesh(exponents, range(n), decades, cmap="cividis", vmin=-16, vmax=0, rasterized=True)
 
 
-def verdicts(ds: xr.Dataset) -> list[Verdict]:
-    """Invariance without eps, and moves of exactly lr."""
-    specs, kindred = list(map(str, ds.rule.values)), list(map(str, ds.rule[ds.kin].values))
-    signs = [spec for spec in SIGNS if spec in specs]
-    found = [adam_verdict(ds)] if "adam" in specs else []
-    found += [kin_verdict(ds, kindred)] if kindred else []
-    return [*found, sign_verdict(ds, signs)] if signs else found
+def largest(ds: xr.Dataset, rules: list[str], setting: str = "bare") -> xr.DataArray:
+    """The largest relative change of these rules' paths, of every seed."""
+    return ds.change.sel(setting=setting, rule=rules, drop=True).max(("scale", "rule"))
 
 
-def adam_verdict(ds: xr.Dataset) -> Verdict:
-    """Whether Adam is invariant."""
-    change = ds.change.sel(rule="adam").max("scale")
-    return exact(
-        "Adam without eps takes the same path on gradients g and c·g",
-        change.sel(setting="bare").values,
-        ROUNDING,
-        f"The largest relative change of its path is {{worst}}, c from {SCALES[0]:.0e} to {SCALES[-1]:.0e}, {{seeds}} "
-        f"streams of gradients; with its own eps it is {float(change.sel(setting='own').max()):.2g}.",
-        "Kingma & Ba 2015, §2.1",
+def kindred(ds: xr.Dataset) -> list[str]:
+    """The rules of Adam's kind."""
+    return list(map(str, ds.rule[ds.kin].values))
+
+
+def signs(ds: xr.Dataset) -> list[str]:
+    """The sign rules."""
+    return [spec for spec in SIGNS if spec in ds.rule]
+
+
+def on_adam(ds: xr.Dataset) -> str:
+    """What Adam does with its own eps."""
+    own = float(largest(ds, ["adam"], "own").max())
+    return (
+        f"It is a relative change of the path, c from {SCALES[0]:.0e} to {SCALES[-1]:.0e}; with its own eps {own:.2g}."
     )
 
 
-def kin_verdict(ds: xr.Dataset, kindred: list[str]) -> Verdict:
-    """Whether all of Adam's kind are, and what the other rules are."""
+def on_kin(ds: xr.Dataset) -> str:
+    """Which rules of Adam's kind are invariant, and what the other rules are."""
     by_kind = {name: [spec for spec in map(str, ds.rule.values) if kind(ds, spec) == name] for name in KINDS}
-    others = [spec for spec in kindred if spec not in by_kind["invariant"]]
-    do = f"all but {in_words(others)}" if others else "all"
+    others = [spec for spec in kindred(ds) if spec not in by_kind["invariant"]]
+    n, do = len(kindred(ds)), f"all but {in_words(others)}" if others else "all"
     degrees = [f"{spec} ({degree(ds, spec):.2g})" for spec in by_kind["homogeneous"]]
-    return exact(
-        "Without eps every rule of Adam's kind, with b1, b2 and eps, takes the same path on gradients g and c·g",
-        ds.change.sel(setting="bare", rule=kindred).max(("scale", "rule")).values,
-        ROUNDING,
-        f"{len(kindred) - len(others)} of {len(kindred)} rules and dialects do, {do}; of all there are, "
-        f"{len(by_kind['invariant'])} of {ds.sizes['rule']} do. Homogeneous, of degree, are "
-        f"{', '.join(degrees) or 'none'}; neither are {', '.join(by_kind['neither']) or 'none'}.",
-        "the equations of the rules",
+    return (
+        f"{n - len(others)} of {n} rules and dialects do, {do}; of all there are, {len(by_kind['invariant'])} of "
+        f"{ds.sizes['rule']} do. Homogeneous, of degree, are {', '.join(degrees) or 'none'}; neither are "
+        f"{', '.join(by_kind['neither']) or 'none'}."
     )
 
 
-def sign_verdict(ds: xr.Dataset, signs: list[str]) -> Verdict:
-    """Whether sign rules move by exactly lr, and who else does."""
+def on_signs(ds: xr.Dataset) -> str:
+    """Which other rules move by exactly lr."""
     always, first = exact_moves(ds)
-    return exact(
-        f"Every coordinate moves by exactly lr under {in_words(signs)} without decay",
-        off_lr(ds).sel(rule=signs).max(("rule", "update")).values,
-        ROUNDING,
-        "The largest difference from lr is {worst} lr, {seeds} streams of gradients. Of all rules it does so under "
-        f"{', '.join(always) or 'none'}; at the first update only, under {', '.join(first) or 'none'}.",
-        "the equations of the rules",
+    return (
+        f"The sign rules are {in_words(signs(ds))}. Of all rules every coordinate moves by lr under "
+        f"{', '.join(always) or 'none'}; at the first update only, under {', '.join(first) or 'none'}."
     )
+
+
+def claim(text: str, effect: Callable[[xr.Dataset], xr.DataArray], source: str, **more: Any) -> lab.Claim:
+    """A claim about gaps that rounding alone explains."""
+    return lab.Claim(text, effect, lab.exactly(ROUNDING), source=source, figure="scale", **more)
+
+
+CLAIMS = (
+    claim(
+        "Adam without eps takes the same path on gradients g and c·g",
+        lambda ds: largest(ds, ["adam"]),
+        "Kingma & Ba 2015, §2.1",
+        detail=on_adam,
+        where=lab.has("rule", "adam"),
+    ),
+    claim(
+        "Without eps every rule of Adam's kind, with b1, b2 and eps, takes the same path on gradients g and c·g",
+        lambda ds: largest(ds, kindred(ds)),
+        "the equations of the rules",
+        detail=on_kin,
+        where=lambda ds: bool(kindred(ds)),
+    ),
+    claim(
+        "Every coordinate moves by exactly lr under sign rules without decay",
+        lambda ds: off_lr(ds).sel(rule=signs(ds)).max(("rule", "update")),
+        "the equations of the rules",
+        detail=on_signs,
+        where=lambda ds: bool(signs(ds)),
+    ),
+)

@@ -1,6 +1,6 @@
 """Quadratics: the factor by which a step shrinks a direction, and the learning rate beyond which it grows.
 
-On f = ½ Σ λᵢ wᵢ² SGD, Momentum and Nesterov are linear, and every direction goes its own way with z = lr λ:
+On f = ½ Σ λᵢ wᵢ² SGD, Momentum and Nesterov are linear, and directions are independent, each with z = lr λ:
 
     sgd         w⁺ = (1 − z) w
     momentum    w⁺ = (1 + β − z) w − β w⁻                   Polyak 1964, eq. 9
@@ -12,6 +12,7 @@ The factor a step, in the long run, is the spectral radius of the matrix that ta
 """
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -20,13 +21,12 @@ import xarray as xr
 from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 
-from experiments import _lab
-from experiments._oracles import ONCE, repeated, split, uniform
+from experiments.checks._oracles import ONCE, repeated, split, uniform
 from experiments.updates._valley import tuned
-from fnn import optim
+from fnn import lab, optim
 from fnn.base.types import Hyper, Keys
-from fnn.lab import plotting
-from fnn.lab.verdicts import Verdict, exact
+from fnn.lab import figures, plotting
+from fnn.lab.titles import title
 from fnn.rule import Rule, apply_updates
 
 MOMENTA = (0.5, 0.9, 0.99)
@@ -158,7 +158,7 @@ def figure(ds: xr.Dataset) -> Figure:
             ax.plot([], [], plotting.MARKERS[number] + "-", fillstyle="none", label=_name(rule, beta), **style)
     for rule, ax in panels.items():
         ax.axhline(1, color="0.5", linewidth=0.8)
-        plotting.dress(ax, xlabel="lr λ", title=_lab.title(rule), xlim=(0, fine[-1]), ylim=(0, 1.3))
+        plotting.dress(ax, xlabel="lr λ", title=title(rule), xlim=(0, fine[-1]), ylim=(0, 1.3))
         ax.set_xscale("function", functions=(np.sqrt, np.square))
         ticks = [0.01, 0.1, 0.5, 1, 2, 3, 4]
         ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
@@ -166,7 +166,7 @@ def figure(ds: xr.Dataset) -> Figure:
     plotting.legend(fig)
     plotting.caption(
         fig,
-        f"{_lab.about(ds, f'½ Σ λᵢ wᵢ² in {DIRECTIONS} dimensions', paired=False)}, each with curvatures of its own · "
+        f"½ Σ λᵢ wᵢ² in {DIRECTIONS} dimensions · {figures.caption(ds, paired=False)}, each with its own curvatures · "
         "marks: measured, some of all; lines: spectral radius of the companion matrix; dashed: limits of stability · "
         "lr λ on an axis of square roots",
     )
@@ -174,53 +174,69 @@ def figure(ds: xr.Dataset) -> Figure:
 
 
 def _name(rule: str, beta: float) -> str:
-    return f"β = {beta:g}" if beta else _lab.title(rule)
+    return f"β = {beta:g}" if beta else title(rule)
 
 
-def verdicts(ds: xr.Dataset) -> list[Verdict]:
-    """Factors and limits of stability of every rule."""
-    runs = {rule: [run for run, (name, _) in RUNS.items() if name == rule] for rule in LIMITS}
-    found = [factor_verdict(ds, rule, runs[rule]) for rule in LIMITS]
-    return [*found, root_verdict(ds, runs["momentum"]), *(limit_verdict(ds, rule, runs[rule]) for rule in LIMITS)]
+def worst(gap: xr.DataArray) -> xr.DataArray:
+    """The largest gap of every seed that has one."""
+    return gap.max([dim for dim in gap.dims if dim != "seed"]).dropna("seed")
 
 
-def factor_verdict(ds: xr.Dataset, rule: str, runs: list[str]) -> Verdict:
-    """Whether the factors are the theory's."""
-    says = "exactly |1 − lr λ|" if rule == "sgd" else "exactly the spectral radius of its companion matrix"
-    gap = abs(ds.factor - predicted(ds)).sel(run=runs)
-    return exact(
-        f"A step of {_lab.title(rule)} leaves {says} of a direction of curvature λ",
-        gap.max(("run", "rate", "direction")).values,
-        CLOSE,
-        f"The largest difference is {{worst}}, {{seeds}} random quadratics × {gap.isel(seed=0).size:,} factors.",
-        "theory of quadratics",
-    )
+def runs(rule: str) -> list[str]:
+    """The names of a rule's runs."""
+    return [run for run, (name, _) in RUNS.items() if name == rule]
 
 
-def root_verdict(ds: xr.Dataset, runs: list[str]) -> Verdict:
-    """Whether Momentum's factor is √β where its roots are complex."""
+def off_root(ds: xr.Dataset) -> xr.DataArray:
+    """|factor − √β| of Momentum where its roots are complex, NaN elsewhere."""
     root = np.sqrt(xr.DataArray([beta for _, beta in RUNS.values()], {"run": list(RUNS)}))
     z = stretch(ds)
-    complex_roots = ((z > (1 - root) ** 2) & (z < (1 + root) ** 2)).sel(run=runs)
-    gap = abs(ds.factor - root).sel(run=runs).where(complex_roots)
-    return exact(
+    complex_roots = (z > (1 - root) ** 2) & (z < (1 + root) ** 2)
+    return abs(ds.factor - root).where(complex_roots).sel(run=runs("momentum"))
+
+
+def off_limit(ds: xr.Dataset, rule: str) -> xr.DataArray:
+    """How far the measured limits of stability are from theory's, relative to them."""
+    limits = xr.DataArray([stability_limit(*RUNS[run]) for run in runs(rule)], {"run": runs(rule)})
+    return abs(measured_limit(ds).sel(run=runs(rule)) / limits - 1)
+
+
+def claim(text: str, effect: Callable[[xr.Dataset], xr.DataArray], detail: Callable[[xr.Dataset], str]) -> lab.Claim:
+    """A claim of the theory of quadratics; effect: gaps, of which the largest of every seed counts."""
+    values = lambda ds: worst(effect(ds))
+    return lab.Claim(text, values, lab.exactly(CLOSE), source="theory of quadratics", figure="rates", detail=detail)
+
+
+def factors(rule: str) -> lab.Claim:
+    """Whether the factors are those of theory."""
+    says = "exactly |1 − lr λ|" if rule == "sgd" else "exactly the spectral radius of its companion matrix"
+    return claim(
+        f"A step of {title(rule)} leaves {says} of a direction of curvature λ",
+        lambda ds: abs(ds.factor - predicted(ds)).sel(run=runs(rule)),
+        lambda ds: f"Each has {ds.factor.sel(run=runs(rule)).isel(seed=0).size:,} factors.",
+    )
+
+
+def limit(rule: str) -> lab.Claim:
+    """Whether the rule is stable as far as theory says."""
+
+    def detail(ds):
+        means = measured_limit(ds).sel(run=runs(rule)).mean("seed").values
+        limits = (stability_limit(*RUNS[run]) for run in runs(rule))
+        numbers = (f"{m:.6f} (predicted {e:.6f})" for m, e in zip(means, limits, strict=True))
+        return f"Its factor passes through 1 at lr L = {', '.join(numbers)}."
+
+    return claim(
+        f"{title(rule)} converges below lr = {LIMITS[rule]} and diverges above", lambda ds: off_limit(ds, rule), detail
+    )
+
+
+CLAIMS = (
+    *(factors(rule) for rule in LIMITS),
+    claim(
         "A step of Momentum leaves exactly √β wherever (1 − √β)² < lr λ < (1 + √β)²",
-        gap.max(("run", "rate", "direction")).dropna("seed").values,  # a seed may have no complex root
-        CLOSE,
-        f"The largest difference is {{worst}}, {{seeds}} random quadratics, {int(complex_roots.sum()):,} factors.",
-        "theory of quadratics",
-    )
-
-
-def limit_verdict(ds: xr.Dataset, rule: str, runs: list[str]) -> Verdict:
-    """Whether the rule is stable as far as the theory says."""
-    limits = xr.DataArray([stability_limit(*RUNS[run]) for run in runs], {"run": runs})
-    limit = measured_limit(ds).sel(run=runs)
-    numbers = [f"{m:.6f} (predicted {e:.6f})" for m, e in zip(limit.mean("seed").values, limits.values, strict=True)]
-    return exact(
-        f"{_lab.title(rule)} converges below lr = {LIMITS[rule]} and diverges above",
-        abs(limit / limits - 1).max("run").values,
-        CLOSE,
-        f"Its factor passes through 1 at lr L = {', '.join(numbers)}, {{seeds}} random quadratics.",
-        "theory of quadratics",
-    )
+        off_root,
+        lambda ds: f"There are {int(off_root(ds).count()):,} such factors.",
+    ),
+    *(limit(rule) for rule in LIMITS),
+)

@@ -1,11 +1,11 @@
-"""A loss for every gradient: what a rule may ask about when it is driven along a stream of given gradients."""
+"""A loss for every gradient: the `Extra` of rules that are run along a stream of given gradients."""
 
 import jax
 import jax.numpy as jnp
 
 from fnn.base.trees import dot
 from fnn.base.types import Key, Params, Scalar
-from fnn.rule import Extra
+from fnn.rule.contract import Extra
 
 EXACT = {"xla_backend_optimization_level": 0, "xla_disable_hlo_passes": "algsimp"}
 """Options of the compiler under which every operation is rounded once and alone, as if done one at a time.
@@ -30,7 +30,7 @@ BY_PLACES = {
 
 
 def extra(g: Params, w: Params, value: Scalar, key: Key) -> Extra:
-    """All there is to ask about the loss whose gradient at w is g, whose value there is `value` and whose Hessian is I.
+    """What there is to know of a loss whose gradient at w is g, whose value there is `value` and whose Hessian is I.
 
     Its examples' gradients are 3, −2 and 2 times g, whose mean is g.
     """

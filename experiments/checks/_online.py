@@ -24,28 +24,27 @@ import xarray as xr
 from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 
-from experiments import _lab
-from experiments._oracles import marks, near, repeated, split, tosses, uniform
-from fnn import optim, schedules
+from experiments.checks._oracles import marks, repeated, split, tosses, uniform
+from fnn import lab, optim, schedules
 from fnn.base.types import Hyper, Keys
-from fnn.lab import plotting
-from fnn.lab.verdicts import Verdict, decide, exact
+from fnn.lab import figures, plotting
+from fnn.lab.claims import Effect, Test
 from fnn.rule import Rule
 
 WRONG = {"adam": "Adam", "rmsprop:book": "Adam, uncorrected"}
 RIGHT = {"amsgrad": "AMSGrad, corrected", "amsgrad:paper": "AMSGrad"}
-"""Who plays, and what people call it here: "corrected" as Adam is, for means that start at 0."""
+"""The players, and what people call them here: "corrected" as Adam is, for means that start at 0."""
 LARGE, DELTA, B1, B2, RATE = 20.0, 1.0, 0.5, 0.5, 0.5
 """C, δ and the players' hyperparameters in Theorem 3."""
 TOSSERS = ("adam", "amsgrad:paper")
 DRAWS = 16
-"""So many last gradients are all that Adam's move depends on in Theorem 3: with b1 and b2 of ½ the rest weighs 2⁻¹⁶."""
+"""The last gradients, on which alone Adam's move depends in Theorem 3: with b1 and b2 of ½ the rest weighs 2⁻¹⁶."""
 SAMPLED = 0.05
 """What counts as equal of a mean over random rounds, relative to it."""
 ROUNDED = 1e-9
 """The tolerance of a theorem's bound, relative to it: float64 sums of 10,000 rounds are that exact."""
 AT_THE_END = 0.05
-"""So close to −1 AMSGrad has arrived: it still moves a little within every three rounds."""
+"""This close to −1 AMSGrad has arrived: it still moves a little within every three rounds."""
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -173,85 +172,99 @@ def figure(ds: xr.Dataset) -> Figure:
     level_name = "average regret / ((2 C − 4)/3)"
     plotting.dress(middle, xscale="log", yscale="log", xlabel="rounds T", ylabel=level_name, title="Theorem 1")
     plotting.legend(fig, 3, of=middle)
+    mean = figures.caption(ds, "the best place is −1", "mean with its 95 % interval")
     plotting.caption(
         fig,
-        f"{_lab.about(ds, 'the best place is −1')}; mean with its 95 % interval · Theorem 1: gradients C, −1, −1, …, "
-        "every seed another C and lr, Adam at 1 in every third round · Theorem 3: gradient "
-        f"{LARGE:g} with probability {chance(LARGE, DELTA):.3f}, else −1; b1 = {B1:g}, b2 = {B2:g}",
+        f"{mean} · Theorem 1: gradients C, −1, −1, …, every seed another C and lr, Adam at 1 in every third round · "
+        f"Theorem 3: gradient {LARGE:g} with probability {chance(LARGE, DELTA):.3f}, else −1; b1 = {B1:g}, b2 = {B2:g}",
     )
     return fig
 
 
-def verdicts(ds: xr.Dataset) -> list[Verdict]:
-    """Where Adam and AMSGrad go, and what it costs them."""
-    return [*on_theorem_1(ds), *on_theorem_3(ds)]
+def over(effect: xr.DataArray) -> xr.DataArray:
+    """The largest of every game."""
+    return effect.max([dim for dim in effect.dims if dim != "seed"], skipna=False)
 
 
-def on_theorem_1(ds: xr.Dataset) -> list[Verdict]:
-    """Cycles of three gradients."""
-    wrong, right = (ds.sel(player=list(names)) for names in (WRONG, RIGHT))
-    relative = wrong.regret / regret_of_adam(ds.large)
-    used = right.regret / regret_of_amsgrad(ds.large, ds.online_lr, 3 * ds.cycle)
-    games, source = "{seeds} games of random C and lr", "arXiv:1904.09237, Theorem 1"
-    return [
-        exact(
-            "In Theorem 1 Adam is back at +1, the worst place, after every third round",
-            wrong.away.max("player").values,
-            0,
-            f"It is away from there by {{worst}} at most, with and without bias correction, {games}.",
-            source,
-        ),
-        exact(
-            "In Theorem 1 Adam's average regret is never below (2 C − 4)/3",
-            (1 - relative).max(("player", "cycle"), skipna=False).values,
-            ROUNDED,
-            f"Relative to that it is below by {{worst}} at most, {games}; at the end it is "
-            f"{float(relative.isel(cycle=-1).mean()):.3f} times as large.",
-            source,
-        ),
-        exact(
-            "In Theorem 1 AMSGrad ends at −1, the best place",
-            (right.place.isel(round=-1) + 1).max("player").values,
-            AT_THE_END,
-            f"It ends {{worst}} from there at most, with and without bias correction, {games}.",
-            source,
-        ),
-        exact(
-            "In Theorem 1 AMSGrad's average regret never exceeds K/√T",
-            used.max(("player", "cycle"), skipna=False).values,
-            1 + ROUNDED,
-            f"It is {{worst}} of the bound at most, {games}.",
-            "Zinkevich 2003",
-        ),
-    ]
+def relative(ds: xr.Dataset) -> xr.DataArray:
+    """Adam's average regrets over what theory says is the least."""
+    return ds.regret.sel(player=list(WRONG)) / regret_of_adam(ds.large)
 
 
-def on_theorem_3(ds: xr.Dataset) -> list[Verdict]:
-    """Gradients by the toss of a coin."""
-    adam, amsgrad = (ds.tossed_place.sel(tosser=name).values[:, -1] for name in TOSSERS)
-    predicted, move = expected_move(LARGE, DELTA, B1, B2), ds.tossed_move.sel(tosser="adam").values
-    games, source = "{seeds} games", "arXiv:1904.09237, Theorem 3"
-    return [
-        decide(
-            "In Theorem 3 Adam ends on the wrong side, above 0",
-            adam,
-            "",
-            f"It ends at {{effect}} [{{low}}, {{high}}], {games}.",
-            source,
+def used(ds: xr.Dataset) -> xr.DataArray:
+    """AMSGrad's average regrets over their bound."""
+    return ds.regret.sel(player=list(RIGHT)) / regret_of_amsgrad(ds.large, ds.online_lr, 3 * ds.cycle)
+
+
+def tossed(ds: xr.Dataset, name: str) -> xr.DataArray:
+    """Where a player of Theorem 3 ends."""
+    return ds.tossed_place.sel(tosser=name, drop=True).isel(round=-1, drop=True)
+
+
+def theorem(number: int, text: str, effect: Effect, test: Test, detail: Any = "", source: str = "") -> lab.Claim:
+    """A claim of one of the theorems."""
+    source = source or f"arXiv:1904.09237, Theorem {number}"
+    return lab.Claim(f"In Theorem {number} {text}", effect, test, source=source, figure="online", detail=detail)
+
+
+def mean_moves(ds: xr.Dataset) -> str:
+    """Adam's mean move beside theory's."""
+    predicted, move = expected_move(LARGE, DELTA, B1, B2), float(ds.tossed_move.sel(tosser="adam").mean())
+    return f"Its mean move is {move:+.4f} lr/√t, predicted {predicted:+.4f}; the effect is the relative difference."
+
+
+CLAIMS = (
+    theorem(
+        1,
+        "Adam is back at +1, the worst place, after every third round",
+        lambda ds: over(ds.away.sel(player=list(WRONG))),
+        lab.exactly(0),
+        "Gaps are distances from there, with and without bias correction.",
+    ),
+    theorem(
+        1,
+        "Adam's average regret is never below (2 C − 4)/3",
+        lambda ds: over(1 - relative(ds)),
+        lab.exactly(ROUNDED),
+        lambda ds: (
+            "Gaps are relative to that, negative where the regret is above; at the end it is "
+            f"{float(relative(ds).isel(cycle=-1).mean()):.3f} times as large."
         ),
-        near(
-            "In Theorem 3 Adam moves a round as far as the mean over all gradients says",
-            move / predicted - 1,
-            SAMPLED,
-            f"Its mean move is {move.mean():+.4f} lr/√t, predicted {predicted:+.4f}: a relative difference of "
-            f"{{effect}} [{{low}}, {{high}}], {games}.",
-            source,
-        ),
-        decide(
-            "In Theorem 3 AMSGrad ends on the right side, below 0",
-            -amsgrad,
-            "",
-            f"It ends {{effect}} [{{low}}, {{high}}] below 0, {games}.",
-            source,
-        ),
-    ]
+    ),
+    theorem(
+        1,
+        "AMSGrad ends at −1, the best place",
+        lambda ds: over(ds.place.sel(player=list(RIGHT)).isel(round=-1) + 1),
+        lab.exactly(AT_THE_END),
+        "Gaps are distances from there, with and without bias correction.",
+    ),
+    theorem(
+        1,
+        "AMSGrad's average regret never exceeds K/√T",
+        lambda ds: over(used(ds)),
+        lab.exactly(1 + ROUNDED),
+        "Gaps are shares of the bound.",
+        "Zinkevich 2003",
+    ),
+    theorem(
+        3,
+        "Adam ends on the wrong side, above 0",
+        lambda ds: tossed(ds, "adam") > 0,
+        lab.always(),
+        lambda ds: f"It ends at {float(tossed(ds, 'adam').mean()):+.3f} in the mean.",
+    ),
+    theorem(
+        3,
+        "Adam moves a round as far as the mean over all gradients says",
+        lambda ds: ds.tossed_move.sel(tosser="adam", drop=True) / expected_move(LARGE, DELTA, B1, B2) - 1,
+        lab.within(-SAMPLED, SAMPLED),
+        mean_moves,
+    ),
+    theorem(
+        3,
+        "AMSGrad ends on the right side, below 0",
+        lambda ds: tossed(ds, "amsgrad:paper") < 0,
+        lab.always(),
+        lambda ds: f"It ends at {float(tossed(ds, 'amsgrad:paper').mean()):+.3f} in the mean.",
+    ),
+)
