@@ -1,17 +1,20 @@
-"""Random search against grids: exact probabilities, functional ANOVA, verdicts both ways, and the experiment whole."""
+"""Random search against grids: exact probabilities, functional ANOVA, claims both ways, and the experiment whole."""
 
 import itertools
-import types
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray as xr
 
-from experiments import random_vs_grid as experiment
+from experiments.hyperparameters import random_vs_grid as experiment
+from experiments.hyperparameters.random_vs_grid import EXPERIMENT
+from fnn import data, tasks
 from fnn.base.errors import InputError
 
 LATTICE = (9, 3, 3)
-IMAGES: Any = types.SimpleNamespace(name="made up", checksum="none", source="nowhere")
 U, V = np.meshgrid(np.linspace(0, 1, 5), np.linspace(0, 1, 5), indexing="ij")
 
 
@@ -20,43 +23,49 @@ def measured():
     """The experiment, tiny: the coarsest lattice there is, and one epoch."""
     cfg = experiment.Config(seeds=2, lr_points=2, l2_points=2, mu_points=2, epochs=1, dataset="mnist_5k")
     cfg.check()
-    return experiment.run(cfg)
+    return EXPERIMENT.run(cfg)
 
 
 def made_up(surface, seeds=6):
     """Results as if accuracy, 0…1, were `surface(lr, l2, mu)` of the unit cube in every seed."""
     unit = experiment.points(*experiment.edge_to_edge(LATTICE))
     accuracy = np.stack([surface(*np.moveaxis(unit, -1, 0)) * (1 + 0.01 * seed) for seed in range(seeds)])
-    record = {"held_out_accuracy": accuracy.reshape(seeds, -1), "diverged_at": np.full((seeds, unit[..., 0].size), -1)}
-    return experiment.label(experiment.Config(), IMAGES, experiment.setting(unit), record)
+    lattice = experiment.setting(unit)
+    dims = ("seed", "lr", "l2", "mu")
+    ds = xr.Dataset(
+        {"accuracy": (dims, accuracy), "diverged_at": (dims, np.full(accuracy.shape, -1))},
+        {"seed": range(seeds), "lr": lattice.lr[:, 0, 0], "l2": lattice.l2[0, :, 0], "mu": lattice.mu[0, 0, :]},
+        {"dataset": "made up", "epochs": 20},
+    )
+    return experiment.with_searches(ds)
 
 
 def by_claim(ds):
-    return {verdict.claim: verdict for verdict in experiment.verdicts(ds)}
+    return {verdict.claim: verdict for verdict in EXPERIMENT.judge(ds)}
 
 
 def test_the_experiment_whole(measured):
     assert measured.accuracy.dims == ("seed", "lr", "l2", "mu")
     assert measured.accuracy.shape == (2, 2, 2, 2)
-    assert measured.attrs["complete"] == 1
     np.testing.assert_allclose(measured.lr, [1e-6, 1e-2], rtol=1e-6)
     np.testing.assert_allclose(measured.mu, [0, 0.9], rtol=1e-6)
     for space in experiment.SPACES:
         assert measured[f"reach_{space}"].notnull().all()
-    for figure in experiment.figures(measured).values():
-        figure.canvas.draw()
-    assert len(experiment.verdicts(measured)) == 6
     rows = experiment.tables(measured)["reach"]
     assert len(rows) == 4 * 3 * (4 + 4 + 3)
     assert {row["search"] for row in rows} == set(experiment.KINDS)
     assert "share of the variance" in experiment.summary(measured)
 
 
-def test_one_seed_alone_decides_nothing(measured):
-    one = measured.isel(seed=slice(1))
-    assert {verdict.outcome for verdict in experiment.verdicts(one)} == {"undecided"}
-    for figure in experiment.figures(one).values():
-        figure.canvas.draw()
+def test_a_seeds_images_are_its_own_and_do_not_overlap():
+    y = tasks.splits(data.load("mnist_5k"))["train"].y
+    numbered = {"train": tasks.Split(jnp.arange(len(y))[:, None], jnp.asarray(y))}
+    one, other = (experiment.Own(1000)(jax.random.key(seed), numbered) for seed in (0, 1))
+    assert {name: len(part.y) for name, part in one.items()} == {"train": 400, "held_out": 1000}
+    drawn = np.concatenate([np.asarray(part.x).ravel() for part in one.values()])
+    assert len(set(drawn.tolist())) == 1400
+    assert set(np.asarray(one["train"].x).ravel()) != set(np.asarray(other["train"].x).ravel())
+    np.testing.assert_array_equal(one["held_out"].y, y[np.asarray(one["held_out"].x).ravel()])
 
 
 def test_where_one_hyperparameter_decides_a_grid_has_k_chances_and_random_search_k_squared():
@@ -167,5 +176,5 @@ def test_bad_options_get_one_sentence(sentence):
 
 def test_too_few_images_get_one_sentence(monkeypatch):
     monkeypatch.setattr(experiment, "HELD_OUT", 100_000)
-    with pytest.raises(InputError, match="takes 100,500 training images, and mnist_5k has 4,000"):
-        experiment.run(experiment.Config(dataset="mnist_5k"))
+    with pytest.raises(InputError, match="takes 100,400 training images, and mnist_5k has 4,000"):
+        EXPERIMENT.run(experiment.Config(dataset="mnist_5k"))

@@ -1,42 +1,26 @@
-"""Does random search beat grid search, and why? (notes §5.2.2; figure 1 of Bergstra & Bengio 2012, JMLR 13)
+"""Does random search beat grid search, and why? (notes §5.2.2; figure 1 of Bergstra & Bengio 2012, JMLR 13)"""
 
-Measures the response surface of the notes' task, held-out accuracy over learning rate, weight decay and momentum on log
-scales, as a lattice of settings for every seed, and interpolates it. On each seed's surface it then computes how likely
-searches of equal budget come within ε of the best: random points, and k × k grids laid at a random place, in the middle
-of their cells, and from edge to edge. The probabilities are exact on a fine mesh: what endlessly many repeated searches
-would give.
-
-The notes say that random search does better, since hyperparameters differ in how much they matter: where one decides
-alone, k × k trials of a grid try only k values of it. How much they matter is measured by functional ANOVA on the
-lattice. In the control two hyperparameters matter equally: both act as the learning rate does, and as large a part of
-the space is good enough, so that only its shape differs. And since a grid with more axes has fewer levels on each,
-momentum comes in as a third.
-
-Takes about a minute for 10 seeds of 144 settings on two cores.
-"""
-
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments import _cli, _lab, _search
-from fnn import optim
+from experiments import _search
+from fnn import lab, models, sweep, tasks
 from fnn.base.errors import require
-from fnn.data import DataSet
+from fnn.base.types import Key, Scalar
 from fnn.lab import plotting
-from fnn.lab.verdicts import Verdict, decide
+from fnn.lab.figures import caption
 from fnn.tasks import Split
-from fnn.train import engine
 
+TRAINING = _search.IMAGES - _search.VALIDATION
+"""Images that a setting is trained on, as in the notes' search."""
 HELD_OUT = 1000
-"""Further training images to measure accuracy on: on the notes' 100 it would come in steps of a point."""
+"""Further images of the training set to measure accuracy on: on the notes' 100 it would have steps of a point."""
 EPSILONS = (1.0, 2.0, 5.0)
 """Points of accuracy below the best that still count as reaching it."""
 LEVELS = {2: (3, 4, 5, 8), 3: (2, 3, 4)}
@@ -54,9 +38,11 @@ NAMES = {"lr": "learning rate", "l2": "weight decay λ", "mu": "momentum"}
 
 
 @dataclass(frozen=True)
-class Config(_cli.Options):
+class Config(lab.DataOptions):
     """Settings of the lattice; the ranges of the learning rate and of λ are the notes'."""
 
+    seeds: int = 20
+    """Repetitions, each with images, initial weights and minibatches of one seed."""
     lr_points: int = 16
     """Learning rates of the lattice, 10^−6 to 10^−2."""
     l2_points: int = 3
@@ -70,9 +56,6 @@ class Config(_cli.Options):
         """Raise `InputError` for options that cannot be used."""
         super().check()
         self.check_at_least(lr_points=2, l2_points=2, mu_points=2, epochs=1)
-
-
-QUICK = Config(seeds=2, lr_points=6, l2_points=2, mu_points=2, epochs=10, dataset="mnist_5k", quick=True)
 
 
 class Setting(NamedTuple):
@@ -98,47 +81,64 @@ def edge_to_edge(shape: Sequence[int]) -> list[np.ndarray]:
     return [np.linspace(0, 1, n) for n in shape]
 
 
+class Hyper(NamedTuple):
+    """The hyperparameter of the task: λ of the penalty ½ λ ‖W‖²."""
+
+    l2: Scalar = 0.0
+
+
+@dataclass(frozen=True)
+class Own:
+    """`(key, data) -> data`: a seed's images to train on, and others to measure accuracy on, classes in proportion."""
+
+    held_out: int
+
+    def __call__(self, key: Key, data: Mapping[str, Split]) -> Mapping[str, Split]:
+        """The images of one seed."""
+        x, y = data["train"]
+        order = tasks.stratified(key, y)
+        train, held_out = order[:TRAINING], order[TRAINING : TRAINING + self.held_out]
+        return {"train": Split(x[train], y[train]), "held_out": Split(x[held_out], y[held_out])}
+
+
 def run(cfg: Config) -> xr.Dataset:
     """Train every setting of the lattice for every seed, and compute what searches would find there."""
-    images = _cli.load_data(cfg)
-    needed = _search.IMAGES + HELD_OUT
-    require(
-        len(images.x_train) >= needed,
-        f"This takes {needed:,} training images, and {images.name} has {len(images.x_train):,}.",
+    images = cfg.load()
+    needed, n = TRAINING + HELD_OUT, len(images.x_train)
+    require(n >= needed, f"This takes {needed:,} training images, and {images.name} has {n:,}.")
+    task = tasks.classification(
+        models.multilayer(_search.HIDDEN, 10),
+        {"train": tasks.splits(images)["train"]},
+        _search.BATCH,
+        hyper=Hyper(),
+        weight_decay=lambda hp: hp.l2,
     )
+    about = {"dataset": images.name, "checksum": images.checksum, "source": images.source}
+    task = task._replace(own=Own(HELD_OUT), about={**task.about, **about})
     lattice = setting(points(*edge_to_edge((cfg.lr_points, cfg.l2_points, cfg.mu_points))))
-    networks = f"{lattice.lr.size * cfg.seeds} networks ({lattice.lr.size} settings × {cfg.seeds} seeds)"
-    _cli.headline(cfg, images, networks)
-    held_out = Split(*(jnp.asarray(a[_search.IMAGES : needed]) for a in (images.x_train, images.y_train)))
-    train_settings = _search.trainer(
-        images, cfg.epochs, on=("held_out",), also={"held_out": held_out}, rule=optim.rule("momentum:book")
+    ds = sweep(
+        *(task, "momentum:book"),
+        over={"lr": lattice.lr[:, 0, 0], "l2": lattice.l2[0, :, 0], "mu": lattice.mu[0, 0, :]},
+        seeds=cfg.seeds,
+        steps=cfg.epochs * TRAINING // _search.BATCH,
+        keep=cfg.keep(),
+        progress=True,
     )
-    for_every_seed = Setting(*(np.tile(a.ravel(), (cfg.seeds, 1)) for a in lattice))
-    record, done = _search.seed_by_seed(cfg, images, train_settings, for_every_seed, engine.seeds(cfg.seeds))
-    ds = label(cfg, images, lattice, record).assign_attrs(complete=int(done == cfg.seeds))
-    print(summary(ds))
-    return ds
+    ds = ds.isel(update=-1, drop=True).transpose("seed", *Setting._fields, ...)
+    accuracy = ds.held_out_accuracy.assign_attrs(long_name="accuracy on held-out training images", units="1")
+    measured = xr.Dataset({"accuracy": accuracy, "diverged_at": ds.diverged_at}, attrs=ds.attrs)
+    return with_searches(measured.assign_attrs(epochs=cfg.epochs))
 
 
-def label(cfg: Config, images: DataSet, lattice: Setting, record: dict[str, np.ndarray]) -> xr.Dataset:
-    """The lattice of every seed that is done, dims seed, lr, l2, mu; with the probabilities that follow from it."""
-    shape = -1, *lattice.lr.shape
-    dims = "seed", *Setting._fields
-    ds = xr.Dataset(
-        {
-            "accuracy": (dims, record["held_out_accuracy"].reshape(shape), {"units": "1"}),
-            "diverged_at": (dims, record["diverged_at"].reshape(shape)),
-        },
-        {"lr": lattice.lr[:, 0, 0], "l2": lattice.l2[0, :, 0], "mu": lattice.mu[0, 0, :]},
-        {**_lab.origin(images), "epochs": cfg.epochs},
-    )
-    ds = ds.assign_coords(seed=np.arange(ds.sizes["seed"]), kind=list(KINDS), epsilon=list(EPSILONS))
+def with_searches(ds: xr.Dataset) -> xr.Dataset:
+    """The lattice of every seed, dims seed, lr, l2, mu, with the probabilities that follow from it."""
+    ds = ds.assign_coords(kind=list(KINDS), epsilon=list(EPSILONS))
     surfaces = spaces(ds)
-    goals = {space: [s.max() - np.array(EPSILONS) for s in mine] for space, mine in surfaces.items()}
+    goals = {space: [s.max() - np.array(EPSILONS) for s in each] for space, each in surfaces.items()}
     goals["equal"] = [as_rare(*each) for each in zip(surfaces["equal"], surfaces["two"], goals["two"], strict=True)]
-    for space, mine in surfaces.items():
-        d = mine.ndim - 1
-        found = np.stack([reach(*each) for each in zip(mine, goals[space], strict=True)])
+    for space, each in surfaces.items():
+        d = each.ndim - 1
+        found = np.stack([reach(*one) for one in zip(each, goals[space], strict=True)])
         ds[f"reach_{space}"] = ("seed", "kind", "epsilon", f"budget_{d}"), found
         ds.coords[f"budget_{d}"] = [k**d for k in LEVELS[d]]
     return ds
@@ -209,17 +209,7 @@ def reach(surface: np.ndarray, goals: np.ndarray) -> np.ndarray:
 
 def about(ds: xr.Dataset, *details: str) -> str:
     """The caption that every figure of this experiment carries."""
-    return _lab.about(ds, f"{ds.epochs} epochs", f"accuracy on {HELD_OUT:,} held-out training images", *details)
-
-
-def figures(ds: xr.Dataset) -> dict[str, Figure]:
-    """The surface, what matters on it, why a grid wastes trials, and how likely each search is to reach the best."""
-    return {
-        "response_surface": response_surface(ds),
-        "importance": importances(ds),
-        "projection": projection(ds),
-        "reach": reaches(ds),
-    }
+    return caption(ds, f"{ds.epochs} epochs", f"accuracy on {HELD_OUT:,} held-out training images", *details)
 
 
 def _contours(fig: Figure, ax: Axes, ds: xr.Dataset, values: np.ndarray, other: str, bar: bool = True) -> None:
@@ -267,7 +257,7 @@ def importances(ds: xr.Dataset) -> Figure:
 
 
 def projection(ds: xr.Dataset) -> Figure:
-    """Nine trials as a grid and at random, and what they see of each hyperparameter: Bergstra & Bengio's figure 1."""
+    """Nine trials as a grid and at random, and the values that they try: Bergstra & Bengio's figure 1."""
     fig = plotting.figure(9.0, 4.9)
     mean = 100 * ds.accuracy.mean("seed")[..., 0].values
     k = 3
@@ -294,9 +284,7 @@ def projection(ds: xr.Dataset) -> Figure:
         side.set(xlabel="mean (%)", xlim=(0, 1.1 * mean.max()))
         top.tick_params(labelbottom=False)
         side.tick_params(labelleft=False)
-    plotting.caption(
-        fig, about(ds, "colour: mean accuracy over seeds; margins: its mean over the other hyperparameter")
-    )
+    plotting.caption(fig, about(ds, "color: mean accuracy over seeds; margins: its mean over the other hyperparameter"))
     return fig
 
 
@@ -364,10 +352,17 @@ def summary(ds: xr.Dataset) -> str:
     return "\n".join(lines)
 
 
-def advantage(ds: xr.Dataset, space: str, kind: str) -> np.ndarray:
-    """[S]: random search's probability less the grid's, in points, mean over all ε and budgets."""
+def advantage(ds: xr.Dataset, space: str, kind: str) -> xr.DataArray:
+    """One value a seed: random search's probability minus the grid's, in points, mean over all ε and budgets."""
     probability = ds[f"reach_{space}"]
-    return 100 * (probability.sel(kind="random") - probability.sel(kind=kind)).values.mean((-2, -1))
+    ahead = 100 * (probability.sel(kind="random", drop=True) - probability.sel(kind=kind, drop=True))
+    return ahead.mean(ahead.dims[-2:])
+
+
+def lr_ahead(ds: xr.Dataset) -> xr.DataArray:
+    """How much more of the variance of accuracy the learning rate explains than λ, in points of percent."""
+    shares = 100 * importance(spaces(ds)["two"])
+    return xr.DataArray(shares[:, 0] - shares[:, 1], dims="seed")
 
 
 def on_the_edge(ds: xr.Dataset) -> float:
@@ -375,49 +370,68 @@ def on_the_edge(ds: xr.Dataset) -> float:
     return float((spaces(ds)["two"].mean(-1).argmax(-1) == ds.sizes["lr"] - 1).mean())
 
 
-def verdicts(ds: xr.Dataset) -> list[Verdict]:
-    """Whether random search beats a grid, wherever that is laid, and whether the notes' reason is the reason."""
-    budgets = {d: ", ".join(str(k**d) for k in levels) for d, levels in LEVELS.items()}
-    epsilons = ", ".join(f"{e:g}" for e in EPSILONS)
-    found, where = [], f"; the best lies at the largest learning rate in {on_the_edge(ds):.0%} of the seeds"
-    for space, kind, claim in (
-        ("two", "laid", "Random search beats grid search"),
-        ("two", "centred", "Random search beats a grid laid in the middle of its cells"),
-        ("two", "edges", "Random search beats a grid laid from edge to edge"),
-        ("three", "laid", "Random search beats grid search over three hyperparameters"),
-    ):
-        found.append(
-            decide(
-                claim,
-                advantage(ds, space, kind),
-                "points",
-                f"Its probability of coming within ε of the best differs by {{effect}} {{unit}} [{{low}}, {{high}}], "
-                f"mean over ε = {epsilons} points and {budgets[3 if space == 'three' else 2]} trials, {{seeds}} seeds"
-                f"{where if kind == 'edges' else ''}.",
-                "claim 16",
-            )
-        )
-    shares, equal = 100 * importance(spaces(ds)["two"]), advantage(ds, "equal", "laid")
-    found += [
-        decide(
-            "The learning rate matters more than the weight decay",
-            shares[:, 0] - shares[:, 1],
-            "points",
-            f"It explains {shares[:, 0].mean():.3g} % of the variance of accuracy and λ {shares[:, 1].mean():.2g} %, "
-            "{effect} {unit} more [{low}, {high}], {seeds} seeds.",
-            "notes §5.2",
-        ),
-        decide(
-            "Random search beats grid search because hyperparameters differ in how much they matter",
-            advantage(ds, "two", "laid") - equal,
-            "points",
-            f"Where both matter equally and as large a part is good, its advantage is {equal.mean():+.3g} points of "
-            "probability, {effect} {unit} less [{low}, {high}], {seeds} paired seeds.",
-            "notes §5.2",
-        ),
-    ]
-    return found
+def beats(text: str, space: str, kind: str, secondary: bool = True) -> lab.Claim:
+    """The claim that random search beats this kind of grid in this space."""
+    d = 3 if space == "three" else 2
+    budgets, epsilons = ", ".join(str(k**d) for k in LEVELS[d]), ", ".join(f"{e:g}" for e in EPSILONS)
+    mean = f"It is of the probability of coming within ε of the best, mean over ε = {epsilons} points and {budgets}"
 
+    def detail(ds):
+        best = f"; the best lies at the largest learning rate in {on_the_edge(ds):.0%} of the seeds"
+        return f"{mean} trials{best if kind == 'edges' else ''}."
+
+    effect = lambda ds: advantage(ds, space, kind)
+    return lab.Claim(text, effect, lab.above(0.0), "points", "claim 16", "reach", detail=detail, secondary=secondary)
+
+
+CLAIMS = (
+    beats("Random search beats grid search", "two", "laid", secondary=False),
+    beats("Random search beats a grid laid in the middle of its cells", "two", "centred"),
+    beats("Random search beats a grid laid from edge to edge", "two", "edges"),
+    beats("Random search beats grid search over three hyperparameters", "three", "laid"),
+    lab.Claim(
+        "The learning rate matters more than the weight decay",
+        lr_ahead,
+        *(lab.above(0.0), "% of the variance of accuracy", "notes §5.2", "importance"),
+    ),
+    lab.Claim(
+        "Random search beats grid search because hyperparameters differ in how much they matter",
+        lambda ds: advantage(ds, "two", "laid") - advantage(ds, "equal", "laid"),
+        *(lab.above(0.0), "points", "notes §5.2", "reach"),
+        detail=lambda ds: (
+            "It is how much larger its advantage is than where both matter equally and as large a part is good, where "
+            f"it is {float(advantage(ds, 'equal', 'laid').mean()):+.3g} points of probability."
+        ),
+    ),
+)
+
+EXPERIMENT = lab.Experiment(
+    question="Does random search beat grid search, and why?",
+    source="notes §5.2.2; figure 1 of Bergstra & Bengio 2012, JMLR 13",
+    says="Random search does better, since hyperparameters differ in how much they matter: where one decides alone, "
+    "k × k trials of a grid try only k values of it.",
+    method="Measures the response surface of the notes' task, held-out accuracy over learning rate, weight decay and "
+    "momentum on log scales, as a lattice of settings for every seed, and interpolates it. On each seed's surface it "
+    "then computes how likely searches of equal budget come within ε of the best: random points, and k × k grids laid "
+    "at a random place, in the middle of their cells, and from edge to edge. The probabilities are exact on a fine "
+    "mesh: what endlessly many repeated searches would give. How much hyperparameters matter is measured by functional "
+    "ANOVA on the lattice. In the control two hyperparameters matter equally: both act as the learning rate does, and "
+    "as large a part of the space is good enough, so that only its shape differs. And since a grid with more axes has "
+    "fewer levels on each, momentum comes in as a third. Every seed draws its own images.",
+    takes="about two minutes for 20 seeds of 144 settings on two cores",
+    config=Config,
+    quick={"seeds": 2, "lr_points": 6, "l2_points": 2, "mu_points": 2, "epochs": 10, "dataset": "mnist_5k"},
+    run=run,
+    claims=CLAIMS,
+    figures={
+        "response_surface": response_surface,
+        "importance": importances,
+        "projection": projection,
+        "reach": reaches,
+    },
+    summary=summary,
+    tables=tables,
+)
 
 if __name__ == "__main__":
-    sys.exit(_cli.main(sys.modules[__name__]))
+    EXPERIMENT.main()
