@@ -23,8 +23,9 @@ import xarray as xr
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from experiments import _cli, _lab, _search, _timing
+from experiments import _cli, _lab, _timing
 from experiments._contenders import Rows, numpy_trial
+from experiments.hyperparameters import _search
 from fnn.base import provenance
 from fnn.data import DataSet
 from fnn.lab import plotting

@@ -19,7 +19,8 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from experiments import _campaigns, _cli, _lab, _search
+from experiments import _campaigns, _cli, _lab
+from experiments.hyperparameters import _search
 from fnn import search
 from fnn.lab import plotting
 from fnn.lab.verdicts import Verdict, decide

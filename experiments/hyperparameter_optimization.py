@@ -30,7 +30,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from experiments import _cli, _lab, _search, _search_figures
+from experiments import _cli, _lab
+from experiments.hyperparameters import _search, _search_figures
 from fnn import search, store
 from fnn.base.errors import require
 from fnn.base.types import Keys

@@ -27,7 +27,8 @@ import xarray as xr
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from experiments import _cli, _lab, _search
+from experiments import _cli, _lab
+from experiments.hyperparameters import _search
 from fnn import search
 from fnn.base.errors import InputError, require
 from fnn.base.statistics import interval

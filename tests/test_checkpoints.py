@@ -197,7 +197,7 @@ def test_a_sweep_goes_on_after_whole_chunks_from_a_state(done, message):
 
 EXPERIMENTS = {
     "optimizer_paths": "--seeds 2000",
-    "random_vs_grid": "--seeds 6 --quick --dataset mnist_5k --checkpoint 0",
+    "validation_overfitting": "--seeds 8 --quick --dataset mnist_5k",
 }
 """One of several sweeps, and one that goes from seed to seed."""
 

@@ -8,8 +8,8 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from experiments import _search
-from experiments._search import Schedule, cost, schedule
+from experiments.hyperparameters import _search
+from experiments.hyperparameters._search import Schedule, cost, schedule
 from fnn import lab, search, sweep, tasks
 from fnn.base.errors import require
 from fnn.base.statistics import interval

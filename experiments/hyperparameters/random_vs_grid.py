@@ -9,7 +9,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments import _search
+from experiments.hyperparameters import _search
 from fnn import lab, models, sweep, tasks
 from fnn.base.errors import require
 from fnn.base.types import Key, Scalar

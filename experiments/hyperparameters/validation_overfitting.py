@@ -10,7 +10,7 @@ import xarray as xr
 from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 
-from experiments import _search
+from experiments.hyperparameters import _search
 from fnn import lab, models, optim, sweep, tasks, train
 from fnn.base.errors import require
 from fnn.base.statistics import interval

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from experiments import _search
+from experiments.hyperparameters import _search
 from fnn import lab, optim, sweep, tasks
 from fnn.base.errors import require
 from fnn.base.statistics import intervals

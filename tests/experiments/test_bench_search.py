@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from experiments import _search
 from experiments import bench_search as experiment
 from experiments._contenders import Rows, numpy_trial
+from experiments.hyperparameters import _search
 from fnn import data
 from fnn.base.errors import InputError
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from experiments import _search
-from experiments._search import Schedule
+from experiments.hyperparameters import _search
 from experiments.hyperparameters import early_abandonment as experiment
+from experiments.hyperparameters._search import Schedule
 from experiments.hyperparameters.early_abandonment import EXPERIMENT
 from fnn import data, tasks
 from fnn.base.errors import InputError

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from experiments import _search
+from experiments.hyperparameters import _search
 from experiments.updates import equal_budget as experiment
 from fnn.base.errors import InputError
 

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from experiments import _profile, _search
+from experiments import _profile
 from experiments import hyperparameter_map as experiment
+from experiments.hyperparameters import _search
 from fnn.base.errors import InputError
 
 SETTINGS, SEEDS = 200, 6

@@ -12,8 +12,8 @@ import pytest
 import xarray as xr
 from scipy.stats import kendalltau, spearmanr
 
-from experiments import _search
 from experiments import hyperparameter_optimization as experiment
+from experiments.hyperparameters import _search
 from fnn import search
 from fnn.base.errors import InputError
 from fnn.search import study

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import _cli, _lab, _search
+from experiments import _cli, _lab
+from experiments.hyperparameters import _search
 from fnn import data, models, optim, tasks, train
 from fnn.optim.sgd import Hyper as Sgd
 from fnn.optim.sgd import sgd
