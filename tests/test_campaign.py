@@ -231,7 +231,7 @@ def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(whole, tmp_path,
     rng, cut = random.Random(kills), 0
     for _ in range(kills):
         with process(tmp_path) as one:
-            time.sleep(rng.uniform(2, 8))
+            time.sleep(rng.uniform(0.5, 4))
             one.send_signal(signal.SIGKILL)
         cut += one.returncode == -signal.SIGKILL
     with process(tmp_path) as one:

@@ -13,6 +13,7 @@ from fnn.train import blocks
 
 folder, where, number, idle = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), "idle" in sys.argv
 jax.distributed.initialize(where, 2, number)
+jax.local_devices()  # all hosts start their devices together
 if idle:
     blocks.GIVEN_UP = 2.0
     time.sleep(600 * number)
