@@ -266,7 +266,7 @@ def passed(ds: xr.Dataset) -> xr.DataArray:
 
 def keeping_gain2(ds: xr.Dataset, name: str) -> np.ndarray:
     """For each seed the gain² at which E[x²] neither grows nor shrinks, between those swept."""
-    logs = np.log1p(growth(ds.swept_mean_square.sel(swept=name)) / 100).transpose("seed", "gain2").values
+    logs = np.log1p(growth(ds.swept_mean_square.sel(swept=name)).transpose("seed", "gain2").values / 100)
     return np.exp([np.interp(0, log, np.log(ds.gain2.values)) for log in logs])
 
 
@@ -426,7 +426,7 @@ def saturated(ds: xr.Dataset, setting: str) -> xr.DataArray:
 
 def away(ds: xr.Dataset) -> xr.DataArray:
     """The root mean square distance from 0.5 of the sigmoid's activations with std 0.01, layer by layer."""
-    return np.hypot(of(ds, STD_001, "std"), of(ds, STD_001, "mean") - 0.5)
+    return (of(ds, STD_001, "std") ** 2 + (of(ds, STD_001, "mean") - 0.5) ** 2) ** 0.5
 
 
 def at_the_end(ds: xr.Dataset, setting: str, name: str) -> xr.DataArray:
@@ -436,8 +436,8 @@ def at_the_end(ds: xr.Dataset, setting: str, name: str) -> xr.DataArray:
 
 def broader(ds: xr.Dataset) -> xr.DataArray:
     """By how many bins Xavier's histogram is broader than the broader of the others', layer by layer."""
-    xavier, *others = (shape(ds, setting, breadth) for setting in (XAVIER, STD_1, STD_001))
-    return xavier - np.maximum(*others)
+    xavier, one, other = (shape(ds, setting, breadth) for setting in (XAVIER, STD_1, STD_001))
+    return xavier - one.where(one > other, other)
 
 
 def slanted(ds: xr.Dataset, setting: str) -> xr.DataArray:
@@ -454,7 +454,7 @@ def lost(ds: xr.Dataset) -> xr.DataArray:
     """By how many decades ReLU's E[x²] falls from the first layer to the last with std 0.01."""
     size = of(ds, "ReLU, std 0.01", "mean_square")
     with np.errstate(divide="ignore"):
-        return -np.log10(size.isel(layer=-1, drop=True) / size.isel(layer=0, drop=True))
+        return xr.apply_ufunc(np.log10, size.isel(layer=0, drop=True) / size.isel(layer=-1, drop=True))
 
 
 def course(setting: str, name: str, what: str) -> Callable[[xr.Dataset], str]:

@@ -51,7 +51,7 @@ def truncated(key: Key, shape: Sequence[int], dtype=jnp.float32) -> Array:
 
 
 def constant(value: Scalar) -> Initializer:
-    """Every entry `value`. Equal weights never part: see `experiments.zero_init_symmetry`."""
+    """Every entry `value`. Equal weights never part: see `experiments.initial_weights.zero_init_symmetry`."""
     return lambda key, shape, dtype=jnp.float32: jnp.full(shape, value, dtype)
 
 
