@@ -9,19 +9,15 @@ import xarray as xr
 from tqdm import tqdm
 
 from experiments import _cli
-from fnn import optim
 from fnn.base.errors import require
 from fnn.base.types import Keys
 from fnn.data import DataSet
 from fnn.lab import titles
-from fnn.rule import hyper
 from fnn.tasks import Split
 from fnn.train import Record, Run, checkpoints, engine
 from fnn.train.engine import Chunk
 
 NOTES, title = titles.NOTES, titles.title
-
-SECONDS = ("train_seconds", "compile_seconds")
 
 
 def listed(option: str, text: str, what: str) -> list[str]:
@@ -46,17 +42,6 @@ def asked(rules: str, everyone: Iterable[str]) -> list[str]:
     """The rules that --rules names: those of the list, or everyone for "all"."""
     names = listed("--rules", rules, "rule")
     return list(everyone) if names == ["all"] else names
-
-
-def default_rate(spec: str) -> float:
-    """The learning rate that a rule comes with."""
-    hp = optim.rule(spec).hyper
-    return hyper.get(hp, hyper.rate(hp) or "lr")
-
-
-def look(name: str, names: Sequence[str]) -> int:
-    """A rule's number among the colours and markers."""
-    return titles.LOOK.number(name, names)
 
 
 def splits(images: DataSet, train: int | None = None) -> dict[str, Split]:
@@ -129,17 +114,6 @@ def follow(chunks: Iterable[Chunk], steps: int, row: Callable[[Chunk], str] | No
     }
     times = {"train_seconds": round(seconds, 2), "compile_seconds": round(compile_seconds, 2)}
     return Followed(record, done, {"complete": complete, **times})
-
-
-def in_all(first: Mapping[str, Any], then: Mapping[str, Any]) -> dict[str, Any]:
-    """Attributes (see `Followed`) of two sweeps, one after the other: as complete as the second, seconds of both."""
-    return {"complete": then["complete"], **{name: round(first[name] + then[name], 2) for name in SECONDS}}
-
-
-def epochs(n: int, steps_each: int, every: int = 1) -> tuple[int, ...]:
-    """The numbers of updates after which every `every`-th of n epochs ends, the first and the last always included."""
-    chosen = sorted({1, *range(every, n + 1, every), n})
-    return tuple(epoch * steps_each for epoch in chosen)
 
 
 def at(record: np.ndarray, numbers: Sequence[int], axis: int = 1) -> np.ndarray:

@@ -41,6 +41,7 @@ class Config(lab.Options):
     def check(self) -> None:
         """Raise `InputError` for options that cannot be used."""
         super().check()
+        self.check_distinct(rules="rule")
         self.check_at_least(rates=2, updates=1, examples=2, fresh=1, fits=1, rounds=30)
         require(0.5 < self.positive < 1, f"--positive is a probability above 0.5 and below 1, not {self.positive}.")
         for spec in self.specs():
@@ -48,9 +49,6 @@ class Config(lab.Options):
 
     def specs(self) -> list[str]:
         """The rules whose gradients are rescaled."""
-        require(len(self.rules) > 0, "--rules names no rule.")
-        twice = sorted({name for name in self.rules if self.rules.count(name) > 1})
-        require(not twice, f"--rules names {', '.join(twice)} more than once.")
         return list(optim.rules()) if self.rules == ("all",) else list(self.rules)
 
 

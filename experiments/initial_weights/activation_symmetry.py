@@ -64,10 +64,9 @@ class Config(lab.DataOptions):
         super().check()
         self.check_at_least(steps=1, batch=1)
         require(0 < self.gain < float("inf"), f"--gain is above 0, not {self.gain}.")
-        require(len(self.lrs) > 0, "--lrs names no learning rate.")
+        self.check_distinct(lrs="learning rate")
         wrong = [lr for lr in self.lrs if not 0 < lr < float("inf")]
         require(not wrong, f"--lrs is numbers above 0, not {wrong}.")
-        require(len(set(self.lrs)) == len(self.lrs), f"--lrs names a learning rate more than once: {self.lrs}.")
 
 
 class Hyper(NamedTuple):

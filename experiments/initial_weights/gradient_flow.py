@@ -87,10 +87,9 @@ class Config(lab.DataOptions):
         super().check()
         self.check_at_least(steps=1, batch=1, draws=1, every=1)
         require(0 < self.lr < math.inf, f"--lr is a positive number, not {self.lr}.")
-        require(len(self.depths) > 0, "--depths names no depth.")
+        self.check_distinct(depths="depth")
         wrong = [depth for depth in self.depths if depth < 2]
         require(not wrong, f"--depths takes whole numbers from 2 on, not {wrong}.")
-        require(len(set(self.depths)) == len(self.depths), f"--depths names a depth more than once: {self.depths}.")
         require(self.depth in self.depths, f"--depth is one of --depths, {self.depths}, not {self.depth}.")
 
 

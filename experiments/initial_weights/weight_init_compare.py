@@ -67,9 +67,7 @@ class Config(lab.DataOptions):
         super().check()
         self.check_at_least(steps=1, batch=1)
         require(0 < self.lr < math.inf, f"--lr is a number above 0, not {self.lr}.")
-        require(len(self.inits) > 0, "--inits names no initial weights.")
-        twice = sorted({name for name in self.inits if self.inits.count(name) > 1})
-        require(not twice, f"--inits names {', '.join(twice)} more than once.")
+        self.check_distinct(inits="initial weights")
         for name in self.inits:
             known = name in INITS or _positive(name)
             require(known, f"--inits takes a standard deviation above 0, {', '.join(INITS)}; not {name!r}.")

@@ -32,9 +32,7 @@ class Contest(lab.DataOptions):
         super().check()
         self.check_at_least(batch=1)
         require(self.dialect in ("book", "own"), f"--dialect is book or own, not {self.dialect!r}.")
-        require(len(self.optimizers) > 0, "--optimizers names no rule.")
-        twice = sorted({name for name in self.optimizers if self.optimizers.count(name) > 1})
-        require(not twice, f"--optimizers names {', '.join(twice)} more than once.")
+        self.check_distinct(optimizers="rule")
         self.rules()
 
     @property

@@ -49,9 +49,7 @@ class Config(lab.DataOptions):
         """Raise `InputError` for options that cannot be used."""
         super().check()
         self.check_at_least(trials=LITTLE, epochs=1)
-        require(len(self.optimizers) > 0, "--optimizers names no rule.")
-        twice = sorted({name for name in self.optimizers if self.optimizers.count(name) > 1})
-        require(not twice, f"--optimizers names {', '.join(twice)} more than once.")
+        self.check_distinct(optimizers="rule")
         for spec in self.optimizers:
             has_rate = hyper.rate(optim.rule(spec).hyper) == "lr"
             require(has_rate, f"--optimizers takes rules with a learning rate of their own, which {spec} has not.")

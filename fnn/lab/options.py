@@ -48,6 +48,17 @@ class Options:
         for name, bound in least.items():
             at_least(name, getattr(self, name), bound)
 
+    def check_distinct(self, **what: str) -> None:
+        """Raise `InputError` unless each of these options, a tuple, names something, and nothing twice.
+
+        what: what an option names, `check_distinct(rates="learning rate")`.
+        """
+        for name, kind in what.items():
+            option, values = f"--{name.replace('_', '-')}", getattr(self, name)
+            require(len(values) > 0, f"{option} names no {kind}.")
+            twice = dict.fromkeys(str(value) for value in values if values.count(value) > 1)
+            require(not twice, f"{option} names {', '.join(twice)} more than once.")
+
     def keep(self, part: str = "") -> Path | None:
         """The folder where a sweep keeps its work, `sweep(…, keep=cfg.keep())`; None outside of the command line.
 

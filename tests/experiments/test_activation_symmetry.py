@@ -199,7 +199,7 @@ def test_a_contender_that_diverges_at_every_rate_is_the_worst(ds):
         ({"lrs": ()}, "--lrs names no learning rate"),
         ({"lrs": (0.1, -1.0)}, r"--lrs is numbers above 0, not \[-1.0\]"),
         ({"lrs": (0.1, float("inf"))}, "--lrs is numbers above 0"),
-        ({"lrs": (0.1, 1e-1)}, "--lrs names a learning rate more than once"),
+        ({"lrs": (0.1, 1e-1)}, "--lrs names 0.1 more than once"),
     ],
 )
 def test_bad_options_get_one_sentence(options, sentence):

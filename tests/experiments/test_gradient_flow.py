@@ -221,7 +221,7 @@ def test_gradients_of_0_and_infinity_are_drawn_and_judged():
         ({"lr": float("nan")}, "--lr is a positive number, not nan"),
         ({"depths": ()}, "--depths names no depth"),
         ({"depths": (1, 3)}, r"--depths takes whole numbers from 2 on, not \[1\]"),
-        ({"depths": (3, 5, 3)}, "--depths names a depth more than once"),
+        ({"depths": (3, 5, 3)}, "--depths names 3 more than once"),
         ({"depth": 4}, r"--depth is one of --depths, \(3, 5, 10\), not 4"),
     ],
 )
