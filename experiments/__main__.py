@@ -6,7 +6,9 @@ from experiments import _cli
 from fnn.lab.collection import Collection
 
 COLLECTION = Collection(
-    "experiments", lambda module: _cli.record(module) if hasattr(module, "Config") else None, "experiments._report.page"
+    "experiments",
+    lambda module: _cli.record(module) if hasattr(module, "Config") else None,
+    "experiments._playground.parts",
 )
 
 if __name__ == "__main__":

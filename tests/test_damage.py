@@ -18,10 +18,10 @@ import test_resuming
 import xarray as xr
 from test_resuming import _recurrence  # noqa: F401  the training is a recurrence in NumPy
 
-from experiments._report import gather
 from fnn import lab
 from fnn.base.errors import InputError
 from fnn.lab import findings, plotting, results
+from fnn.lab.report import gather
 from fnn.lab.verdicts import Answer, Verdict
 from fnn.train import checkpoints
 

@@ -1,13 +1,37 @@
-"""`python -m fnn.lab new NAME` writes a working experiment to start from, NAME.py."""
+"""`python -m fnn.lab new NAME` writes an experiment to start from; `python -m fnn.lab report FILE…` makes a page."""
 
+import importlib.util
 import keyword
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from fnn.base.errors import InputError, require
 from fnn.lab import process
+from fnn.lab.experiment import Experiment
 
 TEMPLATE = Path(__file__).with_name("template.py")
+
+
+@dataclass(frozen=True)
+class New:
+    """Write a working experiment, NAME.py, to start from."""
+
+    name: Annotated[str, tyro.conf.Positional]
+    """Its name, like that of a Python module."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Make one page, report.html in the results folder, of what experiments found."""
+
+    files: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """The files of the experiments."""
+    out: Path = Path("results")
+    """The results folder."""
 
 
 def new(name: str) -> Path:
@@ -20,12 +44,45 @@ def new(name: str) -> Path:
     return path
 
 
+def load(file: Path) -> Experiment:
+    """The experiment of a file. Raises `InputError` where there is none in it."""
+    require(file.is_file(), f"There is no file {file}.")
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    require(spec is not None and spec.loader is not None, f"{file} is not a file of Python.")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[file.stem] = module  # as if it had been imported: its dataclasses are looked up there
+    sys.path.insert(0, str(file.parent))  # what lies beside it can be imported
+    spec.loader.exec_module(module)
+    found = getattr(module, "EXPERIMENT", None)
+    if not isinstance(found, Experiment):
+        raise InputError(f"{file} holds no EXPERIMENT, a record of fnn.lab.Experiment.")
+    return found
+
+
+def report(files: tuple[Path, ...], out: Path) -> int:
+    """Make the page; returns 1 where a file of the results cannot be read."""
+    from fnn.lab import collection
+    from fnn.lab.report import page
+
+    require(len(files) > 0, "The report is of one experiment at least: name its file.")
+    there = {experiment.name: experiment for experiment in map(load, files)}
+    title = next(iter(there.values())).question if len(there) == 1 else page.More().title
+    command = " ".join(["python -m fnn.lab report", *(file.name for file in files)])
+    return collection.show(page.write(out, there, lambda: page.More(title=title, command=command)))
+
+
 def main(argv: list[str]) -> int:
     """Run the command; returns the exit code."""
     process.console()
+    chosen = tyro.extras.subcommand_cli_from_dict(
+        {"new": New, "report": Report}, prog="python -m fnn.lab", description=__doc__, args=argv
+    )
     try:
-        require(len(argv) == 2 and argv[0] == "new", "The command is: python -m fnn.lab new NAME")
-        path = new(argv[1])
+        if isinstance(chosen, Report):
+            return report(chosen.files, chosen.out)
+        path = new(chosen.name)
     except (InputError, OSError) as error:
         print(f"fnn.lab: {error}", file=sys.stderr)
         return 2

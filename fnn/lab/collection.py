@@ -4,7 +4,6 @@
 """
 
 import importlib
-import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -63,13 +62,12 @@ def find(package: str, record: Record = lambda module: None) -> Found:
         except Exception as error:  # whatever is wrong with it, the others are sound
             broken[name] = f"{type(error).__name__}: {error}"
     found = {name: experiment for name, experiment in there.items() if experiment is not None}
-    return Found(dict(sorted(found.items(), key=lambda pair: (section(pair[1].source), pair[0]))), broken)
+    return Found(dict(sorted(found.items(), key=lambda pair: (_place(pair[1]), pair[0]))), broken)
 
 
-def section(source: str) -> list[int]:
-    """The number of the first section that a source names, "§2.3.1" say; those without one come last."""
-    found = re.search(r"§([\d.]+)", source)
-    return [int(number) for number in found[1].strip(".").split(".")] if found else [99]
+def _place(experiment):
+    """The place of an experiment among others: the section of its source; those without one come last."""
+    return [int(number) for number in experiment.section.split(".") if number] or [99]
 
 
 @dataclass(frozen=True)
@@ -95,13 +93,27 @@ class Report:
     """Little to play with, for a first look: seconds instead of minutes the first time."""
 
 
+def show(written: Any) -> int:
+    """Print where a page is and what it lacks; returns 1 where a file of the results cannot be read."""
+    for trouble in written.troubles:
+        print(f"{trouble}.")
+    if written.missing:
+        print(f"Without results yet: {', '.join(written.missing)}; the page has the commands.")
+    print(f"Written to {written.path} ({written.size / 1e6:.1f} MB): open it in a browser.")
+    return 1 if written.troubles else 0
+
+
 @dataclass(frozen=True)
 class Collection:
-    """The experiments of a package; what makes records of its other modules, and the module that writes the page."""
+    """The experiments of a package.
+
+    record: makes records of modules without one. more: a module whose function `more(out, quick)` gives what the page
+    has beside the results, see `fnn.lab.report.page.More`.
+    """
 
     package: str
     record: Record = lambda module: None
-    report: str = "fnn.lab.report.page"
+    more: str = ""
 
     def experiments(self) -> dict[str, Experiment]:
         """Every experiment by its name; those that cannot be imported are named on standard error."""
@@ -170,16 +182,16 @@ class Collection:
         return 1 if found.unreadable else 0
 
     def _report(self, options):
-        """Make the page, and print where it is and what it lacks; 1 where a file of the results cannot be read."""
-        page = importlib.import_module(self.report)  # what it needs is an extra, and slow to import
+        """Make the page; 1 where a file of the results cannot be read."""
+        page = importlib.import_module("fnn.lab.report.page")  # what it needs is an extra, and slow to import
         process.prepare()
-        made = page.write(options.out, self.experiments(), quick=options.quick)
-        for trouble in made.troubles:
-            print(f"{trouble}.")
-        if made.missing:
-            print(f"Without results yet: {', '.join(made.missing)}; the page has the commands.")
-        print(f"Written to {made.path} ({made.size / 1e6:.1f} MB): open it in a browser.")
-        return 1 if made.troubles else 0
+
+        def more():
+            if self.more:
+                return importlib.import_module(self.more).more(options.out, options.quick)
+            return page.More(title=self.package, command=f"python -m {self.package} report")
+
+        return show(page.write(options.out, self.experiments(), more))
 
     def _all(self, options):
         """Run everything; 0 if all is there, 1 if something failed, 130 if interrupted."""

@@ -49,18 +49,16 @@ def configure(experiment: Experiment, argv: Sequence[str]) -> Any:
         experiment.config,
         default=default,
         args=list(argv),
-        prog=_prog(experiment),
+        prog=" ".join(started(experiment)),
         description=experiment.help(),
         config=(tyro.conf.FlagCreatePairsOff,),
     )
     return replace(cfg, work=cfg.out / experiment.name / BLOCKS)
 
 
-def _prog(experiment):
-    """How people start it."""
-    if experiment.module:
-        return f"python -m {experiment.module}"
-    return f"python {experiment.file.name}"
+def started(experiment: Experiment) -> list[str]:
+    """The words of the command that starts it."""
+    return ["python", "-m", experiment.module] if experiment.module else ["python", experiment.file.name]
 
 
 def measured_by(cfg: Any) -> dict[str, Any]:

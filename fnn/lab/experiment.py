@@ -9,6 +9,7 @@ Command line, files, verdicts and the report come from it:
 """
 
 import inspect
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -75,6 +76,12 @@ class Experiment:
     def name(self) -> str:
         """Its name, that of its file."""
         return self.file.stem
+
+    @property
+    def section(self) -> str:
+        """The number of the first section that its source names, "2.3.1" of "notes §2.3.1"; "" where it names none."""
+        found = re.search(r"§(\d[\d.]*)", self.source)
+        return found[1].rstrip(".") if found else ""
 
     @property
     def module(self) -> str:

@@ -16,17 +16,25 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from experiments import __main__ as command
-from experiments import _all, _cli, _findings, loss_surface
-from experiments._report import chapters, embed, figures, gather, pack, page, play, surfaces
+from experiments.__main__ import COLLECTION
+from experiments._playground import embed, pack, parts, play, surfaces
 from fnn import store
 from fnn.base.errors import InputError
-from fnn.lab import plotting, results
+from fnn.lab import command, findings, plotting, process, results, run_all
+from fnn.lab.figures import words as words_of
+from fnn.lab.report import gather, page, pictures
 from fnn.lab.verdicts import Answer, Verdict
 from fnn.store import SUMS
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{ 7 * 7 }}"
 ARRIVED = "optimizer_compare_mnist"
+EXPERIMENTS = COLLECTION.experiments()
+VALLEY, ONE = EXPERIMENTS["loss_surface"], {ARRIVED: EXPERIMENTS[ARRIVED]}
+
+
+def write(out):
+    """The page with little to play with."""
+    return page.write(out, EXPERIMENTS, lambda: parts.more(out, quick=True))
 
 
 class Reader(HTMLParser):
@@ -72,7 +80,7 @@ def figure(title):
 def jax_is_set_up():
     """For all tests of this process, so a command must not do it again."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_cli, "prepare", lambda: None)
+        patch.setattr(process, "prepare", lambda: None)
         yield
 
 
@@ -80,7 +88,7 @@ def jax_is_set_up():
 def out(tmp_path_factory):
     """A results folder: a real experiment, and one with learning curves, an answer and hostile strings everywhere."""
     folder = tmp_path_factory.mktemp("report") / "results"
-    assert _cli.main(loss_surface, ["--seeds", "100", "--out", str(folder)]) == 0
+    assert command.main(VALLEY, ["--seeds", "100", "--out", str(folder)]) == 0
     loss = np.exp(-np.linspace(0, 3, 40)) * np.ones((2, 3, 1)) + 0.01 * np.random.default_rng(0).random((2, 3, 40))
     names = ["sgd", HOSTILE]
     measured = xr.Dataset({"loss": (("optimizer", "seed", "step"), loss)}, {"optimizer": names}, {"note": HOSTILE})
@@ -94,12 +102,15 @@ def out(tmp_path_factory):
     }
     results.save_data(folder / ARRIVED, measured, told)
     verdicts = [
-        Verdict(f"Momentum beats SGD {HOSTILE}", 0.5, 0.2, 0.8, HOSTILE, 3, "holds", HOSTILE, HOSTILE),
+        Verdict(
+            f"Momentum beats SGD {HOSTILE}", 0.5, 0.2, 0.8, HOSTILE, 3, "holds", HOSTILE, HOSTILE, figure="06_loss"
+        ),
         Verdict("One seed has no interval", math.nan, -math.inf, math.inf, "", 1, "undecided", "So it is."),
     ]
     answers = [Answer(f"Why? {HOSTILE}", f"Because. {HOSTILE}", "06_loss", 3, HOSTILE)]
     drawn = {"06_loss": figure("Training loss of each rule (notes, figure 06)"), "other": figure("Something else")}
-    results.save_findings(folder / ARRIVED, verdicts, answers, drawn, {}, {})
+    words = {name: words_of(one, [f"Why? Because. {HOSTILE}"]) for name, one in drawn.items()}
+    results.save_findings(folder / ARRIVED, verdicts, answers, drawn, {"figures": words}, {})
     shutil.copy(folder / ARRIVED / "other.png", folder / ARRIVED / "a<b> & 'c'.png")
     return folder
 
@@ -107,7 +118,7 @@ def out(tmp_path_factory):
 @pytest.fixture(scope="module")
 def made(out):
     """The page of that folder, and what writing it told."""
-    written = page.write(out, command.docstrings(), quick=True)
+    written = write(out)
     return written, written.path.read_text(encoding="utf-8")
 
 
@@ -118,7 +129,7 @@ def reader(made):
 
 def test_every_finding_is_on_the_page(out, made, reader):
     written, _ = made
-    found = _findings.gather(out, list(command.questions()))
+    found = findings.gather(out, list(EXPERIMENTS))
     words = reader.words()
     assert len(found.verdicts) > 3
     for _, verdict in found.verdicts:
@@ -132,11 +143,11 @@ def test_every_finding_is_on_the_page(out, made, reader):
 def test_every_experiment_is_there_and_missing_ones_say_how_to_make_them(made, reader):
     written, _ = made
     words = reader.words()
-    for name, question in command.questions().items():
+    for name, experiment in EXPERIMENTS.items():
         assert name in reader.ids
-        assert squeezed(question.replace("`", "")).rpartition(" (")[0] in words
+        assert squeezed(experiment.question.replace("`", "")) in words
         assert (name in written.missing) == (name not in ("loss_surface", ARRIVED))
-        assert f"python -m experiments.{name}" in words
+        assert f"python -m {experiment.module}" in words
     linked = {attrs["href"][1:] for attrs in reader.all("a") if attrs.get("href", "").startswith("#")}
     assert linked <= reader.ids, "every link within the page leads somewhere"
 
@@ -151,7 +162,7 @@ def test_pictures_say_what_they_show_and_keep_their_place(reader):
         assert attrs["loading"] == "lazy"
     alts = {attrs["alt"] for attrs in pictures}
     assert any("figure 06" in alt and "Because." in alt for alt in alts), "the answer that names the figure"
-    assert any("the gradient" in alt.lower() and "holds" in alt for alt in alts), "a verdict"
+    assert any(alt.endswith(": holds.") for alt in alts), "a verdict"
     assert "mnist_5k · 3 seeds, paired" in reader.words(), "the small print, read from the SVG"
     for attrs in reader.all("div"):
         assert attrs.get("role") != "img" or len(attrs["aria-label"]) > 20
@@ -160,7 +171,7 @@ def test_pictures_say_what_they_show_and_keep_their_place(reader):
 def test_nothing_of_the_results_becomes_markup(made, reader):
     _, text = made
     scripts = reader.all("script")
-    assert len([one for one in scripts if one.get("type") == "module"]) == 1
+    assert len([one for one in scripts if one.get("type") == "module"]) == 2
     assert {one.get("type") for one in scripts} == {"module", "text/plain", "application/json"}
     assert not [attrs for _, attrs in reader.elements if any(name.startswith("on") for name in attrs)]
     assert squeezed(HOSTILE) in reader.words(), "it is there, as text, and the template does not compute it"
@@ -172,8 +183,8 @@ def test_nothing_of_the_results_becomes_markup(made, reader):
 
 
 def test_the_command_leaves_out_where_things_lie(out):
-    [entry] = [one for one in gather.gather(out, command.docstrings()).entries if one.name == ARRIVED]
-    assert entry.command.startswith(f"python -m experiments.{ARRIVED} --steps '</script>")
+    [entry] = [one for one in gather.gather(out, EXPERIMENTS).entries if one.name == ARRIVED]
+    assert entry.command.startswith(f"python -m experiments.updates.{ARRIVED} --steps '</script>")
     assert "/elsewhere" not in entry.command
     assert ("steps", "40") in entry.provenance.settings
 
@@ -190,7 +201,7 @@ def test_it_stands_alone_and_is_not_heavy(made, reader):
 
 
 def test_pictures_grow_coarser_until_the_page_is_light(out, monkeypatch):
-    docs = {ARRIVED: command.docstrings()[ARRIVED]}
+    docs = ONE
     weight = lambda found: sum(len(one.uri) for entry in found.entries for one in entry.figures)
     fine = gather.gather(out, docs)
     monkeypatch.setattr(gather, "PICTURES", weight(fine) - 1)
@@ -208,14 +219,14 @@ def test_what_is_damaged_is_named_and_left_out(out, tmp_path, capsys):
     (theirs / "answers.json").write_text(json.dumps([{"question": "Why?", "answer": 3, "figure": "x", "seeds": 1}]))
     (theirs / "metrics.nc").write_bytes(b"no such thing")
     (theirs / "06_loss.png").write_bytes((theirs / "06_loss.png").read_bytes()[:500])
-    (theirs / "other.svg").write_bytes(b"\xff\xfe<!-- x -->")
+    (theirs / "figures.json").write_bytes(b"\xff\xfe[1")
     (ours / "provenance.json").write_text("[1, 2]")
     told = json.loads((theirs / "provenance.json").read_text())
     store.save_json(theirs / "provenance.json", told | {"device": "\ud800 is no letter", "command": [1, 2, 3]})
-    assert command.make_report(command.Report(folder, quick=True)) == 1
+    assert COLLECTION.main(["report", "--quick", "--out", str(folder)]) == 1
     told = capsys.readouterr().out
     words = Reader((folder / "report.html").read_text()).words()
-    for name in ("verdicts.json", "answers.json", "metrics.nc", "06_loss.png", "provenance.json"):
+    for name in ("verdicts.json", "answers.json", "figures.json", "metrics.nc", "06_loss.png", "provenance.json"):
         assert name in told
         assert name in words
     assert "Something else" not in words
@@ -230,16 +241,16 @@ WRONG += ["[[[[[[]]]]]]", "NaN", "[true]", '"text"', "", '[{"question": NaN}]']
 @pytest.mark.parametrize("content", WRONG, ids=lambda content: content[:20])
 def test_findings_of_another_shape_are_named(tmp_path, content):
     store.publish(tmp_path / ARRIVED, {"verdicts.json": content.encode()})
-    found = _findings.gather(tmp_path, [ARRIVED])
+    found = findings.gather(tmp_path, [ARRIVED])
     assert not found.verdicts
     assert len(found.unreadable) == 1
     assert "verdicts.json cannot be read" in found.unreadable[0]
 
 
 def test_a_quick_run_is_effects_only(tmp_path, out):
-    assert _cli.main(loss_surface, ["--quick", "--out", str(tmp_path)]) == 0
+    assert command.main(VALLEY, ["--quick", "--out", str(tmp_path)]) == 0
     shutil.copytree(out / "report", tmp_path / "report")  # what was computed for the other page
-    assert command.make_report(command.Report(tmp_path, quick=True)) == 0
+    assert COLLECTION.main(["report", "--quick", "--out", str(tmp_path)]) == 0
     page_of_it = Reader((tmp_path / "report.html").read_text())
     assert "Quick run: effects only." in page_of_it.words()
     rows = [attrs["data-outcome"] for attrs in page_of_it.all("tr") if "data-outcome" in attrs]
@@ -257,7 +268,7 @@ def test_another_setting_than_the_experiments_own_is_said(reader):
 def test_provenance_of_another_shape_stops_nothing(tmp_path, content):
     """Neither the report, nor the verdicts, nor `all`, which makes the experiment again."""
     store.publish(tmp_path / ARRIVED, {"provenance.json": content.encode(), "verdicts.json": b"[]", "metrics.nc": b""})
-    found = gather.gather(tmp_path, {ARRIVED: ""})
+    found = gather.gather(tmp_path, ONE)
     [entry] = found.entries
     if content.startswith("{"):  # an object, of which nothing is known
         assert entry.provenance.settings == ()
@@ -266,8 +277,8 @@ def test_provenance_of_another_shape_stops_nothing(tmp_path, content):
         assert re.search(
             r"provenance.json cannot be read: it is .*; running the experiment makes it", found.troubles[0]
         )
-    assert _findings.gather(tmp_path, [ARRIVED]).unreadable == []
-    assert not _all.unchanged(ARRIVED, ["--out", str(tmp_path)])
+    assert findings.gather(tmp_path, [ARRIVED]).unreadable == []
+    assert not run_all.unchanged(EXPERIMENTS[ARRIVED], ["--out", str(tmp_path)])
 
 
 def test_links_out_of_the_folder_are_not_followed(out, tmp_path):
@@ -284,7 +295,7 @@ def test_links_out_of_the_folder_are_not_followed(out, tmp_path):
     os.mkfifo(theirs / "pipe.png")
     (theirs / "loop.png").symlink_to("loop.png")
     (theirs / "a folder.png").mkdir()
-    found = gather.gather(folder, {ARRIVED: ""})
+    found = gather.gather(folder, ONE)
     curves = embed.learning_curves(folder, troubles := list(found.troubles))
     assert curves is None
     assert not found.entries[0].figures
@@ -295,12 +306,12 @@ def test_links_out_of_the_folder_are_not_followed(out, tmp_path):
     assert all("was written here, and is missing" in trouble for trouble in others), "neither pipe nor loop nor folder"
     theirs.rename(folder / "moved")
     theirs.symlink_to(elsewhere)
-    assert len(gather.gather(folder, {ARRIVED: ""}).troubles) == 3
+    assert len(gather.gather(folder, ONE).troubles) == 3
     (folder / "inside").mkdir()
     theirs.unlink()
     elsewhere.rename(folder / "inside" / ARRIVED)
     theirs.symlink_to(folder / "inside" / ARRIVED)
-    assert gather.gather(folder, {ARRIVED: ""}).troubles == (), "a link within the folder is one's own"
+    assert gather.gather(folder, ONE).troubles == (), "a link within the folder is one's own"
 
 
 def png(width, height, path):
@@ -320,16 +331,16 @@ def test_huge_pictures_are_not_decoded(tmp_path):
     assert (tmp_path / "huge.png").stat().st_size < 200_000
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(ValueError, match=r"13300 × 13300 pixels are too many"):
-        figures.picture(tmp_path / "huge.png", 80, 1120)
+        pictures.picture(tmp_path / "huge.png", 80, 1120)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000, "kB"
-    assert figures.picture(tmp_path / "small.png", 80, 1120)[1:] == (3, 2)
+    assert pictures.picture(tmp_path / "small.png", 80, 1120)[1:] == (3, 2)
     png(10, 100_000, tmp_path / "tall.png")
-    _, width, height = figures.picture(tmp_path / "tall.png", 80, 1120)
+    _, width, height = pictures.picture(tmp_path / "tall.png", 80, 1120)
     assert (width, height) == (1, 5600)
     for damaged in (b"", b"GIF89a", (tmp_path / "small.png").read_bytes()[:40]):
         (tmp_path / "small.png").write_bytes(damaged)
         with pytest.raises((OSError, ValueError)):
-            figures.picture(tmp_path / "small.png", 80, 1120)
+            pictures.picture(tmp_path / "small.png", 80, 1120)
 
 
 def test_ten_thousand_verdicts_make_no_heavy_page(out, tmp_path):
@@ -342,11 +353,11 @@ def test_ten_thousand_verdicts_make_no_heavy_page(out, tmp_path):
     store.save_json(folder / ARRIVED / "provenance.json", told)
     for n in range(300):
         (folder / ARRIVED / f"{'n' * 200}{n}.png").write_bytes(b"")
-    written = page.write(folder, command.docstrings(), quick=True)
+    written = write(folder)
     assert written.size < 8e6
     [lost] = [trouble for trouble in written.troubles if "no room" in trouble]
     assert re.match(r"9,\d\d\d of 10,030 findings in .* are left out: there is no room", lost)
-    ours = _findings.gather(folder, ["loss_surface"]).verdicts
+    ours = findings.gather(folder, ["loss_surface"]).verdicts
     words = Reader(written.path.read_text(encoding="utf-8")).words()
     assert all(squeezed(verdict.sentence) in words for _, verdict in ours), "others are complete"
 
@@ -403,6 +414,7 @@ def test_every_damage_of_a_result_is_named_and_nothing_falls(out, tmp_path):
         "metrics.nc",
         "06_loss.png",
         "06_loss.svg",
+        "figures.json",
         "SHA256SUMS",
     )
     for name in others:
@@ -418,7 +430,7 @@ def test_every_damage_of_a_result_is_named_and_nothing_falls(out, tmp_path):
                     store.publish(folder / ARRIVED, {name: content})
                 else:
                     (folder / ARRIVED / name).write_bytes(content)
-                found = gather.gather(folder, {ARRIVED: ""})
+                found = gather.gather(folder, ONE)
                 embed.learning_curves(folder, troubles := list(found.troubles))
                 assert all("\n" not in trouble for trouble in troubles)
                 assert troubles or name.endswith(".svg") or sealed
@@ -427,16 +439,18 @@ def test_every_damage_of_a_result_is_named_and_nothing_falls(out, tmp_path):
 def test_no_folder_and_no_extra_are_a_sentence(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="There is no results folder"):
         page.write(tmp_path / "none", {})
-    monkeypatch.setattr(page, "find_spec", lambda name: None if name == "vl_convert" else name)
-    with pytest.raises(InputError, match=r'needs vl_convert: pip install -e "\.\[report\]"'):
+    monkeypatch.setattr(page, "find_spec", lambda name: None if name in ("vl_convert", "PIL") else name)
+    with pytest.raises(InputError, match=r'needs PIL: pip install -e "\.\[report\]"'):
         page.write(tmp_path, {})
+    with pytest.raises(InputError, match=r'needs vl_convert: pip install -e "\.\[report\]"'):
+        parts.more(tmp_path, quick=True)
 
 
 def test_an_empty_folder_makes_a_page_that_says_so(tmp_path, out):
     shutil.copytree(out / "report", tmp_path / "report")  # what was computed for the other page
-    written = page.write(tmp_path, command.docstrings(), quick=True)
+    written = write(tmp_path)
     words = Reader(written.path.read_text()).words()
-    total = len(command.questions())
+    total = len(EXPERIMENTS)
     assert len(written.missing) == total
     assert f"{total} of {total} experiments have no results here yet" in words
 
@@ -510,30 +524,13 @@ def test_the_plane_knows_its_edge():
     assert complex_or_not.max() < 0.1
 
 
-def test_figures_are_put_into_words(tmp_path):
-    drawn = figure("Training loss of each rule (notes, figure 06)")
-    drawn.savefig(tmp_path / "06_loss.svg")
-    told = figures.words(tmp_path / "06_loss.svg")
-    assert told.caption == "mnist_5k · 3 seeds, paired"
-    assert {"iterations", "loss (nats)"} <= set(told.headings)
-    assert figures.title("06_loss", told) == "Training loss of each rule (notes, figure 06)"
-    assert figures.words(tmp_path / "none.svg") == figures.Words((), "")
-    assert figures.named("15_16_spread") == "Figures 15 and 16: spread"
-    assert figures.named("against_lr") == "Against lr"
-    verdicts = [
-        Verdict(claim, 1.0, 1.0, 1.0, "", 3, "holds", claim)
-        for claim in ("Adam's loss is lower", "Dropout narrows the gap", "Weight decay narrows the gap")
-    ]
-    assert "Dropout" in figures.finding("dropout_gap", figures.Words((), ""), verdicts, [])
-    assert "Adam" in figures.finding("curves", told, verdicts, [])
-
-
-def test_every_experiment_has_its_chapter():
-    found = {name: chapters.number(question) for name, question in command.questions().items()}
-    assert found["loss_surface"] == 1
-    assert found["batch_norm_test"] == 3
-    assert found["bench_sweep"] == 0
-    assert set(found.values()) == {0, 1, 2, 3, 4, 5}
+def test_an_experiments_group_is_its_package(out):
+    groups = {group.package: group for group in gather.gather(out, EXPERIMENTS).groups}
+    assert sum(len(group.entries) for group in groups.values()) == len(EXPERIMENTS)
+    assert ARRIVED in [entry.name for entry in groups["experiments.updates"].entries]
+    for group in groups.values():
+        assert group.title
+        assert "\n" not in group.title
 
 
 def test_what_was_computed_is_kept_until_the_settings_change(tmp_path, monkeypatch):
@@ -746,6 +743,6 @@ def test_the_table_can_be_sifted_and_a_figure_enlarged(opened):
 def test_it_can_be_read_without_javascript(opened, out):
     view = opened(1280, java_script_enabled=False)
     words = squeezed(view.locator("main").inner_text())
-    for _, verdict in _findings.gather(out, list(command.questions())).verdicts:
+    for _, verdict in findings.gather(out, list(EXPERIMENTS)).verdicts:
         assert squeezed(verdict.claim) in words
     assert "This figure needs JavaScript" in words

@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from experiments import _cli, _lab
-from experiments._report import charts, play
-from experiments._report.pack import Rounded, pack
-from experiments._report.surfaces import all_surfaces, contours
+from experiments._playground import charts, play
+from experiments._playground.pack import Rounded, pack
+from experiments._playground.surfaces import all_surfaces, contours
 from fnn import store
 from fnn.base.errors import InputError
-from fnn.lab import findings, results
+from fnn.lab import command, findings, results, titles
 
 Block = dict[str, Any]
 
@@ -48,7 +47,7 @@ def paths(found: play.Paths) -> Block:
     f = logarithm(found.value)
     return {
         "charts": {"surface": charts.surface(), "descent": charts.descent()},
-        "rules": [{"name": name, "title": _lab.title(name)} for name in play.RULES],
+        "rules": [{"name": name, "title": titles.title(name)} for name in play.RULES],
         "colours": charts.colours(play.RULES),
         "surfaces": [
             {
@@ -113,7 +112,7 @@ def sensitivity(found: play.Sensitivity) -> Block:
     """The loss that every rule ends at, against its learning rate."""
     return {
         "charts": {"sensitivity": charts.sensitivity()},
-        "rules": [_lab.title(name) for name in found.rules],
+        "rules": [titles.title(name) for name in found.rules],
         "default": found.default.tolist(),
         "factor": found.factor.tolist(),
         "packed": pack({"loss": Rounded(np.minimum(found.loss, 10), 0, 10)}),
@@ -147,7 +146,7 @@ def learning_curves(out: Path, troubles: list[str]) -> Block | None:
         names = [str(one)[:NAME] for one in shown[contender].values]
         whole = shown.values[..., : points * each].astype(float)
         blocks = whole.reshape(*whole.shape[:2], -1, each).mean(-1)
-        called = [_lab.title(one) if name.startswith("optimizer") else one for one in names]
+        called = [titles.title(one) if name.startswith("optimizer") else one for one in names]
         colours = dict(zip(called, charts.colours(names), strict=True))
         races.append(
             {
@@ -175,7 +174,7 @@ def measured(out: Path, cfg: play.Config) -> dict[str, Block]:
 def _kept(out: Path, make: Callable[[play.Config], Any], kind: type[Any], cfg: play.Config) -> Any:
     """What `make` gives, from the file where it was kept if the code and the settings are still the same."""
     file = out / "report" / f"{make.__name__}.npz"
-    fingerprint = f"{_cli.sources('_report.play')} {cfg}"
+    fingerprint = f"{command.sources_of(Path(play.__file__))} {cfg}"
     try:
         label, arrays = store.unpack(file.read_bytes(), file)
         if label == {"fingerprint": fingerprint}:

@@ -1,25 +1,46 @@
-"""The page itself: records and charts put into one HTML file, which forbids itself the network and foreign scripts."""
+"""The page itself: records put into one HTML file, which forbids itself the network and foreign scripts."""
 
 import base64
 import hashlib
 import importlib.metadata
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from importlib import import_module
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from experiments import _lab
-from experiments._report import chapters, embed, gather, play
-from fnn import optim, store
+from fnn import store
 from fnn.base.errors import require
-from fnn.lab import results
+from fnn.lab import findings, results
 from fnn.lab.experiment import Experiment
+from fnn.lab.report import gather
 from fnn.lab.verdicts import Verdict
 
 HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class More:
+    """What a page has beside the results of its experiments. Nothing in it comes from a results folder, but for `data`.
+
+    title, lead: at the top. command: the one that makes the page.
+    parts: HTML at the start of a group of experiments, by its package, and at the end of the page, by "".
+    contents: more entries of a group in the table of contents, (id, title), in the same way.
+    data: JSON by id, for the scripts, in elements `data-ID`. scripts: JavaScript modules. library: one more script,
+    kept as text in the element `library` until one of them starts it. credits: of it. troubles: what could not be read.
+    """
+
+    title: str = "What the experiments found"
+    lead: str = ""
+    command: str = "python -m fnn.lab report"
+    parts: Mapping[str, str] = field(default_factory=dict)
+    contents: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    scripts: Sequence[str] = ()
+    library: str = ""
+    credits: str = ""
+    troubles: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -32,38 +53,38 @@ class Written:
     troubles: tuple[str, ...]
 
 
-def write(out: Path, experiments: Mapping[str, Experiment], *, quick: bool = False) -> Written:
-    """Make the page of the results folder `out`, with little to play with if `quick`.
+def write(out: Path, experiments: Mapping[str, Experiment], more: Callable[[], More] = More) -> Written:
+    """Make the page of the results folder `out`.
 
-    experiments: by name, in the page's order. Raises `InputError` where the folder or the extra is
-    missing.
+    experiments: by name, in the page's order. more: makes what else is on it, after the checks. Raises `InputError`
+    where the folder or the extra is missing.
     """
-    lacking = [name for name in ("jinja2", "vl_convert", "PIL") if find_spec(name) is None]
-    require(not lacking, f'The report needs {", ".join(lacking)}: pip install -e ".[report]".')
+    check_extra("jinja2", "PIL")
     results.check_writable(out)
     store.clean(out)
-    found = gather.gather(out, experiments)
-    troubles = list(found.troubles)
-    blocks = embed.measured(out, play.QUICK if quick else play.Config())
-    curves = embed.learning_curves(out, troubles)
-    blocks |= {"curves": curves} if curves else {}
-    text = render(found, blocks, troubles).encode(
-        "utf-8", errors="replace"
-    )  # JSON and file names can hold what it cannot
+    found, beside = gather.gather(out, experiments), more()
+    troubles = [*found.troubles, *beside.troubles]
+    # JSON and file names can hold what UTF-8 cannot.
+    text = render(found, beside, troubles).encode("utf-8", errors="replace")
     path = out / "report.html"
     store.write(path, text)
     missing = tuple(entry.name for entry in found.missing)
     return Written(path, len(text), missing, tuple(troubles))
 
 
-def render(found: gather.Gathered, blocks: Mapping[str, Any], troubles: list[str]) -> str:
+def check_extra(*modules: str) -> None:
+    """Raise `InputError` where one of these modules is not installed: they come with the extra `report`."""
+    lacking = [name for name in modules if find_spec(name) is None]
+    require(not lacking, f'The report needs {", ".join(lacking)}: pip install -e ".[report]".')
+
+
+def render(found: gather.Gathered, more: More, troubles: Sequence[str]) -> str:
     """The page's text. Everything that comes from results is escaped by the template engine, data by `tojson`."""
     import jinja2
-    import vl_convert
 
-    # Only these two scripts may run in the page: their hashes are in its policy.
-    library = _harmless(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed; dispatchEvent(new Event('vega'));"))
-    ours = _harmless((HERE / "play.js").read_text(encoding="utf-8"))
+    # Only these scripts may run in the page: their hashes are in its policy.
+    scripts = [_harmless(one) for one in ((HERE / "page.js").read_text(encoding="utf-8"), *more.scripts)]
+    library = _harmless(more.library)
     engine = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),
         autoescape=True,
@@ -72,37 +93,23 @@ def render(found: gather.Gathered, blocks: Mapping[str, Any], troubles: list[str
         undefined=jinja2.StrictUndefined,
     )
     engine.filters |= {"marked": marked, "effect": effect, "whisker": whisker, "slug": slug, "outcome": outcome}
-    groups = [
-        (chapter, [entry for entry in found.entries if entry.chapter == chapter.number])
-        for chapter in chapters.CHAPTERS
-    ]
     outcomes = [outcome(verdict) for _, verdict in found.verdicts]
-    counts = {one: outcomes.count(one) for one in OUTCOMES}
+    named = [(entry.name, verdict) for entry, verdict in found.verdicts]
     return engine.get_template("page.html.j2").render(
         found=found,
-        groups=groups,
-        counts=counts,
+        groups=found.groups,
+        counts={one: outcomes.count(one) for one in OUTCOMES},
         outcomes=OUTCOMES,
+        discoveries=findings.discoveries(findings.Findings(named, [], [])),
         troubles=troubles,
-        blocks=blocks,
-        rules=rules(),
-        plays=[(number, name, title) for number, name, title in PLAYS if name in blocks],
+        more=more,
         style=(HERE / "style.css").read_text(encoding="utf-8"),
         library=library,
-        ours=ours,
-        policy=f"script-src {_hash(library)} {_hash(ours)}",
+        scripts=scripts,
+        policy=f"script-src {' '.join(map(_hash, [*scripts, library] if library else scripts))}",
         version=importlib.metadata.version("fnn"),
     )
 
-
-PLAYS = (
-    (1, "paths", "Walk down a surface"),
-    (1, "plane", "Where Momentum is stable"),
-    (1, "curves", "Learning curves, seed by seed"),
-    (2, "activations", "Activations by weight scale and depth"),
-    (0, "sensitivity", "How much every rule minds its learning rate"),
-)
-"""What can be played with: chapter, name, title."""
 
 OUTCOMES = {
     "holds": "✓",
@@ -113,18 +120,6 @@ OUTCOMES = {
     "effect only": "·",
 }
 """Every outcome of a verdict with a sign, so that color is not needed; quick runs have effects only."""
-
-
-def rules() -> list[dict[str, str]]:
-    """Every update rule: its title, its docstring's first line after that, its dialects."""
-    found = []
-    for name in optim.names():
-        doc = import_module(f"fnn.optim.{name}").__doc__ or ""
-        title, about = _lab.title(name), doc.partition("\n")[0]
-        about = about.removeprefix(title).lstrip(".:, ")  # the name stands beside it already
-        dialects = ", ".join(optim.dialects(name))
-        found.append({"name": name, "title": title, "about": about[:1].upper() + about[1:], "dialects": dialects})
-    return found
 
 
 def marked(text: str) -> Any:

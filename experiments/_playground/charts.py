@@ -8,9 +8,8 @@ that the page may forbid every evaluation of text.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments import _lab
-from experiments._report.play import RULES
-from fnn.lab import plotting
+from experiments._playground.play import RULES
+from fnn.lab import plotting, titles
 
 Spec = dict[str, Any]
 
@@ -44,7 +43,7 @@ CONFIG: Spec = {
 def colours(names: Sequence[str]) -> list[str]:
     """A colour for each name, Okabe and Ito's as in the figures, where the notes' rules have theirs; the text's for
     black."""
-    notes = _lab.NOTES if set(names) & set(_lab.NOTES) else ()
+    notes = titles.NOTES if set(names) & set(titles.NOTES) else ()
     order = [*notes, *(name for name in names if name not in notes)]
     picked = [plotting.colour(order.index(name)) for name in names]
     return [INK if colour == "#000000" else colour for colour in picked]

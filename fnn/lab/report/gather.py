@@ -2,21 +2,20 @@
 
 import json
 import math
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from experiments import _cli
-from experiments._report import chapters, figures
-from experiments._report.figures import Figure
 from fnn import store
 from fnn.base.errors import InputError, require
-from fnn.lab import findings
+from fnn.lab import command, findings
 from fnn.lab.experiment import Experiment
+from fnn.lab.options import ELSEWHERE
+from fnn.lab.report import pictures
 from fnn.lab.verdicts import Answer, Setting, Verdict
 from fnn.search import storages
 
@@ -54,7 +53,31 @@ MARKUP = 1_500
 SETTINGS, LONGEST, OTHERS = 60, 200, 60
 """The most settings of an experiment that are shown, characters of each, and figures that are named but not shown."""
 
-GALLERY = Path(__file__).parents[1] / "gallery"
+WORDS = 3_000
+"""The most characters of a figure's title, caption and alternative text."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """What figures.json says of a figure, see `fnn.lab.figures.words`."""
+
+    title: str
+    caption: str
+    alt: str
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure in the page. uri: the picture itself; shows: the verdicts on claims that name it."""
+
+    name: str
+    title: str
+    uri: str
+    width: int
+    height: int
+    alt: str
+    caption: str
+    shows: tuple[Verdict, ...]
 
 
 @dataclass(frozen=True)
@@ -80,16 +103,17 @@ class Provenance:
 class Entry:
     """An experiment as the page shows it.
 
-    notes: its place in the notes and their figures; said: what the notes say; method: how it is measured.
+    source: where it comes from, section: the number in it; said: what that says; method: how it is measured.
+    package: the one it is in, its group on the page; "" for a file alone.
     others: figures that are in the results and not shown.
     provenance: None where there are no results.
     """
 
     name: str
     question: str
-    notes: str
+    source: str
     section: str
-    chapter: int
+    package: str
     said: tuple[str, ...]
     method: tuple[str, ...]
     takes: str
@@ -107,6 +131,35 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Group:
+    """The experiments of one package, under the first line of its docstring: `title: about.`"""
+
+    package: str
+    entries: tuple[Entry, ...]
+
+    @property
+    def anchor(self) -> str:
+        """Its place in the page."""
+        return f"group-{self.package.replace('.', '-')}"
+
+    @property
+    def title(self) -> str:
+        """Its heading; "" for experiments that are in no package."""
+        return self._doc.partition("\n")[0].partition(": ")[0].rstrip(".")
+
+    @property
+    def about(self) -> str:
+        """What its docstring says beside the heading."""
+        first, _, rest = self._doc.partition("\n")
+        about = first.partition(": ")[2]
+        return f"{about[:1].upper()}{about[1:]} {rest}".strip()
+
+    @property
+    def _doc(self):
+        return (import_module(self.package).__doc__ or self.package) if self.package else ""
+
+
+@dataclass(frozen=True)
 class Gathered:
     """All there is. troubles: what could not be read, a sentence each."""
 
@@ -117,6 +170,12 @@ class Gathered:
     def verdicts(self) -> list[tuple[Entry, Verdict]]:
         """Every verdict with its experiment."""
         return [(entry, verdict) for entry in self.entries for verdict in entry.verdicts]
+
+    @property
+    def groups(self) -> list[Group]:
+        """The experiments by their packages, in the order of the first of each."""
+        packages = dict.fromkeys(entry.package for entry in self.entries)
+        return [Group(one, tuple(entry for entry in self.entries if entry.package == one)) for one in packages]
 
     @property
     def missing(self) -> list[Entry]:
@@ -174,7 +233,7 @@ def _weight(finding: Finding) -> int:
     return MARKUP + 2 * sum(len(escape(str(value)).encode("utf-8", "replace")) for value in vars(finding).values())
 
 
-def _share(wanted: Sequence[int], total: float) -> float:
+def _share(wanted: Sequence[int], total: float | int) -> float | int:
     """The largest bound of each that keeps their sum within the total."""
     for i, one in enumerate(sorted(wanted)):
         share = total / (len(wanted) - i)
@@ -199,9 +258,9 @@ def _entry(
     return Entry(
         name=name,
         question=experiment.question,
-        notes=experiment.source,
-        section=chapters.section(experiment.source),
-        chapter=chapters.number(experiment.source),
+        source=experiment.source,
+        section=experiment.section,
+        package=experiment.module.rpartition(".")[0],
         said=tuple(_paragraphs(experiment.says)),
         method=tuple(_paragraphs(experiment.method)),
         takes=f"Takes {experiment.takes}." if experiment.takes else "",
@@ -210,14 +269,13 @@ def _entry(
         verdicts=tuple(verdicts),
         answers=tuple(answers),
         provenance=there,
-        command=_command(name, there),
+        command=_command(experiment, there),
     )
 
 
-def _paragraphs(doc: str) -> list[str]:
-    """Paragraphs of a docstring; points of a list are paragraphs too."""
-    parts = re.split(r"\n\s*\n|\n(?=[-*] )", doc.strip())
-    return [re.sub(r"\s*\n\s*", "\n", part) for part in parts if part.strip()]
+def _paragraphs(text: str) -> list[str]:
+    """Paragraphs of a text, between blank lines."""
+    return [" ".join(part.split()) for part in text.split("\n\n") if part.strip()]
 
 
 def _figures(
@@ -228,39 +286,46 @@ def _figures(
     fineness: Fineness,
     troubles: list[str],
 ) -> tuple[tuple[Figure, ...], tuple[str, ...]]:
-    """An experiment's figures and the names of what is left out. Those of the README are shown before those that answer
-    a question, and these before others."""
+    """An experiment's figures and the names of what is left out. Those that show answers and claims come before
+    others, and a user's own, of which figures.json says nothing, last."""
     folder = out / name
-    ours = store.listed(folder)
-    pictures = {path.name for path in folder.glob("*.png") if path.is_file()} | {
-        one for one in ours if one.endswith(".png")
-    }
-    there = sorted(name.removesuffix(".png") for name in pictures)
-    first = [path.stem for path in sorted((GALLERY / name).glob("*.png"))] + [answer.figure for answer in answers]
-    order = [*dict.fromkeys(one for one in first if one in there), *(one for one in there if one not in first)]
+    ours, said = store.listed(folder), _words(out, folder / "figures.json", troubles)
+    written = [one.removesuffix(".png") for one in ours if one.endswith(".png")]
+    there = sorted({*written, *(path.stem for path in folder.glob("*.png") if path.is_file())})
+    known = [*(one for one in said if one in there), *(one for one in there if one not in said)]
+    first = [finding.figure for finding in (*answers, *(v for v in verdicts if not v.secondary))]
+    order = [*dict.fromkeys(one for one in first if one in there), *(one for one in known if one not in first)]
     chosen, shown = order[: fineness.most], []
-    for one in sorted(chosen):  # the notes' figures come first: their names begin with their numbers
-        picture, drawn = folder / f"{one}.png", folder / f"{one}.svg"
+    for one in [one for one in known if one in chosen]:
+        picture = folder / f"{one}.png"
         try:
-            for path in (picture, drawn):
-                if findings.there(out, path) and path.name in ours:  # a user's own figures have no checksum
-                    store.verify(path)
-            told = figures.words(drawn) if drawn.is_file() else figures.Words((), "")
-            uri, width, height = figures.picture(picture, fineness.quality, fineness.widest)
+            if findings.there(out, picture) and picture.name in ours:  # a user's own figures have no checksum
+                store.verify(picture)
+            uri, width, height = pictures.picture(picture, fineness.quality, fineness.widest)
         except InputError as error:
             troubles.append(str(error).rstrip("."))
             continue
         except (OSError, ValueError) as error:
             troubles.append(f"{picture} cannot be read ({type(error).__name__}: {error}); --redraw makes it again")
             continue
-        title = figures.title(one, told)
-        finding = figures.finding(one, told, verdicts, answers)
-        drawn = "; ".join([heading for heading in told.headings if heading != title][:12])
-        alt = ". ".join(part.rstrip(".") for part in (title, f"Labels: {drawn}" if drawn else "", finding) if part)
-        shown.append(Figure(one, title, uri, width, height, f"{alt}.", told.caption))
+        words = said.get(one, Words("", "", ""))
+        spoken = one.replace("_", " ").strip()
+        title = words.title[:WORDS] or spoken[:1].upper() + spoken[1:]
+        shows = tuple(verdict for verdict in verdicts if verdict.figure == one)
+        alt, caption = words.alt[:WORDS] or title, words.caption[:WORDS]
+        shown.append(Figure(one, title, uri, width, height, alt, caption, shows))
     others = [one for one in there if one not in chosen]
     more = [f"{len(others) - OTHERS:,} more"] if len(others) > OTHERS else []
     return tuple(shown), (*others[:OTHERS], *more)
+
+
+def _words(out: Path, path: Path, troubles: list[str]) -> dict[str, Words]:
+    """What figures.json says of each figure; nothing where it cannot be read."""
+    try:
+        return store.read_json(path, dict[str, Words]) if findings.there(out, path) else {}
+    except InputError as error:
+        troubles.append(f"{str(error).rstrip('.')}; --redraw makes it again")
+        return {}
 
 
 def _provenance(out: Path, path: Path, troubles: list[str]) -> Provenance | None:
@@ -275,7 +340,7 @@ def _provenance(out: Path, path: Path, troubles: list[str]) -> Provenance | None
     config, versions = (told[key] if isinstance(told.get(key), dict) else {} for key in ("config", "versions"))
     seeds = config.get("seeds")
     source = f" ({_word(told.get('source'))})" if _word(told.get("source")) else ""
-    command = told.get("command")
+    started = told.get("command")
     return Provenance(
         data=f"{_word(told.get('dataset'))}{source}" if _word(told.get("dataset")) else "no data set",
         seeds=f"{seeds} seed{'s' * (seeds != 1)}"[:LONGEST] if type(seeds) is int else "",
@@ -285,10 +350,8 @@ def _provenance(out: Path, path: Path, troubles: list[str]) -> Provenance | None
         device=_word(told.get("device")),
         when=_word(told.get("time"))[:10],
         revision=_word(told.get("revision")),
-        settings=tuple((_word(key), _word(value)) for key, value in config.items() if key not in _cli.ELSEWHERE)[
-            :SETTINGS
-        ],
-        arguments=tuple(_word(one) for one in command[2 : 2 + SETTINGS]) if isinstance(command, list) else (),
+        settings=tuple((_word(key), _word(value)) for key, value in config.items() if key not in ELSEWHERE)[:SETTINGS],
+        arguments=tuple(_word(one) for one in started[2 : 2 + SETTINGS]) if isinstance(started, list) else (),
     )
 
 
@@ -302,9 +365,11 @@ def _word(value: Any) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
-def _command(name: str, there: Provenance | None) -> str:
+def _command(experiment: Experiment, there: Provenance | None) -> str:
     """The command that makes these results again, wherever the results and the data lie."""
     given, arguments = list(there.arguments if there else ()), []
+    if given and given[0] == experiment.name:  # it was started by the command of its package
+        given.pop(0)
     while given:
         one = given.pop(0)
         if one in ("--redraw", "--profile"):
@@ -313,4 +378,4 @@ def _command(name: str, there: Provenance | None) -> str:
             given[:1] = []
         elif not one.startswith(("--out=", "--data-dir=", "--storage=")):
             arguments.append(one)
-    return shlex.join(["python", "-m", f"experiments.{name}", *arguments])
+    return shlex.join([*command.started(experiment), *arguments])

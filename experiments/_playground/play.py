@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from experiments._report.surfaces import Surface, all_surfaces, any_value
+from experiments._playground.surfaces import Surface, all_surfaces, any_value
 from experiments.updates._valley import LARGEST, book, factor_of_momentum, tuned, valley
 from fnn import data, init, layers, models, optim, tasks, train
 from fnn.rule import Rule, apply_updates, hyper
