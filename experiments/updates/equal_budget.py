@@ -85,8 +85,7 @@ def run(cfg: Config) -> xr.Dataset:
         ds = ds.drop_vars(["low", "high", "row"]).rename(setting="range", number="trial")
         ds = ds.expand_dims(rule=[spec]).assign_coords(range=list(RANGES), default_lr=("rule", [10**default]))
         found.append(ds)
-    about = {"dataset": images.name, "checksum": images.checksum, "source": images.source, "epochs": cfg.epochs}
-    return xr.concat(found, "rule", combine_attrs="drop_conflicts").assign_attrs(about)
+    return xr.concat(found, "rule", combine_attrs="drop_conflicts").assign_attrs({**images.about, "epochs": cfg.epochs})
 
 
 LABELS = {
@@ -107,12 +106,9 @@ def trained(cfg: Config, spec: str) -> Callable[[Draw, Any, Any], dict[str, Any]
     trial = _search.trial(cfg.epochs, on=("validation", "test"), rule=rule)
 
     def measure(draw, key, data):
-        k_images, k_trial = jax.random.split(key)
-        some = jax.random.choice(k_images, len(data["train"].y), (_search.IMAGES,), replace=False)
-        pool = jax.tree.map(lambda a: a[some], data["train"])
-        unit = jax.random.uniform(_search.asking(k_trial[None])[0], (len(RANGES), cfg.trials))
+        unit = jax.random.uniform(_search.asking(key[None])[0], (len(RANGES), cfg.trials))
         lr = 10 ** (draw.low + (draw.high - draw.low) * unit[draw.row, draw.number])
-        k_run, parts, state = _search.begin(k_trial, pool, rule)
+        k_run, parts, state = _search.begin(key, _search.own(key, data["train"]), rule)
         record = trial(_search.Setting(lr, jnp.zeros_like(lr)), k_run, {**parts, "test": data["test"]}, state)
         return {
             "lr": lr,

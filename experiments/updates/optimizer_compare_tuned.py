@@ -66,8 +66,7 @@ def learnt(images: DataSet, batch: int) -> Task:
     def metrics(hp, params, stats, data):
         return task.metrics(hp, params, stats, {name: data[name] for name in scored})
 
-    about = {"dataset": images.name, "checksum": images.checksum, "source": images.source}
-    return task._replace(metrics=metrics, about={**task.about, **about})
+    return task._replace(metrics=metrics, about={**task.about, **images.about})
 
 
 def run(cfg: Config) -> xr.Dataset:

@@ -397,36 +397,51 @@ def sgd_zigzags() -> list[lab.Claim]:
     ]
 
 
+def less(measure: Callable[..., np.ndarray], name: str, rival: str, axis: str) -> Callable[[xr.Dataset], np.ndarray]:
+    """The effect "by how much a measure of one contender is below another's", paired by start."""
+    return lambda ds: paired(-measure(ds, name, axis), -measure(ds, rival, axis))
+
+
+def beside(name: str, rival: str) -> Callable[[xr.Dataset], str]:
+    """Which contenders are compared."""
+    return lambda ds: f"{called(ds, name)}, beside {called(ds, rival)}."
+
+
+def long_run(name: str, rival: str) -> Callable[[xr.Dataset], str]:
+    """The same, with what theory says of the long run; every valley is as steep along y as the round bowl."""
+
+    def sentence(ds):
+        lr = [float(ds.lr.sel(contender=one)) for one in (name, rival)]
+        left = float(factor_of_momentum(lr[0], ds.alpha, 1.0)), float(factor_of_sgd(lr[1], 1.0))
+        return f"{beside(name, rival)(ds)} By theory a step of Momentum leaves {left[0]:.3f}, of SGD {left[1]:.3f}."
+
+    return sentence
+
+
 def momentum_damps_and_speeds() -> list[lab.Claim]:
-    """Claim 1, Momentum: against SGD at the notes' rates, and at either's."""
-    found = []
-    for name, rival, rates in (
+    """Claim 1, Momentum: against SGD at the notes' rates, which decides, and at either's."""
+    pairs = (
         ("momentum", "sgd", "at the notes' learning rates"),
         ("momentum", "sgd@momentum", "at Momentum's learning rate"),
         ("momentum@sgd", "sgd", "at SGD's learning rate"),
-    ):
-
-        def who(ds, name=name, rival=rival):
-            return f"{called(ds, name)}, beside {called(ds, rival)}."
-
-        def theory(ds, name=name, rival=rival, who=who):
-            # Every valley is as steep along y as the round bowl.
-            lr = [float(ds.lr.sel(contender=one)) for one in (name, rival)]
-            left = float(factor_of_momentum(lr[0], ds.alpha, 1.0)), float(factor_of_sgd(lr[1], 1.0))
-            return f"{who(ds)} By theory a step of Momentum leaves {left[0]:.3f} in the long run, of SGD {left[1]:.3f}."
-
-        for statement, measure, axis, detail, primary in (
-            ("damps y: it walks a shorter way along y than SGD", walked, "y", who, True),
-            ("damps y: its largest |y| in the last third is smaller than SGD's", swing, "y", theory, False),
-            ("speeds up x: its mean |x| is smaller than SGD's", away, "x", who, True),
-        ):
-
-            def effect(ds, name=name, rival=rival, measure=measure, axis=axis):
-                return paired(-measure(ds, name, axis), -measure(ds, rival, axis))
-
-            text, at_notes = f"Momentum {statement}, {rates}", rival == "sgd" and name == "momentum"
-            found.append(claim(text, effect, "", detail, "damping", secondary=not (primary and at_notes)))
-    return found
+    )
+    measures = (
+        ("damps y: it walks a shorter way along y than SGD", walked, "y", beside),
+        ("damps y: its largest |y| in the last third is smaller than SGD's", swing, "y", long_run),
+        ("speeds up x: its mean |x| is smaller than SGD's", away, "x", beside),
+    )
+    return [
+        claim(
+            f"Momentum {statement}, {rates}",
+            less(measure, name, rival, axis),
+            "",
+            detail(name, rival),
+            "damping",
+            secondary=(name, rival) != ("momentum", "sgd") or measure is swing,
+        )
+        for name, rival, rates in pairs
+        for statement, measure, axis, detail in measures
+    ]
 
 
 def adagrad_shrinks() -> list[lab.Claim]:
@@ -456,9 +471,9 @@ def adagrad_shrinks() -> list[lab.Claim]:
         ),
         claim(
             "AdaGrad walks a shorter way along y than SGD",
-            lambda ds: paired(-walked(ds, "adagrad", "y"), -walked(ds, "sgd", "y")),
+            less(walked, "adagrad", "sgd", "y"),
             "",
-            "Each is at the notes' learning rate.",
+            beside("adagrad", "sgd"),
             "overview",
         ),
         claim(
