@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from experiments import _profile
 from experiments import hyperparameter_map as experiment
 from experiments.hyperparameters import _search
 from fnn.base.errors import InputError
+from fnn.lab import profile
 
 SETTINGS, SEEDS = 200, 6
 
@@ -156,7 +156,7 @@ def test_a_profile_is_a_trace_and_a_sum(tmp_path):
     assert whole > 0
     assert compiling > 0
     assert evaluating < 2 * whole
-    assert 0 < _profile.evaluating(next(tmp_path.rglob("*.xplane.pb"))) < 2 * whole
+    assert 0 < profile.evaluating(next(tmp_path.rglob("*.xplane.pb"))) < 2 * whole
     assert writing < whole
     [trace] = (tmp_path / "hyperparameter_map" / "trace").rglob("perfetto_trace.json.gz")
     assert str(trace) in said
