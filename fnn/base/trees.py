@@ -1,6 +1,7 @@
 """Algebra of pytrees of arrays: what rules that see the whole tree say with one word."""
 
 import functools
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,87 @@ from jaxtyping import Array
 
 from fnn.base.errors import InputError
 from fnn.base.types import Key, Params
+
+
+@jax.tree_util.register_pytree_node_class
+class Vector:
+    """A tree of arrays as one vector: + − · / ** act on the arrays at every place, a number on all of them.
+
+    It is a pytree itself, whose only child is `tree`.
+    """
+
+    __slots__ = ("tree",)
+
+    def __init__(self, tree: Params):
+        self.tree = tree
+
+    def tree_flatten(self) -> tuple[tuple[Params], None]:
+        """The tree as JAX takes it."""
+        return (self.tree,), None
+
+    @classmethod
+    def tree_unflatten(cls, aux: None, children: tuple[Params]) -> "Vector":
+        """The vector of a tree."""
+        return cls(*children)
+
+    def __neg__(self):
+        return each(operator.neg)(self)
+
+    def __add__(self, other):
+        return _binary(operator.add, self, other)
+
+    def __radd__(self, other):
+        return _binary(operator.add, other, self)
+
+    def __sub__(self, other):
+        return _binary(operator.sub, self, other)
+
+    def __rsub__(self, other):
+        return _binary(operator.sub, other, self)
+
+    def __mul__(self, other):
+        return _binary(operator.mul, self, other)
+
+    def __rmul__(self, other):
+        return _binary(operator.mul, other, self)
+
+    def __truediv__(self, other):
+        return _binary(operator.truediv, self, other)
+
+    def __rtruediv__(self, other):
+        return _binary(operator.truediv, other, self)
+
+    def __pow__(self, power):
+        return _binary(operator.pow, self, power)
+
+
+def each(f: Callable[..., Any]) -> Callable[..., Any]:
+    """f at the arrays of vectors at every place."""
+    return lambda first, *others: jax.tree.map(f, first, *others)
+
+
+def _binary(operation, a, b):
+    if isinstance(a, Vector) and isinstance(b, Vector):
+        return jax.tree.map(operation, a, b)
+    if isinstance(a, Vector):
+        return jax.tree.map(lambda x: operation(x, b), a)
+    return jax.tree.map(lambda x: operation(a, x), b)
+
+
+def sqrt(a: Vector) -> Vector:
+    """The roots of all numbers of a vector."""
+    return each(jnp.sqrt)(a)
+
+
+def plain(tree: Any) -> Any:
+    """The tree with every vector in it replaced by its own tree."""
+    is_vector = lambda x: isinstance(x, Vector)
+    return jax.tree.map(lambda x: x.tree if is_vector(x) else x, tree, is_leaf=is_vector)
+
+
+def ratio(a: Array, b: Array, otherwise: float | int = 0) -> Array:
+    """a / b; `otherwise` where b is 0, without a division by it."""
+    return jnp.where(b == 0, otherwise, a / jnp.where(b == 0, 1, b))
 
 
 def widen(tree: Params) -> Params:

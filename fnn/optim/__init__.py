@@ -6,9 +6,16 @@ listing. `rule("adam")` is the rule, `rule("adam:book")` its dialect, `rules()` 
 
 from importlib import import_module
 from pkgutil import iter_modules
+from types import ModuleType
 
 from fnn.base.errors import InputError, near, require
 from fnn.rule.contract import Rule
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in names():
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"There is no optimizer {name!r}; {near(name, names())}.")
 
 
 def names() -> tuple[str, ...]:

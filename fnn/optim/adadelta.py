@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.base.types import Kept, NonNegative
-from fnn.rule.contract import leafwise
+from fnn.rule.contract import coupled, leafwise
 
 
 class Hyper(NamedTuple):
@@ -43,11 +43,10 @@ def init(hp: Hyper, w: Array):
 
 def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
     e, d = s
-    g = g + hp.weight_decay * w
     e = hp.rho * e + (1 - hp.rho) * g**2
     u = jnp.sqrt(d + hp.eps) / jnp.sqrt(e + hp.eps) * g
     d = hp.rho * d + (1 - hp.rho) * u**2
     return -hp.lr * u, State(e, d)
 
 
-adadelta = leafwise(Hyper(), init, update)
+adadelta = leafwise(Hyper(), init, coupled(update))

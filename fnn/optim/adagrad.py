@@ -10,13 +10,13 @@ No setting of `optax.adagrad` gives the book's form: eps stands inside its root.
 When not to use it: on long runs, since h only grows and the steps die out like 1/√t.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.base.types import NonNegative
-from fnn.rule.contract import leafwise
+from fnn.rule.contract import coupled, leafwise
 
 
 class Hyper(NamedTuple):
@@ -53,7 +53,7 @@ def book_init(hp: BookHyper, w: Array):
     return State(jnp.zeros_like(w))
 
 
-def book_update(hp: BookHyper, t: Array, g: Array, s: State, w: Array):
+def book_update(hp: Any, t: Array, g: Array, s: State, w: Array):
     h = s.h + g**2
     return -hp.lr * g / (jnp.sqrt(h) + hp.eps), State(h)
 
@@ -75,11 +75,11 @@ def torch_init(hp: TorchHyper, w: Array):
 
 def torch_update(hp: TorchHyper, t: Array, g: Array, s: State, w: Array):
     lr = hp.lr / (1 + (t - 1) * hp.lr_decay)
-    return book_update(BookHyper(lr, hp.eps), t, g + hp.weight_decay * w, s, w)
+    return book_update(BookHyper(lr, hp.eps), t, g, s, w)
 
 
 adagrad = leafwise(Hyper(), init, update)
 DIALECTS = {
     "book": leafwise(BookHyper(), book_init, book_update),
-    "torch": leafwise(TorchHyper(), torch_init, torch_update),
+    "torch": leafwise(TorchHyper(), torch_init, coupled(torch_update)),
 }

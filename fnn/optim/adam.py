@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.base.types import Kept, NonNegative
-from fnn.rule.contract import leafwise
+from fnn.rule.contract import coupled, leafwise
 
 
 class Hyper(NamedTuple):
@@ -50,7 +50,7 @@ def moments(hp: Any, t: Array, g: Array, s: State):
     return m_hat, v_hat, State(m, v)
 
 
-def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
+def update(hp: Any, t: Array, g: Array, s: State, w: Array):
     m_hat, v_hat, s = moments(hp, t, g, s)
     return -hp.lr * m_hat / (jnp.sqrt(v_hat) + hp.eps), s
 
@@ -73,9 +73,8 @@ class TorchHyper(NamedTuple):
     weight_decay: NonNegative = 0.0
 
 
-def torch_update(hp: TorchHyper, t: Array, g: Array, s: State, w: Array):
-    return update(Hyper(*hp[:4]), t, g + hp.weight_decay * w, s, w)
-
-
 adam = leafwise(Hyper(), init, update)
-DIALECTS = {"book": leafwise(Hyper(eps=1e-7), init, book_update), "torch": leafwise(TorchHyper(), init, torch_update)}
+DIALECTS = {
+    "book": leafwise(Hyper(eps=1e-7), init, book_update),
+    "torch": leafwise(TorchHyper(), init, coupled(update)),
+}

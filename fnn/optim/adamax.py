@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.base.types import Kept, NonNegative
-from fnn.rule.contract import leafwise
+from fnn.rule.contract import coupled, leafwise
 
 
 class Hyper(NamedTuple):
@@ -47,7 +47,7 @@ def direction(hp: Any, t: Array, g: Array, s: State):
     return m / (1 - hp.b1**t) / u, State(m, u)
 
 
-def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
+def update(hp: Any, t: Array, g: Array, s: State, w: Array):
     step, s = direction(hp, t, g, s)
     return -hp.lr * step, s
 
@@ -62,9 +62,5 @@ class TorchHyper(NamedTuple):
     weight_decay: NonNegative = 0.0
 
 
-def torch_update(hp: TorchHyper, t: Array, g: Array, s: State, w: Array):
-    return update(Hyper(*hp[:4]), t, g + hp.weight_decay * w, s, w)
-
-
 adamax = leafwise(Hyper(), init, update)
-DIALECTS = {"torch": leafwise(TorchHyper(), init, torch_update)}
+DIALECTS = {"torch": leafwise(TorchHyper(), init, coupled(update))}

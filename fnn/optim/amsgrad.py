@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.base.types import Kept, NonNegative
-from fnn.rule.contract import leafwise
+from fnn.rule.contract import coupled, decoupled, leafwise
 
 
 class Hyper(NamedTuple):
@@ -62,17 +62,11 @@ class TorchHyper(NamedTuple):
 
 def torch_update(hp: TorchHyper, t: Array, g: Array, s: State, w: Array):
     m, v, v_max = s
-    g = g + hp.weight_decay * w
     m = hp.b1 * m + (1 - hp.b1) * g
     v = hp.b2 * v + (1 - hp.b2) * g**2
     v_max = jnp.maximum(v_max, v)
     m_hat = m / (1 - hp.b1**t)
     return -hp.lr * m_hat / (jnp.sqrt(v_max / (1 - hp.b2**t)) + hp.eps), State(m, v, v_max)
-
-
-def decoupled_update(hp: TorchHyper, t: Array, g: Array, s: State, w: Array):
-    step, s = torch_update(hp._replace(weight_decay=0), t, g, s, w)
-    return step - hp.lr * hp.weight_decay * w, s
 
 
 def paper_update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
@@ -86,6 +80,6 @@ def paper_update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
 amsgrad = leafwise(Hyper(), init, update)
 DIALECTS = {
     "paper": leafwise(Hyper(), init, paper_update),
-    "torch": leafwise(TorchHyper(), init, torch_update),
-    "torch_decoupled": leafwise(TorchHyper(weight_decay=1e-2), init, decoupled_update),
+    "torch": leafwise(TorchHyper(), init, coupled(torch_update)),
+    "torch_decoupled": leafwise(TorchHyper(weight_decay=1e-2), init, decoupled(torch_update)),
 }

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.base.types import NonNegative
-from fnn.rule.contract import leafwise
+from fnn.rule.contract import coupled, leafwise
 
 
 class Hyper(NamedTuple):
@@ -49,7 +49,7 @@ def init(hp: Hyper, w: Array):
 
 def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
     before, largest, total, reward, theta = s
-    g = hp.lr * (g + hp.weight_decay * w)
+    g = hp.lr * g
     largest = jnp.maximum(largest, jnp.abs(g))
     total = total + jnp.abs(g)
     reward = jnp.maximum(reward - g * before, 0)
@@ -59,4 +59,4 @@ def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
     return bet - before, State(bet, largest, total, reward, theta)
 
 
-cocob = leafwise(Hyper(), init, update)
+cocob = leafwise(Hyper(), init, coupled(update))

@@ -14,11 +14,10 @@ whose spacing is longer than its first steps, without `fnn.wrappers.master`.
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fnn.base.trees import dot, norm1, zeros_like
+from fnn.base.trees import Vector, dot, norm1, ratio, sqrt, zeros_like
 from fnn.base.types import Kept, NonNegative, Params, Positive
 from fnn.rule.contract import Extra, treewise
 
@@ -45,27 +44,21 @@ class State(NamedTuple):
     d: Array
 
 
-def init(hp: Hyper, w: Params) -> State:
+def init(hp: Hyper, w: Vector) -> State:
     nothing = zeros_like(w)
     return State(nothing, nothing, nothing, jnp.zeros_like(hp.d0), jnp.asarray(hp.d0))
 
 
-def update(hp: Hyper, t: Array, g: Params, state: State, w: Params, extra: Extra) -> tuple[Params, State]:
+def update(hp: Hyper, t: Array, g: Vector, state: State, w: Vector, extra: Extra) -> tuple[Vector, State]:
     m, v, s, r, d = state
     keep = jnp.sqrt(hp.b2)
     gamma = d * hp.lr * (jnp.sqrt(1 - hp.b2**t) / (1 - hp.b1**t))
-    over = jax.tree.map(lambda s, v: s / (jnp.sqrt(v) + hp.eps), s, v)
-    r = keep * r + (1 - keep) * gamma * dot(g, over)
-    m = jax.tree.map(lambda m, g: hp.b1 * m + (1 - hp.b1) * gamma * g, m, g)
-    v = jax.tree.map(lambda v, g: hp.b2 * v + (1 - hp.b2) * g**2, v, g)
-    s = jax.tree.map(lambda s, g: keep * s + (1 - keep) * gamma * g, s, g)
-    size = norm1(s)
-    d = jnp.maximum(d, jnp.where(size == 0, 0, r / ((1 - keep) * jnp.where(size == 0, 1, size))))
-
-    def step(m, v, w):
-        return -m / (jnp.sqrt(v) + hp.eps) - hp.weight_decay * gamma * w
-
-    return jax.tree.map(step, m, v, w), State(m, v, s, r, d)
+    r = keep * r + (1 - keep) * gamma * dot(g, s / (sqrt(v) + hp.eps))
+    m = hp.b1 * m + (1 - hp.b1) * gamma * g
+    v = hp.b2 * v + (1 - hp.b2) * g**2
+    s = keep * s + (1 - keep) * gamma * g
+    d = jnp.maximum(d, ratio(r, (1 - keep) * norm1(s)))
+    return -m / (sqrt(v) + hp.eps) - hp.weight_decay * gamma * w, State(m, v, s, r, d)
 
 
 dadapt_adamw = treewise(Hyper(), init, update)

@@ -12,11 +12,10 @@ parameters, whose spacing is longer than its first steps, without `fnn.wrappers.
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fnn.base.trees import dot, norm
+from fnn.base.trees import Vector, dot, norm
 from fnn.base.types import NonNegative, Params, Positive
 from fnn.rule.contract import Extra, treewise
 
@@ -37,15 +36,15 @@ class State(NamedTuple):
     total: Array
 
 
-def init(hp: Hyper, w: Params) -> State:
+def init(hp: Hyper, w: Vector) -> State:
     return State(w, hp.r_eps * (1 + norm(w)), jnp.zeros_like(hp.eps))
 
 
-def update(hp: Hyper, t: Array, g: Params, s: State, w: Params, extra: Extra) -> tuple[Params, State]:
-    r = jnp.maximum(s.r, norm(jax.tree.map(jnp.subtract, w, s.w_0)))
+def update(hp: Hyper, t: Array, g: Vector, s: State, w: Vector, extra: Extra) -> tuple[Vector, State]:
+    r = jnp.maximum(s.r, norm(w - s.w_0))
     total = s.total + dot(g, g)
     rate = hp.lr * r / jnp.sqrt(total + hp.eps)
-    return jax.tree.map(lambda g: -rate * g, g), State(s.w_0, r, total)
+    return -rate * g, State(s.w_0, r, total)
 
 
 dog = treewise(Hyper(), init, update)

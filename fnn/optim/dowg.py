@@ -12,11 +12,10 @@ spacing is longer than its first steps, without `fnn.wrappers.master`.
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fnn.base.trees import dot
+from fnn.base.trees import Vector, dot
 from fnn.base.types import NonNegative, Params, Positive
 from fnn.rule.contract import Extra, treewise
 
@@ -37,16 +36,16 @@ class State(NamedTuple):
     v: Array
 
 
-def init(hp: Hyper, w: Params) -> State:
+def init(hp: Hyper, w: Vector) -> State:
     return State(w, jnp.asarray(hp.r_eps2), jnp.zeros_like(hp.eps))
 
 
-def update(hp: Hyper, t: Array, g: Params, s: State, w: Params, extra: Extra) -> tuple[Params, State]:
-    gone = jax.tree.map(jnp.subtract, w, s.w_0)
+def update(hp: Hyper, t: Array, g: Vector, s: State, w: Vector, extra: Extra) -> tuple[Vector, State]:
+    gone = w - s.w_0
     r2 = jnp.maximum(s.r2, dot(gone, gone))
     v = s.v + r2 * dot(g, g)
     rate = hp.lr * r2 / (jnp.sqrt(v) + hp.eps)
-    return jax.tree.map(lambda g: -rate * g, g), State(s.w_0, r2, v)
+    return -rate * g, State(s.w_0, r2, v)
 
 
 dowg = treewise(Hyper(), init, update)

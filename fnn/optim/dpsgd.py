@@ -17,7 +17,7 @@ from jaxtyping import Array
 
 from fnn.base.trees import norm
 from fnn.base.types import NonNegative, Params, Positive
-from fnn.rule.contract import Extra, needed, treewise
+from fnn.rule.contract import Extra, composed, needed
 
 
 class Hyper(NamedTuple):
@@ -44,4 +44,4 @@ def update(hp: Hyper, t: Array, g: Params, s: tuple[()], w: Params, extra: Extra
     return tree.unflatten([-hp.lr * (g / len(share)) for g in noisy]), s
 
 
-dpsgd = treewise(Hyper(), init, update)
+dpsgd = composed(Hyper(), init, update)

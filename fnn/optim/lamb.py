@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fnn.base.trees import norm
+from fnn.base.trees import norm, ratio
 from fnn.base.types import Kept, NonNegative
 from fnn.nn.axes import Axes, undeclared
 from fnn.optim import adam
@@ -48,8 +48,8 @@ def update(hp: Hyper, t: Array, g: Array, s: State, w: Array, axes: Axes):
 
 def trust(w: Array, u: Array) -> Array:
     """‖w‖ / ‖u‖, and 1 where either is 0."""
-    size, step = norm(w), norm(u)
-    return jnp.where((size == 0) | (step == 0), 1, size / jnp.where(step == 0, 1, step))
+    size = norm(w)
+    return jnp.where(size == 0, 1, ratio(size, norm(u), 1))
 
 
 lamb = leafwise(Hyper(), init, update, layout=undeclared)

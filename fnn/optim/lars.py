@@ -17,7 +17,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fnn.base.trees import norm
+from fnn.base.trees import norm, ratio
 from fnn.base.types import Kept, NonNegative, Positive
 from fnn.nn.axes import Axes, undeclared
 from fnn.rule.contract import leafwise
@@ -47,9 +47,9 @@ def update(hp: Hyper, t: Array, g: Array, s: State, w: Array, axes: Axes):
         v = hp.mu * s.v + hp.lr * g
         return -v, State(v)
     u = g + hp.weight_decay * w
-    size, step = norm(w), norm(u)
-    ratio = jnp.where((size == 0) | (step == 0), 1, hp.trust * size / jnp.where(step == 0, 1, step))
-    v = hp.mu * s.v + hp.lr * (u * ratio)
+    size = norm(w)
+    trust = jnp.where(size == 0, 1, ratio(hp.trust * size, norm(u), 1))
+    v = hp.mu * s.v + hp.lr * (u * trust)
     return -v, State(v)
 
 

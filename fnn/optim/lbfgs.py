@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.base.errors import require
-from fnn.base.trees import dot, norm, norm1, zeros_like
+from fnn.base.trees import Vector, dot, each, norm, norm1, zeros_like
 from fnn.base.types import NonNegative, Params
 from fnn.rule.contract import Extra, Rule, needed, treewise
 from fnn.rule.linesearch import wolfe
@@ -61,16 +61,16 @@ def limited_memory(pairs: int) -> Rule:
     def init(hp, w):
         return State(zeros_like(w), zeros_like(w), nothing(hp, w, pairs))
 
-    def update(hp: Hyper, t: Array, g: Params, s: State, w: Params, extra: Extra):
+    def update(hp: Hyper, t: Array, g: Vector, s: State, w: Vector, extra: Extra):
         value, at = needed(extra, "value", "at")
-        dw, dg = jax.tree.map(jnp.subtract, w, s.w), jax.tree.map(jnp.subtract, g, s.g)
+        dw, dg = w - s.w, g - s.g
         product = dot(dw, dg)
         curved = product > jnp.finfo(product.dtype).eps ** 0.5 * norm(dw) * norm(dg)
         known = remember(s.pairs, dw, dg, product, curved & (t > 1))
         begin = jnp.where(known.rho[-1] > 0, known.begin, jnp.minimum(1, 1 / norm(g)))
-        p = jax.tree.map(lambda d: -hp.lr * d, two_loops(g, known, begin))
+        p = -hp.lr * two_loops(g, known, begin)
         a = wolfe(at, w, p, value, dot(p, g))
-        return jax.tree.map(lambda p: a * p, p), State(w, g, known)
+        return a * p, State(w, g, known)
 
     return treewise(Hyper(), init, update)
 
@@ -82,35 +82,34 @@ def searchless(pairs: int) -> Rule:
     def init(hp, w):
         return State(zeros_like(w), zeros_like(w), nothing(hp, w, pairs))
 
-    def update(hp: Hyper, t: Array, g: Params, s: State, w: Params, extra: Extra):
-        dw, dg = jax.tree.map(jnp.subtract, w, s.w), jax.tree.map(jnp.subtract, g, s.g)
+    def update(hp: Hyper, t: Array, g: Vector, s: State, w: Vector, extra: Extra):
+        dw, dg = w - s.w, g - s.g
         product = dot(dw, dg)
         known = remember(s.pairs, dw, dg, product, (t > 1) & (product > 1e-10) & jnp.isfinite(product))
         length = hp.lr * jnp.where(t == 1, jnp.minimum(1, 1 / norm1(g)), 1)
-        step = jax.tree.map(lambda d: -length * d, two_loops(g, known, known.begin))
-        return step, State(w, g, known)
+        return -length * two_loops(g, known, known.begin), State(w, g, known)
 
     return treewise(Hyper(), init, update)
 
 
-def nothing(hp: Hyper, w: Params, pairs: int) -> Pairs:
+def nothing(hp: Hyper, w: Vector, pairs: int) -> Pairs:
     """An empty memory for this number of pairs."""
-    memory = lambda: jax.tree.map(lambda w: jnp.zeros((pairs, *w.shape), w.dtype), w)
+    memory = lambda: each(lambda w: jnp.zeros((pairs, *w.shape), w.dtype))(w)
     return Pairs(memory(), memory(), jnp.zeros(pairs, jnp.asarray(hp.lr).dtype), jnp.ones_like(hp.lr))
 
 
-def remember(known: Pairs, dw: Params, dg: Params, product: Array, good: Array) -> Pairs:
+def remember(known: Pairs, dw: Vector, dg: Vector, product: Array, good: Array) -> Pairs:
     """The memory with this pair in place of the oldest, if the pair is good."""
     put = lambda memory, new: jnp.where(good, jnp.concatenate([memory[1:], new[None]]), memory)
     return Pairs(
-        jax.tree.map(put, known.dw, dw),
-        jax.tree.map(put, known.dg, dg),
+        each(put)(known.dw, dw),
+        each(put)(known.dg, dg),
         put(known.rho, 1 / product),
         jnp.where(good, product / dot(dg, dg), known.begin),
     )
 
 
-def two_loops(g: Params, known: Pairs, begin: Array) -> Params:
+def two_loops(g: Vector, known: Pairs, begin: Array) -> Vector:
     """H g, where H is begin · I before the pairs."""
 
     def times(rho, a, b):
@@ -120,16 +119,16 @@ def two_loops(g: Params, known: Pairs, begin: Array) -> Params:
     def back(q, pair):
         dw, dg, rho, _ = pair
         alpha = times(rho, dw, q)
-        return jax.tree.map(lambda q, dg: q - alpha * dg, q, dg), alpha
+        return q - alpha * dg, alpha
 
     def forth(r, pair_alpha):
         (dw, dg, rho, _), alpha = pair_alpha
         beta = times(rho, dg, r)
-        return jax.tree.map(lambda r, dw: r + (alpha - beta) * dw, r, dw), None
+        return r + (alpha - beta) * dw, None
 
     pairs = known._replace(begin=None)
     q, alphas = jax.lax.scan(back, g, pairs, reverse=True)
-    r, _ = jax.lax.scan(forth, jax.tree.map(lambda q: begin * q, q), (pairs, alphas))
+    r, _ = jax.lax.scan(forth, begin * q, (pairs, alphas))
     return r
 
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.base.types import Kept, NonNegative
-from fnn.rule.contract import leafwise
+from fnn.rule.contract import coupled, leafwise
 
 
 class Hyper(NamedTuple):
@@ -44,7 +44,6 @@ def init(hp: Hyper, w: Array):
 
 def update(hp: Hyper, t: Array, g: Array, state: State, w: Array):
     gone, s, v = state
-    g = g + hp.weight_decay * w
     rate = jnp.where(hp.lr > 0, hp.lr + hp.eps, 0) * jnp.sqrt(t)
     s = s + rate * g
     v = v + rate * g**2
@@ -52,4 +51,4 @@ def update(hp: Hyper, t: Array, g: Array, state: State, w: Array):
     return step, State(gone + step, s, v)
 
 
-madgrad = leafwise(Hyper(), init, update)
+madgrad = leafwise(Hyper(), init, coupled(update))

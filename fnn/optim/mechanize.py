@@ -25,7 +25,7 @@ from fnn.base.errors import require
 from fnn.base.trees import dot, norm
 from fnn.base.types import NonNegative, Params, Positive
 from fnn.optim.adam import adam
-from fnn.rule.contract import Extra, Rule, checked, treewise
+from fnn.rule.contract import Extra, Rule, checked, composed
 
 HORIZONS = 6
 
@@ -79,7 +79,7 @@ def mechanized(rule: Rule) -> Rule:
         step = jax.tree.map(lambda w_0, gone, u, w: w_0 - s.sum() * (gone - u) - w, w_0, gone, u, w)
         return step, State(inner, w_0, m, v, r, s)
 
-    return treewise(Hyper(rule.hyper), init, update, lambda hp, t, w, s: rule.result(hp.inner, w, s.inner))
+    return composed(Hyper(rule.hyper), init, update, lambda hp, t, w, s: rule.result(hp.inner, w, s.inner))
 
 
 mechanize = mechanized(adam._replace(hyper=adam.hyper._replace(lr=1.0)))

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.base.types import Interval, Kept, NonNegative, Scalar
-from fnn.rule.contract import leafwise
+from fnn.rule.contract import coupled, leafwise
 
 
 class Hyper(NamedTuple):
@@ -57,10 +57,9 @@ class TorchHyper(NamedTuple):
 
 
 def torch_update(hp: TorchHyper, t: Array, g: Array, s: State, w: Array):
-    g = g + hp.weight_decay * w
     v = hp.mu * s.v + jnp.where(t == 1, 1, 1 - hp.dampening) * g
     return -hp.lr * v, State(v)
 
 
 momentum = leafwise(Hyper(), init, update)
-DIALECTS = {"book": leafwise(Hyper(), init, book_update), "torch": leafwise(TorchHyper(), init, torch_update)}
+DIALECTS = {"book": leafwise(Hyper(), init, book_update), "torch": leafwise(TorchHyper(), init, coupled(torch_update))}

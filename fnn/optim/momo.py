@@ -12,11 +12,10 @@ When not to use it: where the loss carries a term whose least value is unknown, 
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fnn.base.trees import dot, zeros_like
+from fnn.base.trees import Vector, dot, zeros_like
 from fnn.base.types import Kept, NonNegative, Params, Real
 from fnn.rule.contract import Extra, needed, treewise
 
@@ -39,21 +38,20 @@ class State(NamedTuple):
     gamma: Array
 
 
-def init(hp: Hyper, w: Params) -> State:
+def init(hp: Hyper, w: Vector) -> State:
     return State(zeros_like(w), jnp.zeros_like(hp.lr), jnp.zeros_like(hp.lr))
 
 
-def update(hp: Hyper, t: Array, g: Params, s: State, w: Params, extra: Extra) -> tuple[Params, State]:
+def update(hp: Hyper, t: Array, g: Vector, s: State, w: Vector, extra: Extra) -> tuple[Vector, State]:
     [value] = needed(extra, "value")
     b = jnp.where(t == 1, 0, hp.b)
     f = b * s.f + (1 - b) * value
-    m = jax.tree.map(lambda m, g: b * m + (1 - b) * g, s.m, g)
+    m = b * s.m + (1 - b) * g
     gamma = b * s.gamma + (1 - b) * dot(g, w)
     shrink = 1 + hp.lr * hp.weight_decay
     reach = jnp.maximum(shrink * (f - hp.f_min - gamma) + dot(m, w), 0)
     tau = jnp.minimum(hp.lr, over(reach, dot(m, m)))
-    step = jax.tree.map(lambda m, w: -(hp.lr * hp.weight_decay / shrink) * w - tau * m, m, w)
-    return step, State(m, f, gamma)
+    return -(hp.lr * hp.weight_decay / shrink) * w - tau * m, State(m, f, gamma)
 
 
 def over(a: Array, b: Array) -> Array:

@@ -12,11 +12,10 @@ When not to use it: as MoMo.
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fnn.base.trees import dot, zeros_like
+from fnn.base.trees import Vector, dot, sqrt, zeros_like
 from fnn.base.types import Kept, NonNegative, Params, Real
 from fnn.optim.momo import over
 from fnn.rule.contract import Extra, needed, treewise
@@ -43,23 +42,21 @@ class State(NamedTuple):
     gamma: Array
 
 
-def init(hp: Hyper, w: Params) -> State:
+def init(hp: Hyper, w: Vector) -> State:
     return State(zeros_like(w), zeros_like(w), jnp.zeros_like(hp.lr), jnp.zeros_like(hp.lr))
 
 
-def update(hp: Hyper, t: Array, g: Params, s: State, w: Params, extra: Extra) -> tuple[Params, State]:
+def update(hp: Hyper, t: Array, g: Vector, s: State, w: Vector, extra: Extra) -> tuple[Vector, State]:
     [value] = needed(extra, "value")
-    m = jax.tree.map(lambda m, g: hp.b1 * m + (1 - hp.b1) * g, s.m, g)
-    v = jax.tree.map(lambda v, g: hp.b2 * v + (1 - hp.b2) * g**2, s.v, g)
-    divisor = jax.tree.map(lambda v: hp.eps + jnp.sqrt(v / (1 - hp.b2**t)), v)
-    direction = jax.tree.map(jnp.divide, m, divisor)
+    m = hp.b1 * s.m + (1 - hp.b1) * g
+    v = hp.b2 * s.v + (1 - hp.b2) * g**2
+    direction = m / (hp.eps + sqrt(v / (1 - hp.b2**t)))
     f = hp.b1 * s.f + (1 - hp.b1) * value
     gamma = hp.b1 * s.gamma + (1 - hp.b1) * dot(g, w)
     shrink, c = 1 + hp.lr * hp.weight_decay, 1 - hp.b1**t
     reach = jnp.maximum(shrink * (f - c * hp.f_min - gamma) + dot(m, w), 0)
     tau = jnp.minimum(hp.lr / c, over(reach, dot(m, direction)))
-    step = jax.tree.map(lambda d, w: -(hp.lr * hp.weight_decay / shrink) * w - tau * d, direction, w)
-    return step, State(m, v, f, gamma)
+    return -(hp.lr * hp.weight_decay / shrink) * w - tau * direction, State(m, v, f, gamma)
 
 
 momo_adam = treewise(Hyper(), init, update)

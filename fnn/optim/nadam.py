@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.base.types import Kept, NonNegative
-from fnn.rule.contract import leafwise
+from fnn.rule.contract import coupled, leafwise
 
 
 class Hyper(NamedTuple):
@@ -82,7 +82,6 @@ def torch_update(hp: TorchHyper, t: Array, g: Array, s: TorchState, w: Array):
     m, v, product = s
     mu, mu_next = (hp.b1 * (1 - 0.96 ** (k * hp.psi) / 2) for k in (t, t + 1))
     product = product * mu
-    g = g + hp.weight_decay * w
     m = hp.b1 * m + (1 - hp.b1) * g
     v = hp.b2 * v + (1 - hp.b2) * g**2
     m_bar = mu_next * m / (1 - product * mu_next) + (1 - mu) * g / (1 - product)
@@ -91,4 +90,4 @@ def torch_update(hp: TorchHyper, t: Array, g: Array, s: TorchState, w: Array):
 
 
 nadam = leafwise(Hyper(), init, update)
-DIALECTS = {"torch": leafwise(TorchHyper(), torch_init, torch_update)}
+DIALECTS = {"torch": leafwise(TorchHyper(), torch_init, coupled(torch_update))}

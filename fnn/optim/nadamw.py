@@ -14,7 +14,7 @@ from jaxtyping import Array
 
 from fnn.base.types import Kept, NonNegative
 from fnn.optim import nadam
-from fnn.rule.contract import leafwise
+from fnn.rule.contract import decoupled, leafwise
 
 
 class Hyper(NamedTuple):
@@ -33,10 +33,5 @@ def update(hp: Hyper, t: Array, g: Array, s: nadam.State, w: Array):
     return -hp.lr * (m_bar / (jnp.sqrt(v_hat) + hp.eps) + hp.weight_decay * w), s
 
 
-def torch_update(hp: nadam.TorchHyper, t: Array, g: Array, s: nadam.TorchState, w: Array):
-    step, s = nadam.torch_update(hp._replace(weight_decay=0), t, g, s, w)
-    return step - hp.lr * hp.weight_decay * w, s
-
-
 nadamw = leafwise(Hyper(), nadam.init, update)
-DIALECTS = {"torch": leafwise(nadam.TorchHyper(), nadam.torch_init, torch_update)}
+DIALECTS = {"torch": leafwise(nadam.TorchHyper(), nadam.torch_init, decoupled(nadam.torch_update))}

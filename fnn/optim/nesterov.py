@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.base.types import Kept, NonNegative
-from fnn.rule.contract import leafwise
+from fnn.rule.contract import coupled, leafwise
 
 
 class Hyper(NamedTuple):
@@ -36,7 +36,7 @@ def init(hp: Any, w: Array):
     return State(jnp.zeros_like(w))
 
 
-def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
+def update(hp: Any, t: Array, g: Array, s: State, w: Array):
     v = hp.mu * s.v + g
     return -hp.lr * (g + hp.mu * v), State(v)
 
@@ -54,9 +54,5 @@ class TorchHyper(NamedTuple):
     weight_decay: NonNegative = 0.0
 
 
-def torch_update(hp: TorchHyper, t: Array, g: Array, s: State, w: Array):
-    return update(Hyper(hp.lr, hp.mu), t, g + hp.weight_decay * w, s, w)
-
-
 nesterov = leafwise(Hyper(), init, update)
-DIALECTS = {"book": leafwise(Hyper(), init, book_update), "torch": leafwise(TorchHyper(), init, torch_update)}
+DIALECTS = {"book": leafwise(Hyper(), init, book_update), "torch": leafwise(TorchHyper(), init, coupled(update))}

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fnn.base.trees import random_like
-from fnn.base.types import NonNegative, Params
+from fnn.base.trees import Vector, random_like
+from fnn.base.types import NonNegative
 from fnn.rule.contract import Extra, needed, treewise
 
 
@@ -26,15 +26,15 @@ class Hyper(NamedTuple):
     gamma: NonNegative = 0.55
 
 
-def init(hp: Hyper, w: Params):
+def init(hp: Hyper, w: Vector):
     return ()
 
 
-def update(hp: Hyper, t: Array, g: Params, s: tuple[()], w: Params, extra: Extra):
+def update(hp: Hyper, t: Array, g: Vector, s: tuple[()], w: Vector, extra: Extra):
     [key] = needed(extra, "key")
     size = jnp.sqrt(hp.eta / t**hp.gamma)
     noise = random_like(jax.random.normal, jax.random.split(key)[1], g)
-    return jax.tree.map(lambda g, n: -hp.lr * (g + size * n), g, noise), s
+    return -hp.lr * (g + size * noise), s
 
 
 noisy_sgd = treewise(Hyper(), init, update)

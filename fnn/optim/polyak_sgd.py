@@ -9,12 +9,11 @@ When not to use it: where the least loss is unknown, as under weight decay or la
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fnn.base.trees import dot
-from fnn.base.types import NonNegative, Params, Real
+from fnn.base.trees import Vector, dot
+from fnn.base.types import NonNegative, Real
 from fnn.rule.contract import Extra, needed, treewise
 
 
@@ -26,15 +25,15 @@ class Hyper(NamedTuple):
     eps: NonNegative = 0.0
 
 
-def init(hp: Hyper, w: Params):
+def init(hp: Hyper, w: Vector):
     return ()
 
 
-def update(hp: Hyper, t: Array, g: Params, s: tuple[()], w: Params, extra: Extra):
+def update(hp: Hyper, t: Array, g: Vector, s: tuple[()], w: Vector, extra: Extra):
     [value] = needed(extra, "value")
     square = dot(g, g) + hp.eps
     rate = jnp.where(square <= jnp.finfo(float).eps, 0, jnp.minimum((value - hp.f_min) / square, hp.lr))
-    return jax.tree.map(lambda g: -rate * g, g), s
+    return -rate * g, s
 
 
 polyak_sgd = treewise(Hyper(), init, update)

@@ -16,11 +16,10 @@ its first steps, without `fnn.wrappers.master`.
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fnn.base.trees import dot, norm1, zeros_like
+from fnn.base.trees import Vector, dot, norm1, ratio, sqrt, zeros_like
 from fnn.base.types import Kept, NonNegative, Params, Positive
 from fnn.rule.contract import Extra, treewise
 
@@ -49,26 +48,22 @@ class State(NamedTuple):
     w_0: Params
 
 
-def init(hp: Hyper, w: Params) -> State:
+def init(hp: Hyper, w: Vector) -> State:
     nothing = zeros_like(w)
     return State(nothing, nothing, nothing, jnp.zeros_like(hp.d0), jnp.asarray(hp.d0), w)
 
 
-def update(hp: Hyper, t: Array, g: Params, state: State, w: Params, extra: Extra) -> tuple[Params, State]:
+def update(hp: Hyper, t: Array, g: Vector, state: State, w: Vector, extra: Extra) -> tuple[Vector, State]:
     m, v, s, r, d, w_0 = state
     keep = jnp.sqrt(hp.b2)
     gamma = d * hp.lr * (jnp.sqrt(1 - hp.b2**t) / (1 - hp.b1**t))
-    r = keep * r + d / hp.d0 * gamma * dot(g, jax.tree.map(jnp.subtract, w_0, w))
-    s = jax.tree.map(lambda s, g: keep * s + gamma * (d * g) / hp.d0, s, g)
-    m = jax.tree.map(lambda m, g: hp.b1 * m + (1 - hp.b1) * (d * g), m, g)
-    v = jax.tree.map(lambda v, g: hp.b2 * v + (1 - hp.b2) * (d * g) ** 2, v, g)
-    size = norm1(s)
-    d = jnp.maximum(d, jnp.where(size == 0, 0, hp.coef * r / jnp.where(size == 0, 1, size)))
-
-    def step(m, v, w):
-        return -gamma * m / (jnp.sqrt(v) + d * hp.eps) - hp.weight_decay * gamma * w
-
-    return jax.tree.map(step, m, v, w), State(m, v, s, r, d, w_0)
+    r = keep * r + d / hp.d0 * gamma * dot(g, w_0 - w)
+    s = keep * s + gamma * (d * g) / hp.d0
+    m = hp.b1 * m + (1 - hp.b1) * (d * g)
+    v = hp.b2 * v + (1 - hp.b2) * (d * g) ** 2
+    d = jnp.maximum(d, ratio(hp.coef * r, norm1(s)))
+    step = -gamma * m / (sqrt(v) + d * hp.eps) - hp.weight_decay * gamma * w
+    return step, State(m, v, s, r, d, w_0)
 
 
 prodigy = treewise(Hyper(), init, update)

@@ -19,7 +19,7 @@ from jaxtyping import Array
 
 from fnn.base.types import Interval, Kept, NonNegative, Scalar
 from fnn.optim.adam import State, init, moments
-from fnn.rule.contract import leafwise
+from fnn.rule.contract import coupled, decoupled, leafwise
 
 
 class Hyper(NamedTuple):
@@ -54,16 +54,11 @@ class TorchHyper(NamedTuple):
 
 def torch_update(hp: TorchHyper, t: Array, g: Array, s: State, w: Array):
     early_eps = hp.eps / jnp.sqrt(1 - hp.b2**t)
-    return update(Hyper(hp.lr, hp.b1, hp.b2, early_eps), t, g + hp.weight_decay * w, s, w)
-
-
-def decoupled_update(hp: TorchHyper, t: Array, g: Array, s: State, w: Array):
-    step, s = torch_update(hp._replace(weight_decay=0), t, g, s, w)
-    return step - hp.lr * hp.weight_decay * w, s
+    return update(Hyper(hp.lr, hp.b1, hp.b2, early_eps), t, g, s, w)
 
 
 radam = leafwise(Hyper(), init, update)
 DIALECTS = {
-    "torch": leafwise(TorchHyper(), init, torch_update),
-    "torch_decoupled": leafwise(TorchHyper(), init, decoupled_update),
+    "torch": leafwise(TorchHyper(), init, coupled(torch_update)),
+    "torch_decoupled": leafwise(TorchHyper(), init, decoupled(torch_update)),
 }

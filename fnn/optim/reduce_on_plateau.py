@@ -21,7 +21,7 @@ from jaxtyping import Array
 
 from fnn.base.types import Fraction, Interval, Kept, NonNegative, Params, Scalar
 from fnn.optim.sgd import sgd
-from fnn.rule.contract import Extra, Rule, checked, needed, treewise
+from fnn.rule.contract import Extra, Rule, checked, composed, needed
 
 
 class Hyper(NamedTuple):
@@ -72,7 +72,7 @@ def patient(rule: Rule) -> Rule:
     def result(hp, t, w, s):
         return rule.result(hp.inner, w, s.inner)
 
-    return treewise(Hyper(rule.hyper), init, update, result, inside=[rule])
+    return composed(Hyper(rule.hyper), init, update, result, inside=[rule])
 
 
 reduce_on_plateau = patient(sgd)

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.base.types import Kept, NonNegative
-from fnn.rule.contract import leafwise
+from fnn.rule.contract import coupled, leafwise
 
 
 class Hyper(NamedTuple):
@@ -72,7 +72,6 @@ def torch_init(hp: TorchHyper, w: Array):
 
 def torch_update(hp: TorchHyper, t: Array, g: Array, s: TorchState, w: Array):
     h, v = s
-    g = g + hp.weight_decay * w
     h = hp.rho * h + (1 - hp.rho) * g**2
     v = hp.mu * v + 1 / (jnp.sqrt(h) + hp.eps) * g
     return -hp.lr * v, TorchState(h, v)
@@ -92,7 +91,6 @@ def centered_init(hp: TorchHyper, w: Array):
 
 def centered_update(hp: TorchHyper, t: Array, g: Array, s: CenteredState, w: Array):
     h, g_bar, v = s
-    g = g + hp.weight_decay * w
     h = hp.rho * h + (1 - hp.rho) * g**2
     g_bar = hp.rho * g_bar + (1 - hp.rho) * g
     variance = jnp.maximum(h - g_bar**2, 0)  # rounding may take it below
@@ -103,6 +101,6 @@ def centered_update(hp: TorchHyper, t: Array, g: Array, s: CenteredState, w: Arr
 rmsprop = leafwise(Hyper(), init, update)
 DIALECTS = {
     "book": leafwise(Hyper(rho=0.99, eps=1e-7), init, book_update),
-    "torch": leafwise(TorchHyper(), torch_init, torch_update),
-    "torch_centered": leafwise(TorchHyper(), centered_init, centered_update),
+    "torch": leafwise(TorchHyper(), torch_init, coupled(torch_update)),
+    "torch_centered": leafwise(TorchHyper(), centered_init, coupled(centered_update)),
 }

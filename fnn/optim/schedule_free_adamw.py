@@ -12,11 +12,9 @@ When not to use it: as schedule-free SGD.
 
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 from jaxtyping import Array
 
-from fnn.base.trees import zeros_like
+from fnn.base.trees import Vector, sqrt, zeros_like
 from fnn.base.types import Fraction, Kept, NonNegative, Params
 from fnn.optim import schedule_free_sgd
 from fnn.optim.schedule_free_sgd import Average
@@ -42,20 +40,19 @@ class State(NamedTuple):
     average: Average
 
 
-def init(hp: Hyper, w: Params):
+def init(hp: Hyper, w: Vector):
     return State(zeros_like(w), schedule_free_sgd.begun(hp, w))
 
 
-def update(hp: Hyper, t: Array, g: Params, s: State, y: Params, extra: Extra):
+def update(hp: Hyper, t: Array, g: Vector, s: State, y: Vector, extra: Extra):
     v, average = s
-    v = jax.tree.map(lambda v, g: hp.b2 * v + (1 - hp.b2) * g**2, v, g)
-
-    direction = jax.tree.map(lambda v, g: g / (jnp.sqrt(v / (1 - hp.b2**t)) + hp.eps), v, g)
+    v = hp.b2 * v + (1 - hp.b2) * g**2
+    direction = g / (sqrt(v / (1 - hp.b2**t)) + hp.eps)
     change, average = schedule_free_sgd.averaged(hp, direction, average, y, extra)
     return change, State(v, average)
 
 
-def result(hp: Hyper, t: Array, y: Params, s: State) -> Params:
+def result(hp: Hyper, t: Array, y: Vector, s: State) -> Vector:
     return schedule_free_sgd.average(hp, y, s.average)
 
 

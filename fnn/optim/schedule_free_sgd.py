@@ -24,11 +24,10 @@ step, and x would not follow; scale lr.
 
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fnn.base.trees import zeros_like
+from fnn.base.trees import Vector, zeros_like
 from fnn.base.types import Fraction, NonNegative, Params
 from fnn.rule.contract import Extra, treewise
 from fnn.rule.wrappers import cast_result, master
@@ -50,34 +49,33 @@ class Average(NamedTuple):
     lr: Array
 
 
-def begun(hp: Any, y: Params) -> Average:
+def begun(hp: Any, y: Vector) -> Average:
     """The average of the initial weights alone."""
     return Average(zeros_like(y), jnp.zeros_like(hp.lr), jnp.zeros_like(hp.lr))
 
 
-def averaged(hp: Any, u: Params, s: Average, y: Params, extra: Extra) -> tuple[Params, Average]:
+def averaged(hp: Any, u: Vector, s: Average, y: Vector, extra: Extra) -> tuple[Vector, Average]:
     """Move z by −lr · (u + weight_decay · y), x and y after it: `(Δy, s)`; of hp it reads lr, b1 and weight_decay."""
     lr = jnp.maximum(s.lr, hp.lr)
     total = s.total + lr**2
     c = jnp.where(total > 0, lr**2 / total, 0)
     length = hp.lr if extra.scale is None else hp.lr * extra.scale
     around = zeros_like(y) if extra.decay is None else extra.decay
-    step = jax.tree.map(lambda u, y, more: -length * (u + (hp.weight_decay + more) * y), u, y, around)
-    change = jax.tree.map(lambda d, step: c * d + (1 - hp.b1 + hp.b1 * c) * step, s.d, step)
-    d = jax.tree.map(lambda d, step, change: d + step - change, s.d, step, change)
-    return change, Average(d, total, lr)
+    step = -length * (u + (hp.weight_decay + around) * y)
+    change = c * s.d + (1 - hp.b1 + hp.b1 * c) * step
+    return change, Average(s.d + step - change, total, lr)
 
 
-def average(hp: Any, y: Params, s: Average) -> Params:
+def average(hp: Any, y: Vector, s: Average) -> Vector:
     """x."""
-    return jax.tree.map(lambda y, d: y - (1 - hp.b1) / hp.b1 * d, y, s.d)
+    return y - (1 - hp.b1) / hp.b1 * s.d
 
 
-def update(hp: Hyper, t: Array, g: Params, s: Average, y: Params, extra: Extra):
+def update(hp: Hyper, t: Array, g: Vector, s: Average, y: Vector, extra: Extra):
     return averaged(hp, g, s, y, extra)
 
 
-def result(hp: Hyper, t: Array, y: Params, s: Average) -> Params:
+def result(hp: Hyper, t: Array, y: Vector, s: Average) -> Vector:
     """x, the parameters to be used."""
     return average(hp, y, s)
 

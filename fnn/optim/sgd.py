@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from jaxtyping import Array
 
 from fnn.base.types import NonNegative
-from fnn.rule.contract import leafwise
+from fnn.rule.contract import coupled, leafwise
 
 
 class Hyper(NamedTuple):
@@ -27,7 +27,7 @@ def init(hp: Any, w: Array):
     return ()
 
 
-def update(hp: Hyper, t: Array, g: Array, s: tuple[()], w: Array):
+def update(hp: Any, t: Array, g: Array, s: tuple[()], w: Array):
     return -hp.lr * g, s
 
 
@@ -38,9 +38,5 @@ class TorchHyper(NamedTuple):
     weight_decay: NonNegative = 0.0
 
 
-def torch_update(hp: TorchHyper, t: Array, g: Array, s: tuple[()], w: Array):
-    return -hp.lr * (g + hp.weight_decay * w), s
-
-
 sgd = leafwise(Hyper(), init, update)
-DIALECTS = {"book": sgd, "torch": leafwise(TorchHyper(), init, torch_update)}
+DIALECTS = {"book": sgd, "torch": leafwise(TorchHyper(), init, coupled(update))}

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fnn.base.trees import random_like, zeros_like
+from fnn.base.trees import Vector, each, random_like, zeros_like
 from fnn.base.types import Kept, Limit, NonNegative, Params
 from fnn.rule.contract import Extra, needed, treewise
 
@@ -43,25 +43,23 @@ class State(NamedTuple):
     h: Params
 
 
-def init(hp: Hyper, w: Params):
+def init(hp: Hyper, w: Vector):
     return State(zeros_like(w), zeros_like(w))
 
 
-def update(hp: Hyper, t: Array, g: Params, s: State, w: Params, extra: Extra):
+def update(hp: Hyper, t: Array, g: Vector, s: State, w: Vector, extra: Extra):
     at, key = needed(extra, "at", "key")
     m, h = s
-    m = jax.tree.map(lambda m, g: hp.b1 * m + (1 - hp.b1) * g, m, g)
-
-    def step(m, h, w):
-        u = m / (1 - hp.b1**t) / jnp.maximum(hp.gamma * h, hp.eps)
-        return -hp.lr * (jnp.clip(u, -hp.bound, hp.bound) + hp.weight_decay * w)
+    m = hp.b1 * m + (1 - hp.b1) * g
+    u = m / (1 - hp.b1**t) / each(lambda h: jnp.maximum(hp.gamma * h, hp.eps))(h)
+    step = -hp.lr * (each(lambda u: jnp.clip(u, -hp.bound, hp.bound))(u) + hp.weight_decay * w)
 
     def renewed():
         z = random_like(jax.random.rademacher, jax.random.split(key)[1], w)
         _, curved = jax.jvp(jax.grad(at), (w,), (z,))
-        return jax.tree.map(lambda h, z, c: hp.b2 * h + (1 - hp.b2) * (z * c), h, z, curved)
+        return hp.b2 * h + (1 - hp.b2) * (z * curved)
 
-    return jax.tree.map(step, m, h, w), State(m, jax.lax.cond((t - 1) % EVERY == 0, renewed, lambda: h))
+    return step, State(m, jax.lax.cond((t - 1) % EVERY == 0, renewed, lambda: h))
 
 
 sophia = treewise(Hyper(), init, update)

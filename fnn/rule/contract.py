@@ -1,7 +1,9 @@
 """Update rules: an optimizer is its default hyperparameters and two pure functions of them."""
 
+import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import Any, NamedTuple, get_type_hints
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,7 @@ from jaxtyping import Array, Int
 
 from fnn.base.checks import check_fields, check_gradients, check_hyper, check_params, check_single
 from fnn.base.errors import require
-from fnn.base.trees import cast_like, widen
+from fnn.base.trees import Vector, cast_like, plain, widen
 from fnn.base.types import Hyper, Key, Params, Scalar
 from fnn.nn.axes import Convention, axes
 from fnn.rule.hyper import get, own_rate, rate
@@ -157,6 +159,72 @@ def _by_leaf(tree, state):
 
 def treewise(
     hyper: Hyper,
+    init: Callable[[Hyper, Vector], Any],
+    update: Callable[..., tuple[Vector, Any]],
+    result: Callable[..., Vector] = lambda hp, t, w, s: w,
+    *,
+    iterates: bool = False,
+) -> Rule:
+    """A rule whose equation is of all parameters together, as one `Vector`, in at least float32.
+
+    init: `(hp, w) -> s`, a `NamedTuple` whose fields of type `Params` are vectors like w, the others arrays; `()` where
+        there is no state.
+    update: `(hp, t, g, s, w, extra) -> (Δw, s)`, where g, w and Δw are vectors, t = 1, 2, … is the number of this
+        update, and the functions of `extra` take and give vectors.
+    result: `(hp, t, w, s) -> w` after t updates.
+    iterates: as a `Rule`'s; then update applies `Extra.decay` and `Extra.scale` itself.
+    """
+
+    def update_vectors(hp, t, g, s, w, extra):
+        at, each = extra.at, extra.each
+        extra = extra._replace(
+            at=at and (lambda elsewhere: at(elsewhere.tree)),
+            each=each and (lambda: Vector(each())),
+            decay=None if extra.decay is None else Vector(extra.decay),
+        )
+        return plain(update(hp, t, Vector(g), vectors(s), Vector(w), extra))
+
+    return composed(
+        hyper,
+        lambda hp, w: plain(init(hp, Vector(w))),
+        update_vectors,
+        lambda hp, t, w, s: plain(result(hp, t, Vector(w), vectors(s))),
+        iterates=iterates,
+    )
+
+
+def vectors(state: Any) -> Any:
+    """A state of plain trees with its fields of type `Params` as vectors."""
+    if not hasattr(state, "_fields"):
+        return state
+    types = _types(type(state))
+    return type(state)(
+        *(Vector(part) if types[name] is Params else vectors(part) for name, part in state._asdict().items())
+    )
+
+
+@functools.cache
+def _types(kind):
+    return get_type_hints(kind)
+
+
+def coupled(update: Callable[..., Any]) -> Callable[..., Any]:
+    """A leaf's update with weight decay in its gradient, g + weight_decay · w."""
+    return lambda hp, t, g, s, w: update(hp, t, g + hp.weight_decay * w, s, w)
+
+
+def decoupled(update: Callable[..., Any]) -> Callable[..., Any]:
+    """A leaf's update with weight decay beside its step, − lr · weight_decay · w."""
+
+    def decayed(hp, t, g, s, w):
+        step, s = update(hp, t, g, s, w)
+        return step - hp.lr * hp.weight_decay * w, s
+
+    return decayed
+
+
+def composed(
+    hyper: Hyper,
     init: Callable[[Hyper, Params], Any],
     update: Callable[..., tuple[Params, Any]],
     result: Callable[..., Params] = lambda hp, t, w, s: w,
@@ -164,7 +232,7 @@ def treewise(
     inside: Sequence[Rule] = (),
     iterates: bool = False,
 ) -> Rule:
-    """A rule that must see the whole tree, in at least float32.
+    """A rule around others, or one that treats the parameters' tree as such, in at least float32.
 
     init: `(hp, w) -> s`, best a `NamedTuple` of arrays and of trees like the parameters; `()` where there is no state.
     update: `(hp, t, g, s, w, extra) -> (Δw, s)`, where g, w and Δw are trees of arrays and t = 1, 2, … is the number of
@@ -278,10 +346,13 @@ def adjusted(
 
 
 def checked(rule: Any) -> Rule:
-    """The rule, with an update that applies `Extra.decay` and `Extra.scale`.
+    """The rule, or that of a module which holds one under its own name, with an update that applies `Extra.decay` and
+    `Extra.scale`.
 
     Raises `InputError` where this is no rule, a name say.
     """
+    if isinstance(rule, ModuleType):  # `optim.adam` is the module `fnn.optim.adam`, which holds `adam`
+        rule = getattr(rule, rule.__name__.rpartition(".")[2], rule)
     require(isinstance(rule, Rule), f"This takes a Rule, as fnn.optim.rule('adam') gives one, not {rule!r}.")
     if rule.adjusts:
         return rule

@@ -22,7 +22,7 @@ from fnn.base.errors import InputError, require, whole
 from fnn.base.trees import cast_like, dot, norm, norm_along, rms, spread, widen, zeros_like
 from fnn.base.types import Interval, Kept, Limit, NonNegative, Params, Scalar
 from fnn.nn.axes import Convention, axes, multihead
-from fnn.rule.contract import EMPTY, NOTHING, Empty, Extra, Rule, checked, owned, treewise
+from fnn.rule.contract import EMPTY, NOTHING, Empty, Extra, Rule, checked, composed, owned
 from fnn.rule.hyper import without_rate
 
 Where = Callable[[Params], Any]
@@ -108,7 +108,7 @@ def before(hyper: Any, rule: Rule, change: Callable[[Any, Params, Params, Extra]
         g, extra = change(hp, g, w, extra)
         return rule.update(hp.inner, g, s, w, extra)
 
-    return treewise(hyper, _inner_init(rule), update, _inner_result(rule), inside=[rule])
+    return composed(hyper, _inner_init(rule), update, _inner_result(rule), inside=[rule])
 
 
 def _inner_init(rule):
@@ -322,7 +322,7 @@ def by_group(rules: Mapping[str, Rule], label: Callable[[Params], Any]) -> Rule:
         return gather(names, {n: r.result(hp[n], part(n, w, names), s[n]) for n, r in rules.items()}, w)
 
     hypers = {name: rule.hyper for name, rule in rules.items()}
-    return treewise(hypers, init, update, result, inside=list(rules.values()))
+    return composed(hypers, init, update, result, inside=list(rules.values()))
 
 
 class Accumulated(NamedTuple):
@@ -367,7 +367,7 @@ def accumulate(rule: Rule, every: int) -> Rule:
         )
         return jax.tree.map(lambda u: jnp.where(full, u, 0), step), state
 
-    return treewise(Inner(rule.hyper), init, update, _state_result(rule), inside=[rule])
+    return composed(Inner(rule.hyper), init, update, _state_result(rule), inside=[rule])
 
 
 class Smoothed(NamedTuple):
@@ -405,7 +405,7 @@ def smooth(rule: Rule) -> Rule:
         step, inner = rule.update(hp.inner, corrected(g, w), s.inner, w, smoothed)
         return step, Averaged(inner, joined(g))
 
-    return treewise(Smoothed(rule.hyper), init, update, _state_result(rule), inside=[rule])
+    return composed(Smoothed(rule.hyper), init, update, _state_result(rule), inside=[rule])
 
 
 def ema(rule: Rule) -> Rule:
@@ -446,7 +446,7 @@ def _averaging(hyper: Any, rule: Rule, keep: Callable[..., Any], weight: Callabl
         total = weight(hp, jnp.maximum(t, 1))
         return jax.tree.map(lambda m, w: jnp.where(t > 0, m / total, w), joined(hp, t, s.mean, w), w)
 
-    return treewise(hyper, init, update, result, inside=[rule])
+    return composed(hyper, init, update, result, inside=[rule])
 
 
 class Slow(NamedTuple):
@@ -482,7 +482,7 @@ def lookahead(rule: Rule, every: int = 5) -> Rule:
         back = jax.tree.map(lambda u, d: jnp.where(now, u - (1 - hp.share) * d, u), step, gone)
         return back, Ahead(inner, slow)
 
-    return treewise(Slow(rule.hyper), init, update, lambda hp, t, w, s: s.slow, inside=[rule], iterates=True)
+    return composed(Slow(rule.hyper), init, update, lambda hp, t, w, s: s.slow, inside=[rule], iterates=True)
 
 
 class Mastered(NamedTuple):

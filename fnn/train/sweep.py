@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import jax
@@ -14,7 +15,7 @@ from fnn import optim, store
 from fnn.base.checks import check_hyper
 from fnn.base.errors import InputError, listed, require, whole
 from fnn.base.provenance import origin
-from fnn.rule import Rule
+from fnn.rule import Rule, checked
 from fnn.rule.hyper import get, paths, put
 from fnn.rule.schedules import Shape, constant
 from fnn.tasks import check_splits
@@ -26,8 +27,8 @@ from fnn.train.progress import progress as reported
 from fnn.train.run import Hyper, Moment, Record, Run, recorded, training
 from fnn.train.settings import axes, first, size, stacked
 
-Rules = Rule | str | Sequence[str] | Mapping[str, Rule | str]
-"""One rule, or several by name; a name as `optim.rule` takes it stands for its rule."""
+Rules = Rule | ModuleType | str | Sequence[str] | Mapping[str, Rule | ModuleType | str]
+"""One rule, or several by name. A name as `optim.rule` takes it stands for its rule, as does `optim.adam`."""
 
 CHUNK = 100
 """About how many steps are done between two reports, checkpoints and parts of a stream."""
@@ -224,7 +225,7 @@ def _rules(rules) -> dict[str, Rule]:
     lacking = "A sweep needs a rule: sweep(task, 'adam', steps=1000)."
     if rules is None:
         raise InputError(lacking)
-    if isinstance(rules, Rule | str):
+    if isinstance(rules, Rule | ModuleType | str):
         return {"": _rule(rules)}
     if isinstance(rules, Mapping):
         found = {name: _rule(one) for name, one in rules.items()}
@@ -240,10 +241,7 @@ def _rules(rules) -> dict[str, Rule]:
 
 
 def _rule(rule) -> Rule:
-    found = optim.rule(rule) if isinstance(rule, str) else rule
-    if not isinstance(found, Rule):
-        raise InputError(f"A rule is a fnn.rule.Rule or its name, not {rule!r:.80}.")
-    return found
+    return checked(optim.rule(rule) if isinstance(rule, str) else rule)
 
 
 def _flat(observe):
