@@ -1,15 +1,17 @@
 """The README is true: its example runs, its new optimizer works, its files and commands are there."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import xarray as xr
 
 from experiments.__main__ import COLLECTION
 from fnn import optim, schedules, train
+from fnn.train import engine
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -22,24 +24,28 @@ def block(word):
     return found
 
 
-def test_the_ten_lines_run(capsys):
-    exec(compile(block("mnist_5k"), "README.md", "exec"), {})
-    losses = np.array(capsys.readouterr().out.strip("[] \n").split(), float)
-    assert losses.shape == (3,)
-    assert losses[1] < losses[0], "ten times the step learns more in 200 steps"
-
-
-def test_the_campaign_runs_and_runs_again(tmp_path, monkeypatch, capsys):
+def test_the_ten_lines_run_and_run_again(tmp_path, monkeypatch, capsys):
+    """As do those that spread a sweep over processes, from a file, in a folder of their own."""
     monkeypatch.chdir(tmp_path)
     names = {}
-    exec(compile(block("mnist_5k"), "README.md", "exec"), names)
-    capsys.readouterr()
-    for said in ("3 more networks are on disk\n" * 4, ""):
-        exec(compile(block("campaign.Campaign"), "README.md", "exec"), names)
-        assert capsys.readouterr().out == said
-        with xr.open_dataset("losses.nc", engine="h5netcdf") as found:
-            assert dict(found.loss.sizes) == {"setting": 3, "seed": 4, "step": 200}
-            np.testing.assert_allclose(found.lr, [1e-4, 1e-3, 1e-2])
+    exec(compile(block("results/mine"), "README.md", "exec"), names)
+    found = names["found"]
+    assert dict(found.loss.sizes) == {"rule": 2, "lr": 3, "seed": 5, "step": 200}
+    assert found.loss.units == "nats"
+    assert found.test_accuracy.sel(rule="adam", update=200).mean("seed").max() > 0.9
+    monkeypatch.setattr(engine, "stream", None)  # the second time nothing is trained
+    exec(compile(block("results/mine"), "README.md", "exec"), names)
+    assert names["found"].loss.identical(found.loss)
+    assert capsys.readouterr().out.count("units:      nats") == 2
+
+
+def test_a_sweep_in_other_processes_runs(tmp_path):
+    file = tmp_path / "elsewhere.py"
+    ten = block("results/mine").partition("found = sweep(")[0]
+    file.write_text(f"{ten}\n{block('ProcessPoolExecutor')}", "utf-8")
+    done = subprocess.run([sys.executable, file], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "lr       (lr)" in done.stdout
 
 
 def test_the_optimizer_to_add_is_one():
