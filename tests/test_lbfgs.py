@@ -13,7 +13,7 @@ import problems
 import pytest
 
 from fnn import interop, optim, schedules
-from fnn.base.trees import dot, norm, random_like
+from fnn.base.trees import Vector, dot, norm, random_like
 from fnn.optim.lbfgs import nothing, remember, two_loops
 from fnn.rule import Extra, apply_updates, twins
 from fnn.rule.linesearch import wolfe
@@ -93,13 +93,13 @@ def test_a_trajectory_under_a_schedule_is_optaxs():
 
 def pairs(n, condition=50.0):
     """Weights and gradients of a quadratic at n random points, and the memory that ours has after them."""
-    f, known = quadratic(condition), nothing(RULE.hyper._replace(lr=jnp.float64(1)), START, 10)
+    f, known = quadratic(condition), nothing(RULE.hyper._replace(lr=jnp.float64(1)), Vector(START), 10)
     ws = [random_like(jax.random.normal, jax.random.key(i), TARGET) for i in range(n)]
     gs = [jax.jit(jax.grad(f))(w) for w in ws]
 
     @jax.jit
     def add(known, *ends):
-        dw, dg = (jax.tree.map(jnp.subtract, *both) for both in ends)
+        dw, dg = (Vector(one) - Vector(other) for one, other in ends)
         return remember(known, dw, dg, dot(dw, dg), jnp.asarray(True))
 
     for i in range(1, n):
@@ -116,7 +116,7 @@ def test_the_direction_is_optaxs_given_the_same_pairs(n):
     update = jax.jit(theirs.update)
     for w, g in zip(ws, gs, strict=True):
         direction, state = update(g, state, w)
-    ours = two_loops(gs[-1], known, known.begin)
+    ours = two_loops(Vector(gs[-1]), known, known.begin)
     for a, b in zip(*map(jax.tree.leaves, (ours, direction)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12 * float(norm(ours)))
 
@@ -128,7 +128,7 @@ def test_the_newest_pair_is_met_exactly():
     h = lambda x: two_loops(x, known, known.begin)
     for a, b in zip(*map(jax.tree.leaves, (h(newest(known.dg)), newest(known.dw))), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9)
-    x, y = (random_like(jax.random.normal, jax.random.key(k), TARGET) for k in (7, 8))
+    x, y = (Vector(random_like(jax.random.normal, jax.random.key(k), TARGET)) for k in (7, 8))
     np.testing.assert_allclose(dot(x, h(y)), dot(y, h(x)), rtol=1e-10)
     assert dot(x, h(x)) > 0
 
