@@ -95,7 +95,7 @@ def settings_of(key: Key, n: int) -> Setting:
 
 
 def asking(keys: Keys) -> Keys:
-    """For every seed the key that its samplers ask with."""
+    """For every seed the key of its samplers."""
     return jax.vmap(lambda key: _keys(key)[3])(keys)
 
 
@@ -169,7 +169,7 @@ class Schedule(NamedTuple):
 
 
 def schedule(first: int, eta: int, epochs: int) -> Schedule:
-    """Looks after first, first · η, first · η², … epochs, and at the end."""
+    """Comparisons after first, first · η, first · η², … epochs, and at the end."""
     rungs = []
     while first < epochs:
         rungs.append(first)
@@ -185,9 +185,9 @@ def cost(plan: Schedule, trials: int) -> float:
 def abandoning(images: DataSet, plan: Schedule, rule: Rule = sgd) -> Trainer:
     """What trains settings by successive halving, from the same starts and on the same minibatches as `trainer` does.
 
-    Trials are compared by validation loss, which tells those apart that are equally inaccurate still. The record is
-    that of `fnn.train.halving`: "values" `[S, G, rungs]`, −loss, NaN where given up, "survivors" `[S, kept]`, and as
-    "final" the validation accuracies of these.
+    Trials are compared by validation loss, which differs also between trials that are equally inaccurate still. The
+    record is that of `fnn.train.halving`: "values" `[S, G, rungs]`, −loss, NaN where given up, "survivors" `[S, kept]`,
+    and as "final" the validation accuracies of these.
     """
     halve = halved(plan, rule)
     return _in_one_program(images, rule, lambda s, key, _, data: halve(s, key, data)._asdict())
@@ -282,7 +282,7 @@ def trial(
 
 
 def begin(key: Key, images: Split, rule: Rule = sgd) -> tuple[Key, dict[str, Split], train.State]:
-    """What a seed's trials have in common: the key of its runs, the images it is dealt, the network they start from."""
+    """What a seed's trials have in common: the key of its runs, its images, the network they start from."""
     k_split, k_run, *_ = _keys(key)
     parts = split(k_split, images)
     return k_run, parts, train.training(_task(), rule, 1).start(_hyper(rule, Setting(0.0, 0.0)), k_run, parts)
@@ -322,8 +322,8 @@ def seed_by_seed(
     """Long work under a progress bar, as many seeds at a time as there are devices: `(record, seeds done)`.
 
     With checkpoints, if the options ask for them, the same command goes on from the last one. An interrupt ends it and
-    keeps the seeds done; it is passed on where there are none yet. part: tells several such works of one experiment
-    apart.
+    keeps the seeds done; it is passed on where there are none yet. part: the name of this work among several of one
+    experiment.
     """
     done, records = 0, []
     at_once = len(jax.local_devices()) if _on_cpu() else len(keys)
@@ -336,13 +336,13 @@ def seed_by_seed(
     if cfg.checkpoint is None:
         found = map(train_from, numbers)
     else:
-        told = {
+        manifest = {
             **_cli.manifest(cfg),
             "settings": store.checksum(settings),
             "seeds": store.checksum(keys),
             "data": images.checksum,
         }
-        found = checkpoints.each(_cli.under_way(cfg) / part, told, numbers, train_from, every=cfg.checkpoint)
+        found = checkpoints.each(_cli.under_way(cfg) / part, manifest, numbers, train_from, every=cfg.checkpoint)
     with tqdm(total=len(keys), unit="seed", disable=None, leave=False) as bar:
         try:
             for first, record in zip(numbers, found, strict=True):
@@ -360,12 +360,12 @@ def remembered(
 ) -> Mapping[str, np.ndarray]:
     """What `make` gives; with checkpoints, if the options ask for them, the same command does not make it again.
 
-    part: tells several such works of one experiment apart.
+    part: the name of this work among several of one experiment.
     """
     if cfg.checkpoint is None:
         return make()
-    told = {**_cli.manifest(cfg), "data": images.checksum}
-    [made] = checkpoints.each(_cli.under_way(cfg) / part, told, range(1), lambda _: make(), every=0.0)
+    manifest = {**_cli.manifest(cfg), "data": images.checksum}
+    [made] = checkpoints.each(_cli.under_way(cfg) / part, manifest, range(1), lambda _: make(), every=0.0)
     return made
 
 

@@ -1,4 +1,4 @@
-"""What people expect to see of a search: parallel coordinates, slices, a fitted surface, and what mattered."""
+"""The usual figures of a search: parallel coordinates, slices, a fitted surface, and what mattered."""
 
 import importlib.util
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from fnn.lab import plotting
 BINS = 8
 """Parts of an axis over which a slice takes its means."""
 GRID = 60
-"""Numbers an axis where a surface is fitted."""
+"""Numbers along an axis at which a surface is fitted."""
 BOX = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
 """What numbers that stand among lines are written on."""
 
@@ -30,13 +30,13 @@ class Trials(NamedTuple):
 
 
 def figures(trials: Trials, caption: str) -> dict[str, Figure]:
-    """All of them, by the names of their files; without Optuna nothing is said of importance."""
+    """All of them, by the names of their files; without Optuna there is none of importance."""
     made = {draw.__name__: draw(trials, caption) for draw in (parallel, slices, surface)}
     return made | ({"importance": importance(trials, caption)} if importlib.util.find_spec("optuna") else {})
 
 
 def parallel(trials: Trials, caption: str) -> Figure:
-    """Parallel coordinates: a line a trial, from axis to axis, to what came of it; the best are drawn last."""
+    """Parallel coordinates: one line for each trial, from axis to axis, to what came of it; the best are drawn last."""
     fig = plotting.figure(8.0, 4.6)
     ax = plotting.axes(fig, f"Every trial from its setting to its {trials.called}", "", "")
     logs = {name: np.log10(numbers).ravel() for name, numbers in trials.settings.items()}
@@ -53,12 +53,12 @@ def parallel(trials: Trials, caption: str) -> Figure:
     for x, name in enumerate(columns):
         ax.axvline(x, color="0.3", linewidth=0.8)
         for y, end in enumerate(ends[name]):
-            told = f"{10**end:.1g}" if name in logs else f"{end:.3g}"
+            said = f"{10**end:.1g}" if name in logs else f"{end:.3g}"
             ax.annotate(
-                told, (x, y), (-4, 0), textcoords="offset points", ha="right", va="center", fontsize="x-small", bbox=BOX
+                said, (x, y), (-4, 0), textcoords="offset points", ha="right", va="center", fontsize="x-small", bbox=BOX
             )
     fig.colorbar(drawn, ax=ax, label=trials.called)
-    plotting.caption(fig, f"{caption}; a line a trial")
+    plotting.caption(fig, f"{caption}; one line for each trial")
     return fig
 
 
@@ -82,7 +82,7 @@ def slices(trials: Trials, caption: str) -> Figure:
 def _binned(where: np.ndarray, values: np.ndarray) -> list[float]:
     """The mean of the values in each bin; NaN for an empty one."""
     bins = [values[(where == b) & np.isfinite(values)] for b in range(BINS)]
-    return [float(mine.mean()) if len(mine) else np.nan for mine in bins]
+    return [float(values.mean()) if len(values) else np.nan for values in bins]
 
 
 def surface(trials: Trials, caption: str) -> Figure:
@@ -107,12 +107,12 @@ def surface(trials: Trials, caption: str) -> Figure:
     ax.set(xscale="log", yscale="log")
     ax.grid(visible=False)
     fig.colorbar(plane, ax=ax, label=trials.called)
-    plotting.caption(fig, f"{caption}; a dot a trial, the surface a smoothed thin-plate spline through all")
+    plotting.caption(fig, f"{caption}; one dot for each trial, the surface a smoothed thin-plate spline through all")
     return fig
 
 
 def importance(trials: Trials, caption: str) -> Figure:
-    """How much of the variance each axis explains: functional ANOVA on a random forest, by Optuna, a dot a seed."""
+    """How much of the variance each axis explains: functional ANOVA on a random forest, by Optuna, one dot per seed."""
     fig = plotting.figure(6.4, 3.6)
     ax = plotting.axes(fig, "What the outcome depends on (functional ANOVA)", "share of the variance explained", "")
     found = np.array([_anova(trials, seed) for seed in range(len(trials.values))])

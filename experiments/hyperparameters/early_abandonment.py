@@ -27,7 +27,7 @@ BY = {"accuracy": 1, "loss": -1}
 QUARTER = 0.25
 """The share of the work that halving is meant to take at most …"""
 POINT = 1.0
-"""… while it loses less than so many points of accuracy; both fixed before anything was measured."""
+"""… while it loses less than this many points of test accuracy; both fixed before anything was measured."""
 
 
 @dataclass(frozen=True)
@@ -123,9 +123,9 @@ class Replayed(NamedTuple):
 
 def replayed(ds: xr.Dataset, plan: Schedule, by: str) -> Replayed:
     """A schedule on complete curves, where trials are compared by one of `BY`."""
-    worth = BY[by] * ds[f"validation_{by}"].values
-    reached = np.zeros(worth.shape[:2], int)
-    for seed, curves in enumerate(worth):
+    scores = BY[by] * ds[f"validation_{by}"].values
+    reached = np.zeros(scores.shape[:2], int)
+    for seed, curves in enumerate(scores):
         alive = np.arange(len(curves))
         for epoch in plan.rungs:
             reached[seed, alive] += 1
@@ -176,7 +176,7 @@ def about(ds: xr.Dataset, *details: str) -> str:
 
 
 def price(ds: xr.Dataset) -> Figure:
-    """Accuracy lost against the share of the work that is left, a panel for what trials are compared by."""
+    """Accuracy lost against the share of the work that is left, one panel for each criterion."""
     fig = plotting.figure(9.0, 4.6)
     rows, panels = tables(ds)["schedules"], fig.subplots(1, 2, sharex=True, sharey=True)
     for ax, by in zip(panels, BY, strict=True):
@@ -185,8 +185,8 @@ def price(ds: xr.Dataset) -> Figure:
             at, mean = [100 * row["cost"] for row in mine], np.array([row["lost"] for row in mine])
             reach = np.abs([[row[end] for row in mine] for end in ("low", "high")] - mean)
             reach = np.where(np.isfinite(reach), reach, 0)  # one seed has no interval
-            look = {"color": plotting.colour(number), "marker": plotting.MARKERS[number], "markersize": 5}
-            ax.errorbar(at, mean, reach, capsize=2, label=f"the best 1/{eta} go on", **look)
+            style = {"color": plotting.colour(number), "marker": plotting.MARKERS[number], "markersize": 5}
+            ax.errorbar(at, mean, reach, capsize=2, label=f"the best 1/{eta} go on", **style)
             for x, y, row in zip(at, mean, mine, strict=True) if by == "accuracy" else ():  # both panels have the same
                 ax.annotate(f" {row['first']}", (x, y), fontsize="x-small", color="0.35")
         ax.axhline(POINT, color="0.5", linewidth=0.8, linestyle=":")
@@ -209,10 +209,10 @@ def curves(ds: xr.Dataset) -> Figure:
     first = ds.isel(seed=slice(1))
     accuracy, epochs = 100 * first.validation_accuracy.values, ds.epoch.values
     reached = replayed(first, plan, "loss").reached[0].tolist()
-    for trial, looks in zip(accuracy[0], reached, strict=True):
-        last = plan.rungs[looks - 1]
+    for trial, n in zip(accuracy[0], reached, strict=True):
+        last = plan.rungs[n - 1]
         ax.plot(epochs, trial, color="0.85", linewidth=0.8, zorder=1)
-        ax.plot(epochs[:last], trial[:last], color=plotting.colour(looks - 1), linewidth=1.2, zorder=1 + looks)
+        ax.plot(epochs[:last], trial[:last], color=plotting.colour(n - 1), linewidth=1.2, zorder=1 + n)
     for number, (rung, count) in enumerate(
         zip(plan.rungs, halving.counts(len(reached), plan.rungs, plan.keep), strict=True)
     ):

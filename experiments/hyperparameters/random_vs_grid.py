@@ -338,8 +338,8 @@ def summary(ds: xr.Dataset) -> str:
         shares = importance(surfaces).mean(0)
         names = [*Setting._fields[: len(shares) - 1], "interactions"]
         if space != "equal":
-            told = ", ".join(f"{name} {share:.1%}" for name, share in zip(names, shares, strict=True))
-            lines.append(f"share of the variance of accuracy ({SPACES[space]}): {told}")
+            named = ", ".join(f"{name} {share:.1%}" for name, share in zip(names, shares, strict=True))
+            lines.append(f"share of the variance of accuracy ({SPACES[space]}): {named}")
     for space, name in SPACES.items():
         probability = ds[f"reach_{space}"].isel(epsilon=0).mean("seed")
         budgets = probability[probability.dims[-1]].values
@@ -366,7 +366,7 @@ def lr_ahead(ds: xr.Dataset) -> xr.DataArray:
 
 
 def on_the_edge(ds: xr.Dataset) -> float:
-    """The share of seeds whose best learning rate is the largest there is, where an edge-to-edge grid looks."""
+    """The share of seeds whose best learning rate is the largest there is, which an edge-to-edge grid has."""
     return float((spaces(ds)["two"].mean(-1).argmax(-1) == ds.sizes["lr"] - 1).mean())
 
 

@@ -442,7 +442,7 @@ def answers(ds: xr.Dataset) -> list[lab.Answer]:
     mean, low, high = interval(found.optimism[:, -1])
     chance, least, _ = interval(equal.optimism[:, -1])
     _, rises, _ = interval(found.test[:, -1] - found.test[:, 0])
-    head = "Yes" if low > 0 else "Not here" if high < 0 else "These seeds cannot tell"
+    head = "Yes" if low > 0 else "Not here" if high < 0 else "These seeds do not decide"
     luck = ": to be the best takes luck" if least > 0 else ""
     tail = ": the search is not in vain, only its best score is no estimate" if low > 0 and rises > 0 else ""
     said = [

@@ -670,7 +670,7 @@ def at_factor(values: xr.DataArray, factor: float) -> xr.DataArray:
 
 def answers(ds: xr.Dataset) -> list[lab.Answer]:
     """Why scale by the ratio kept, and how one network can give the average of many."""
-    # Where half is kept, half is deleted, and the question cannot be asked.
+    # Where half is kept, half is deleted, and there is no question.
     ratio = next((float(ratio) for ratio in ds.ratio.values if ratio != 1 - ratio), float(ds.ratio[0]))
     return [why_scale(ds, ratio), how_it_averages(ds, ratio)]
 

@@ -401,7 +401,7 @@ def why_in_words(ds: xr.Dataset) -> str:
     elif change < 0:
         so = "at this λ the gap is narrower because less is learnt, not because more unseen images are recognized"
     else:
-        so = "at this λ it is neither better nor worse at unseen images, as far as these seeds can tell"
+        so = "at this λ it is neither better nor worse at unseen images, as far as these seeds decide"
     return (
         f"With λ = {ds.compared:g} the weights end at {weights} and the slope of the network's function at {slope} "
         f"times what they are without decay; margins are {margin} times as wide, {normalized} times once normalized by "
