@@ -79,12 +79,11 @@ class Config(lab.DataOptions):
         require(0 < self.lr < math.inf, f"--lr is a number above 0, not {self.lr}.")
         require(math.isfinite(self.base), f"--base is a finite number, not {self.base}.")
         require(0 < self.dropout < 1, f"--dropout is between 0 and 1, not {self.dropout}.")
-        for name in ("constants", "noises"):
-            values = getattr(self, name)
-            sound = len(values) > 0 and all(map(math.isfinite, values)) and len(set(values)) == len(values)
-            require(sound, f"--{name} takes different finite numbers, not {values}.")
-        small = [noise for noise in self.noises if noise <= 0]
-        require(not small, f"--noises are above 0, not {', '.join(f'{noise:g}' for noise in small)}.")
+        self.check_distinct(constants="weight", noises="noise")
+        wild = [constant for constant in self.constants if not math.isfinite(constant)]
+        require(not wild, f"--constants are finite numbers, not {wild}.")
+        wrong = [noise for noise in self.noises if not 0 < noise < math.inf]
+        require(not wrong, f"--noises are numbers above 0, not {wrong}.")
         optim.rule(self.optimizer)
 
 

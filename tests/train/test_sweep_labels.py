@@ -3,7 +3,6 @@
 import itertools
 import json
 import warnings
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -21,28 +20,27 @@ METRICS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
-class Seen:
-    """An observation with labels and coordinates, one of its arrays part of a tree."""
-
-    labels: ClassVar = {
-        "mean": Label("mean weight", "1", ("layer",)),
-        "norms": Label("norm of the update", "1"),
+def seen(moment):
+    """One of its arrays is part of a tree."""
+    first, _, last = moment.after
+    updates = {"first": moment.updates[0].w, "last": moment.updates[2].w}
+    return {
+        "mean": jnp.stack([first.w.mean(), last.w.mean()]),
+        "norms": jax.tree.map(jnp.linalg.norm, updates),
+        "bias": first.b,
     }
-    coords: ClassVar = {"layer": ["first", "last"]}
 
-    def __call__(self, moment):
-        first, _, last = moment.after
-        updates = {"first": moment.updates[0].w, "last": moment.updates[2].w}
-        return {
-            "mean": jnp.stack([first.w.mean(), last.w.mean()]),
-            "norms": jax.tree.map(jnp.linalg.norm, updates),
-            "bias": first.b,
-        }
+
+SEEN = train.Observation(
+    seen,
+    {"mean": Label("mean weight", "1", ("layer",)), "norms": Label("norm of the update", "1")},
+    {"layer": ["first", "last"]},
+)
 
 
 @pytest.fixture(scope="module")
 def both():
-    return swept(evaluate=(STEPS, 2, 2), observe=Seen(), observe_at=(1, 4), networks=True)
+    return swept(evaluate=(STEPS, 2, 2), observe=SEEN, observe_at=(1, 4), networks=True)
 
 
 def test_dimensions_coordinates_and_units(both):
@@ -74,7 +72,7 @@ def test_every_network_is_that_of_a_single_run(both):
         for lr, (scale, weights) in itertools.product(LRS, SCALES.items()):
             for seed in range(SEEDS):
                 hyper = (optim.rule(rule) if isinstance(rule, str) else rule).hyper._replace(lr=lr)
-                options = {"rule_hyper": hyper, "hyper": Hyper(weights), "evaluate_at": (2, STEPS), "observe": Seen()}
+                options = {"rule_hyper": hyper, "hyper": Hyper(weights), "evaluate_at": (2, STEPS), "observe": SEEN}
                 state, record = alone(task(), rule, seed, **options)
                 one = ds.sel(rule=name, lr=lr, weights=scale, seed=seed)
                 close(one.loss, record["loss"])
@@ -290,9 +288,9 @@ def small_chunks(monkeypatch):
 
 def test_parts_of_a_stream_make_the_sweep(both, small_chunks, tmp_path):
     options = {"over": {"lr": [0.01, 1e20]}, "seeds": SEEDS, "steps": STEPS, "evaluate": (STEPS, 2)}
-    expected = sweep(task(), RULES, observe=Seen(), observe_at=(1, 4), **options)
+    expected = sweep(task(), RULES, observe=SEEN, observe_at=(1, 4), **options)
     for keep in (None, tmp_path, tmp_path):
-        parts = list(stream(task(), RULES, observe=Seen(), observe_at=(1, 4), keep=keep, **options))
+        parts = list(stream(task(), RULES, observe=SEEN, observe_at=(1, 4), keep=keep, **options))
         assert [part.sizes["step"] for part in parts] == [2, 2, 2]
         assert [part["update"].values.tolist() for part in parts] == [[2], [], [6]]
         along = {dim: [n for n, v in expected.items() if dim in v.dims] for dim in ("step", "update", "observed")}
