@@ -159,30 +159,21 @@ def narrows(axis: str, what: str, figure: str, source: str, length: str = "epoch
         lab.Claim(
             f"{what} narrows the gap between training and test accuracy at equal training loss, {after}",
             lambda ds: narrower_at_equal_loss(ds, axis, ds.attrs[length]),
-            lab.above(LEAST),
-            "points",
-            source,
-            figure,
+            *(lab.above(LEAST), "points", source, figure),
             detail="The network without is taken when it had the same loss on its training images.",
             secondary=not primary,
         ),
         lab.Claim(
             f"{what} narrows the gap {after}",
             narrower,
-            lab.above(LEAST),
-            "points",
-            source,
-            figure,
+            *(lab.above(LEAST), "points", source, figure),
             detail=changes,
             secondary=True,
         ),
         lab.Claim(
             f"{what} raises the test accuracy {after}",
             lambda ds: gain(ds, axis, ds.attrs[length]).sel({axis: ds.compared}, drop=True),
-            lab.above(0.0),
-            "points",
-            source,
-            figure,
+            *(lab.above(0.0), "points", source, figure),
             secondary=True,
         ),
     )
@@ -201,10 +192,7 @@ def stopped_early(axis: str, what: str, figure: str, source: str) -> lab.Claim:
     return lab.Claim(
         f"{what} raises the test accuracy where both stop at their best epoch",
         effect,
-        lab.above(0.0),
-        "points",
-        source,
-        figure,
+        *(lab.above(0.0), "points", source, figure),
         detail="The best epoch is chosen on the other half of the seeds.",
         secondary=True,
     )
@@ -225,10 +213,7 @@ def best_raises(axis: str, what: str, symbol: str, figure: str, source: str, len
     return lab.Claim(
         f"At the best {symbol} of those tried, {what} raises the test accuracy after {{{length}}} epochs",
         lambda ds: best(ds).drop_vars(axis),
-        lab.above(0.0),
-        "points",
-        source,
-        figure,
+        *(lab.above(0.0), "points", source, figure),
         detail=values,
         secondary=True,
     )

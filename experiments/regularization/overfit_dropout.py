@@ -124,10 +124,7 @@ def ahead_of(other: str, what: str) -> lab.Claim:
         f"At test time, multiplying by the keep ratio gives a {'lower' if lower else 'higher'} test {what} than "
         f"multiplying {by}",
         effect,
-        lab.above(0.0),
-        "nats" if lower else "points",
-        "slip §4.3",
-        "factor",
+        *(lab.above(0.0), "nats" if lower else "points", "slip §4.3", "factor"),
         detail=lambda ds: f"It is of the same weights, trained at ratio {ds.compared:g} for {ds.epochs} epochs.",
         secondary=(other, what) != ("deletion", "loss"),
     )
@@ -150,10 +147,7 @@ CLAIMS = (
     lab.Claim(
         "From the same weights at the same learning rate, inverted dropout learns faster than the notes' form",
         inverted_ahead,
-        lab.above(0.0),
-        "points",
-        "question §4.3",
-        "inverted",
+        *(lab.above(0.0), "points", "question §4.3", "inverted"),
         detail=lambda ds: f"It is of training accuracies after {ds.epochs} epochs at ratio {ds.compared:g}.",
     ),
 )
