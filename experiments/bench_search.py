@@ -23,8 +23,9 @@ import xarray as xr
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from experiments import _cli, _lab, _timing
-from experiments._contenders import Rows, numpy_trial
+from experiments import _cli, _lab
+from experiments.benchmarks import _timing
+from experiments.benchmarks._contenders import Rows, numpy_trial
 from experiments.hyperparameters import _search
 from fnn.base import provenance
 from fnn.data import DataSet

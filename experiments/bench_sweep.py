@@ -22,8 +22,9 @@ import xarray as xr
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from experiments import _cli, _lab, _timing
-from experiments._contenders import CONTENDERS, Work
+from experiments import _cli, _lab
+from experiments.benchmarks import _timing
+from experiments.benchmarks._contenders import CONTENDERS, Work
 from fnn import data
 from fnn.base import arithmetic, provenance
 from fnn.base.errors import require

@@ -28,7 +28,8 @@ import xarray as xr
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from experiments import _cli, _lab, _timing
+from experiments import _cli, _lab
+from experiments.benchmarks import _timing
 from fnn import optim
 from fnn.base import provenance
 from fnn.base.statistics import by_ranks

@@ -37,8 +37,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from tqdm import tqdm
 
-from experiments import _cli, _lab, _timing
+from experiments import _cli, _lab
 from experiments._dialects import WHY
+from experiments.benchmarks import _timing
 from fnn import models, optim, schedules, tasks, train
 from fnn.base import provenance
 from fnn.base.types import Hyper, Params

@@ -2,8 +2,9 @@
 
     Claim("He learns faster than Xavier", ahead("loss", "init", "he", "xavier", lower=True), above(0.0), "nats")
 
-An *effect* is a function of the experiment's data set that gives one value a seed. `judge` computes the verdicts of
-claims on a data set, with Holm's adjustment among the primary effects of one claim of the source.
+An *effect* is a function of the experiment's data set that gives one value a seed, or a lap of a benchmark. `judge`
+computes the verdicts of claims on a data set, with Holm's adjustment among the primary effects of one claim of the
+source.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -19,7 +20,7 @@ from fnn.lab import verdicts
 from fnn.lab.verdicts import Verdict
 
 Effect = Callable[[xr.Dataset], xr.DataArray]
-"""`dataset -> values` along the dimension `seed`, and along `each` of the claim where it has one."""
+"""`dataset -> values` along the claim's `repeats`, the seeds, and along its `each` where it has one."""
 
 Test = Callable[["Claim", xr.DataArray, str], Verdict]
 """`(claim, effect [seed] or [seed, each], sentence) -> verdict`; a true attribute `each` where it takes the latter."""
@@ -39,6 +40,7 @@ class Claim:
     detail: what is printed behind the effect, or a function of the data set that gives it.
     where: whether the data set has what the claim is about; without it every data set has.
     secondary: whether the effect is shown beside the one that decides.
+    repeats: the dimension of the repetitions where they are no seeds: the "lap" of a benchmark.
     """
 
     text: str
@@ -51,6 +53,7 @@ class Claim:
     detail: str | Callable[[xr.Dataset], str] = ""
     where: Callable[[xr.Dataset], bool] | None = None
     secondary: bool = False
+    repeats: str = "seed"
 
     def __post_init__(self):
         require(bool(self.text), "A claim has a text.")
@@ -60,7 +63,7 @@ class Claim:
     def verdict(self, ds: xr.Dataset) -> Verdict:
         """The verdict on a data set, before Holm's adjustment. Raises `InputError` where the effect has other axes."""
         effect = xr.DataArray(self.effect(ds))
-        dims = ("seed", self.each) if self.each else ("seed",)
+        dims = (self.repeats, self.each) if self.each else (self.repeats,)
         fits = set(effect.dims) == set(dims)
         require(fits, f"The effect of {self.text!r} has dimensions {dims}, not {effect.dims}.")
         values = effect.transpose(*dims)
@@ -70,8 +73,9 @@ class Claim:
         return replace(found, claim=self.text.format(**ds.attrs), figure=self.figure, secondary=self.secondary)
 
 
-EFFECT = "{effect} {unit} [{low}, {high}], {seeds} seeds."
-"""How every effect is printed."""
+def _effect(claim):
+    """How every effect is printed."""
+    return f"{{effect}} {{unit}} [{{low}}, {{high}}], {{seeds}} {claim.repeats}s."
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ class _Side:
     def __call__(self, claim, effect, sentence):
         side = {"bar": self.bar, "below": self.below}
         beside = f" The claim is {'below' if self.below else 'above'} {self.bar:.3g}." if self.bar else ""
-        said = EFFECT + beside + sentence
+        said = _effect(claim) + beside + sentence
         if not claim.each:
             return verdicts.decide(claim.text, effect.values, claim.unit, said, claim.source, **side)
         at = effect[claim.each].values.tolist()
@@ -106,7 +110,7 @@ def within(low: float | int, high: float | int) -> Test:
     """The effect lies between the bounds: equivalence, by two one-sided tests."""
 
     def test(claim, effect, sentence):
-        said = f"{EFFECT} Equivalent is what lies from {low:g} to {high:g}.{sentence}"
+        said = f"{_effect(claim)} Equivalent is what lies from {low:g} to {high:g}.{sentence}"
         return verdicts.decide_within(claim.text, effect.values, low, high, claim.unit, said, claim.source)
 
     return test
@@ -116,7 +120,7 @@ def share(at_least: float | int) -> Test:
     """The truth holds in more than this share of all seeds."""
 
     def test(claim, effect, sentence):
-        said = f"In {{effect}} % [{{low}}, {{high}}] of {{seeds}} seeds.{sentence}"
+        said = f"In {{effect}} % [{{low}}, {{high}}] of {{seeds}} {claim.repeats}s.{sentence}"
         return verdicts.decide_share(claim.text, effect.values, at_least, said, claim.source)
 
     return test
@@ -127,7 +131,7 @@ class _Always:
     each = True
 
     def __call__(self, claim, effect, sentence):
-        said = f"In {{effect}} % of {{seeds}} {'cases' if claim.each else 'seeds'}.{sentence}"
+        said = f"In {{effect}} % of {{seeds}} {'cases' if claim.each else f'{claim.repeats}s'}.{sentence}"
         return verdicts.decide_always(claim.text, effect.values.ravel(), said, claim.source)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from experiments import bench_search as experiment
-from experiments._contenders import Rows, numpy_trial
+from experiments.benchmarks._contenders import Rows, numpy_trial
 from experiments.hyperparameters import _search
 from fnn import data
 from fnn.base.errors import InputError

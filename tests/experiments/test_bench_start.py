@@ -2,13 +2,14 @@
 
 import pytest
 
-from experiments import bench_start
+from experiments.benchmarks import bench_start
+from experiments.benchmarks.bench_start import EXPERIMENT
 from fnn.base.errors import InputError
 
 
 @pytest.fixture(scope="module")
 def measured():
-    return bench_start.run(bench_start.QUICK)
+    return EXPERIMENT.run(EXPERIMENT.options(quick=True))
 
 
 def test_a_run_is_labelled(measured):
@@ -17,10 +18,10 @@ def test_a_run_is_labelled(measured):
     sweeps = [*bench_start.RULES, bench_start.AGAIN]
     assert (measured.compile_seconds.sel(contender=sweeps) > 0).all()
     assert measured.compile_seconds.sel(contender=list(bench_start.IMPORTS)).isnull().all()
-    rows = bench_start.tables(measured)["benchmark"]
+    rows = bench_start.rows(measured)
     assert [row["contender"] for row in rows] == list(measured.contender)
     assert set(rows[0]) == {"contender", "seconds"}
-    for figure in bench_start.figures(measured).values():
+    for figure in EXPERIMENT.draw(measured).values():
         figure.canvas.draw()
 
 
@@ -38,7 +39,7 @@ def test_verdicts_follow_the_numbers(measured, factor, compiled, outcome):
     ds["seconds"] = (ds.seconds * 0 + 1).where(~ours, factor)
     ds["compile_seconds"] = (ds.compile_seconds * 0 + 1).where(~ours, factor)
     ds["compiled"] = ds.compiled * 0 + compiled
-    assert [verdict.outcome for verdict in bench_start.verdicts(ds)] == [outcome] * 3
+    assert [verdict.outcome for verdict in EXPERIMENT.judge(ds)] == [outcome] * 3
 
 
 def test_a_process_that_fails_is_named():

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from experiments import _timing, bench_update
+from experiments import bench_update
 from experiments.bench_update import QUICK, Config
+from experiments.benchmarks import _timing
 from fnn import optim
 from fnn.base.errors import InputError
 from fnn.rule import twins

@@ -183,6 +183,16 @@ def test_an_effect_of_other_dimensions_is_named(dims, each):
         claim(np.ones((3,) * len(dims)), lab.above(0.0), dims=dims, each=each).verdict(NOTHING)
 
 
+def test_repetitions_need_not_be_seeds():
+    found = claim(3.0 + SPREAD, lab.above(1), dims="lap", repeats="lap").verdict(NOTHING)
+    assert (found.outcome, found.sentence) == ("holds", "+3 m [+2.58, +3.42], 12 laps. The claim is above 1.")
+    hits = np.ones(SEEDS, bool)
+    assert "of 12 laps" in claim(hits, lab.always(), dims="lap", repeats="lap").verdict(NOTHING).sentence
+    assert "of 12 laps" in claim(hits, lab.share(0.5), dims="lap", repeats="lap").verdict(NOTHING).sentence
+    with pytest.raises(InputError, match="lap"):
+        claim(3.0 + SPREAD, lab.above(1), repeats="lap").verdict(NOTHING)
+
+
 def ladder(p):
     """A verdict that holds with this value of p."""
     return Verdict("It is so", 1.0, 0.5, 1.5, "m", 10, "holds", "", "claim 1", p=p)

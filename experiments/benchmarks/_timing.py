@@ -5,16 +5,20 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import tyro
 from jax.experimental.compilation_cache import compilation_cache
 
 from fnn.base import arithmetic
 from fnn.base.types import Params
 from fnn.rule import Rule, apply_updates, gradient_streams
+
+Fixed = Annotated[int, tyro.conf.Suppress]
+"""An option that a benchmark does not offer: it repeats laps, of the same networks, and no seeds."""
 
 LOOKS_AROUND = re.compile(r"stablehlo\.(reduce|dot|while|case|concatenate|iota|custom_call)")
 """Operations by which numbers of an array come to know of each other, or of where they stand."""

@@ -1,19 +1,11 @@
-"""What does it cost to start: importing fnn, compiling an experiment, starting it a second time? (benchmark)
-
-Every measurement is a process of its own. Imports: what the README's ten lines import, beside jax alone. Compiling: the
-notes' four rules in one sweep beside Adam alone, on the notes' network, with an empty cache; and again in another
-process, with what is in the cache then: JAX itself counts what it compiles. The contenders take turns, and every ratio
-is of one turn.
-
-Takes about a minute on two cores.
-"""
+"""What does it cost to start: importing fnn, compiling an experiment, starting it a second time?"""
 
 import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import jax
@@ -22,11 +14,11 @@ import xarray as xr
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from experiments import _cli
+from experiments.benchmarks._timing import Fixed
+from fnn import lab
 from fnn.base import provenance
 from fnn.base.errors import InputError
-from fnn.lab import plotting
-from fnn.lab.verdicts import Verdict, decide, exact
+from fnn.lab import plotting, process
 
 IMPORTS = {
     "import jax": "import jax",
@@ -54,9 +46,10 @@ SWEEPING = """
 import collections, json, time
 import jax
 jax.config.update("jax_num_cpu_devices", {cores})
-from experiments import _cli, _contenders
+from experiments.benchmarks import _contenders
 from fnn import data
-_cli.prepare()
+from fnn.lab import process
+process.prepare()
 counted = collections.Counter()
 jax.monitoring.register_event_listener(lambda event, **details: counted.update([event]))
 began = time.perf_counter()
@@ -72,9 +65,11 @@ print(json.dumps({{
 
 
 @dataclass(frozen=True)
-class Config(_cli.Options):
-    """Settings of the benchmark. (--seeds and --dataset have no meaning here.)"""
+class Config(lab.Options):
+    """Settings of the benchmark."""
 
+    seeds: Fixed = 1
+    """Of everything that is compiled."""
     laps: int = 2
     """Turns; the median counts."""
 
@@ -82,9 +77,6 @@ class Config(_cli.Options):
         """Raise `InputError` for options that cannot be used."""
         super().check()
         self.check_at_least(laps=1)
-
-
-QUICK = Config(laps=1, quick=True)
 
 
 def run(cfg: Config) -> xr.Dataset:
@@ -125,7 +117,7 @@ def starts() -> dict[str, Mapping[str, float]]:
 
 def swept(rules: tuple[str, ...], cache: str) -> Mapping[str, float]:
     """A few steps of a sweep in a new process with this cache of compilations."""
-    return said(SWEEPING.format(cores=_cli.cores(), rules=rules), JAX_COMPILATION_CACHE_DIR=cache)
+    return said(SWEEPING.format(cores=process.cores(), rules=rules), JAX_COMPILATION_CACHE_DIR=cache)
 
 
 def said(program: str, **environment: str) -> Mapping[str, float]:
@@ -138,9 +130,9 @@ def said(program: str, **environment: str) -> Mapping[str, float]:
     return json.loads(done.stdout.strip().splitlines()[-1].replace("'", '"'))
 
 
-def ratio(ds: xr.Dataset, what: str, ours: str, theirs: str) -> np.ndarray:
-    """One contender's number over another's, turn by turn."""
-    return ds[what].sel(contender=ours).values / ds[what].sel(contender=theirs).values
+def times(what: str, ours: str, theirs: str) -> Callable[[xr.Dataset], xr.DataArray]:
+    """The effect "one contender's number over another's", turn by turn."""
+    return lambda ds: ds[what].sel(contender=ours, drop=True) / ds[what].sel(contender=theirs, drop=True)
 
 
 def rows(ds: xr.Dataset) -> list[dict]:
@@ -152,12 +144,7 @@ def rows(ds: xr.Dataset) -> list[dict]:
     return found
 
 
-def tables(ds: xr.Dataset) -> dict[str, list[dict]]:
-    """The rows, as the file `benchmark.json`."""
-    return {"benchmark": rows(ds)}
-
-
-def figures(ds: xr.Dataset) -> dict[str, Figure]:
+def start(ds: xr.Dataset) -> Figure:
     """Seconds for each, as bars in pairs."""
     fig = plotting.figure(9.0, 3.6)
     panels = {
@@ -174,25 +161,51 @@ def figures(ds: xr.Dataset) -> dict[str, Figure]:
         plotting.dress(ax, ylabel="s")
         ax.set_title(title, fontsize="medium")
     plotting.caption(fig, f"{ds.device} · medians of {ds.sizes['lap']} turns, bars from least to most")
-    return {"start": fig}
+    return fig
 
 
-def verdicts(ds: xr.Dataset) -> list[Verdict]:
-    """Whether importing and compiling stay within their aims, and a second start compiles nothing."""
-    aims = {
-        f"Importing fnn takes at most {AIM:g} × the time of importing jax": ("seconds", *list(IMPORTS)[::-1]),
-        f"Compiling four rules takes at most {AIM:g} × the time of one": ("compile_seconds", *list(RULES)[::-1]),
-    }
-    found = []
-    for claim, (what, ours, theirs) in aims.items():
-        times = ratio(ds, what, ours, theirs)
-        told = f"It takes {np.median(times):.2f} ×; below the aim by {{effect}} {{unit}} [{{low}}, {{high}}], "
-        found.append(decide(claim, AIM - times, "×", told + "{seeds} turns."))
-    again = ds.sel(contender=AGAIN)
-    told = f"It compiles {{worst}} and finds {float(again.found.min()):g} in the cache, {{seeds}} turns."
-    nothing = exact("A second start compiles nothing", again.compiled.values, 0, told, unit="programs")
-    return [*found, nothing]
-
+EXPERIMENT = lab.Experiment(
+    question="What does it cost to start: importing fnn, compiling an experiment, starting it a second time?",
+    source="benchmark",
+    method="""Every measurement is a process of its own. Imports: what the README's ten lines import, beside jax alone.
+Compiling: the notes' four rules in one sweep beside Adam alone, on the notes' network, with an empty cache; and again
+in another process, with what is in the cache then: JAX itself counts what it compiles. The contenders take turns, and
+every ratio is of one turn.""",
+    takes="about a minute on two cores",
+    alone=True,
+    config=Config,
+    quick={"laps": 1},
+    run=run,
+    claims=(
+        lab.Claim(
+            f"Importing fnn takes at most {AIM:g} × the time of importing jax",
+            times("seconds", *reversed(IMPORTS)),
+            lab.below(AIM),
+            "×",
+            figure="start",
+            repeats="lap",
+        ),
+        lab.Claim(
+            f"Compiling four rules takes at most {AIM:g} × the time of one",
+            times("compile_seconds", *reversed(RULES)),
+            lab.below(AIM),
+            "×",
+            figure="start",
+            repeats="lap",
+        ),
+        lab.Claim(
+            "A second start compiles nothing",
+            lambda ds: ds.compiled.sel(contender=AGAIN, drop=True),
+            lab.exactly(0),
+            "programs",
+            figure="start",
+            detail=lambda ds: f"It finds at least {float(ds.found.sel(contender=AGAIN).min()):g} in the cache.",
+            repeats="lap",
+        ),
+    ),
+    figures={"start": start},
+    tables=lambda ds: {"benchmark": rows(ds)},
+)
 
 if __name__ == "__main__":
-    sys.exit(_cli.main(sys.modules[__name__]))
+    EXPERIMENT.main()

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments._timing import torch_device
+from experiments.benchmarks._timing import torch_device
 from fnn.data import DataSet
 
 LR = {"sgd": 0.01, "momentum": 0.01, "adagrad": 0.01, "adam": 0.001}

@@ -1,0 +1,1 @@
+"""Benchmarks: what training, searching, updating and starting cost, in time and memory."""
