@@ -1,8 +1,7 @@
 """Which update rule is best for k trials of tuning? (notes §1.5 and §5.2, beyond)"""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -55,17 +54,17 @@ class Config(lab.DataOptions):
             require(has_rate, f"--optimizers takes rules with a learning rate of their own, which {spec} has not.")
 
 
-class Draw(NamedTuple):
-    """A learning rate of a seed: the `number`-th of its random numbers in a row, between two exponents."""
-
-    low: Any
-    high: Any
-    row: Any
-    number: Any
+DIMS = ("range", "trial")
+LABELS = {
+    "lr": Label("learning rate", "1", DIMS),
+    "accuracy": Label("accuracy on validation images", "1", DIMS),
+    "test_accuracy": Label("accuracy on test images", "1", DIMS),
+    "diverged_at": Label("first step whose loss is not finite, −1 for none", "", DIMS),
+}
 
 
 def run(cfg: Config) -> xr.Dataset:
-    """Train every rule at all of its learning rates, rule by rule: dimensions rule, range, trial, seed."""
+    """Train every rule at all of its learning rates, rule by rule: dimensions rule, seed, range, trial."""
     images = cfg.load()
     least = _search.IMAGES
     require(len(images.x_train) >= least, f"This takes {least} training images.")
@@ -73,51 +72,39 @@ def run(cfg: Config) -> xr.Dataset:
     data = {**splits, "test": Split(splits["test"].x[:TESTED], splits["test"].y[:TESTED])}
     found = []
     for spec in cfg.optimizers:
-        default = np.log10(optim.rule(spec).hyper.lr)
-        ends = [(*SAME, 0), (default - AROUND, default + AROUND, 1)]
-        ds = sweep(
-            Trial(trained(cfg, spec), data, Draw(*SAME, row=0, number=0), labels=LABELS),
-            over={("low", "high", "row"): ends, "number": range(cfg.trials)},
-            seeds=cfg.seeds,
-            keep=cfg.keep(spec.replace(":", "-")),
-            progress=True,
-        )
-        ds = ds.drop_vars(["low", "high", "row"]).rename(setting="range", number="trial")
-        ds = ds.expand_dims(rule=[spec]).assign_coords(range=list(RANGES), default_lr=("rule", [10**default]))
-        found.append(ds)
+        ds = sweep(trained(cfg, spec, data), seeds=cfg.seeds, keep=cfg.keep(spec.replace(":", "-")), progress=True)
+        found.append(ds.expand_dims(rule=[spec]).assign_coords(default_lr=("rule", [optim.rule(spec).hyper.lr])))
     return xr.concat(found, "rule", combine_attrs="drop_conflicts").assign_attrs({**images.about, "epochs": cfg.epochs})
 
 
-LABELS = {
-    "lr": Label("learning rate"),
-    "accuracy": Label("accuracy on validation images", "1"),
-    "test_accuracy": Label("accuracy on test images", "1"),
-    "diverged_at": Label("first step whose loss is not finite, −1 for none"),
-}
-
-
-def trained(cfg: Config, spec: str) -> Callable[[Draw, Any, Any], dict[str, Any]]:
-    """`(draw, key, data) -> scores` of the rule at a learning rate of the seed.
+def trained(cfg: Config, spec: str, data: Mapping[str, Split]) -> Trial:
+    """All learning rates of a seed under the rule.
 
     A seed draws its images, its split, its weights, its minibatches and its random numbers, for all rules the same: in
     the range "same" all rules have the same learning rates, in "own" the same multiples of their defaults.
     """
     rule = optim.rule(spec)
-    trial = _search.trial(cfg.epochs, on=("validation", "test"), rule=rule)
+    default = np.log10(rule.hyper.lr)
+    low, high = np.array([SAME, (default - AROUND, default + AROUND)]).T[..., None]
+    one = _search.trial(cfg.epochs, at_end=("test",), rule=rule)
 
-    def measure(draw, key, data):
+    def measure(hp, key, data):
         unit = jax.random.uniform(_search.asking(key[None])[0], (len(RANGES), cfg.trials))
-        lr = 10 ** (draw.low + (draw.high - draw.low) * unit[draw.row, draw.number])
+        lr = 10 ** (low + (high - low) * unit)
         k_run, parts, state = _search.begin(key, _search.own(key, data["train"]), rule)
-        record = trial(_search.Setting(lr, jnp.zeros_like(lr)), k_run, {**parts, "test": data["test"]}, state)
-        return {
+        parts = {**parts, "test": data["test"]}
+        settings = _search.Setting(lr.ravel(), jnp.zeros(lr.size))
+        record = _search.side_by_side(lambda s: one(s, k_run, parts, state), settings)
+        found = {
             "lr": lr,
-            "accuracy": record["validation_accuracy"][-1],
-            "test_accuracy": record["test_accuracy"][-1],
+            "accuracy": record["validation_accuracy"][:, -1],
+            "test_accuracy": record["test_accuracy"],
             "diverged_at": record["diverged_at"],
         }
+        return {name: values.reshape(lr.shape) for name, values in found.items()}
 
-    return measure
+    coords = {"range": list(RANGES), "trial": np.arange(cfg.trials)}
+    return Trial(measure, data, labels=LABELS, coords=coords)
 
 
 def expected(ds: xr.Dataset, spec: str, where: str) -> xr.DataArray:

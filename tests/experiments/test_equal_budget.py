@@ -47,7 +47,7 @@ def peak(at, width, height=1.0):
 
 
 def test_the_experiment_whole(measured):
-    assert dict(measured.accuracy.sizes) == {"rule": 2, "range": 2, "trial": 4, "seed": 2}
+    assert dict(measured.accuracy.sizes) == {"rule": 2, "seed": 2, "range": 2, "trial": 4}
     assert measured.rule.values.tolist() == ["sgd", "adam:book"]
     for score in (measured.accuracy, measured.test_accuracy):
         assert ((score >= 0) & (score <= 1)).all()
