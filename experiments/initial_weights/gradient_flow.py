@@ -359,23 +359,6 @@ def by_scale(ds: xr.Dataset, what: str, title: str, y: str) -> Figure:
     return fig
 
 
-def loss_curves(ds: xr.Dataset) -> Figure:
-    """The loss in training, a panel for each activation."""
-    fig, grid = panels(ds.activation.values, ds.sizes["activation"], 4.4, "updates", "loss (nats)")
-    for ax, activation in zip(grid, ds.activation.values, strict=True):
-        for number, scale in enumerate(ds.init.values):
-            label = str(scale) if ax is grid[0] else "_"
-            loss = smoothed(ds).sel(activation=activation, init=scale).values
-            plotting.curve(ax, ds.step.values, loss, label, number, markers=max(1, ds.sizes["step"] // 10))
-        ax.axhline(TARGET, color="0.4", linestyle="--", linewidth=1, label="target" if ax is grid[0] else None)
-        ax.set(xlim=(0, ds.sizes["step"]), yscale="log", ylim=(0.2, 30))
-        ax.set_yticks((0.2, 0.5, 1, 2, 5, 10, 20), ("0.2", "0.5", "1", "2", "5", "10", "20"))
-        ax.minorticks_off()
-    plotting.legend(fig, 5, "Training loss by activation and initial weights")
-    plotting.caption(fig, about(ds, f"mean with its 95 % interval, smoothed over {WINDOW} minibatches"))
-    return fig
-
-
 def target_figure(ds: xr.Dataset) -> Figure:
     """Steps to the target against the first layer's initial gradient: a mark for each network."""
     fig = plotting.figure(7.5, 5.0)
@@ -627,7 +610,17 @@ EXPERIMENT = lab.Experiment(
         "received": partial(
             by_scale, what="received", title="What comes back from the loss L of one example", y="rms of ∂L/∂(output)"
         ),
-        "loss": loss_curves,
+        "loss": figures.curves(
+            *("loss", "init", "Training loss by activation and initial weights"),
+            col="activation",
+            smooth=WINDOW,
+            markers=80,
+            guide=(TARGET, "target"),
+            log="y",
+            ylim=(0.2, 30.0),
+            columns=5,
+            details=("SGD, lr {lr:g}", f"{{depth_trained}} hidden layers of {WIDTH}"),
+        ),
         "steps_to_target": target_figure,
         "gradient_in_training": partial(by_layer, what="gradient", title="Weights' gradient in training", y="‖∂L/∂W‖"),
         "spread_in_training": partial(
