@@ -278,6 +278,15 @@ def test_a_verdict_names_its_figure_and_whether_it_decides():
     assert (found.figure, found.secondary, found.source) == ("loss", True, "claim 2")
 
 
+def test_attributes_of_the_data_set_stand_in_the_text():
+    one = lab.Claim("At lr = {lr:g} it learns", lambda ds: ds.gain, lab.above(0.0))
+    ds = xr.Dataset({"gain": ("seed", np.arange(1.0, 9.0))}, attrs={"lr": 0.10})
+    (verdict,) = lab.claims.judge([one], ds)
+    assert verdict.claim == "At lr = 0.1 it learns"
+    with pytest.raises(InputError, match="lacks what the claim"):
+        lab.claims.judge([one], ds.drop_attrs())
+
+
 def test_the_best_place_is_chosen_on_the_other_seeds():
     """Values that are best at place 0 for even seeds and at 1 for odd ones: each is judged where others are best."""
     values = xr.DataArray(np.array([[1.0, 0.0], [0.0, 1.0]] * 4), dims=("seed", "lr"), coords={"lr": [0.1, 0.2]})

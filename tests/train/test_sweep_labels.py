@@ -253,6 +253,13 @@ def test_a_trial_is_measured(trial):
     assert sweep(trial, seeds=2).x.dims == ("seed", "place")
 
 
+def test_on_cpu_a_trial_is_kept_after_every_seed_that_a_device_does(trial, tmp_path):
+    n = 2 * len(jax.local_devices())
+    kept = sweep(trial, seeds=n, keep=tmp_path)
+    assert len(list(tmp_path.glob("0*.npz"))) == (2 if jax.default_backend() == "cpu" else 1)
+    xr.testing.assert_equal(kept.x, sweep(trial, seeds=n).x)
+
+
 def test_what_diverged_says_when():
     ds = swept(over={"lr": [0.01, 1e20]})
     assert (ds.diverged_at.sel(lr=0.01) == -1).all()
