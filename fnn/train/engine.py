@@ -185,7 +185,7 @@ def stream(
     `over_hypers`. All runs see the same keys, so they are paired: the same weights at the start, the same minibatches.
     A run of a seed stays on one device and devices never talk, so the numbers do not depend on how many there are.
     Where the seeds do not divide evenly, the last device repeats some and drops them again; where there are more
-    devices than seeds, the runs are dealt out to them too.
+    devices than seeds, the runs are spread over them too.
     at_once: seeds that a device steps together. By default 1 on CPU, where a network then stays in the cache from step
         to step while it trains, and all of them on other devices, which have the arithmetic to fill.
     done, state: go on after so many steps, a number of whole chunks, from the state that the last of them left.
@@ -200,18 +200,20 @@ def stream(
     require((done > 0) == (state is not None), "A sweep goes on from a number of steps and their state.")
     devices = jax.local_devices() if devices is None else list(devices)
     at_once = at_once or _at_once(devices, len(keys))
-    hands = min(len(runs), max(1, len(devices) // len(keys)))
-    dealt = [{name: runs[name] for name in list(runs)[hand::hands]} for hand in range(hands)]
-    lanes = [
-        _lane(
-            *(mine, hps, keys, data, _ranges(done, steps, chunk), at_once, devices[hand::hands], state),
-            {} if compiled is None else compiled.setdefault(("lane", hand, hands), {}),
+    n_groups = min(len(runs), max(1, len(devices) // len(keys)))
+    run_groups = [{name: runs[name] for name in list(runs)[i::n_groups]} for i in range(n_groups)]
+    device_groups = [devices[i::n_groups] for i in range(n_groups)]
+    programs = {} if compiled is None else compiled
+    streams = [
+        _stream_group(
+            *(run_groups[i], hps, keys, data, _ranges(done, steps, chunk), at_once, device_groups[i], state),
+            programs.setdefault(("group", i, n_groups), {}),
         )
-        for hand, mine in enumerate(dealt)
+        for i in range(n_groups)
     ]
     for numbers in _ranges(done, steps, chunk):
         began = time.perf_counter()
-        parts = [next(lane) for lane in lanes]  # every lane is under way before the first is waited for
+        parts = [next(one) for one in streams]  # every group of devices computes before the first is waited for
         after = {name: networks for states, _, _ in parts for name, networks in states.items()}
         found = {name: record for _, records, _ in parts for name, record in records.items()}
         record = jax.tree.map(lambda a: np.asarray(a)[: len(keys)], {name: found[name] for name in runs})
@@ -223,7 +225,7 @@ def _ranges(done, steps, chunk):
     return (range(first, min(first + chunk, steps)) for first in range(done, steps, chunk))
 
 
-def _lane(runs, hps, keys, data, chunks, at_once, devices, state, programs):
+def _stream_group(runs, hps, keys, data, chunks, at_once, devices, state, programs):
     """Some of the runs on some of the devices: after each chunk (state, record, compile seconds), not waited for."""
     mesh, padded = _mesh(len(keys), devices)
     one_a_seed, everywhere = NamedSharding(mesh, P("seed")), NamedSharding(mesh, P())

@@ -121,7 +121,7 @@ def nothing_is_trained(monkeypatch, tmp_path):
         raise AssertionError("it was to be refused before anything is trained")
         yield
 
-    monkeypatch.setattr(engine, "_lane", trained)
+    monkeypatch.setattr(engine, "_stream_group", trained)
     monkeypatch.chdir(tmp_path)
 
 
