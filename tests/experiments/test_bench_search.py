@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments import bench_search as experiment
+from experiments.benchmarks import bench_search as experiment
 from experiments.benchmarks._contenders import Rows, numpy_trial
 from experiments.hyperparameters import _search
 from fnn import data
@@ -28,9 +28,17 @@ def test_the_benchmark_whole(measured):
     assert rows[0]["faster_than_the_notes_by"] == 1
     assert rows[1]["compile_seconds"] > 0
     assert "fnn, successive halving" in experiment.table(measured)
-    assert len(experiment.verdicts(measured)) == 2
-    for figure in experiment.figures(measured).values():
+    assert len(experiment.EXPERIMENT.judge(measured)) == 2
+    for figure in experiment.EXPERIMENT.draw(measured).values():
         figure.canvas.draw()
+
+
+@pytest.mark.parametrize(("times", "outcome"), [(21, "holds"), (19, "does not hold")])
+def test_claims_follow_the_numbers(measured, times, outcome):
+    ds = measured.isel(lap=[0] * 6).copy(deep=True)
+    ds["seconds"] = (ds.seconds * 0 + 1).where(ds.contender != "numpy", times)
+    found = experiment.EXPERIMENT.judge(ds)
+    assert [(verdict.effect, verdict.outcome) for verdict in found] == [(times, outcome)] * 2
 
 
 def test_arithmetic_of_a_trial():

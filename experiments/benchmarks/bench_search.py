@@ -1,18 +1,6 @@
-"""How long does the notes' search take: their way, in one compiled program, and with early abandonment? (benchmark)
-
-The work is that of the notes' §5.2: random settings of learning rate and weight decay, each trained for 50 epochs on
-400 images and validated on 100 others after every epoch. The notes train one network after another with layer
-objects in NumPy; here all settings of a seed are one program, and a core trains a seed. With successive halving the
-program compares the trials after 2, 6 and 18 epochs, and each time the best third goes on.
-
-The contenders take turns; every time is a median of laps, in seconds a trial. NumPy's trials are all alike, so a few of
-them stand for all.
-
-Takes about three quarters of a minute on two cores; the README's numbers (--trials 100 --laps 3) four.
-"""
+"""How long does the notes' search take: their way, in one compiled program, and with early abandonment?"""
 
 import itertools
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,14 +11,14 @@ import xarray as xr
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from experiments import _cli, _lab
 from experiments.benchmarks import _timing
 from experiments.benchmarks._contenders import Rows, numpy_trial
 from experiments.hyperparameters import _search
+from fnn import lab
 from fnn.base import provenance
+from fnn.base.errors import require
 from fnn.data import DataSet
 from fnn.lab import plotting
-from fnn.lab.verdicts import Verdict, decide
 from fnn.train import engine
 
 SIZES = (784, *_search.HIDDEN, 10)
@@ -42,9 +30,11 @@ ETA, FIRST = 3, 2
 
 
 @dataclass(frozen=True)
-class Config(_cli.Options):
-    """Settings of the benchmark. (--seeds has no meaning here: a core trains one.)"""
+class Config(lab.DataOptions):
+    """Settings of the benchmark."""
 
+    seeds: _timing.Fixed = 1
+    """Of every core."""
     trials: int = 20
     """Settings a seed."""
     epochs: int = 50
@@ -58,9 +48,6 @@ class Config(_cli.Options):
         """Raise `InputError` for options that cannot be used."""
         super().check()
         self.check_at_least(trials=2, epochs=3, few=1, laps=1)
-
-
-QUICK = Config(trials=6, epochs=4, few=1, laps=1, quick=True)
 
 
 def flop_per_trial(epochs: int) -> float:
@@ -101,9 +88,11 @@ def ours(cfg: Config, train_settings: _search.Trainer) -> Callable[[], int]:
 
 def run(cfg: Config) -> xr.Dataset:
     """Time every contender in turns."""
-    images = _search.load(cfg)
+    images = cfg.load()
+    require(len(images.x_train) >= _search.IMAGES, f"This takes {_search.IMAGES} training images.")
     plan = _search.schedule(FIRST, ETA, cfg.epochs)
-    _cli.headline(cfg, images, f"{', '.join(TITLES.values())}: {cfg.trials} trials of {cfg.epochs} epochs")
+    device = provenance.describe_devices(jax.local_devices())
+    print(f"{', '.join(TITLES.values())}: {cfg.trials} trials of {cfg.epochs} epochs on {device}", flush=True)
     laps = {
         "numpy": notes_way(cfg, images),
         "fnn": ours(cfg, _search.trainer(images, cfg.epochs, evaluate_at=range(1, cfg.epochs + 1))),
@@ -122,7 +111,7 @@ def run(cfg: Config) -> xr.Dataset:
                 seconds[name].append(took / trials)
             bar.update()
     compile_seconds = [max(0.0, took - trials * np.median(seconds[name])) for name, (took, trials) in first.items()]
-    ds = xr.Dataset(
+    return xr.Dataset(
         {
             "seconds": (
                 ("contender", "lap"),
@@ -137,18 +126,18 @@ def run(cfg: Config) -> xr.Dataset:
         },
         {"contender": list(laps), "lap": np.arange(cfg.laps)},
         {
-            **_lab.origin(images),
+            "dataset": images.name,
+            "checksum": images.checksum,
+            "source": images.source,
             "trials": cfg.trials,
             "epochs": cfg.epochs,
             "updates": _search.cost(plan, cfg.trials),
             "peak_flop_per_second": max(rates),
             "flop_per_trial": flop_per_trial(cfg.epochs),
-            "device": provenance.describe_devices(jax.local_devices()),
+            "device": device,
             "complete": 1,
         },
     )
-    print(table(ds))
-    return ds
 
 
 def rows(ds: xr.Dataset) -> list[dict]:
@@ -171,11 +160,6 @@ def rows(ds: xr.Dataset) -> list[dict]:
     return found
 
 
-def tables(ds: xr.Dataset) -> dict[str, list[dict]]:
-    """The rows, as the file `benchmark.json`."""
-    return {"benchmark": rows(ds)}
-
-
 def table(ds: xr.Dataset) -> str:
     """The rows, for people."""
     lines = [f"{'':26}{'s a trial':>11}{f's for {ds.trials}':>12}{'of peak':>9}{'faster':>9}{'compile s':>11}"]
@@ -187,7 +171,7 @@ def table(ds: xr.Dataset) -> str:
     return "\n".join(lines)
 
 
-def figures(ds: xr.Dataset) -> dict[str, Figure]:
+def whole_search(ds: xr.Dataset) -> Figure:
     """Seconds for the whole search, a bar a contender."""
     fig = plotting.figure(7.0, 2.6)
     ax = plotting.axes(fig, f"{ds.trials} trials of {ds.epochs} epochs", "seconds", "")
@@ -198,25 +182,41 @@ def figures(ds: xr.Dataset) -> dict[str, Figure]:
     ax.invert_yaxis()
     ax.margins(x=0.12)
     plotting.caption(fig, f"{ds.device}, a core a seed; median of {ds.sizes['lap']} laps")
-    return {"seconds": fig}
+    return fig
 
 
-def verdicts(ds: xr.Dataset) -> list[Verdict]:
-    """How much faster the search is, lap by lap."""
-    found = []
-    for name in ("fnn", "fnn_halving"):
-        ratio = (ds.seconds.sel(contender="numpy") / ds.seconds.sel(contender=name)).values
-        found.append(
-            decide(
-                f"{TITLES[name]}: the search is at least {AIM:g} × faster than the notes' way",
-                ratio - AIM,
-                "×",
-                f"Measured {np.median(ratio):.2f} ×; from the aim {{effect}} {{unit}} [{{low}}, {{high}}], "
-                "{seeds} laps.",
-            )
-        )
-    return found
+def faster(name: str) -> lab.Claim:
+    """The claim that a contender reaches the aim."""
+    return lab.Claim(
+        f"{TITLES[name]}: the search is at least {AIM:g} × faster than the notes' way",
+        lambda ds: ds.seconds.sel(contender="numpy", drop=True) / ds.seconds.sel(contender=name, drop=True),
+        lab.above(AIM),
+        "× as fast",
+        figure="seconds",
+        repeats="lap",
+    )
 
+
+EXPERIMENT = lab.Experiment(
+    question="How long does the notes' search take: their way, in one compiled program, and with early abandonment?",
+    source="benchmark",
+    method="""The work is that of the notes' §5.2: random settings of learning rate and weight decay, each trained for
+50 epochs on 400 images and validated on 100 others after every epoch. The notes train one network after another with
+layer objects in NumPy; here all settings of a seed are one program, and a core trains a seed. With successive halving
+the program compares the trials after 2, 6 and 18 epochs, and each time the best third goes on.
+
+The contenders take turns; every time is a median of laps, in seconds a trial. NumPy's trials are all alike, so a few of
+them stand for all.""",
+    takes="about three quarters of a minute on two cores; the README's numbers (--trials 100 --laps 3) take four",
+    alone=True,
+    config=Config,
+    quick={"trials": 6, "epochs": 4, "few": 1, "laps": 1},
+    run=run,
+    claims=(faster("fnn"), faster("fnn_halving")),
+    figures={"seconds": whole_search},
+    summary=table,
+    tables=lambda ds: {"benchmark": rows(ds)},
+)
 
 if __name__ == "__main__":
-    sys.exit(_cli.main(sys.modules[__name__]))
+    EXPERIMENT.main()
