@@ -5,16 +5,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import xarray as xr
 
-from experiments import _cli, bench_sweep
+from experiments.benchmarks.bench_sweep import EXPERIMENT, RULES, Config
+from fnn.base.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_the_benchmark_at_tiny_size(tmp_path):
     options = ["--quick", "--networks", "4", "--lap", "8", "--laps", "2", "--out", str(tmp_path)]
-    program = [sys.executable, "-m", "experiments.bench_sweep", *options]
+    program = [sys.executable, "-m", "experiments.benchmarks.bench_sweep", *options]
     done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "bench_sweep" / "benchmark.json").read_text())
@@ -28,8 +31,29 @@ def test_the_benchmark_at_tiny_size(tmp_path):
     assert {"numpy", "fnn"} <= {row["contender"] for row in rows}
 
 
-@pytest.mark.parametrize("networks", ["0", "3", "-4", "x", ",", "1.5"])
-def test_the_benchmark_refuses_odd_numbers_of_networks(networks, tmp_path, capsys, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert _cli.main(bench_sweep, [f"--networks={networks}"]) == 2
-    assert "--networks" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        *(({"networks": (n,)}, f"--networks takes 1 and multiples of 4, not {n}") for n in (0, 3, -4)),
+        ({"networks": ()}, "--networks names no number of networks"),
+        ({"networks": (4, 4)}, "--networks names 4 more than once"),
+        ({"contenders": ("fnn", "jax")}, "--contenders takes all, or some of .*, not 'jax'"),
+        ({"contenders": ("numpy",)}, "--contenders needs fnn"),
+        ({"laps": 0}, "--laps is at least 1, not 0"),
+    ],
+)
+def test_bad_options_get_one_sentence(options, sentence):
+    with pytest.raises(InputError, match=sentence):
+        Config(**options).check()
+
+
+@pytest.mark.parametrize(("factor", "outcome"), [(1.01, "holds"), (0.99, "does not hold")])
+def test_claims_follow_the_numbers_where_all_rules_run(factor, outcome):
+    aims = {"numpy": 10.0, "torch": 3.5, "fnn": 1.0}
+    seconds = np.array([[[1.0] * 6, [aim * factor if name != "fnn" else 1.0] * 6] for name, aim in aims.items()])
+    ds = xr.Dataset(
+        {"seconds": (("contender", "networks", "lap"), seconds)},
+        {"contender": list(aims), "networks": [1, len(RULES)]},
+    )
+    assert [verdict.outcome for verdict in EXPERIMENT.judge(ds)] == [outcome] * 2
+    assert not EXPERIMENT.judge(ds.sel(networks=[1]))

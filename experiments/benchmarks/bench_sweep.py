@@ -1,18 +1,9 @@
-"""How fast do K networks train, beside what a user would write instead? (benchmark)
-
-The work is that of `optimizer_compare_mnist`: the notes' network, minibatches of 128, SGD, Momentum, AdaGrad and Adam
-on K/4 seeds each (K = 1: Adam alone), gathering, forward, backward and update, and the loss recorded after the update.
-The contenders take turns; every time is a median of laps, and beside them stands the best float32 matrix product that
-any of them reaches on this machine in the same run. Contenders whose package is not installed are left out, and named.
-
-Takes about a minute on two cores; the README's table (--contenders all --networks 1,4,16,64,256,1024 --laps 5) twenty.
-"""
+"""How fast do K networks train, beside what a user would write instead?"""
 
 import importlib.util
 import itertools
 import multiprocessing
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,14 +13,12 @@ import xarray as xr
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from experiments import _cli, _lab
 from experiments.benchmarks import _timing
 from experiments.benchmarks._contenders import CONTENDERS, Work
-from fnn import data
+from fnn import data, lab
 from fnn.base import arithmetic, provenance
 from fnn.base.errors import require
-from fnn.lab import plotting
-from fnn.lab.verdicts import Verdict, decide
+from fnn.lab import plotting, process
 
 SIZES = (784, 100, 100, 100, 100, 10)
 RULES = ("sgd", "momentum", "adagrad", "adam")
@@ -51,15 +40,17 @@ AIMS = {"numpy": 10.0, "torch": 3.5, "flax_scan": 1.3}
 
 
 @dataclass(frozen=True)
-class Config(_cli.Options):
+class Config(lab.DataOptions):
     """Settings of the benchmark."""
 
-    contenders: str = "numpy,torch,fnn"
-    """Who takes part, with commas between, or all: also torch_compile, torch_vmap, flax, flax_scan."""
-    networks: str = "1,64"
-    """Numbers of networks K, with commas between: 1, or multiples of 4."""
+    seeds: _timing.Fixed = 1
+    """Of all weights and minibatches."""
+    contenders: tuple[str, ...] = ("numpy", "torch", "fnn")
+    """Contenders, or all: also torch_compile, torch_vmap, flax and flax_scan."""
+    networks: tuple[int, ...] = (1, 64)
+    """Numbers of networks K: 1, or multiples of 4."""
     laps: int = 3
-    """Timed laps of each contender; the median counts. (--seeds has no meaning here.)"""
+    """Timed laps of each contender; the median counts."""
     lap: int = 400
     """Network-steps a lap, shared among the K networks."""
     measure_memory: bool = True
@@ -69,28 +60,17 @@ class Config(_cli.Options):
         """Raise `InputError` for options that cannot be used."""
         super().check()
         self.check_at_least(laps=1, lap=1)
-        self.sizes()
-        self.racers()
+        self.check_distinct(contenders="contender", networks="number of networks")
+        for name in self.racers():
+            require(name in CONTENDERS, f"--contenders takes all, or some of {', '.join(CONTENDERS)}, not {name!r}.")
+        require("fnn" in self.racers(), "--contenders needs fnn, which the others are compared with.")
+        for n in self.networks:
+            fits = n == 1 or (n > 0 and n % len(RULES) == 0)
+            require(fits, f"--networks takes 1 and multiples of {len(RULES)}, not {n}.")
 
     def racers(self) -> list[str]:
-        """The contenders asked for."""
-        names = _lab.listed("--contenders", self.contenders, "contender")
-        names = list(CONTENDERS) if names == ["all"] else names
-        for name in names:
-            require(name in CONTENDERS, f"--contenders takes all, or some of {', '.join(CONTENDERS)}, not {name!r}.")
-        require("fnn" in names, "--contenders needs fnn, which the others are measured by.")
-        return names
-
-    def sizes(self) -> list[int]:
-        """The numbers of networks asked for."""
-        asked = _lab.listed("--networks", self.networks, "number of networks")
-        for part in asked:
-            good = part.isdecimal() and (int(part) == 1 or (int(part) > 0 and int(part) % len(RULES) == 0))
-            require(good, f"--networks takes 1 and multiples of {len(RULES)}, not {part!r}.")
-        return [int(part) for part in asked]
-
-
-QUICK = Config(contenders="numpy,fnn", networks="4", laps=1, lap=40, measure_memory=False, quick=True)
+        """The contenders."""
+        return list(CONTENDERS if self.contenders == ("all",) else self.contenders)
 
 
 def flop_per_step(batch: int = BATCH) -> int:
@@ -133,7 +113,7 @@ def peak_bytes(contender: str, w: Work) -> float:
 
 def _report_memory(queue, contender, w):
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # the parent's JAX has most of a GPU's memory
-    _cli.prepare()
+    process.prepare()
     for package in PACKAGES.get(contender.partition("_")[0], ()):
         importlib.import_module(package)
     before = _most_held(contender)
@@ -162,12 +142,12 @@ def _most_resident() -> float:
 
 def run(cfg: Config) -> xr.Dataset:
     """Time every contender at every number of networks."""
-    images = _cli.load_data(cfg)
+    images = cfg.load()
     here = lambda package: package not in PACKAGES or importlib.util.find_spec(package)
     present = [c for c in cfg.racers() if here(c.partition("_")[0])]
     absent = [c for c in cfg.racers() if c not in present]
-    counts = cfg.sizes()
-    _cli.headline(cfg, images, f"{', '.join(present)} at {', '.join(map(str, counts))} networks")
+    counts, device = cfg.networks, provenance.describe_devices(jax.local_devices())
+    print(f"{', '.join(present)} at {', '.join(map(str, counts))} networks on {device}", flush=True)
     if absent:
         print(f'Left out, not installed: {", ".join(absent)} (pip install "fnn[bench]").')
     seconds = np.full((len(present), len(counts), cfg.laps), np.nan)
@@ -195,25 +175,23 @@ def run(cfg: Config) -> xr.Dataset:
             if networks == max(counts) and cfg.measure_memory:
                 memory[:, k] = [peak_bytes(c, w) for c in present]
     dims = ("contender", "networks")
-    ds = xr.Dataset(
+    return xr.Dataset(
         {
             "seconds": ((*dims, "lap"), seconds, {"long_name": "time per network-step", "units": "s"}),
             "compile_seconds": (dims, compile_seconds, {"units": "s"}),
             "peak_bytes": (dims, memory, {"long_name": "memory, at the most networks only", "units": "B"}),
         },
-        {"contender": present, "networks": counts, "lap": np.arange(cfg.laps)},
+        {"contender": present, "networks": list(counts), "lap": np.arange(cfg.laps)},
         {
             "dataset": images.name,
             "checksum": images.checksum,
             "peak_flop_per_second": max(rates),
             "flop_per_step": flop_per_step(),
-            "device": provenance.describe_devices(jax.local_devices()),
+            "device": device,
             "precision": arithmetic.matmul_precision(),
             "complete": 1,
         },
     )
-    print(table(ds))
-    return ds
 
 
 def rows(ds: xr.Dataset) -> list[dict]:
@@ -236,11 +214,6 @@ def rows(ds: xr.Dataset) -> list[dict]:
     return found
 
 
-def tables(ds: xr.Dataset) -> dict[str, list[dict]]:
-    """The rows, as the file `benchmark.json`."""
-    return {"benchmark": rows(ds)}
-
-
 def table(ds: xr.Dataset) -> str:
     """The rows, for people."""
     lines = [
@@ -260,7 +233,7 @@ def _short(microseconds: float) -> str:
     return f"{microseconds:,.0f}" if microseconds >= 100 else f"{microseconds:.3g}"
 
 
-def figures(ds: xr.Dataset) -> dict[str, Figure]:
+def cost_per_network(ds: xr.Dataset) -> Figure:
     """Cost per network-step against the number of networks."""
     fig = plotting.figure()
     ax = plotting.axes(
@@ -285,27 +258,47 @@ def figures(ds: xr.Dataset) -> dict[str, Figure]:
         fig,
         f"{ds.device}, notes' network, minibatch {BATCH}; median of {ds.sizes['lap']} laps, bars from least to most",
     )
-    return {"cost_per_network": fig}
+    return fig
 
 
-def verdicts(ds: xr.Dataset) -> list[Verdict]:
-    """How much faster ours is, lap by lap, where all four rules run."""
-    found = []
-    many = ds.seconds.where(ds.networks >= len(RULES), drop=True)
-    for contender, aim in AIMS.items():
-        if contender in ds.contender and many.sizes["networks"]:
-            ratio = (many.sel(contender=contender) / many.sel(contender="fnn")).median("networks").values
-            found.append(
-                decide(
-                    f"fnn is at least {aim:g} × faster than {TITLES[contender]}",
-                    ratio - aim,
-                    "×",
-                    f"Measured {np.median(ratio):.2f} ×; from the aim {{effect}} {{unit}} [{{low}}, {{high}}], "
-                    "{seeds} laps.",
-                )
-            )
-    return found
+def faster(contender: str, aim: float) -> lab.Claim:
+    """The claim that fnn reaches its aim beside a contender, where all four rules run."""
 
+    def effect(ds):
+        many = ds.seconds.where(ds.networks >= len(RULES), drop=True)
+        ratio = many.sel(contender=contender, drop=True) / many.sel(contender="fnn", drop=True)
+        return ratio.median("networks")
+
+    return lab.Claim(
+        f"fnn is at least {aim:g} × faster than {TITLES[contender]}",
+        effect,
+        lab.above(aim),
+        "× as fast",
+        figure="cost_per_network",
+        where=lambda ds: contender in ds.contender and bool((ds.networks >= len(RULES)).any()),
+        repeats="lap",
+    )
+
+
+EXPERIMENT = lab.Experiment(
+    question="How fast do K networks train, beside what a user would write instead?",
+    source="benchmark",
+    method="""The work is that of `optimizer_compare_mnist`: the notes' network, minibatches of 128, SGD, Momentum,
+AdaGrad and Adam on K/4 seeds each (K = 1: Adam alone), gathering, forward, backward and update, and the loss recorded
+after the update. The contenders take turns; every time is a median of laps, and beside them stands the best float32
+matrix product that any of them reaches on this machine in the same run. Contenders whose package is not installed are
+left out, and named.""",
+    takes="about a minute on two cores; the README's table takes twenty "
+    "(--contenders all --networks 1 4 16 64 256 1024 --laps 5)",
+    alone=True,
+    config=Config,
+    quick={"contenders": ("numpy", "fnn"), "networks": (4,), "laps": 1, "lap": 40, "measure_memory": False},
+    run=run,
+    claims=tuple(faster(contender, aim) for contender, aim in AIMS.items()),
+    figures={"cost_per_network": cost_per_network},
+    summary=table,
+    tables=lambda ds: {"benchmark": rows(ds)},
+)
 
 if __name__ == "__main__":
-    sys.exit(_cli.main(sys.modules[__name__]))
+    EXPERIMENT.main()
