@@ -53,7 +53,7 @@ def elsewhere():
     changes = json.dumps([(name, value) for name, (value, _) in CHANGES.items()])
     done = subprocess.run(
         [sys.executable, "-c", code, changes],
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
         env=clean,
         capture_output=True,
         text=True,

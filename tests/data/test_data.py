@@ -31,7 +31,7 @@ from fnn.base.errors import InputError
 from fnn.data import known
 from fnn.data.idx import sha256
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 IMAGES, LABELS, TEST_IMAGES, TEST_LABELS = known.FILES
 REAL_MNIST = Path(os.environ.get("FNN_DATA") or ROOT.parent / "shared" / "data")
 REAL_DEBIAN, REAL_SHA256 = known.DEBIAN, known.SHA256

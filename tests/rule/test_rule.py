@@ -377,7 +377,8 @@ halved = leafwise(Hyper(), init, update)
     "newcomer.py": """
 import pathlib
 import optax
-from fnn import interop, optim
+from fnn import optim
+from fnn.rule import twins
 
 optim.__path__.append(str(pathlib.Path(__file__).parent / "rules"))
 twins.TWINS["halved"] = lambda hp: optax.chain(optax.ema(0.5, debias=False), optax.scale_by_learning_rate(hp.lr))
@@ -390,10 +391,10 @@ def test_a_new_file_gets_every_test(tmp_path):
     (tmp_path / "rules").mkdir()
     (tmp_path / "rules" / "halved.py").write_text(NEWCOMER["halved.py"])
     (tmp_path / "newcomer.py").write_text(NEWCOMER["newcomer.py"])
-    here = pathlib.Path(__file__).parent
-    paths = os.pathsep.join([str(tmp_path), str(here.parent), os.environ.get("PYTHONPATH", "")])
+    tests = pathlib.Path(__file__).parents[1]
+    paths = os.pathsep.join([str(tmp_path), str(tests.parent), os.environ.get("PYTHONPATH", "")])
     pytest_ = [sys.executable, "-m", "pytest", "-p", "newcomer", "-p", "no:cacheprovider", "-vv", "-k", "halved"]
-    command = [*pytest_, str(here / "test_rule.py"), str(here / "test_parity.py")]
+    command = [*pytest_, str(tests / "rule" / "test_rule.py"), str(tests / "optim" / "test_parity.py")]
     done = subprocess.run(command, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     for test in ("test_parity", "under_a_schedule", "dtypes_are_stable", "vmapped", "do_not_recompile", "resuming"):

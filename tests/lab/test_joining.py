@@ -11,7 +11,7 @@ import pytest
 
 from experiments import _campaigns
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def run(code, **environment):

@@ -20,7 +20,7 @@ from fnn.base.errors import InputError
 from fnn.train import checkpoints, engine
 
 STEPS, CHUNK, SEEDS = 23, 5, 3
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def work(**options):

@@ -196,7 +196,7 @@ sys.path.insert(0, {tests!r})
 import jax
 jax.config.update("jax_num_cpu_devices", 7)
 import numpy as np
-import test_sweep as t
+import test_engine as t
 from fnn import train
 devices = jax.local_devices()
 assert len(devices) == 7
@@ -216,7 +216,7 @@ def test_the_number_of_devices_does_not_show(tmp_path):
     """
     here, numbers = Path(__file__).parent, (1, 2, 4, 7)
     program = PROGRAM.format(tests=str(here), numbers=numbers, out=str(tmp_path))
-    subprocess.run([sys.executable, "-c", program], check=True, cwd=here.parent, timeout=600)
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=here.parents[1], timeout=600)
     one, *others = (np.load(tmp_path / f"{n}.npy") for n in numbers)
     assert one.shape == (len(PAIR), 3, STEPS)
     for other in others:

@@ -11,7 +11,7 @@ import pytest
 
 from fnn.base import linear_algebra
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
