@@ -1,24 +1,6 @@
-"""What does one update of every hand-written rule cost, beside its optax twin and the machine's memory? (benchmark)
-
-Updates are timed as a training loop does them: `update` and `apply_updates` in one compiled program with traced
-hyperparameters, which is given state and parameters to overwrite. Models are trees of many small and of few large
-square float32 matrices. Ours, the twin and the yardstick, a ← a + s · b on arrays of as many numbers as there are
-parameters, take turns; every time is a median of laps, every ratio a median of the laps' ratios. As a control, one
-program is built twice and timed against itself: so far apart are equal programs.
-
-The bound is the time in which memory would let through what an update has to read (gradients, parameters, state) and
-to write (parameters, state), once each, at the yardstick's rate. It is meant for elementwise rules at sizes that no
-cache holds; others must look at everything twice or do more than move it.
-
-What some rules ask of the loss beside its gradient is answered by a quadratic that costs little, the same for both
-sides. Work done on few updates only (GaLore's singular vectors, Sophia's curvature) falls on few laps and hardly moves
-a median.
-
-Takes about a minute on two cores; all rules (--rules all) take six.
-"""
+"""What does one update of every hand-written rule cost, beside its optax twin and the machine's memory?"""
 
 import itertools
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,13 +10,13 @@ import xarray as xr
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from experiments import _cli, _lab
 from experiments.benchmarks import _timing
-from fnn import optim
+from fnn import lab, optim
 from fnn.base import provenance
+from fnn.base.errors import require
 from fnn.base.statistics import by_ranks
 from fnn.lab import plotting
-from fnn.lab.verdicts import Verdict, decide
+from fnn.lab.titles import title
 from fnn.rule import Rule, twins
 
 CONTENDERS = {"fnn": optim.rule, "optax": lambda spec: twins.twin(spec, optim.rule(spec).hyper)}
@@ -47,18 +29,22 @@ AIM = 0.9
 """What the median update is to cost at most, in its twin's time."""
 NEAR = 1.3
 """How many times the bound an elementwise update is to take at most."""
+CHANCE = 0.025
+"""The share of equal programs of which one is slower with its whole 95 % interval."""
 
 
 @dataclass(frozen=True)
-class Config(_cli.Options):
+class Config(lab.Options):
     """Settings of the benchmark."""
 
-    rules: str = "sgd,momentum,adam,lion,lamb"
-    """Rules to time, NAME or NAME:DIALECT with commas between, or all that have a twin (in their own form)."""
-    sizes: str = "10000,1000000,10000000"
-    """Numbers of parameters, with commas between."""
+    seeds: _timing.Fixed = 1
+    """Of weights and gradients."""
+    rules: tuple[str, ...] = ("sgd", "momentum", "adam", "lion", "lamb")
+    """Rules to time, NAME or NAME:DIALECT, or all that have a twin (in their own form)."""
+    sizes: tuple[int, ...] = (10_000, 1_000_000, 10_000_000)
+    """Numbers of parameters."""
     laps: int = 15
-    """Timed laps of each contender; the median counts. (--seeds has no meaning here.)"""
+    """Timed laps of each contender; the median counts."""
     lap: float = 0.01
     """Seconds a lap lasts at least, in as many updates as that takes."""
     patience: float = 0.4
@@ -68,27 +54,23 @@ class Config(_cli.Options):
         """Raise `InputError` for options that cannot be used."""
         super().check()
         self.check_at_least(laps=1, lap=0, patience=0)
-        self.parameters()
+        self.check_distinct(rules="rule", sizes="number of parameters")
+        least = max(TREES.values())
+        for size in self.sizes:
+            require(size >= least, f"--sizes takes numbers of parameters from {least} on, not {size}.")
         for spec in self.specs():
             twins.twin(spec, optim.rule(spec).hyper)
 
     def specs(self) -> list[str]:
         """The rules to time."""
-        return _lab.asked(self.rules, (name for name in optim.names() if name in twins.TWINS))
-
-    def parameters(self) -> list[int]:
-        """The numbers of parameters asked for."""
-        return sorted(_lab.whole_numbers("--sizes", self.sizes, "number of parameters", max(TREES.values())))
-
-
-QUICK = Config(rules="sgd,adam,lamb", sizes="10000,100000", laps=5, quick=True)
+        return [name for name in optim.names() if name in twins.TWINS] if self.rules == ("all",) else list(self.rules)
 
 
 def run(cfg: Config) -> xr.Dataset:
     """Time rule after rule; an interrupt keeps the rules that are done."""
     specs = cfg.specs()
     device = provenance.describe_devices(jax.local_devices())
-    print(f"{len(specs)} rules and their twins at {', '.join(map('{:,}'.format, cfg.parameters()))} parameters")
+    print(f"{len(specs)} rules and their twins at {', '.join(map('{:,}'.format, cfg.sizes))} parameters")
     print(f"in trees of {' and '.join(f'{n} ({tree})' for tree, n in TREES.items())} arrays on {device}", flush=True)
     with _timing.uncached():
         return measure(cfg, specs).assign_attrs(device=device)
@@ -110,14 +92,12 @@ def measure(cfg: Config, specs: Sequence[str]) -> xr.Dataset:
     finally:
         bar.close()
     ds = xr.concat(found, xr.DataArray(specs[: len(found)], dims="rule", name="rule"))
-    ds = ds.assign(control=control).assign_attrs(complete=complete)
-    print(table(ds))
-    return ds
+    return ds.assign(control=control).assign_attrs(complete=complete)
 
 
 def timed(cfg: Config, rules: Sequence[Rule], number: int = 0) -> xr.Dataset:
     """A rule and its twin, at every size and in both trees. Who is built first changes with the model and `number`."""
-    sizes = cfg.parameters()
+    sizes = sorted(cfg.sizes)
     shape = len(CONTENDERS), len(sizes), len(TREES)
     seconds, triad = np.empty((*shape, cfg.laps)), np.empty((*shape[1:], cfg.laps))
     compiling, peak, moved = np.empty(shape), np.empty(shape, np.int64), np.empty(shape, np.int64)
@@ -206,11 +186,6 @@ def rows(ds: xr.Dataset) -> list[dict]:
     return found
 
 
-def tables(ds: xr.Dataset) -> dict[str, list[dict]]:
-    """The rows, as the file `benchmark.json`."""
-    return {"benchmark": rows(ds)}
-
-
 def by_cost(ds: xr.Dataset) -> list[str]:
     """The rules, the one that costs most beside its twin first."""
     cost = xr.apply_ufunc(np.log, ratios(ds).median("lap")).mean(("parameters", "tree"))
@@ -233,16 +208,10 @@ def table(ds: xr.Dataset) -> str:
         last = ds.sel(rule=spec)
         worst = float(bound.sel(rule=spec, contender="fnn", parameters=ds.parameters.max()).max())
         at_bound = f"{worst:10.2f}" if last.elementwise else f"{'–':>10}"
-        lines.append(f"{_lab.title(spec):28}{numbers}{float(compiling.sel(rule=spec)):10.2f}{at_bound}")
+        lines.append(f"{title(spec):28}{numbers}{float(compiling.sel(rule=spec)):10.2f}{at_bound}")
     equal = ds.control.median("lap")
     numbers = "".join(f"{float(equal.sel(parameters=n, tree=tree)):14.2f}" for n, tree in cells)
     return "\n".join([*lines, f"{'equal programs':28}{numbers}"])
-
-
-def figures(ds: xr.Dataset) -> dict[str, Figure]:
-    """What ours costs beside the twin, and how near both come to what the memory lets through."""
-    drawn = {"beside_twin": beside_twin(ds)}
-    return drawn | ({"of_bound": of_bound(ds)} if ds.elementwise.any() else {})
 
 
 def ladder(names: list[str], trees: list[str], label: str) -> tuple[Figure, list]:
@@ -252,7 +221,7 @@ def ladder(names: list[str], trees: list[str], label: str) -> tuple[Figure, list
     for ax, tree in zip(panels, trees, strict=True):
         plotting.dress(ax, xlabel=label)
         ax.set_title(f"{TREES[tree]} arrays ({tree})", fontsize="medium")
-    panels[0].set_yticks(range(len(names)), [_lab.title(name) for name in names])
+    panels[0].set_yticks(range(len(names)), [title(name) for name in names])
     panels[0].set_ylim(len(names) - 0.5, -0.5)
     return fig, list(panels)
 
@@ -285,8 +254,10 @@ def beside_twin(ds: xr.Dataset) -> Figure:
     return fig
 
 
-def of_bound(ds: xr.Dataset) -> Figure:
-    """What share of the memory's rate the elementwise rules reach at the largest size."""
+def of_bound(ds: xr.Dataset) -> Figure | None:
+    """What share of the memory's rate the elementwise rules reach at the largest size; None without such rules."""
+    if not ds.elementwise.any():
+        return None
     size = int(ds.parameters.max())
     some = ds.sel(rule=ds.rule[ds.elementwise])
     share = (1 / bounds(some).median("lap")).sel(parameters=size)
@@ -312,77 +283,137 @@ def of_bound(ds: xr.Dataset) -> Figure:
     return fig
 
 
-def verdicts(ds: xr.Dataset) -> list[Verdict]:
-    """Whether ours is faster than the twin, never slower, near the memory's rate, and no slower to compile."""
-    near = [near_the_bound(ds)] if ds.elementwise.any() else []
-    return [faster(ds), never_slower(ds), *near, no_slower_to_compile(ds)]
-
-
-def faster(ds: xr.Dataset) -> Verdict:
-    """The median over rules, sizes and trees, one value a lap."""
+def medians(ds: xr.Dataset) -> xr.DataArray:
+    """The median ratio over rules, sizes and trees, lap by lap."""
     ratio = ratios(ds)
     whole = ratio.fillna(ratio.median("lap"))  # a slow rule's laps that were left out
-    medians = whole.median(("rule", "parameters", "tree")).values
-    return decide(
-        f"The median update takes at most {AIM:g} of its optax twin's time",
-        AIM - medians,
-        "of the twin's time",
-        f"It takes {np.median(medians):.3f} of it; below the aim by {{effect}} {{unit}} [{{low}}, {{high}}], "
-        f"{{seeds}} laps, {ds.sizes['rule']} rules at {cells(ds)} sizes and trees.",
+    return whole.median(("rule", "parameters", "tree"))
+
+
+def judged(ds: xr.Dataset) -> tuple[xr.DataArray, np.ndarray]:
+    """The ratios `[update, lap]` of all updates whose laps give an interval, and `median_interval` of each."""
+    ratio = ratios(ds).stack(update=("rule", "parameters", "tree")).transpose("update", "lap")
+    found = np.array([median_interval(laps) for laps in ratio.values])
+    known = np.isfinite(found).all(1)
+    return ratio[known], found[known]
+
+
+def not_slower(ds: xr.Dataset) -> xr.DataArray:
+    """Of every update whether its interval reaches down to the twin's time."""
+    _, found = judged(ds)
+    return xr.DataArray(found[:, 1] <= 1, dims="update")
+
+
+def slowest(ds: xr.Dataset) -> str:
+    """The update whose whole interval lies highest, in words."""
+    ratio, found = judged(ds)
+    if not len(found):
+        return ""
+    worst = int(np.lexsort((found[:, 0], found[:, 1]))[-1])
+    rule, size, tree = ratio.update[worst].item()
+    middle, low, high = found[worst]
+    return (
+        f"Of {len(found)} updates {int((found[:, 1] > 1).sum())} are slower with their whole 95 % interval, where "
+        f"equal ones would be in {CHANCE:.1%}. Slowest beside its twin is {title(rule)} at {size:,} parameters in "
+        f"{tree} arrays: {middle:.2f} of its time [{low:.2f}, {high:.2f}], the highest of all intervals."
     )
 
 
-def never_slower(ds: xr.Dataset) -> Verdict:
-    """The rule, size and tree whose whole interval lies highest, one value a lap."""
-    ratio = ratios(ds).stack(cell=("rule", "parameters", "tree"))
-    medians, lows, _ = np.transpose([median_interval(laps) for laps in ratio.transpose("cell", "lap").values])
-    worst = ratio.isel(cell=int(np.lexsort((medians, lows))[-1])).dropna("lap")  # few laps have no interval
-    rule, size, tree = worst.cell.item()
-    return decide(
-        "No update is slower than its optax twin's",
-        1 - worst.values,
-        "of the twin's time",
-        f"Slowest beside its twin is {_lab.title(rule)} at {size:,} parameters in {tree} arrays, faster by {{effect}} "
-        f"{{unit}} [{{low}}, {{high}}], {{seeds}} laps; of {len(lows)} updates {int((lows > 1).sum())} are slower with "
-        "their whole 95 % interval, where equal ones would be in 2.5 %.",
-    )
-
-
-def near_the_bound(ds: xr.Dataset) -> Verdict:
-    """The elementwise rule and tree that is farthest from the bound at the largest size, one value a lap."""
+def of_elementwise(ds: xr.Dataset) -> xr.DataArray:
+    """How many times the bound elementwise updates take at the largest size, in the laps that all of them took."""
     size = int(ds.parameters.max())
-    some = bounds(ds).sel(rule=ds.rule[ds.elementwise], contender="fnn", parameters=size)
-    times = some.stack(cell=("rule", "tree")).transpose("cell", "lap")
-    medians = times.median("lap")
-    worst = times.isel(cell=int(medians.argmax("cell"))).dropna("lap")
-    rule, tree = worst.cell.item()
-    return decide(
-        f"Elementwise updates of {size:,} parameters take at most {NEAR:g} × the memory's time",
-        NEAR - worst.values,
-        "× the bound",
-        f"Farthest is {_lab.title(rule)} in {tree} arrays, within the aim by {{effect}} {{unit}} [{{low}}, {{high}}], "
-        f"{{seeds}} laps; {int((medians <= NEAR).sum())} of {medians.size} are within it, the median takes "
-        f"{float(medians.median()):.2f} ×.",
+    some = bounds(ds).sel(rule=ds.rule[ds.elementwise], contender="fnn", parameters=size, drop=True)
+    times = some.stack(update=("rule", "tree")).transpose("lap", "update").dropna("lap")
+    names = [f"{title(rule)} in {tree} arrays" for rule, tree in times.update.values]
+    return times.drop_vars(("update", "rule", "tree")).assign_coords(update=names)
+
+
+def within_aim(ds: xr.Dataset) -> str:
+    """How many elementwise updates are near the bound, in words."""
+    medians = of_elementwise(ds).median("lap")
+    return (
+        f"At {int(ds.parameters.max()):,} parameters the medians of {int((medians <= NEAR).sum())} of {medians.size} "
+        f"are within the aim, and the median of all is {float(medians.median()):.2f}."
     )
 
 
-def no_slower_to_compile(ds: xr.Dataset) -> Verdict:
-    """The time to compile a rule's updates of all models, one value a rule."""
+def dearest_to_compile(ds: xr.Dataset) -> str:
+    """The rule whose updates take longest to compile beside its twin's, in words."""
     ratio = compile_ratios(ds)
     worst = ratio.isel(rule=int(ratio.argmax("rule")))
-    return decide(
-        "Compiling an update takes at most its optax twin's time",
-        1 - ratio.values,
-        "of the twin's time",
-        f"Saved are {{effect}} {{unit}} [{{low}}, {{high}}], mean of {{seeds}} rules, each compiled for {cells(ds)} "
-        f"models; {_lab.title(str(worst.rule.item()))} takes most beside its twin, {float(worst):.2f} of its time.",
+    models = ds.sizes["parameters"] * ds.sizes["tree"]
+    return (
+        f"The mean of rules, each compiled for {models} models; {title(str(worst.rule.item()))} takes most beside its "
+        f"twin, {float(worst):.2f} of its time."
     )
 
 
-def cells(ds: xr.Dataset) -> int:
-    """How many models every rule updates."""
-    return ds.sizes["parameters"] * ds.sizes["tree"]
+EXPERIMENT = lab.Experiment(
+    question="What does one update of every hand-written rule cost, beside its optax twin and the machine's memory?",
+    source="benchmark",
+    method="""Updates are timed as a training loop does them: `update` and `apply_updates` in one compiled program with
+traced hyperparameters, which is given state and parameters to overwrite. Models are trees of many small and of few
+large square float32 matrices. Ours, the twin and the yardstick, a ← a + s · b on arrays of as many numbers as there are
+parameters, take turns; every time is a median of laps, every ratio a median of the laps' ratios. As a control, one
+program is built twice and timed against itself: so far apart are equal programs.
 
+The bound is the time in which memory would let through what an update has to read (gradients, parameters, state) and
+to write (parameters, state), once each, at the yardstick's rate. It is meant for elementwise rules at sizes that no
+cache holds; others must look at everything twice or do more than move it.
+
+What some rules need of the loss beside its gradient is computed from a quadratic that costs little, the same for both
+sides. Work done on few updates only (GaLore's singular vectors, Sophia's curvature) falls on few laps and hardly moves
+a median.
+
+Of many updates some are slower than their twins' by chance: equal programs are with their whole 95 % interval in 2.5 %
+of cases. So the updates that are slower are counted, and their share is compared with that; an update of fewer than
+six laps has no interval and no say.""",
+    takes="about a minute on two cores; all rules (--rules all) take six",
+    alone=True,
+    config=Config,
+    quick={"rules": ("sgd", "adam", "lamb"), "sizes": (10_000, 100_000), "laps": 5},
+    run=run,
+    claims=(
+        lab.Claim(
+            f"The median update takes at most {AIM:g} of its optax twin's time",
+            medians,
+            lab.below(AIM),
+            "of the twin's time",
+            figure="beside_twin",
+            repeats="lap",
+        ),
+        lab.Claim(
+            "Fewer updates are slower than their optax twins' than chance makes of equal programs",
+            not_slower,
+            lab.share(1 - CHANCE),
+            figure="beside_twin",
+            detail=slowest,
+            repeats="update",
+        ),
+        lab.Claim(
+            f"Elementwise updates of the most parameters take at most {NEAR:g} × the memory's time",
+            of_elementwise,
+            lab.below(NEAR),
+            "× the bound",
+            figure="of_bound",
+            each="update",
+            detail=within_aim,
+            where=lambda ds: bool(ds.elementwise.any()),
+            repeats="lap",
+        ),
+        lab.Claim(
+            "Compiling an update takes on average at most its optax twin's time",
+            compile_ratios,
+            lab.below(1),
+            "of the twin's time",
+            detail=dearest_to_compile,
+            repeats="rule",
+        ),
+    ),
+    figures={"beside_twin": beside_twin, "of_bound": of_bound},
+    summary=table,
+    tables=lambda ds: {"benchmark": rows(ds)},
+)
 
 if __name__ == "__main__":
-    sys.exit(_cli.main(sys.modules[__name__]))
+    EXPERIMENT.main()
