@@ -88,11 +88,20 @@ def run(cfg: Config) -> xr.Dataset:
     for _ in tqdm(range(cfg.laps), unit="turn", disable=None, leave=False):
         turns.append({**imports(), **starts()})
     dims = ("contender", "lap")
-    names = {"seconds": "s", "compile_seconds": "s", "compiled": "programs", "found": "programs"}
+    names = {
+        "seconds": ("time in all", "s"),
+        "compile_seconds": ("time to compile", "s"),
+        "compiled": ("compiled", "programs"),
+        "found": ("found in the cache", "programs"),
+    }
     return xr.Dataset(
         {
-            name: (dims, [[turn[c].get(name, np.nan) for turn in turns] for c in contenders], {"units": unit})
-            for name, unit in names.items()
+            name: (
+                dims,
+                [[turn[c].get(name, np.nan) for turn in turns] for c in contenders],
+                {"long_name": what, "units": unit},
+            )
+            for name, (what, unit) in names.items()
         },
         {"contender": contenders, "lap": np.arange(cfg.laps)},
         {"device": device, "complete": 1},

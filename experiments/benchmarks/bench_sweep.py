@@ -178,7 +178,7 @@ def run(cfg: Config) -> xr.Dataset:
     return xr.Dataset(
         {
             "seconds": ((*dims, "lap"), seconds, {"long_name": "time per network-step", "units": "s"}),
-            "compile_seconds": (dims, compile_seconds, {"units": "s"}),
+            "compile_seconds": (dims, compile_seconds, {"long_name": "time to compile", "units": "s"}),
             "peak_bytes": (dims, memory, {"long_name": "memory, at the most networks only", "units": "B"}),
         },
         {"contender": present, "networks": list(counts), "lap": np.arange(cfg.laps)},

@@ -92,6 +92,7 @@ def measure(cfg: Config, specs: Sequence[str]) -> xr.Dataset:
     finally:
         bar.close()
     ds = xr.concat(found, xr.DataArray(specs[: len(found)], dims="rule", name="rule"))
+    control.attrs = {"long_name": "time of a program over that of an equal one", "units": "1"}
     return ds.assign(control=control).assign_attrs(complete=complete)
 
 
@@ -118,9 +119,9 @@ def timed(cfg: Config, rules: Sequence[Rule], number: int = 0) -> xr.Dataset:
             "seconds": ((*dims, "lap"), seconds, {"long_name": "time per update", "units": "s"}),
             "triad": ((*dims[1:], "lap"), triad, {"long_name": "time per a ← a + s · b", "units": "s"}),
             "compile_seconds": (dims, compiling, {"long_name": "time to compile", "units": "s"}),
-            "peak_bytes": (dims, peak, {"units": "B"}),
-            "moved_bytes": (dims, moved, {"units": "B"}),
-            "elementwise": elementwise,
+            "peak_bytes": (dims, peak, {"long_name": "memory held at most", "units": "B"}),
+            "moved_bytes": (dims, moved, {"long_name": "memory read and written at least", "units": "B"}),
+            "elementwise": ((), elementwise, {"long_name": "whether every number is updated by itself"}),
         },
         {"contender": list(CONTENDERS), "parameters": sizes, "tree": list(TREES), "lap": np.arange(cfg.laps)},
     )
@@ -371,7 +372,7 @@ six laps has no interval and no say.""",
     takes="about a minute on two cores; all rules (--rules all) take six",
     alone=True,
     config=Config,
-    quick={"rules": ("sgd", "adam", "lamb"), "sizes": (10_000, 100_000), "laps": 5},
+    quick={"rules": ("sgd", "adam", "lamb"), "sizes": (10_000, 100_000), "laps": 6},
     run=run,
     claims=(
         lab.Claim(
@@ -406,6 +407,7 @@ six laps has no interval and no say.""",
             compile_ratios,
             lab.below(1),
             "of the twin's time",
+            figure="beside_twin",
             detail=dearest_to_compile,
             repeats="rule",
         ),

@@ -1,6 +1,6 @@
 """Every dialect has its reason."""
 
-from experiments._dialects import WHY
+from experiments.checks._dialects import WHY
 from fnn import optim
 
 

@@ -1,26 +1,10 @@
-"""Is every hand-written rule its optax twin, and what does each cost? (side by side, all of `fnn.rule.twins.TWINS`)
-
-Finds every rule and dialect that has a twin and sets the two side by side: along streams of adversarial gradients,
-where the update of every step is compared to the last bit; in the training of small networks on MNIST from the
-same weights on the same minibatches; and in the time that compiling and doing an update takes.
-
-Equality is decided in float64, with the compiler held to rounding every operation once: 1e-12 of every coordinate of
-every update. Left to itself XLA rounds a·b + c once or twice as it likes, and differently in two programs; where a
-moving average passes through 0 so little of it is left that this shows (1e-11 and more). What that is in what users
-run, float32 as it is compiled, the losses in training show; nothing is decided on them.
-
-Says too where one name stands for different numbers: how far the book's, the paper's and torch's form of a rule are
-from optax's at the same hyperparameters (`same_name.md`).
-
-Takes about three minutes on two cores, most of it compiling.
-"""
+"""Is every hand-written rule its optax twin, and what does each cost?"""
 
 import functools
 import inspect
 import itertools
 import math
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -37,17 +21,18 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from tqdm import tqdm
 
-from experiments import _cli, _lab
-from experiments._dialects import WHY
 from experiments.benchmarks import _timing
-from fnn import models, optim, schedules, tasks, train
+from experiments.checks._dialects import WHY
+from fnn import lab, models, optim, schedules, tasks, train
 from fnn.base import provenance
+from fnn.base.errors import require
 from fnn.base.types import Hyper, Params
 from fnn.data import DataSet
 from fnn.lab import plotting
-from fnn.lab.verdicts import Verdict, exact
+from fnn.lab.titles import title
 from fnn.rule import Rule, apply_updates, gradient_streams, hyper, twins
 from fnn.train import engine
+from fnn.train.labels import first_not_finite
 
 HIDDEN = (100,)
 """Of the networks that both train: every further layer would cost half a minute of compiling."""
@@ -55,16 +40,18 @@ TOLERANCE = 1e-12
 SHAPES = {"scalar": (), "layers": [{"w": (4, 3), "b": (4,)}]}
 """The arrays that the streams update: a nested tree with one of every rank."""
 SIDES = ("ours", "twin")
+EVERYONE = [spec for spec in optim.rules() if spec in twins.TWINS and spec not in gradient_streams.ON_FUNCTIONS]
+"""The rules and dialects that have a twin along given gradients."""
 
 
 @dataclass(frozen=True)
-class Config(_cli.Options):
+class Config(lab.DataOptions):
     """Settings of the comparison."""
 
     seeds: int = 10
     """Streams of gradients of each kind."""
-    rules: str = "all"
-    """Rules to compare, NAME or NAME:DIALECT with commas between, or all that have a twin."""
+    rules: tuple[str, ...] = ("all",)
+    """Rules to compare, NAME or NAME:DIALECT, or all that have a twin."""
     steps: int = 100
     """Updates along every stream."""
     networks: int = 3
@@ -73,30 +60,28 @@ class Config(_cli.Options):
     """Updates per network."""
     batch: int = 128
     """Examples per update of a network, drawn with replacement."""
-    parameters: str = "1000000"
-    """Sizes of the models whose updates are timed, with commas between."""
+    parameters: tuple[int, ...] = (1_000_000,)
+    """Sizes of the models whose updates are timed."""
     laps: int = 5
     """Timed laps of every update; the median counts."""
 
     def check(self) -> None:
         """Raise `InputError` for options that cannot be used."""
         super().check()
+        self.check_distinct(rules="rule", parameters="size")
         self.check_at_least(steps=1, networks=1, train_steps=1, batch=1, laps=1)
-        self.sizes()
+        for size in self.parameters:
+            require(size >= MATRICES, f"--parameters takes sizes from {MATRICES} on, not {size}.")
         for spec in self.specs():
             twins.twin(spec, optim.rule(spec).hyper)
 
     def specs(self) -> list[str]:
         """The rules and dialects to compare."""
-        return _lab.asked(
-            self.rules,
-            (spec for spec in optim.rules() if spec in twins.TWINS and spec not in gradient_streams.ON_FUNCTIONS),
-        )
+        return EVERYONE if self.rules == ("all",) else list(self.rules)
 
     def sizes(self) -> list[int]:
-        """The numbers of parameters to time: the nearest to those asked for that square matrices can have."""
-        asked = _lab.whole_numbers("--parameters", self.parameters, "size", MATRICES)
-        return sorted({MATRICES * round(math.sqrt(size / MATRICES)) ** 2 for size in asked})
+        """The numbers of parameters to time: the nearest to those named that square matrices can have."""
+        return sorted({MATRICES * round(math.sqrt(size / MATRICES)) ** 2 for size in self.parameters})
 
 
 MATRICES = 10
@@ -104,25 +89,14 @@ MATRICES = 10
 LAP = 5e-3
 """Seconds that a lap lasts at least, which is long enough for the clock."""
 
-QUICK = Config(
-    seeds=3,
-    rules="sgd,adam:book",
-    steps=20,
-    networks=2,
-    train_steps=20,
-    parameters="10000",
-    laps=3,
-    dataset="mnist_5k",
-    quick=True,
-)
-
 
 def run(cfg: Config) -> xr.Dataset:
     """Compare all rules, then time one after another; an interrupt keeps the rules that are timed."""
-    images = _cli.load_data(cfg, fitting="batch")
+    images = cfg.load(batch=cfg.batch)
     specs = cfg.specs()
     many = f"{2 * len(specs) * cfg.networks} networks ({len(specs)} rules and their twins × {cfg.networks} seeds)"
-    _cli.headline(cfg, images, f"{many}, {len(specs) * cfg.seeds * len(KINDS):,} streams of gradients")
+    device = provenance.describe_devices(jax.local_devices())
+    print(f"{many}, {len(specs) * cfg.seeds * len(KINDS):,} streams of gradients on {device}", flush=True)
     losses, drawn = trainer(cfg, images), streams(cfg)
     pairs = {spec: (optim.rule(spec), twins.twin(spec, optim.rule(spec).hyper)) for spec in specs}
     found, complete = [], 1
@@ -138,17 +112,11 @@ def run(cfg: Config) -> xr.Dataset:
             raise
     ds = xr.concat(found, xr.DataArray(specs[: len(found)], dims="rule", name="rule"))
     # With all rules also the forms that have no twin.
-    forms = [spec for spec in (optim.rules() if cfg.rules.strip() == "all" else specs) if ":" in spec]
+    forms = [spec for spec in (optim.rules() if cfg.rules == ("all",) else specs) if ":" in spec]
     if complete and forms:
         ds = ds.assign(namesake_gap=namesakes(cfg, drawn, forms))
-    ds = ds.assign_attrs(
-        **_lab.origin(images),
-        batch=cfg.batch,
-        device=provenance.describe_devices(jax.local_devices()),
-        complete=complete,
-    )
-    print(summary(ds))
-    return ds
+    about = {"dataset": images.name, "checksum": images.checksum, "source": images.source}
+    return ds.assign_attrs(about | {"batch": cfg.batch, "device": device, "complete": complete})
 
 
 def on_all_cores(find: Callable[[Any], Any], things: Mapping[str, Any], what: str) -> dict[str, Any]:
@@ -332,7 +300,7 @@ def trainer(cfg: Config, images: DataSet) -> Callable[[Rule], np.ndarray]:
     training whole would take longer than all of them run.
     """
     task = tasks.classification(lambda hp: models.multilayer(HIDDEN, 10), batch=cfg.batch)
-    data = {"train": _lab.splits(images)["train"]}
+    data = jax.tree.map(jnp.asarray, {"train": tasks.splits(images)["train"]})
     k_init, k_batch, k_rule = jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(engine.seeds(cfg.networks))
     weights, stats = jax.jit(jax.vmap(task.init, (None, 0, None)))((), k_init, data)
 
@@ -379,7 +347,7 @@ def in_training(losses: Callable[[Rule], np.ndarray], ours: Rule, twin: Rule) ->
         {"loss_gap": (dims, np.abs(a - b), {"long_name": "|loss − twin's loss|", "units": "nats"})},
         {"network": np.arange(a.shape[0]), "iteration": np.arange(a.shape[1])},
     )
-    ds["diverged_at"] = _lab.first_not_finite(xr.DataArray(a + b, dims=("network", "step")))
+    ds["diverged_at"] = first_not_finite(xr.DataArray(a + b, dims=("network", "step")))
     return ds
 
 
@@ -401,11 +369,6 @@ def timed(cfg: Config, ours: Rule, twin: Rule) -> xr.Dataset:
         },
         {"side": list(SIDES), "parameters": sizes, "lap": np.arange(cfg.laps)},
     )
-
-
-def seed_worst(ds: xr.Dataset) -> xr.DataArray:
-    """The largest relative difference of a seed's streams: rule, seed."""
-    return ds.relative.max("kind")
 
 
 def first_step(ds: xr.Dataset, spec: str) -> int | None:
@@ -444,11 +407,6 @@ def rows(ds: xr.Dataset) -> list[dict]:
             }
         )
     return found
-
-
-def tables(ds: xr.Dataset) -> dict[str, list[dict]]:
-    """The rows, as the file `parity.json`."""
-    return {"parity": rows(ds)}
 
 
 VISIBLE = 1e-6
@@ -517,7 +475,7 @@ def same_name(ds: xr.Dataset) -> str:
     lines += ["", "The forms, in the words of each rule's file:", ""]
     for name in dict.fromkeys(str(form).partition(":")[0] for form in ds.form.values):
         text = inspect.getdoc(import_module(f"fnn.optim.{name}")) or ""
-        lines += [f"## {_lab.title(name)}", "", "```text", text, "```", ""]
+        lines += [f"## {title(name)}", "", "```text", text, "```", ""]
     return "\n".join(lines)
 
 
@@ -553,31 +511,16 @@ def about_streams(ds: xr.Dataset) -> str:
     return f"{streams}, {ds.sizes['step']} updates of a nested tree in float64"
 
 
-def figures(ds: xr.Dataset) -> dict[str, Figure]:
-    """How far the twins are apart, how that grows, and what each costs."""
-    return {
-        "largest_difference": largest_differences(ds),
-        "drift_of_updates": drift_of_updates(ds),
-        "drift_of_losses": drift_of_losses(ds),
-        "time": times(ds),
-    }
-
-
-def polish(ax: Axes) -> None:
-    """The look of a panel."""
-    plotting.dress(ax)
-
-
 def ladder(ds: xr.Dataset, *labels: str) -> tuple[Figure, Sequence[Axes]]:
     """Two panels, on log axes of these labels, with a rung a rule."""
     n = ds.sizes["rule"]
     fig = plotting.figure(9.0, 2.0 + 0.3 * n)
     grid = fig.subplots(1, 2, sharey=True)
     for ax, label in zip(grid, labels, strict=True):
-        polish(ax)
+        plotting.dress(ax)
         ax.set(xlabel=label, xscale="log")
         ax.xaxis.set_minor_formatter(NullFormatter())
-    grid[0].set_yticks(range(n), [_lab.title(str(spec)) for spec in ds.rule.values])
+    grid[0].set_yticks(range(n), [title(str(spec)) for spec in ds.rule.values])
     grid[0].set_ylim(n - 0.5, -0.5)
     return fig, grid
 
@@ -622,8 +565,8 @@ def by_rule(ds: xr.Dataset, x: str, y: str) -> tuple[Figure, dict[str, tuple[Axe
         ax.set_axis_off()
     panel = dict(zip(names, grid.flat, strict=False))
     for name, ax in panel.items():
-        polish(ax)
-        ax.set_title(_lab.title(name), fontsize="medium")
+        plotting.dress(ax)
+        ax.set_title(title(name), fontsize="medium")
         ax.set(yscale="log")
     for ax in grid[-1]:
         ax.set_xlabel(x)
@@ -695,19 +638,60 @@ def times(ds: xr.Dataset) -> Figure:
     return fig
 
 
-def verdicts(ds: xr.Dataset) -> list[Verdict]:
-    """Whether each rule is its twin, to 1e-12 in float64, one operation at a time."""
-    of = lambda spec: " of the parameters" if spec in gradient_streams.BY_PLACES else ""
-    return [
-        exact(
-            f"{_lab.title(str(spec))} equals its optax twin to {TOLERANCE:g}{of(spec)} in float64",
-            seed_worst(ds).sel(rule=spec).values,
-            TOLERANCE,
-            f"Its largest relative difference is {{worst}}, {{seeds}} seeds × {ds.sizes['kind']} kinds of gradients.",
-        )
-        for spec in ds.rule.values
-    ]
+def equal(spec: str) -> lab.Claim:
+    """The claim that a rule is its twin, to 1e-12 in float64, one operation at a time."""
+    of = " of the parameters" if spec in gradient_streams.BY_PLACES else ""
+    return lab.Claim(
+        f"{title(spec)} equals its optax twin to {TOLERANCE:g}{of} in float64",
+        lambda ds: ds.relative.sel(rule=spec, drop=True),
+        lab.exactly(TOLERANCE),
+        "of an update's size",
+        figure="largest_difference",
+        each="kind",
+        detail=lambda ds: f"{ds.sizes['seed']} seeds × {ds.sizes['kind']} kinds of gradients.",
+        where=lab.has("rule", spec),
+    )
 
+
+EXPERIMENT = lab.Experiment(
+    question="Is every hand-written rule its optax twin, and what does each cost?",
+    source="side by side, all of `fnn.rule.twins.TWINS`",
+    method="""Finds every rule and dialect that has a twin and sets the two side by side: along streams of adversarial
+gradients, where the update of every step is compared to the last bit; in the training of small networks on MNIST from
+the same weights on the same minibatches; and in the time that compiling and doing an update takes.
+
+Equality is decided in float64, with the compiler held to rounding every operation once: 1e-12 of every coordinate of
+every update. Left to itself XLA rounds a·b + c once or twice as it likes, and differently in two programs; where a
+moving average passes through 0 so little of it is left that this shows (1e-11 and more). What that is in what users
+run, float32 as it is compiled, the losses in training show; nothing is decided on them.
+
+Says too where one name stands for different numbers: how far the book's, the paper's and torch's form of a rule are
+from optax's at the same hyperparameters (`same_name.md`).""",
+    takes="about three minutes on two cores, most of it compiling",
+    alone=True,
+    config=Config,
+    quick={
+        "seeds": 3,
+        "rules": ("sgd", "adam:book"),
+        "steps": 20,
+        "networks": 2,
+        "train_steps": 20,
+        "parameters": (10_000,),
+        "laps": 3,
+        "dataset": "mnist_5k",
+    },
+    run=run,
+    claims=tuple(equal(spec) for spec in EVERYONE),
+    figures={
+        "largest_difference": largest_differences,
+        "drift_of_updates": drift_of_updates,
+        "drift_of_losses": drift_of_losses,
+        "time": times,
+    },
+    summary=summary,
+    tables=lambda ds: {"parity": rows(ds)},
+    pages=pages,
+)
 
 if __name__ == "__main__":
-    sys.exit(_cli.main(sys.modules[__name__]))
+    EXPERIMENT.main()
