@@ -14,14 +14,9 @@ import xarray as xr
 from fnn import data, lab
 from fnn.base import provenance
 from fnn.base.errors import require
-from fnn.lab import command, process
-from fnn.lab.command import BLOCKS, PART, TIMES, measured_by
-from fnn.lab.options import ELSEWHERE, at_least
+from fnn.lab import command
+from fnn.lab.command import BLOCKS, measured_by
 from fnn.train import checkpoints
-
-__all__ = ["BLOCKS", "ELSEWHERE", "PART", "TIMES", "at_least", "measured_by"]
-
-cores, prepare = process.cores, process.prepare
 
 
 @dataclass(frozen=True)
@@ -85,7 +80,6 @@ def record(module: ModuleType) -> Module:
         says="\n\n".join(says),
         method="\n\n".join(method),
         takes=" ".join(takes),
-        alone=name_of(module).startswith("bench_") or name_of(module) == "optax_parity",
         answers=of("answers"),
         tables=of("tables"),
         pages=of("pages"),
@@ -96,11 +90,6 @@ def record(module: ModuleType) -> Module:
 def main(module: ModuleType, argv: Sequence[str] | None = None) -> int:
     """Run an experiment module from its command line; returns the exit code."""
     return command.main(record(module), argv)
-
-
-def configure(module: ModuleType, argv: Sequence[str]) -> Any:
-    """The `Config` that these command-line options mean for an experiment module."""
-    return command.configure(record(module), argv)
 
 
 def name_of(module: ModuleType) -> str:
