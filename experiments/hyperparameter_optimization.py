@@ -104,7 +104,7 @@ class Config(_cli.Options):
     startup: int = 8
     """Random trials that a Bayesian search begins with."""
     retest: bool = False
-    """Look at the test set again, where it has been looked at already for the settings chosen here."""
+    """Evaluate the test set again, where it has been evaluated already for the settings chosen here."""
 
     def check(self) -> None:
         """Raise `InputError` for options that cannot be used."""
@@ -216,7 +216,7 @@ def lockstep(
         while (left := budget - len(known[0].values)) > 0:
             asked = np.stack([sampler(k, h, min(at_a_time, left)) for k, h in zip(asking, known, strict=True)])
             values = short(_search.setting(asked), keys)["validation_accuracy"][..., -1]
-            known = [search.told(h, *more) for h, *more in zip(known, asked, values, strict=True)]
+            known = [search.append(h, *more) for h, *more in zip(known, asked, values, strict=True)]
             bar.update(asked.shape[1])
     return known
 
@@ -290,18 +290,18 @@ def again(cfg: Config, images: DataSet, ds: xr.Dataset, keys: Keys) -> xr.Datase
 
 
 def tested(cfg: Config, of: _search.Setting, measure: Callable[[], list[float]]) -> list[float]:
-    """What is found on the test set for these settings, by one look: who runs this again is told what that gave.
+    """What is found on the test set for these settings, by one evaluation: who runs this again is told what that gave.
 
     Without checkpoints there is no folder to remember it in: `run` from Python looks each time.
     """
     if cfg.checkpoint is None:
         return measure()
     told, folder = f"the settings {store.checksum(of)[:16]}", cfg.out / _cli.whose(cfg)
-    found = study.found(study.looks(folder), told)
+    found = study.found(study.test_evaluations(folder), told)
     if found and not cfg.retest:
-        print(f"The test set was looked at on {found['time']}; what it gave stands (--retest looks again).")
+        print(f"The test set was evaluated on {found['time']}; what it gave stands (--retest evaluates it again).")
         return found["value"]
-    return study.look_once(folder, told, measure, again=True)
+    return study.evaluate_once(folder, told, measure, again=True)
 
 
 def compare(cfg: Config, images: DataSet) -> xr.Dataset:
@@ -720,7 +720,7 @@ def summary(ds: xr.Dataset) -> str:
     best = ds.validation_accuracy[..., -1].max("trial")
     lines = [f"best validation accuracy of {n} random trials: {float(best.mean()):.2%}, mean of {len(best)} seeds"]
     if "test_accuracy" in ds:
-        lines.append(f"test accuracy of the chosen setting, looked at once: {float(ds.test_accuracy.mean()):.2%}")
+        lines.append(f"test accuracy of the chosen setting, evaluated once: {float(ds.test_accuracy.mean()):.2%}")
     drawn = min(DRAWN, n)
     lines.append(
         f"{drawn} random trials hit the best {TOP:.0%}: {1 - (1 - TOP) ** drawn:.1%} predicted in an endless space, "

@@ -2,7 +2,7 @@
 
 One search of the notes' space, done as for real: every setting is trained from several seeds, each with a split,
 weights and minibatches of its own, and ranked by its mean validation accuracy, or by what is sure of it (`--by low`,
-the lower end of its 95 % interval). The chosen setting meets the test set once; a second look is refused unless
+the lower end of its 95 % interval). The chosen setting meets the test set once; a second evaluation is refused unless
 `--retest` asks for it, and is then on record.
 
 The trials are a study: killed at any moment, the same command goes on with none lost or run twice, and with more
@@ -98,9 +98,9 @@ def run(cfg: Config) -> xr.Dataset:
         try:
             finish(one, cfg, lambda settings: trained(train, settings, keys, cfg.at_once)["validation_accuracy"])
         except KeyboardInterrupt as interrupt:
-            told = f"{len(one.told()[1])} trials are in {place}, and the same command goes on"
+            told = f"{len(one.finished()[1])} trials are in {place}, and the same command goes on"
             raise KeyboardInterrupt(told) from interrupt
-        settings, values = one.told()
+        settings, values = one.finished()
         best = int(study.ranking(values, cfg.by)[0])
         chosen = {axis: settings[axis][[best]] for axis in AXES}
         found = tested(one, best, lambda: trained(test, chosen, keys, 1)["test_accuracy"][0], cfg.retest)
@@ -163,7 +163,7 @@ def finish(one: Study | Shared, cfg: Config, values: Callable[[Mapping[str, np.n
     with tqdm(total=cfg.trials, unit="trial", disable=None, leave=False) as bar:
         while True:
             # In this order: who tells a trial in between is counted twice for a moment, which costs a wait at most.
-            busy, left = others(), cfg.trials - len(one.told()[1])
+            busy, left = others(), cfg.trials - len(one.finished()[1])
             bar.update(cfg.trials - left - bar.n)
             if left > busy:
                 one.tell(values(one.ask(min(cfg.at_once, left - busy))))
@@ -184,16 +184,16 @@ def trained(
 
 
 def tested(one: Study | Shared, trial: int, measure: Callable[[], Any], again: bool) -> Any:
-    """The chosen trial's accuracies on the test set: by one look, or what that gave before; None where refused."""
+    """The chosen trial's accuracies on the test set: by one evaluation, or what that gave before; None where refused."""
     if (found := one.tested(trial)) and not again:
-        print(f"The test set was looked at on {found['time']}; what it gave stands (--retest looks again).")
+        print(f"The test set was evaluated on {found['time']}; what it gave stands (--retest evaluates it again).")
         return found["value"]
     try:
         return one.test(trial, measure, again)
     except InputError as error:
-        if found := one.tested(trial):  # another process has just looked
+        if found := one.tested(trial):  # another process has just evaluated it
             return found["value"]
-        print(f"No test accuracy: {error} --retest looks all the same.")
+        print(f"No test accuracy: {error} --retest evaluates it all the same.")
         return None
 
 
@@ -301,7 +301,7 @@ def summary(ds: xr.Dataset) -> str:
     test = ds.test_accuracy.values
     if np.isfinite(test).all():
         lines.append(
-            f"test accuracy of the chosen setting, looked at once: {test.mean():.2%}, mean of {len(test)} seeds"
+            f"test accuracy of the chosen setting, evaluated once: {test.mean():.2%}, mean of {len(test)} seeds"
         )
     return "\n".join(lines)
 
@@ -329,7 +329,7 @@ def verdicts(ds: xr.Dataset) -> list[Verdict]:
             "The setting that validation chose is less accurate on the test set than in validation",
             100 * (best - test),
             "points",
-            f"{100 * best.mean():.3g} % in validation and {100 * test.mean():.3g} % on the test set, looked at once: "
+            f"{100 * best.mean():.3g} % in validation and {100 * test.mean():.3g} % on the test set, evaluated once: "
             f"{{effect}} {{unit}} [{{low}}, {{high}}], {{seeds}} seeds, chosen among {ds.sizes['trial']} settings.",
             "notes §5.1",
         )

@@ -258,7 +258,7 @@ CASES = {
     **bad("settings points", lambda p: search.settings(SPACE, p), np.zeros((2, 3)), np.zeros(2), None, 3,
           np.full((1, 2), 2.0)),
     "points lack an axis": lambda: search.points(SPACE, {"lr": np.ones(2)}),
-    **bad("told", lambda v: search.told(search.History(np.zeros((0, 2)), np.zeros(0)), np.zeros((2, 2)), v),
+    **bad("told", lambda v: search.append(search.History(np.zeros((0, 2)), np.zeros(0)), np.zeros((2, 2)), v),
           np.zeros(3), np.zeros((2, 1)), None),
     **bad("quasi kind", lambda k: search.quasi_random(2, k), "sobl", None, 3),
     **bad("lattice", search.lattice, 3, (), None, "22"),

@@ -1,5 +1,6 @@
-"""The README is true: its example runs, its new optimizer works, its files and commands are there."""
+"""The READMEs are true: their examples run, the new optimizer works, their files and commands are there."""
 
+import os
 import re
 import subprocess
 import sys
@@ -14,8 +15,10 @@ from fnn import optim, schedules, train
 from fnn.train import engine
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```python\n(.*?)```", README, re.S)
+FILES = [ROOT / "README.md", *sorted(ROOT.glob("fnn/**/README.md")), *sorted(ROOT.glob("experiments/**/README.md"))]
+TEXTS = {file: file.read_text(encoding="utf-8") for file in FILES}
+README = TEXTS[ROOT / "README.md"]
+BLOCKS = re.findall(r"```python\n(.*?)```", "\n".join(TEXTS.values()), re.S)
 
 
 def block(word):
@@ -43,7 +46,10 @@ def test_a_sweep_in_other_processes_runs(tmp_path):
     file = tmp_path / "elsewhere.py"
     ten = block("results/mine").partition("found = sweep(")[0]
     file.write_text(f"{ten}\n{block('ProcessPoolExecutor')}", "utf-8")
-    done = subprocess.run([sys.executable, file], cwd=tmp_path, capture_output=True, text=True, check=False)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, file], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert "lr       (lr)" in done.stdout
 
@@ -63,18 +69,31 @@ def test_the_rules_in_company_are_some():
     assert hp.rule.inner.inner.inner.lr == pytest.approx(0.0005)
 
 
-def test_every_link_leads_somewhere():
-    links = re.findall(r"\]\(([^)]+)\)", README)
-    assert links
-    for link in links:
-        assert (ROOT / link).is_file(), link
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_every_link_leads_somewhere(file):
+    for link in re.findall(r"\]\(([^)]+)\)", TEXTS[file]):
+        assert (file.parent / link).exists(), link
+
+
+def test_the_face_of_the_project_is_short():
+    assert len(README.splitlines()) <= 200
+    assert len(FILES) > 5
 
 
 def test_every_rule_and_experiment_is_in_its_table():
-    rules = re.findall(r"`(\w+)`", README[README.index("## Update rules") : README.index("### Add an optimizer")])
+    rules = re.findall(r"`(\w+)`", TEXTS[ROOT / "fnn/optim/README.md"].partition("## Add an optimizer")[0])
     assert set(optim.names()) <= set(rules)
+    table = TEXTS[ROOT / "experiments/README.md"]
     for name, experiment in COLLECTION.experiments().items():
-        assert f"| [`{name}`]({experiment.file.relative_to(ROOT)}) |" in README
+        assert f"| [`{name}`]({experiment.file.relative_to(ROOT / 'experiments')}) |" in table
+
+
+def test_a_network_and_arrays_of_ones_own_are_swept(capsys):
+    names = {}
+    exec(compile(block("quadrants"), "README.md", "exec"), names)
+    assert dict(names["quadrants"].test_accuracy.sizes) == {"rule": 3, "lr": 2, "seed": 3, "update": 1}
+    assert names["quadrants"].test_accuracy.mean("seed").max() > 0.9
+    assert "adam" in capsys.readouterr().out
 
 
 def test_the_two_commands_are_one_line_each():

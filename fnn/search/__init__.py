@@ -4,6 +4,7 @@ from fnn.search.samplers import (
     BAYESIAN,
     History,
     Sampler,
+    append,
     bayesian,
     cmaes,
     evolution,
@@ -12,7 +13,6 @@ from fnn.search.samplers import (
     quasi_random,
     ranges,
     ranked,
-    told,
     uniform,
 )
 from fnn.search.space import (
@@ -44,6 +44,7 @@ __all__ = [
     "Settings",
     "Space",
     "Whole",
+    "append",
     "bayesian",
     "check_space",
     "cmaes",
@@ -56,6 +57,5 @@ __all__ = [
     "ranges",
     "ranked",
     "settings",
-    "told",
     "uniform",
 ]

@@ -28,7 +28,7 @@ class History(NamedTuple):
     values: Float[np.ndarray, " n"]
 
 
-def told(history: History, points: Points, values: Float[np.ndarray, " n"]) -> History:
+def append(history: History, points: Points, values: Float[np.ndarray, " n"]) -> History:
     """The history with more trials behind it."""
     fits = np.ndim(points) == 2 and np.shape(values) == np.shape(points)[:1]
     require(

@@ -41,7 +41,7 @@ from fnn.search.space import Choice, Space
 from fnn.store import Block, Store
 
 TEST = "test.json"
-"""The file that records every evaluation on the test set, each of which is a *look*."""
+"""The file that records every evaluation on the test set."""
 
 LEASE = timedelta(hours=1)
 """The age at which a pending trial is offered to others: whether a process on another host lives cannot be seen."""
@@ -50,14 +50,14 @@ UNSIGNED = timedelta(minutes=1)
 """The age at which a pending trial that names no process belongs to none."""
 
 
-class Looks(TypedDict):
-    """The content of the file: the work whose test set it is, and every look."""
+class Evaluations(TypedDict):
+    """The content of the file: the work whose test set it is, and every evaluation of it."""
 
     work: str
-    looks: list["Look"]
+    evaluations: list["Evaluation"]
 
 
-class Look(TypedDict):
+class Evaluation(TypedDict):
     """One evaluation on a test set: of what, its value (a number, or a list of them), and when."""
 
     of: str
@@ -65,29 +65,29 @@ class Look(TypedDict):
     time: str
 
 
-def look_once(folder: Path, of: str, measure: Callable[[], Any], again: bool = False, work: str = "") -> Any:
+def evaluate_once(folder: Path, of: str, measure: Callable[[], Any], again: bool = False, work: str = "") -> Any:
     """The value of `measure()`, a number or a list, measured on the test set: once for the work in the folder.
 
     The evaluation is recorded in the folder before it begins, its value after it, so a kill in between counts as one.
     Raises `InputError` where there was one already. again: evaluate nevertheless, which is recorded too. work: the work
     that the folder holds; a file of other work is refused.
     """
-    before = looks(folder, work)
+    before = test_evaluations(folder, work)
     _refuse(before, again, folder)
-    look = _look(of)
-    save = lambda several: store.save_sealed(folder / TEST, {"work": work, "looks": several})
-    save([*before, look])
+    evaluation = _evaluation(of)
+    save = lambda several: store.save_sealed(folder / TEST, {"work": work, "evaluations": several})
+    save([*before, evaluation])
     try:
         value = _plain(measure())
     except BaseException:
         save(before)  # nobody has seen a number
         raise
-    save([*before, look | {"value": value}])
+    save([*before, evaluation | {"value": value}])
     return value
 
 
-def _look(of):
-    return Look(of=of, value=None, time=datetime.now(UTC).isoformat(timespec="seconds"))
+def _evaluation(of):
+    return Evaluation(of=of, value=None, time=datetime.now(UTC).isoformat(timespec="seconds"))
 
 
 def _plain(value):
@@ -99,25 +99,28 @@ def _refuse(before, again, whose):
         first = before[0]
         gave = "what it gave was lost" if first["value"] is None else f"gave {first['value']}"
         raise InputError(
-            f"The test set of {whose} was looked at on {first['time']}, for {first['of']}, and {gave}: a second look "
+            f"The test set of {whose} was evaluated on {first['time']}, for {first['of']}, and {gave}: a second evaluation "
             "would choose by it."
         )
 
 
-def found(told: Sequence[Look], of: str) -> Look | None:
-    """The last look of this that has a value; None where there is none."""
-    return next((look for look in reversed(told) if look["of"] == of and look["value"] is not None), None)
+def found(told: Sequence[Evaluation], of: str) -> Evaluation | None:
+    """The last evaluation of this that has a value; None where there is none."""
+    return next(
+        (evaluation for evaluation in reversed(told) if evaluation["of"] == of and evaluation["value"] is not None),
+        None,
+    )
 
 
-def looks(folder: Path, work: str = "") -> list[Look]:
-    """Every look at the test set of the work in the folder. Raises `InputError` for a damaged or foreign file."""
+def test_evaluations(folder: Path, work: str = "") -> list[Evaluation]:
+    """Every evaluation of the test set of the work in the folder. Raises `InputError` for a damaged or foreign file."""
     unknown = "Whether the test set was evaluated is not known: restore the file, or rename it if it was not."
     try:
-        known = store.read_sealed(folder / TEST, Looks)
+        known = store.read_sealed(folder / TEST, Evaluations)
     except store.Damaged as damage:
         raise InputError(f"{damage} {unknown}") from damage
     require(known.get("work", work) == work, f"{folder / TEST} is of other work. {unknown}")
-    return known.get("looks", [])
+    return known.get("evaluations", [])
 
 
 class Study:
@@ -164,7 +167,7 @@ class Study:
         """The settings of all finished trials, in order."""
         return spaces.settings(self.space, self.points)
 
-    def told(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    def finished(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """All finished trials, in order: their settings and their values `[n, seeds]`."""
         return self.settings, self.values
 
@@ -219,18 +222,18 @@ class Study:
         again: evaluate nevertheless; every evaluation is recorded in the folder.
         """
         require(whole(trial, 0, len(self.points) - 1), f"There is no trial {trial!r} among {len(self.points)}.")
-        return look_once(self.folder, self._called(trial), measure, again, self.store.work)
+        return evaluate_once(self.folder, self._called(trial), measure, again, self.store.work)
 
-    def tested(self, trial: int) -> Look | None:
-        """The last look at the test set for this trial, where there was one."""
-        return found(self.looks(), self._called(trial))
+    def tested(self, trial: int) -> Evaluation | None:
+        """The last evaluation of the test set for this trial, where there was one."""
+        return found(self.test_evaluations(), self._called(trial))
 
     def _called(self, trial):
         return f"trial {self.trials[trial]}"
 
-    def looks(self) -> list[Look]:
-        """Every look at the test set."""
-        return looks(self.folder, self.store.work)
+    def test_evaluations(self) -> list[Evaluation]:
+        """Every evaluation of the test set."""
+        return test_evaluations(self.folder, self.store.work)
 
 
 @contextlib.contextmanager
@@ -371,7 +374,7 @@ class Shared:
         from optuna.exceptions import UpdateFinishedTrialError
         from optuna.trial import TrialState
 
-        before = self.told()[1]
+        before = self.finished()[1]
         seeds = before.shape[1] if len(before) else values.shape[1]
         require(values.shape[1] == seeds, f"A setting of this study has {seeds} values, not {values.shape[1]}.")
         with self._using():
@@ -411,7 +414,7 @@ class Shared:
         until = datetime.fromtimestamp(at_last).astimezone().isoformat(" ", "minutes")
         return f"{' and '.join(whose) or 'a process that has just begun'}, until {until} at the latest"
 
-    def told(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    def finished(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """All finished trials, of any process, in order: their settings and their values `[n, seeds]`."""
         done = self.done()
         rows = [trial.user_attrs.get("values") for trial in done]
@@ -425,41 +428,45 @@ class Shared:
         """As `Study.test`, for all processes together: where another one is evaluating, it waits for that one's end."""
         from optuna.trial import TrialState
 
-        look = _look(self._called(trial))
+        evaluation = _evaluation(self._called(trial))
         with self._using():
-            # The storage numbers looks for all processes, so one of several at the same time is the first.
+            # The storage numbers evaluations for all processes, so one of several at the same time is the first.
             mine = self.tests.ask()
             mine.set_user_attr("worker", _worker())
-            mine.set_user_attr("look", look)
+            mine.set_user_attr("test_evaluation", evaluation)
         earlier = lambda: [one for one in _running(self.tests) if one.number < mine.number and not self._lost(one)]
         notice = storages.Notice()
         try:
             with self._using():
                 while earlier():
                     notice.pause(lambda: f"another process that evaluates the test set of {self.name}")
-            _refuse(self.looks(before=mine.number), again, self.name)
+            _refuse(self.test_evaluations(before=mine.number), again, self.name)
             value = _plain(measure())
         except BaseException:
             with contextlib.suppress(InputError), self._using():
                 self.tests.tell(mine, state=TrialState.FAIL)
             raise
         with self._using():
-            mine.set_user_attr("look", look | {"value": value})
+            mine.set_user_attr("test_evaluation", evaluation | {"value": value})
             self.tests.tell(mine, float(np.mean(value)))
         return value
 
-    def tested(self, trial: int) -> Look | None:
-        """The last look at the test set for this trial, by any process, where there was one."""
-        return found(self.looks(), self._called(trial))
+    def tested(self, trial: int) -> Evaluation | None:
+        """The last evaluation of the test set for this trial, by any process, where there was one."""
+        return found(self.test_evaluations(), self._called(trial))
 
-    def looks(self, before: float | int = math.inf) -> list[Look]:
-        """Every look at the test set, by any process, whose number in the storage is below `before`."""
+    def test_evaluations(self, before: float | int = math.inf) -> list[Evaluation]:
+        """Every evaluation of the test set, by any process, whose number in the storage is below `before`."""
         from optuna.trial import TrialState
 
         states = (TrialState.COMPLETE, TrialState.RUNNING)
         with self._using():
             told = self.tests.get_trials(deepcopy=False, states=states)
-        return [one.user_attrs["look"] for one in told if one.number < before and "look" in one.user_attrs]
+        return [
+            one.user_attrs["test_evaluation"]
+            for one in told
+            if one.number < before and "test_evaluation" in one.user_attrs
+        ]
 
     def _called(self, trial):
         # By the storage's number: places among the finished trials may change while other processes work.

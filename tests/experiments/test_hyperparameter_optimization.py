@@ -143,11 +143,11 @@ def test_the_test_set_is_looked_at_once_for_the_same_choice(tmp_path, capsys):
     cfg = dataclasses.replace(TINY, out=tmp_path, checkpoint=20.0)
     one, other = (_search.Setting(lr=np.full((2, 1), lr), l2=np.ones((2, 1))) for lr in (0.1, 0.2))
     assert experiment.tested(cfg, one, lambda: [0.5, 0.25]) == [0.5, 0.25]
-    assert experiment.tested(cfg, one, lambda: pytest.fail("it was looked at")) == [0.5, 0.25]
-    assert "what it gave stands (--retest looks again)" in capsys.readouterr().out
+    assert experiment.tested(cfg, one, lambda: pytest.fail("it was evaluated")) == [0.5, 0.25]
+    assert "what it gave stands (--retest evaluates it again)" in capsys.readouterr().out
     assert experiment.tested(cfg, other, lambda: [0.75, 0.75]) == [0.75, 0.75]
     assert experiment.tested(dataclasses.replace(cfg, retest=True), one, lambda: [0.5, 0.5]) == [0.5, 0.5]
-    told = study.looks(tmp_path / "hyperparameter_optimization")
+    told = study.test_evaluations(tmp_path / "hyperparameter_optimization")
     assert [look["value"] for look in told] == [[0.5, 0.25], [0.75, 0.75], [0.5, 0.5]]
     assert experiment.tested(dataclasses.replace(cfg, checkpoint=None), one, lambda: [1.0, 1.0]) == [1.0, 1.0]
 

@@ -44,7 +44,7 @@ def studies(folder):
 
 
 def looks(folder):
-    return store.read_sealed(folder / study.TEST, study.Looks)["looks"]
+    return store.read_sealed(folder / study.TEST, study.Evaluations)["evaluations"]
 
 
 def test_a_study_goes_on_grows_and_is_tested_once(tmp_path, capsys):
@@ -64,7 +64,7 @@ def test_a_study_goes_on_grows_and_is_tested_once(tmp_path, capsys):
     np.testing.assert_array_equal(many.validation_accuracy[:6], few.validation_accuracy)
     best = [int(experiment.ranked(ds)[0]) for ds in (few, many)]
     assert best[0] != best[1], "another is chosen"
-    assert "a second look would choose by it. --retest looks all the same." in capsys.readouterr().out
+    assert "a second evaluation would choose by it. --retest evaluates it all the same." in capsys.readouterr().out
     assert many.test_accuracy.isnull().all()
     told = experiment.run(dataclasses.replace(grown, retest=True))
     assert told.test_accuracy.notnull().all()
@@ -137,7 +137,7 @@ def test_killed_it_goes_on_with_none_lost_or_run_twice(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["journal", "database"])
 def test_many_processes_share_a_study_by_its_command_line(tmp_path, kind):
-    """Three start the same command; one is killed. All that end agree, and the test set was looked at once."""
+    """Three start the same command; one is killed. All that end agree, and the test set was evaluated once."""
     import optuna
     from optuna.storages.journal import JournalFileBackend
 
@@ -194,7 +194,7 @@ def test_one_seed_and_no_test_say_no_more_than_they_can():
     ds = made_up([[0.5], [0.6]])
     assert experiment.answers(ds) == []
     assert experiment.verdicts(ds) == []
-    assert "looked at once" not in experiment.summary(ds)
+    assert "evaluated once" not in experiment.summary(ds)
     for figure in experiment.figures(ds).values():
         figure.canvas.draw()
 

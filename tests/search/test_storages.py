@@ -94,7 +94,7 @@ def test_a_shared_study_whose_journal_was_cut_off_goes_on(tmp_path):
     assert len(one.done()) == 1, "the last was not finished"
     again = one.ask(1)
     one.tell(np.ones(1))
-    settings, values = shared(file).told()
+    settings, values = shared(file).finished()
     np.testing.assert_array_equal(settings["lr"][1:], again["lr"])
     np.testing.assert_array_equal(values, [[0.0], [1.0]])
 
@@ -338,7 +338,7 @@ def test_a_study_that_is_gone_or_anothers_is_a_sentence(tmp_path):
     theirs = optuna.load_study(study_name="one", storage=url)
     theirs.tell(theirs.ask(), 1.0)
     with pytest.raises(InputError, match="holds trials of another program"):
-        one.told()
+        one.finished()
     optuna.delete_study(study_name="one", storage=url)
     for action in (lambda: one.ask(1), one.done, one.others):
         with pytest.raises(InputError, match="cannot be used"):
@@ -368,7 +368,7 @@ def test_a_process_does_not_wait_for_its_own_abandoned_trials(tmp_path, kind):
     np.testing.assert_array_equal(now.ask(2)["lr"], lost["lr"])
     now.tell(np.ones(2))
     before.tell(np.zeros(2))  # too late
-    np.testing.assert_array_equal(now.told()[1], [[1.0], [1.0]])
+    np.testing.assert_array_equal(now.finished()[1], [[1.0], [1.0]])
 
 
 def test_a_living_thread_is_at_its_trials_and_a_dead_one_is_not(tmp_path):

@@ -105,12 +105,12 @@ def test_the_test_set_is_looked_at_once(tmp_path):
     with opened(tmp_path) as one:
         assert one.test(2, lambda: 0.5) == 0.5
     with opened(tmp_path) as one:
-        with pytest.raises(InputError, match=r"was looked at on .*, for trial 2, and gave 0.5: a second look"):
-            one.test(1, lambda: pytest.fail("it was looked at"))
+        with pytest.raises(InputError, match=r"was evaluated on .*, for trial 2, and gave 0.5: a second evaluation"):
+            one.test(1, lambda: pytest.fail("it was evaluated"))
         assert one.tested(1) is None
         assert one.test(1, lambda: 0.25, again=True) == 0.25
         assert [one.tested(trial)["value"] for trial in (1, 2)] == [0.25, 0.5]
-        assert [(look["of"], look["value"]) for look in one.looks()] == [("trial 2", 0.5), ("trial 1", 0.25)]
+        assert [(look["of"], look["value"]) for look in one.test_evaluations()] == [("trial 2", 0.5), ("trial 1", 0.25)]
         (tmp_path / study.TEST).write_text("{")
         with pytest.raises(InputError, match="cannot be read"):
             one.test(1, lambda: 0.0)
@@ -118,15 +118,15 @@ def test_the_test_set_is_looked_at_once(tmp_path):
 
 def test_a_look_that_was_cut_off_is_one(tmp_path):
     with pytest.raises(InputError, match="what it gave was lost"):
-        study.look_once(tmp_path, "all", lambda: study.look_once(tmp_path, "all", lambda: 0.0))
-    assert study.looks(tmp_path) == []
+        study.evaluate_once(tmp_path, "all", lambda: study.evaluate_once(tmp_path, "all", lambda: 0.0))
+    assert study.test_evaluations(tmp_path) == []
     killed = "import os; from pathlib import Path; from fnn.search import study; "
-    killed += f"study.look_once(Path({str(tmp_path)!r}), 'all', lambda: os._exit(9))"
+    killed += f"study.evaluate_once(Path({str(tmp_path)!r}), 'all', lambda: os._exit(9))"
     assert subprocess.run([sys.executable, "-c", killed]).returncode == 9
     with pytest.raises(InputError, match="for all, and what it gave was lost"):
-        study.look_once(tmp_path, "all", lambda: 0.0)
-    assert study.look_once(tmp_path, "all", lambda: [0.5, 0.25], again=True) == [0.5, 0.25]
-    assert [look["value"] for look in study.looks(tmp_path)] == [None, [0.5, 0.25]]
+        study.evaluate_once(tmp_path, "all", lambda: 0.0)
+    assert study.evaluate_once(tmp_path, "all", lambda: [0.5, 0.25], again=True) == [0.5, 0.25]
+    assert [look["value"] for look in study.test_evaluations(tmp_path)] == [None, [0.5, 0.25]]
 
 
 def test_a_test_that_fails_is_no_look(tmp_path):
@@ -136,7 +136,7 @@ def test_a_test_that_fails_is_no_look(tmp_path):
             one.test(0, lambda: 1 / 0)
         with pytest.raises(InputError, match="no trial 9 among 4"):
             one.test(9, lambda: 1.0)
-        assert one.looks() == []
+        assert one.test_evaluations() == []
 
 
 def test_other_studies_are_not_mixed_in(tmp_path):
@@ -321,7 +321,7 @@ def test_what_another_host_does_not_tell_is_handed_on_after_a_lease(tmp_path, mo
     np.testing.assert_array_equal(hasty.ask(1)["lr"], lost["lr"])
     slow.tell(np.ones(1))
     hasty.tell(np.full(1, 2.0))
-    settings, values = hasty.told()
+    settings, values = hasty.finished()
     np.testing.assert_array_equal(values, [[0.0], [2.0]])
     np.testing.assert_array_equal(settings["lr"][1:], lost["lr"])
 
@@ -350,13 +350,13 @@ except t.InputError as error:
     said = [each.communicate(timeout=60)[0] for each in several]
     assert sum("looking" in words for words in said) == 1, said
     assert sum("found 0.5" in words for words in said) == 1, said
-    assert sum("told 0.5 The test set of many was looked at" in words for words in said) == 2, said
-    with pytest.raises(InputError, match=r"for trial 2, and gave 0.5: a second look"):
-        one.test(1, lambda: pytest.fail("it was looked at"))
+    assert sum("told 0.5 The test set of many was evaluated" in words for words in said) == 2, said
+    with pytest.raises(InputError, match=r"for trial 2, and gave 0.5: a second evaluation"):
+        one.test(1, lambda: pytest.fail("it was evaluated"))
     with pytest.raises(ZeroDivisionError):
         one.test(1, lambda: 1 / 0, again=True)
     assert one.test(1, lambda: 0.25, again=True) == 0.25
-    assert [(look["of"], look["value"]) for look in one.looks()] == [("trial 2", 0.5), ("trial 1", 0.25)]
+    assert [(look["of"], look["value"]) for look in one.test_evaluations()] == [("trial 2", 0.5), ("trial 1", 0.25)]
     with pytest.raises(InputError, match="no trial 9 among 3"):
         one.test(9, lambda: 1.0)
 
