@@ -297,7 +297,7 @@ def tested(cfg: Config, of: _search.Setting, measure: Callable[[], list[float]])
     if cfg.checkpoint is None:
         return measure()
     told, folder = f"the settings {store.checksum(of)[:16]}", cfg.out / _cli.whose(cfg)
-    found = study.found(study.test_evaluations(folder), told)
+    found = study.found(study.evaluations(folder), told)
     if found and not cfg.retest:
         print(f"The test set was evaluated on {found['time']}; what it gave stands (--retest evaluates it again).")
         return found["value"]

@@ -184,7 +184,7 @@ def trained(
 
 
 def tested(one: Study | Shared, trial: int, measure: Callable[[], Any], again: bool) -> Any:
-    """The chosen trial's accuracies on the test set: by one evaluation, or what that gave before; None where refused."""
+    """The chosen trial's accuracies on the test set, evaluated once or as they were then; None where refused."""
     if (found := one.tested(trial)) and not again:
         print(f"The test set was evaluated on {found['time']}; what it gave stands (--retest evaluates it again).")
         return found["value"]

@@ -72,7 +72,7 @@ def evaluate_once(folder: Path, of: str, measure: Callable[[], Any], again: bool
     Raises `InputError` where there was one already. again: evaluate nevertheless, which is recorded too. work: the work
     that the folder holds; a file of other work is refused.
     """
-    before = test_evaluations(folder, work)
+    before = evaluations(folder, work)
     _refuse(before, again, folder)
     evaluation = _evaluation(of)
     save = lambda several: store.save_sealed(folder / TEST, {"work": work, "evaluations": several})
@@ -99,20 +99,17 @@ def _refuse(before, again, whose):
         first = before[0]
         gave = "what it gave was lost" if first["value"] is None else f"gave {first['value']}"
         raise InputError(
-            f"The test set of {whose} was evaluated on {first['time']}, for {first['of']}, and {gave}: a second evaluation "
-            "would choose by it."
+            f"The test set of {whose} was evaluated on {first['time']}, for {first['of']}, and {gave}: a second "
+            "evaluation would choose by it."
         )
 
 
-def found(told: Sequence[Evaluation], of: str) -> Evaluation | None:
+def found(several: Sequence[Evaluation], of: str) -> Evaluation | None:
     """The last evaluation of this that has a value; None where there is none."""
-    return next(
-        (evaluation for evaluation in reversed(told) if evaluation["of"] == of and evaluation["value"] is not None),
-        None,
-    )
+    return next((one for one in reversed(several) if one["of"] == of and one["value"] is not None), None)
 
 
-def test_evaluations(folder: Path, work: str = "") -> list[Evaluation]:
+def evaluations(folder: Path, work: str = "") -> list[Evaluation]:
     """Every evaluation of the test set of the work in the folder. Raises `InputError` for a damaged or foreign file."""
     unknown = "Whether the test set was evaluated is not known: restore the file, or rename it if it was not."
     try:
@@ -226,14 +223,14 @@ class Study:
 
     def tested(self, trial: int) -> Evaluation | None:
         """The last evaluation of the test set for this trial, where there was one."""
-        return found(self.test_evaluations(), self._called(trial))
+        return found(self.evaluations(), self._called(trial))
 
     def _called(self, trial):
         return f"trial {self.trials[trial]}"
 
-    def test_evaluations(self) -> list[Evaluation]:
+    def evaluations(self) -> list[Evaluation]:
         """Every evaluation of the test set."""
-        return test_evaluations(self.folder, self.store.work)
+        return evaluations(self.folder, self.store.work)
 
 
 @contextlib.contextmanager
@@ -440,7 +437,7 @@ class Shared:
             with self._using():
                 while earlier():
                     notice.pause(lambda: f"another process that evaluates the test set of {self.name}")
-            _refuse(self.test_evaluations(before=mine.number), again, self.name)
+            _refuse(self.evaluations(before=mine.number), again, self.name)
             value = _plain(measure())
         except BaseException:
             with contextlib.suppress(InputError), self._using():
@@ -453,9 +450,9 @@ class Shared:
 
     def tested(self, trial: int) -> Evaluation | None:
         """The last evaluation of the test set for this trial, by any process, where there was one."""
-        return found(self.test_evaluations(), self._called(trial))
+        return found(self.evaluations(), self._called(trial))
 
-    def test_evaluations(self, before: float | int = math.inf) -> list[Evaluation]:
+    def evaluations(self, before: float | int = math.inf) -> list[Evaluation]:
         """Every evaluation of the test set, by any process, whose number in the storage is below `before`."""
         from optuna.trial import TrialState
 

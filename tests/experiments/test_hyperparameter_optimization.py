@@ -147,7 +147,7 @@ def test_the_test_set_is_looked_at_once_for_the_same_choice(tmp_path, capsys):
     assert "what it gave stands (--retest evaluates it again)" in capsys.readouterr().out
     assert experiment.tested(cfg, other, lambda: [0.75, 0.75]) == [0.75, 0.75]
     assert experiment.tested(dataclasses.replace(cfg, retest=True), one, lambda: [0.5, 0.5]) == [0.5, 0.5]
-    told = study.test_evaluations(tmp_path / "hyperparameter_optimization")
+    told = study.evaluations(tmp_path / "hyperparameter_optimization")
     assert [look["value"] for look in told] == [[0.5, 0.25], [0.75, 0.75], [0.5, 0.5]]
     assert experiment.tested(dataclasses.replace(cfg, checkpoint=None), one, lambda: [1.0, 1.0]) == [1.0, 1.0]
 

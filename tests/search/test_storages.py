@@ -262,7 +262,13 @@ def test_a_database_that_stays_locked_is_a_sentence(tmp_path, monkeypatch):
     one = shared(url)
     holds = sqlite3.connect(file)
     holds.execute("BEGIN EXCLUSIVE")
-    for action in (lambda: one.ask(1), one.done, one.looks, lambda: one.test(0, lambda: 1.0), lambda: shared(url)):
+    for action in (
+        lambda: one.ask(1),
+        one.done,
+        one.evaluations,
+        lambda: one.test(0, lambda: 1.0),
+        lambda: shared(url),
+    ):
         with pytest.raises(InputError, match=r"study.db cannot be used: database is locked\."):
             action()
     holds.rollback()

@@ -110,7 +110,7 @@ def test_the_test_set_is_looked_at_once(tmp_path):
         assert one.tested(1) is None
         assert one.test(1, lambda: 0.25, again=True) == 0.25
         assert [one.tested(trial)["value"] for trial in (1, 2)] == [0.25, 0.5]
-        assert [(look["of"], look["value"]) for look in one.test_evaluations()] == [("trial 2", 0.5), ("trial 1", 0.25)]
+        assert [(look["of"], look["value"]) for look in one.evaluations()] == [("trial 2", 0.5), ("trial 1", 0.25)]
         (tmp_path / study.TEST).write_text("{")
         with pytest.raises(InputError, match="cannot be read"):
             one.test(1, lambda: 0.0)
@@ -119,14 +119,14 @@ def test_the_test_set_is_looked_at_once(tmp_path):
 def test_a_look_that_was_cut_off_is_one(tmp_path):
     with pytest.raises(InputError, match="what it gave was lost"):
         study.evaluate_once(tmp_path, "all", lambda: study.evaluate_once(tmp_path, "all", lambda: 0.0))
-    assert study.test_evaluations(tmp_path) == []
+    assert study.evaluations(tmp_path) == []
     killed = "import os; from pathlib import Path; from fnn.search import study; "
     killed += f"study.evaluate_once(Path({str(tmp_path)!r}), 'all', lambda: os._exit(9))"
     assert subprocess.run([sys.executable, "-c", killed]).returncode == 9
     with pytest.raises(InputError, match="for all, and what it gave was lost"):
         study.evaluate_once(tmp_path, "all", lambda: 0.0)
     assert study.evaluate_once(tmp_path, "all", lambda: [0.5, 0.25], again=True) == [0.5, 0.25]
-    assert [look["value"] for look in study.test_evaluations(tmp_path)] == [None, [0.5, 0.25]]
+    assert [look["value"] for look in study.evaluations(tmp_path)] == [None, [0.5, 0.25]]
 
 
 def test_a_test_that_fails_is_no_look(tmp_path):
@@ -136,7 +136,7 @@ def test_a_test_that_fails_is_no_look(tmp_path):
             one.test(0, lambda: 1 / 0)
         with pytest.raises(InputError, match="no trial 9 among 4"):
             one.test(9, lambda: 1.0)
-        assert one.test_evaluations() == []
+        assert one.evaluations() == []
 
 
 def test_other_studies_are_not_mixed_in(tmp_path):
@@ -356,7 +356,7 @@ except t.InputError as error:
     with pytest.raises(ZeroDivisionError):
         one.test(1, lambda: 1 / 0, again=True)
     assert one.test(1, lambda: 0.25, again=True) == 0.25
-    assert [(look["of"], look["value"]) for look in one.test_evaluations()] == [("trial 2", 0.5), ("trial 1", 0.25)]
+    assert [(look["of"], look["value"]) for look in one.evaluations()] == [("trial 2", 0.5), ("trial 1", 0.25)]
     with pytest.raises(InputError, match="no trial 9 among 3"):
         one.test(9, lambda: 1.0)
 

@@ -66,7 +66,7 @@ def campaigned(folder, other=False, n=None):
 
 
 def evaluations(one):
-    return [(look["of"], look["value"]) for look in one.test_evaluations()]
+    return [(look["of"], look["value"]) for look in one.evaluations()]
 
 
 class Drawn:
