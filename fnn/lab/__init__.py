@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fnn.lab.claims import share as share
     from fnn.lab.claims import within as within
     from fnn.lab.experiment import Experiment as Experiment
+    from fnn.lab.hosts import HostOptions as HostOptions
     from fnn.lab.options import DataOptions as DataOptions
     from fnn.lab.options import Options as Options
     from fnn.lab.verdicts import Answer as Answer
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 _WHERE = {
     "claims": ("Claim", "above", "ahead", "always", "at_best", "below", "exactly", "has", "share", "within"),
     "experiment": ("Experiment",),
+    "hosts": ("HostOptions",),
     "options": ("DataOptions", "Options"),
     "verdicts": ("Answer", "Verdict"),
 }
