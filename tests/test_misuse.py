@@ -34,7 +34,7 @@ from fnn.nn import axes
 from fnn.nn.losses import softmax_cross_entropy
 from fnn.rule import hyper, linesearch, twins
 from fnn.search import study
-from fnn.train import campaign, checkpoints, engine, halving, population
+from fnn.train import checkpoints, engine, halving, population
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 
@@ -122,11 +122,6 @@ def shared(act=lambda s: None, **changed):
     given = {"storage": "sqlite:///:memory:", "name": "n", "space": SPACE, **changed}
     with study.Shared(**given) as one:
         return act(one)
-
-
-def campaigned(**changed):
-    given = {"folder": "campaign", "trial": lambda hp, key, data: {"x": hp}, "hps": jnp.ones(2)}
-    return campaign.Campaign(**{**given, "keys": engine.seeds(2), "data": SPLITS, **changed})
 
 
 def kept(act):
@@ -318,17 +313,6 @@ CASES = {
     **bad("results", results.load, None, 3, "/nowhere"),
     **bad("smoothing", lambda w: plotting.smooth(np.zeros(20), w), 0, -3, 2.5, "x"),
     **bad("band", plotting.band, np.zeros((0, 3)), None, 3.0, "x"),
-    **bad("campaign hps", lambda h: campaign.Campaign("campaign", lambda hp, key, data: {}, h, engine.seeds(2),
-          SPLITS), 0.1, None, ()),
-    **bad("campaign keys", lambda k: campaign.Campaign("campaign", lambda hp, key, data: {}, jnp.ones(2), k,
-          SPLITS), 2, KEY, None),
-    **bad("campaign trial", lambda t: campaign.Campaign("campaign", t, jnp.ones(2), engine.seeds(2), SPLITS), None,
-          "f"),
-    **bad("campaign memory", lambda m: campaign.Campaign("campaign", lambda hp, key, data: {}, jnp.ones(2),
-          engine.seeds(2), SPLITS, memory=m), 0, -1, NAN, "x"),
-    **bad("campaign folder", lambda f: campaigned(folder=f), *NO_FOLDERS),
-    **bad("campaign block", lambda b: campaigned(block=b), 3, (2,), (0, 1), (1.5, 1), "22"),
-    **bad("campaign devices", lambda d: campaigned(devices=d), [], "cpu", 1),
     **counts(study_ask=lambda n: studied(lambda s: s.ask(n))),
     **bad("study folder", lambda f: studied(folder=f), *NO_FOLDERS[1:]),
     **bad("study space", lambda space: studied(folder=Path("work"), space=space), None, {}, {"lr": 0.1}, "lr"),

@@ -197,15 +197,18 @@ def inside(ds: xr.Dataset) -> xr.DataArray:
 
 def shares(ds: xr.Dataset) -> str:
     """What each axis explains."""
+    n = ds.sizes["setting"]
     lr, l2 = (explained(ds, axis).mean() for axis in NAMES)
-    return f"It explains {lr:.3g} % of the variance of accuracy over {ds.sizes['setting']:,} settings, and λ {l2:.2g} %."
+    return f"It explains {lr:.3g} % of the variance of accuracy over {n:,} settings, and λ {l2:.2g} %."
 
 
 def kept(ds: xr.Dataset) -> str:
     """What the best promises, and what it keeps."""
     own, others = luck(ds)
     n = ds.sizes["setting"]
-    return f"The best of {n:,} settings has {own.mean():.4g} % for its own seed and {others.mean():.4g} % for the others."
+    return (
+        f"The best of {n:,} settings has {own.mean():.4g} % for its own seed and {others.mean():.4g} % for the others."
+    )
 
 
 CLAIMS = (
@@ -220,8 +223,8 @@ CLAIMS = (
         inside,
         *(lab.above(0.0), "points", "notes §5.2", "axes"),
         detail=lambda ds: (
-            "It is by how much the best part of the range below its end, chosen on the other half of the seeds, is more "
-            f"accurate than the end, around {bins(ds, 'lr')[0][-1]:.2g}."
+            "It is by how much the best part of the range below its end, chosen on the other half of the seeds, is "
+            f"more accurate than the end, around {bins(ds, 'lr')[0][-1]:.2g}."
         ),
         where=lambda ds: len(bins(ds, "lr")[0]) > 1,
     ),

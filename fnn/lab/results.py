@@ -14,7 +14,7 @@ import dataclasses
 import io
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,11 +87,10 @@ def save_findings(
     return store.publish(folder, files | {"verdicts.json": store.json_bytes([dataclasses.asdict(v) for v in verdicts])})
 
 
-def write_netcdf(path: Path, dataset: xr.Dataset, more: Callable[[h5netcdf.File], None] = lambda file: None) -> None:
-    """Write a data set as netCDF 4, and what `more` adds to the open file. Raises `OSError` where the disk is full."""
+def write_netcdf(path: Path, dataset: xr.Dataset) -> None:
+    """Write a data set as netCDF 4. Raises `OSError` where the disk is full."""
     with store.uninterrupted(), store.File(path) as file, h5netcdf.File(file, "w") as target:
         dataset.dump_to_store(H5NetCDFStore(target))
-        more(target)
 
 
 def load(folder: Path) -> xr.Dataset:

@@ -50,19 +50,25 @@ def numbered(folder, other=False, n=5):
     return [block["found"].tobytes() for block in found]
 
 
-def campaigned(folder, other=False, n=None):
-    one = test_resuming.moved(test_resuming.campaign(5, int(other)), folder)
-    running = one.run()
-    for _ in range(n or 0):
-        next(running)
-    if n:
-        running.close()
-        return None
-    list(running)
-    one.assemble(folder / "all.nc", {"loss": ("step",)}, xr.Dataset(attrs={"about": "a test"}))
-    made = (folder / "all.nc").read_bytes()
-    (folder / "all.nc").unlink()
-    return made
+class Cut:
+    """A bar at whose n-th report the work is interrupted."""
+
+    def __init__(self, n):
+        self.left = n
+
+    def update(self, steps):
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+def swept(folder, other=False, n=None):
+    work = {"settings": 5, "seed": int(other)}
+    if n is None:
+        return test_resuming.swept(folder, **work)
+    with contextlib.suppress(KeyboardInterrupt):
+        test_resuming.swept(folder, **work, bar=Cut(n))
+    return None
 
 
 def evaluations(one):
@@ -119,7 +125,7 @@ class Work(NamedTuple):
 WORKS = {
     "stream": Work(streamed, 2),
     "numbers": Work(numbered, 3),
-    "campaign": Work(campaigned, 2),
+    "blocks": Work(swept, 5),
     "study": Work(functools.partial(test_resuming.searched, more=evaluations), 4),
     "results": Work(measured, 0),
 }

@@ -3,7 +3,6 @@
 The training is a recurrence in NumPy: what is tested is what is on disk.
 """
 
-import copy
 import errno
 import functools
 import itertools
@@ -11,7 +10,6 @@ import os
 import shutil
 import time
 import types
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -24,9 +22,12 @@ from fnn.base.errors import InputError
 from fnn.lab import results
 from fnn.lab.verdicts import decide
 from fnn.search import study
-from fnn.train import Run, checkpoints, engine
-from fnn.train.campaign import Block, Campaign
+from fnn.train import Run, blocks, checkpoints, engine
+from fnn.train.blocks import Size, Work
 from fnn.train.engine import Chunk
+from fnn.train.labels import Labels
+from fnn.train.progress import Silent
+from fnn.train.settings import axes
 
 STEPS, CHUNK, SEEDS = 8, 3, 2
 
@@ -66,20 +67,22 @@ class Quick(store.Disk):
 
 
 def trained(runs, hps, keys, data, steps, *, chunk, done, state, compiled=None):
-    """What `engine.stream` gives, of a recurrence."""
-    w = np.arange(1.0, 1 + len(keys), dtype=np.float32) if state is None else state["rule"]["w"]
+    """What `engine.stream` gives, of a recurrence that starts from multiples of the learning rates."""
+    [name] = runs
+    starts = np.multiply.outer(np.arange(1.0, 1 + len(keys)), hps[name]["lr"]).astype(np.float32)
+    w = starts if state is None else state[name]["w"]
     for first in range(done, steps, chunk):
         numbers, loss = range(first, min(first + chunk, steps)), []
         for i in numbers:
             w = np.sin(3 * w + i, dtype=np.float32)
             loss.append(w)
-        yield Chunk(numbers, {"rule": {"loss": np.stack(loss, axis=1)}}, {"rule": {"w": w}}, time.perf_counter(), 0.0)
+        yield Chunk(numbers, {name: {"loss": np.stack(loss, axis=1)}}, {name: {"w": w}}, time.perf_counter(), 0.0)
 
 
 def stream(folder, **manifest):
     """The chunks of a sweep with checkpoints after each."""
     run = Run(lambda hp, key, data: {"w": jnp.float32(0)}, None, None)
-    work = {"runs": {"rule": run}, "hps": {"rule": 0.1}, "keys": engine.seeds(SEEDS), "data": np.ones(3)}
+    work = {"runs": {"rule": run}, "hps": {"rule": {"lr": 0.1}}, "keys": engine.seeds(SEEDS), "data": np.ones(3)}
     return checkpoints.stream(folder, manifest, **work, steps=STEPS, chunk=CHUNK, every=0.0)
 
 
@@ -94,33 +97,23 @@ def _recurrence(monkeypatch):
     monkeypatch.setattr(
         checkpoints, "engine", types.SimpleNamespace(stream=trained, check_stream=lambda *arguments: None)
     )
+    monkeypatch.setattr(checkpoints, "time", types.SimpleNamespace(monotonic=itertools.count(0, 60).__next__))
     monkeypatch.setattr(store, "disk", Quick())
 
 
 @functools.cache
-def campaign(settings=3, seed=0):
-    """A campaign of blocks of two settings, compiled once."""
-    trial = lambda hp, key, data: {"loss": hp["lr"] * data * jax.random.uniform(key, (3,))}
-    hps = {"lr": np.arange(1.0, 1 + settings)}
-    return Campaign(Path("nowhere"), trial, hps, engine.seeds(1, seed), np.arange(3.0), block=Block(2, 1))
+def work(settings, seed):
+    """A sweep in blocks of two settings, with a checkpoint after each chunk."""
+    run = Run(lambda hp, key, data: {"w": hp["lr"]}, lambda *arguments: None, lambda *arguments: None)
+    lrs = np.arange(1.0, 1 + settings, dtype=np.float32)
+    labels = Labels(None, None, axes({"lr": lrs.tolist()}, ()), (seed,))
+    keys, compiled = engine.seeds(1, seed), {"program": "a recurrence"}
+    given = {"": run}, {"": {"lr": lrs}}, settings, keys, np.ones(3), STEPS, STEPS // 2, labels, False
+    return Work(*given, Size(2, 1), compiled)
 
 
-def moved(campaign, folder):
-    """The campaign in another folder."""
-    one = copy.copy(campaign)
-    one.store = copy.copy(one.store)
-    one.store.folder = folder.absolute()
-    return one
-
-
-def campaigned(folder):
-    one = moved(campaign(), folder / "blocks")
-    list(one.run())
-    one.assemble(one.folder / "all.nc", {"loss": ("step",)}, xr.Dataset(attrs={"about": "a test"}))
-    made = (one.folder / "all.nc").read_bytes()
-    store.clear(one.folder)
-    store.clean(folder)
-    return made
+def swept(folder, settings=3, seed=0, bar=Silent()):  # noqa: B008  it has no state
+    return blocks.done(work(settings, seed), folder, None, bar).record[""]["loss"].tobytes()
 
 
 def searched(folder, other=False, n=6, more=lambda one: None):
@@ -157,7 +150,7 @@ WORK = {
         made["x"].tobytes()
         for made in checkpoints.each(folder, {}, range(3), lambda i: {"x": np.arange(3) * i}, every=0.0)
     ],
-    "a campaign": campaigned,
+    "blocks": swept,
     "a study": searched,
 }
 

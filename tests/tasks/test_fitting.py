@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnn import layers, models, optim, wrappers
+from fnn import layers, models, optim, sweep, wrappers
 from fnn.base.errors import InputError
 from fnn.nn.losses import accuracy, mean_squared_error, softmax_cross_entropy
-from fnn.tasks import Split, check_splits, classification
-from fnn.train import Hyper, campaign, engine, halving, population, train, training
+from fnn.tasks import Split, Trial, check_splits, classification
+from fnn.train import Hyper, engine, halving, population, train, training
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 
@@ -276,12 +276,12 @@ def test_batch_normalization_of_one_example_is_refused():
     layer.apply(params, stats, jnp.ones((1, 4)), None, False)
 
 
-def test_work_of_any_kind_checks_its_splits_before_it_begins(tmp_path):
+def test_work_of_any_kind_checks_its_splits_before_it_begins():
     bad = splits(y=changed(Y, -1))
     with pytest.raises(InputError, match="The labels of train are classes from 0 on, and one is -1"):
         engine.over_seeds(lambda mine, key, data: mine)(jnp.zeros(2), engine.seeds(2), bad)
     with pytest.raises(InputError, match="The labels of train are classes from 0 on, and one is -1"):
-        campaign.Campaign(tmp_path, lambda hp, key, data: {"x": hp}, jnp.zeros(2), engine.seeds(2), bad)
+        sweep(Trial(lambda hp, key, data: {"x": 0.0}, bad), seeds=2)
 
 
 def test_splits_in_any_tree_are_checked():

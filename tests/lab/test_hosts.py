@@ -5,13 +5,46 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from experiments import _campaigns
+from fnn import lab
+from fnn.base.errors import InputError
+from fnn.lab import hosts
 
 ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Both(lab.HostOptions, lab.DataOptions):
+    """Options of an experiment on a data set."""
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"seeds": 0}, "--seeds is at least 1, not 0"),
+        ({"memory": 0.0}, "--memory is more than 0 GiB, not 0"),
+        ({"coordinator": "here:1"}, "--coordinator, --processes and --process are for --distributed"),
+        ({"process": 0}, "are for --distributed"),
+        ({"distributed": True, "process": 0}, "go together, or are left to the cluster"),
+        (
+            {"distributed": True, "coordinator": "here:1", "processes": 2, "process": 2},
+            "--process is from 0 to 1, not 2",
+        ),
+    ],
+)
+def test_bad_options_get_one_sentence(options, sentence):
+    with pytest.raises(InputError, match=sentence):
+        Both(**options).check()
+
+
+def test_memory_is_in_gibibytes():
+    Both(memory=0.5).check()
+    assert Both(memory=0.5).memory_bytes == 2**29
+    assert Both().memory_bytes is None
 
 
 def run(code, **environment):
@@ -23,10 +56,11 @@ def run(code, **environment):
 
 def command(*options, wait=3):
     return run(
-        "import sys\n"
-        "from experiments import _campaigns, _cli, hyperparameter_map\n"
-        f"_campaigns.JOIN = {wait}\n"
-        f"sys.exit(_cli.main(hyperparameter_map, {['--quick', '--distributed', *options]!r}))"
+        "from fnn import lab\n"
+        "from fnn.lab import hosts\n"
+        f"hosts.JOIN = {wait}\n"
+        "experiment = lab.Experiment(question='Do they meet?', run=lambda cfg: None, config=lab.HostOptions)\n"
+        f"experiment.main({['--distributed', *options]!r})"
     )
 
 
@@ -34,7 +68,7 @@ def test_outside_a_cluster_nothing_says_who_the_processes_are(tmp_path):
     done = command("--out", str(tmp_path / "x"))
     assert done.returncode == 2
     [line] = done.stderr.splitlines()
-    assert line.startswith("hyperparameter_map: --distributed cannot join other processes; outside Slurm")
+    assert ": --distributed cannot join other processes; outside Slurm" in line
 
 
 @pytest.mark.parametrize("process", [0, 1])
@@ -64,7 +98,7 @@ SLURM = {
 def test_one_task_a_host_under_slurm_has_all_gpus():
     """JAX alone would make GPU 0 visible and no other."""
     code = (
-        "import jax\nfrom experiments import _campaigns\n_campaigns._join(None, None, None)\n"
+        "import jax\nfrom fnn.lab import hosts\nhosts.join(None, None, None)\n"
         "print(jax.process_count(), jax.config.values['jax_cuda_visible_devices'])"
     )
     done = run(code, **SLURM)
@@ -72,7 +106,7 @@ def test_one_task_a_host_under_slurm_has_all_gpus():
 
 
 @pytest.mark.parametrize(
-    ("environment", "ours"),
+    ("environment", "all_of_them"),
     [
         ({}, False),
         ({"SLURM_NTASKS": "4", "SLURM_STEP_NUM_NODES": "4"}, True),
@@ -83,5 +117,5 @@ def test_one_task_a_host_under_slurm_has_all_gpus():
         ({"SLURM_NTASKS": "4", "SLURM_STEP_NUM_NODES": "4", "JAX_LOCAL_DEVICE_IDS": "0,1"}, False),
     ],
 )
-def test_which_gpus_of_a_host_are_a_tasks(environment, ours):
-    assert _campaigns._all_devices_are_ours(environment) == ours
+def test_which_gpus_of_a_host_are_a_tasks(environment, all_of_them):
+    assert hosts.owns_all_devices(environment) == all_of_them
