@@ -57,7 +57,8 @@ def run(cfg: Config) -> xr.Dataset | None:
     enough = len(images.x_train) >= _search.IMAGES
     require(enough, f"This takes {_search.IMAGES} training images, and {images.name} has {len(images.x_train)}.")
     drawn = _search.settings_of(engine.seeds(1)[0], cfg.settings)
-    first = tasks.Split(images.x_train[: _search.IMAGES], images.y_train[: _search.IMAGES])
+    x, y = tasks.splits(images)["train"]
+    first = tasks.Split(x[: _search.IMAGES], y[: _search.IMAGES])
     about = {"dataset": images.name, "checksum": images.checksum, "source": images.source, "epochs": cfg.epochs}
     ds = sweep(
         trained(cfg.epochs)._replace(data={"train": first}, about=about),
