@@ -70,7 +70,7 @@ def run(cfg: Config) -> xr.Dataset | None:
     )
     for axis, name in NAMES.items():
         ds[axis].attrs["long_name"] = name
-    return cfg.gathered(ds)
+    return cfg.gathered(ds.assign_coords(setting=np.arange(cfg.settings)))
 
 
 def points(ds: xr.Dataset) -> np.ndarray:

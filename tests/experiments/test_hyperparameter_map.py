@@ -38,17 +38,13 @@ def made_up(accuracy, settings=SETTINGS, seeds=SEEDS, seed=0):
     )
 
 
-def test_the_experiment_whole():
+def test_every_setting_is_trained_for_every_seed():
     measured = EXPERIMENT.run(EXPERIMENT.options(seeds=2, settings=5, epochs=1, dataset="mnist_5k"))
     assert measured.accuracy.dims == ("setting", "seed")
     assert measured.accuracy.shape == (5, 2)
     assert ((measured.accuracy >= 0) & (measured.accuracy <= 1)).all()
     assert (measured.diverged_at == -1).all()
     assert measured.lr.attrs["long_name"] == "learning rate"
-    for figure in EXPERIMENT.draw(measured).values():
-        figure.canvas.draw()
-    assert len(EXPERIMENT.judge(measured)) == 3
-    assert "of the settings are within" in EXPERIMENT.summary(measured)
 
 
 def test_what_one_axis_explains():
