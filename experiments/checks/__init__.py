@@ -1,1 +1,1 @@
-"""Checks of the update rules: against exact theory, and against optax (notes §1)."""
+"""Checks: the update rules against exact theory, and against optax."""

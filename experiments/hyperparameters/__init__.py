@@ -1,1 +1,1 @@
-"""The notes' chapter 5: how to search for hyperparameters, and how far to believe what validation says of them."""
+"""Hyperparameters: how to search for them, and how far to believe what validation says of them (notes §5)."""

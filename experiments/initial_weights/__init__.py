@@ -1,1 +1,1 @@
-"""Initial weights (notes §2): what they do to activations and gradients, and to learning."""
+"""Initial weights: what they do to activations and gradients, and to learning (notes §2)."""

@@ -1,1 +1,1 @@
-"""The notes' chapter 4: overfitting a few images, and what weight decay, dropout and ensembles do about it."""
+"""Regularization: overfitting a few images, and what weight decay, dropout and ensembles do about it (notes §4)."""
