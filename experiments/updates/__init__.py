@@ -1,1 +1,1 @@
-"""Updating the parameters: rules down a valley and on the notes' network, with their learning rates tuned (notes §1)."""
+"""Updating the parameters: down a valley and on the notes' network, with tuned learning rates (notes §1)."""

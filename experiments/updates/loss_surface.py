@@ -58,15 +58,15 @@ def run(cfg: Config) -> xr.Dataset:
         point = jnp.array(half) * jax.random.uniform(key, (2,), minval=-1, maxval=1)
         return {"point": point, "gradient": slope(point, cfg.condition)}
 
-    axis = Label(dims=("axis",))
-    trial = Trial(measure, labels={"point": axis, "gradient": axis}, coords={"axis": ["x", "y"]})
+    labels = {"point": Label("random point", "1", ("axis",)), "gradient": Label("gradient there", "1", ("axis",))}
+    trial = Trial(measure, labels=labels, coords={"axis": ["x", "y"]})
     ds = sweep(trial, seeds=cfg.seeds, keep=cfg.keep(), progress=True)
     line = np.linspace(-max(half), max(half), GRID)
     grid = jnp.stack(jnp.meshgrid(line, line), -1)
     everywhere = lambda f: jax.vmap(jax.vmap(lambda w: f(w, cfg.condition)))(grid)
     ds = ds.assign_coords(grid_x=line, grid_y=line).assign(
-        f=(("grid_y", "grid_x"), everywhere(valley)),
-        field=(("grid_y", "grid_x", "axis"), everywhere(slope), {"long_name": "gradient on the grid"}),
+        f=(("grid_y", "grid_x"), everywhere(valley), {"long_name": "f on the grid", "units": "1"}),
+        field=(("grid_y", "grid_x", "axis"), everywhere(slope), {"long_name": "gradient on the grid", "units": "1"}),
         angle=off_course(ds.point, ds.gradient),
     )
     names = ("condition", "width", "height", "tolerance")
@@ -138,6 +138,7 @@ def surface(ds: xr.Dataset) -> Figure:
     flat.clabel(lines, fontsize="x-small", fmt="%g")
     flat.set(xlabel="x", ylabel="y", title="Contours", aspect="equal")
     fig.suptitle(f"{name(ds)} (notes, figure 01)")
+    plotting.caption(fig, f"on {GRID} × {GRID} points of the window; contours at the levels written on them")
     return fig
 
 

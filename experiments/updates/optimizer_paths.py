@@ -33,10 +33,10 @@ from fnn.train.labels import first_not_finite
 SIX = ("sgd", "momentum", "adagrad", "adam", "rmsprop", "nesterov")
 FIGURES = {"sgd": "03_sgd", "momentum": "04_momentum", "adagrad": "05_adagrad"}
 LABELS = {
-    "place": Label(dims=("step", "axis")),
-    "value": Label("f", dims=("step",)),
-    "gradient": Label(dims=("updates", "axis")),
-    "move": Label("update", dims=("updates", "axis")),
+    "place": Label("place", "1", ("step", "axis")),
+    "value": Label("f", "1", ("step",)),
+    "gradient": Label("gradient", "1", ("updates", "axis")),
+    "move": Label("update", "1", ("updates", "axis")),
 }
 
 
@@ -91,7 +91,9 @@ def paths(cfg: Config, name: str, lr: float) -> xr.Dataset:
     trial = Trial(measure, hyper=hp, labels=LABELS, coords=coords)
     ds = sweep(trial, seeds=cfg.seeds, keep=cfg.keep(name), progress=True)
     notes = jax.jit(follow)(hp, jnp.array([cfg.x, cfg.y]))
-    ds = ds.assign({f"notes_{what}": (LABELS[what].dims, np.asarray(values)) for what, values in notes.items()})
+    for what, values in notes.items():
+        attrs = {"long_name": f"{LABELS[what].long_name} from the notes' start", "units": LABELS[what].units}
+        ds[f"notes_{what}"] = LABELS[what].dims, np.asarray(values), attrs
     return ds.expand_dims(contender=[name]).assign_coords(lr=("contender", [lr]))
 
 

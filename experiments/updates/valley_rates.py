@@ -39,7 +39,12 @@ from fnn.train import engine
 
 DEEPEST = 250.0
 """√f is followed down to e^−250 of its start, well above the smallest float64."""
-LABELS = {"steps": Label(units="steps"), "factor": Label(units="1 per step")}
+LABELS = {
+    "steps": Label("steps until the goal", "steps"),
+    "way": Label("way walked until the goal", "1"),
+    "factor": Label("factor of √f in the long run", "1 per step"),
+    "crossed": Label("whether the minimum was passed along an axis"),
+}
 
 
 @dataclass(frozen=True)
@@ -177,7 +182,8 @@ def run(cfg: Config) -> xr.Dataset:
     found = {"by_rate": joined(by_rate, "rule"), "by_kappa": joined(by_kappa, "tuning"), "of_search": searched}
     parts = [ds.rename({name: f"{name}_{suffix}" for name in ds.data_vars}) for suffix, ds in found.items()]
     ds = xr.merge(parts, combine_attrs="drop_conflicts").rename(condition="bowl")
-    ds = ds.assign_coords(axis=["x", "y"]).assign(start=(("seed", "axis"), starts))
+    beginning = {"long_name": "where descents of the valley begin", "units": "1"}
+    ds = ds.assign_coords(axis=["x", "y"]).assign(start=(("seed", "axis"), starts, beginning))
     names = ("condition", "sgd", "momentum", "alpha", "goal", "horizon", "decay")
     return ds.assign_attrs({name: getattr(cfg, name) for name in names})
 
@@ -343,7 +349,7 @@ def condition_figure(ds: xr.Dataset) -> Figure:
     plotting.dress(left, **logarithmic, ylabel="1 − factor of √f a step")
     plotting.dress(right, **logarithmic, ylabel=until(ds, "steps"))
     right.set_ylim(0.8, 1.2 * ds.horizon)
-    plotting.legend(fig, of=left)
+    plotting.legend(fig, of=left, title="Descent of a valley by its condition number")
     start, marked = "every seed a random start on one level of f", "marks: measured, with 95 % intervals"
     exact = (
         "lines: the exact factor ρ, and the steps ln ε / 2 ln ρ of f ~ ρ²ᵏ (at its best parameters Momentum has √f ~ k "

@@ -26,19 +26,6 @@ TIMED = {name for name, one in EXPERIMENTS.items() if one.alone}
 """Experiments that measure times, which no two runs have alike."""
 
 
-TO_BE_MENDED = {
-    "test_its_data_are_labelled": {"loss_surface", "optimizer_paths", "valley_rates", "equal_budget"},
-    "test_its_figures_are_drawn_and_in_words": {"loss_surface", "valley_rates"},
-}
-"""Experiments that break a part of the contract: variables without names or units, figures without title or caption."""
-
-
-@pytest.fixture(autouse=True)
-def _to_be_mended(request, experiment):
-    if experiment.name in TO_BE_MENDED.get(request.function.__name__, ()):
-        request.applymarker(pytest.mark.xfail(strict=True, reason="To be mended: see TO_BE_MENDED."))
-
-
 def started(experiment, *words):
     """Exit code, standard output and error of an experiment's command line."""
     out, err = io.StringIO(), io.StringIO()
