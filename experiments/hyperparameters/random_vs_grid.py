@@ -139,7 +139,8 @@ def with_searches(ds: xr.Dataset) -> xr.Dataset:
     for space, each in surfaces.items():
         d = each.ndim - 1
         found = np.stack([reach(*one) for one in zip(each, goals[space], strict=True)])
-        ds[f"reach_{space}"] = ("seed", "kind", "epsilon", f"budget_{d}"), found
+        attrs = {"long_name": f"probability to come close to the best, space {space}", "units": "1"}
+        ds[f"reach_{space}"] = ("seed", "kind", "epsilon", f"budget_{d}"), found, attrs
         ds.coords[f"budget_{d}"] = [k**d for k in LEVELS[d]]
     return ds
 

@@ -299,7 +299,9 @@ def learning_curves(ds: xr.Dataset) -> Figure:
 def learning_rates(ds: xr.Dataset) -> Figure:
     """The mean loss over the run against the learning rate."""
     fig = plotting.figure()
-    ax = plotting.axes(fig, "", "learning rate", f"mean loss over {ds.sizes['step']} steps (nats)")
+    ax = plotting.axes(
+        fig, "Speed of learning by learning rate", "learning rate", f"mean loss over {ds.sizes['step']} steps (nats)"
+    )
     losses = mean_loss(ds).transpose("activation", "seed", "lr")
     for number, (name, one) in enumerate(CONTENDERS.items()):
         values, color, marker = losses.sel(activation=name).values, plotting.colour(number), plotting.MARKERS[number]

@@ -226,8 +226,8 @@ def apart(params: Params) -> Record:
 BETWEEN_UNITS = Observation(
     lambda moment: apart(moment.after),
     {
-        "spread": Label("largest difference between two units of a hidden layer", dims=("layer",)),
-        "size": Label("largest weight of the layer", dims=("layer",)),
+        "spread": Label("largest difference between two units of a hidden layer", "1", ("layer",)),
+        "size": Label("largest weight of the layer", "1", ("layer",)),
     },
     {"layer": np.arange(1, DEPTH + 1)},
 )

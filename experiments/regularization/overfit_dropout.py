@@ -101,7 +101,9 @@ def run(cfg: Config) -> xr.Dataset:
     notes = trained("notes", compared, cfg.curve(cfg.epochs, every=_overfit.NOTES_EVERY))
     inverted = trained("inverted", [cfg.ratio], to_the_end, layers.inverted_dropout)
     ds = _overfit.together(ds.squeeze("observed", drop=True), notes=notes, inverted=inverted)
-    ds["kept"] = ("hidden", "unit"), first_mask(cfg.ratio, jax.random.key(0)), {"long_name": "1 where a unit is kept"}
+    kept = first_mask(cfg.ratio, jax.random.key(0))
+    ds["kept"] = ("hidden", "unit"), kept, {"long_name": "1 where a unit is kept", "units": "1"}
+    ds = ds.assign_coords(hidden=np.arange(kept.shape[0]), unit=np.arange(kept.shape[1]))
     return ds.assign_attrs(images=cfg.images, compared=cfg.ratio, epochs=cfg.epochs, long_epochs=cfg.long_epochs)
 
 

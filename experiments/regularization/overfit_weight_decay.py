@@ -20,8 +20,8 @@ from fnn.base.types import Scalar
 from fnn.lab import plotting, titles
 from fnn.lab.options import at_least
 from fnn.rule.wrappers import decay_decoupled
-from fnn.tasks import rows
-from fnn.train import Moment
+from fnn.tasks import Label, rows
+from fnn.train import Moment, Observation
 
 RULES = ("sgd", "adam")
 KINDS = ("L2", "decoupled")
@@ -107,6 +107,17 @@ def observe(moment: Moment) -> dict[str, Any]:
     }
 
 
+EXPLAINED = {
+    "weight_norm": Label("norm of all weights", "1"),
+    "log_norms": Label("sum of the logarithms of the layers' norms", "1"),
+    "logits": Label("root mean square of the logits' norm on test images", "1"),
+    "slope": Label("root mean square of the Jacobian's norm on test images", "1"),
+    "margin": Label("mean margin of the training images", "1"),
+    "distance": Label("median distance of the training images from another class", "1"),
+}
+"""What `observe` gives."""
+
+
 def observe_blanks(moment: Moment) -> dict[str, Any]:
     """How much is left of the first weights of pixels that are blank in every training image: no gradient reaches them.
 
@@ -115,6 +126,13 @@ def observe_blanks(moment: Moment) -> dict[str, Any]:
     blank = (moment.data["train"].x == 0).all(0).ravel()
     left = [jnp.linalg.norm(jnp.where(blank, losses.weights(params)[0], 0)) for params in (moment.after, moment.start)]
     return {"blank_left": left[0] / left[1], "weight_norm": instruments.norm(losses.weights(moment.after))}
+
+
+BLANKS = {
+    "blank_left": Label("share left of the first weights of blank pixels", "1"),
+    "weight_norm": Label("norm of all weights", "1"),
+}
+"""What `observe_blanks` gives."""
 
 
 def run(cfg: Config) -> xr.Dataset:
@@ -130,7 +148,9 @@ def run(cfg: Config) -> xr.Dataset:
     updates = [epoch * cfg.steps_each for epoch in epochs]
     decays = sorted({0.0, cfg.decay, *cfg.decays})
     ds = _overfit.trained(
-        *(cfg, task, images, "sgd", {"decay": decays}, epochs, "curves"), observe=observe, observe_at=updates
+        *(cfg, task, images, "sgd", {"decay": decays}, epochs, "curves"),
+        observe=Observation(observe, EXPLAINED),
+        observe_at=updates,
     )
     at_ends = cfg.curve(cfg.epochs, every=_overfit.NOTES_EVERY)
     notes = _overfit.trained(cfg, task, images, "sgd", {"decay": [0.0, cfg.decay]}, at_ends, "notes")
@@ -148,13 +168,14 @@ def forms(cfg: Config, task: Any, images: data.DataSet) -> xr.Dataset:
     ds = _overfit.trained(
         *(cfg, task, images, {name: decay_decoupled(rule) for name, rule in rules.items()}),
         *({("weight_decay", "decay"): settings}, epochs, "forms"),
-        observe=observe_blanks,
+        observe=Observation(observe_blanks, BLANKS),
         observe_at=[epoch * cfg.steps_each for epoch in epochs],
     )
     ds = ds.drop_vars(["weight_decay", "decay"])
     both = xr.concat([ds.isel(setting=slice(len(values))), ds.isel(setting=slice(len(values), None))], "kind")
     both = both.rename(setting="decay").assign_coords(kind=list(KINDS), decay=values)
-    return both.assign(lr=("rule", [float(rule.hyper.lr) for rule in rules.values()]))
+    rates = [float(rule.hyper.lr) for rule in rules.values()]
+    return both.assign(lr=("rule", rates, {"long_name": "learning rate", "units": "1"}))
 
 
 # What may explain the effect.
@@ -293,7 +314,7 @@ def why(ds: xr.Dataset) -> Figure:
         for number, (decay, name) in enumerate(named(ds).items()):
             label = name if ax is drawn[0] else ""
             plotting.curve(ax, ds.epoch.values, values.sel(decay=decay).values, label, number)
-    plotting.legend(fig)
+    plotting.legend(fig, title="What weight decay does to weights, function and margins")
     plotting.caption(fig, _overfit.about(ds, WHERE, INTERVAL))
     return fig
 

@@ -88,6 +88,9 @@ class Labels:
         names = dict.fromkeys(name for one in programs for name in one)
         found = {name: self._variable(name, [one.get(name) for one in programs], steps) for name in names}
         ds = xr.Dataset(found, self._coords(), self.attrs)
+        settings = {axis.dim for axis in self.axes}
+        own = {dim: np.arange(n) for dim, n in ds.sizes.items() if dim not in ds.coords and dim not in settings}
+        ds = ds.assign_coords(own)
         if self.stepped:
             ds[DIVERGED] = first_not_finite(ds.loss)
         return ds
