@@ -193,7 +193,8 @@ def predicted(cfg: Config) -> dict[str, Any]:
     squares = [wide_limit(phi.exact, gain, cfg.layers) for phi, gain in settings]
     says = lambda text: {"long_name": f"{text} in infinitely wide layers", "units": "1"}
     return {
-        "edges": (("setting", "edge"), edges, {"units": "1"}),
+        "edges": (("setting", "edge"), edges, {"long_name": "edges of the bins", "units": "1"}),
+        "edge": np.arange(BINS + 1),
         "predicted_share": (("setting", "layer", "bin"), np.stack(shares), says("share of activations in a bin")),
         "predicted_mean_square": (("setting", "layer"), np.stack(squares), says("E[x²]")),
     }

@@ -17,7 +17,8 @@ from fnn.base.statistics import CONFIDENCE, interval
 from fnn.base.types import Key, Scalar
 from fnn.lab import diagrams, plotting
 from fnn.nn.layers import Layer
-from fnn.train import Moment
+from fnn.tasks import Label
+from fnn.train import Moment, Observation
 
 FACTORS = {"deletion": lambda p: p, "unscaled": lambda p: 1.0}
 """What else a unit's output may be multiplied by at test time than the share kept, 1 − p."""
@@ -79,6 +80,15 @@ def observe(moment: Moment) -> dict[str, Any]:
     return {f"{name}_{what}": value for name, score in scores.items() for what, value in score.items()}
 
 
+WHAT = {"loss": "nats", "accuracy": "1"}
+OBSERVED = {
+    f"{name}_test_{what}": Label(f"{what} on the test set with the factor called {name}", unit)
+    for name in FACTORS
+    for what, unit in WHAT.items()
+}
+"""What `observe` gives."""
+
+
 def run(cfg: Config) -> xr.Dataset:
     """Train at every ratio, on each seed's images and once on the notes', then the inverted form."""
     images = cfg.load(images=cfg.images)
@@ -95,7 +105,7 @@ def run(cfg: Config) -> xr.Dataset:
     compared, to_the_end = [0.0, cfg.ratio], [*soon, cfg.epochs]
     ds = trained(
         *("curves", sorted({*compared, *cfg.ratios}), cfg.curve(*to_the_end, cfg.long_epochs)),
-        observe=observe,
+        observe=Observation(observe, OBSERVED),
         observe_at=[cfg.epochs * cfg.steps_each],
     )
     notes = trained("notes", compared, cfg.curve(cfg.epochs, every=_overfit.NOTES_EVERY))

@@ -53,7 +53,7 @@ def test_dimensions_coordinates_and_units(both):
     assert ds.diverged_at.dims == ("rule", "lr", "weights", "seed")
     assert set(ds.data_vars) == {"loss", *METRICS, "mean", "bias", "norms.first", "norms.last", "diverged_at"}
     expected = {"rule": list(RULES), "lr": list(LRS), "weights": list(SCALES), "seed": [0, 1], "update": [2, 6]}
-    expected |= {"step": list(range(STEPS)), "observed": [1, 4], "layer": ["first", "last"]}
+    expected |= {"step": list(range(STEPS)), "observed": [1, 4], "layer": ["first", "last"], "bias_0": [0, 1, 2, 3]}
     assert {name: coord.values.tolist() for name, coord in ds.coords.items()} == expected
     assert ds.loss.attrs == {"long_name": "loss on the minibatch", "units": "nats"}
     assert ds.test_accuracy.attrs == {"long_name": "accuracy on the test set", "units": "1"}
