@@ -1,26 +1,6 @@
-"""What the experiments that search share: splits of a data set, captions."""
+"""The caption of the experiments that search."""
 
-from collections.abc import Mapping
-from typing import Any
-
-import jax.numpy as jnp
 import xarray as xr
-
-from fnn.data import DataSet
-from fnn.tasks import Split
-
-
-def splits(images: DataSet, train: int | None = None) -> dict[str, Split]:
-    """The data set as tasks take it, with only the first `train` training images if told so."""
-    return {
-        "train": Split(jnp.asarray(images.x_train[:train]), jnp.asarray(images.y_train[:train])),
-        "test": Split(jnp.asarray(images.x_test), jnp.asarray(images.y_test)),
-    }
-
-
-def origin(images: DataSet) -> Mapping[str, Any]:
-    """What every data set of results says of the images it came from."""
-    return {"dataset": images.name, "checksum": images.checksum, "source": images.source}
 
 
 def about(ds: xr.Dataset, *details: str, paired: bool = True) -> str:

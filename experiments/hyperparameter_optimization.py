@@ -32,7 +32,7 @@ from tqdm import tqdm
 
 from experiments import _cli, _lab
 from experiments.hyperparameters import _search, _search_figures
-from fnn import search, store
+from fnn import search, store, tasks
 from fnn.base.errors import require
 from fnn.base.types import Keys
 from fnn.data import DataSet
@@ -257,7 +257,7 @@ def label(cfg: Config, images: DataSet, settings: _search.Setting, record: Mappi
             "diverged_at": (trials, record["diverged_at"], {"long_name": "first update with a loss not finite"}),
         },
         {"seed": np.arange(done), "trial": np.arange(cfg.trials), "epoch": np.arange(1, cfg.epochs + 1)},
-        {**_lab.origin(images), "short": cfg.short, "budget": cfg.budget, "startup": cfg.startup, "each": cfg.each},
+        {**images.about, "short": cfg.short, "budget": cfg.budget, "startup": cfg.startup, "each": cfg.each},
     )
 
 
@@ -275,7 +275,7 @@ def again(cfg: Config, images: DataSet, ds: xr.Dataset, keys: Keys) -> xr.Datase
     curves = _search.trainer(images, cfg.epochs, evaluate_at=ds.epoch.values.tolist(), on=("validation", "train"))
     panels = curves(chosen(ds.isel(seed=slice(1)), PANELS), keys[:1])
     best = chosen(ds)
-    test = _search.trainer(images, cfg.epochs, on=("test",), also={"test": _lab.splits(images)["test"]})
+    test = _search.trainer(images, cfg.epochs, on=("test",), also={"test": tasks.splits(images)["test"]})
     return xr.Dataset(
         {
             "panel_validation": (("place", "epoch"), panels["validation_accuracy"][0], {"units": "1"}),

@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from experiments import _cli, _lab
 from experiments.hyperparameters import _search
-from fnn import search
+from fnn import search, tasks
 from fnn.base.errors import InputError, require
 from fnn.base.statistics import interval
 from fnn.data import DataSet
@@ -93,7 +93,7 @@ def run(cfg: Config) -> xr.Dataset:
     _cli.headline(cfg, images, many)
     keys = engine.seeds(cfg.seeds)
     train = _search.trainer(images, cfg.epochs)
-    test = _search.trainer(images, cfg.epochs, on=("test",), also={"test": _lab.splits(images)["test"]})
+    test = _search.trainer(images, cfg.epochs, on=("test",), also={"test": tasks.splits(images)["test"]})
     with opened(cfg, images) as (one, place):
         try:
             finish(one, cfg, lambda settings: trained(train, settings, keys, cfg.at_once)["validation_accuracy"])
@@ -206,7 +206,7 @@ def label(cfg: Config, images: DataSet, settings: Mapping[str, np.ndarray], valu
             "validation_accuracy": (("trial", "seed"), values, {"units": "1"}),
         },
         {"trial": np.arange(len(values)), "seed": np.arange(cfg.seeds)},
-        {**_lab.origin(images), "sampler": cfg.searched_by(), "by": cfg.by, "epochs": cfg.epochs, "complete": 1},
+        {**images.about, "sampler": cfg.searched_by(), "by": cfg.by, "epochs": cfg.epochs, "complete": 1},
     )
 
 

@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import gc
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -36,6 +37,14 @@ def pytest_configure(config):
             folder = str(config.cache.mkdir("compiled"))
             jax.config.update("jax_compilation_cache_dir", folder)
             os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+
+
+@pytest.fixture(autouse=True)
+def interrupts():
+    """Ctrl-C as Python has it: a command line that ends ignores further ones, a shell those of its background jobs."""
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, usual)
 
 
 @pytest.fixture

@@ -176,7 +176,7 @@ def start(ds: xr.Dataset) -> Figure:
 EXPERIMENT = lab.Experiment(
     question="What does it cost to start: importing fnn, compiling an experiment, starting it a second time?",
     source="benchmark",
-    method="""Every measurement is a process of its own. Imports: what the README's ten lines import, beside jax alone.
+    method="""Every measurement is a separate process. Imports: what the README's ten lines import, beside jax alone.
 Compiling: the notes' four rules in one sweep beside Adam alone, on the notes' network, with an empty cache; and again
 in another process, with what is in the cache then: JAX itself counts what it compiles. The contenders take turns, and
 every ratio is of one turn.""",

@@ -101,7 +101,7 @@ def at_home(contender: str, w: Work) -> Work:
 def peak_bytes(contender: str, w: Work) -> float:
     """Memory that a fresh process needs for one lap beyond its imports and images; NaN where it cannot be told.
 
-    The device's, where it has one of its own.
+    The device's, where it has its own.
     """
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()

@@ -98,11 +98,15 @@ def constants(keys: Keys, rounds: int) -> xr.Dataset:
     regret = (gradient * (place + 1)).cumsum(-1)[..., 2::3][..., cycles - 1] / (3 * cycles)
     return xr.Dataset(
         {
-            "place": (("player", "seed", "round"), place[..., seen - 1]),
-            "regret": (("player", "seed", "cycle"), regret, {"long_name": "average regret"}),
-            "away": (("player", "seed"), abs(place[..., ::3] - 1).max(-1), {"long_name": "|x − 1| after whole cycles"}),
-            "large": ("seed", large),
-            "online_lr": ("seed", lr),
+            "place": (("player", "seed", "round"), place[..., seen - 1], {"long_name": "place", "units": "1"}),
+            "regret": (("player", "seed", "cycle"), regret, {"long_name": "average regret", "units": "1"}),
+            "away": (
+                ("player", "seed"),
+                abs(place[..., ::3] - 1).max(-1),
+                {"long_name": "|x − 1| after whole cycles", "units": "1"},
+            ),
+            "large": ("seed", large, {"long_name": "constant C", "units": "1"}),
+            "online_lr": ("seed", lr, {"long_name": "learning rate", "units": "1"}),
         },
         {"player": list(WRONG | RIGHT), "round": seen, "cycle": cycles},
     )
@@ -116,7 +120,7 @@ def coins(keys: Keys, rounds: int) -> xr.Dataset:
     seen = marks(rounds)
     return xr.Dataset(
         {
-            "tossed_place": (("tosser", "seed", "round"), place[..., seen - 1]),
+            "tossed_place": (("tosser", "seed", "round"), place[..., seen - 1], {"long_name": "place", "units": "1"}),
             "tossed_move": (
                 ("tosser", "seed"),
                 move[..., DRAWS:].mean(-1),

@@ -112,11 +112,15 @@ def measure(keys: Keys, rates: int) -> xr.Dataset:
     factor, at_edge = np.split(np.stack(found), [rates], axis=1)
     return xr.Dataset(
         {
-            "factor": (("run", "rate", "seed", "direction"), factor, {"units": "1 per step"}),
-            "edge_factor": (("run", "side", "seed"), at_edge[..., 0], {"units": "1 per step"}),
-            "curvature": (("seed", "direction"), curvature),
-            "lr": (("run", "rate"), lr),
-            "edge_lr": (("run", "side"), edge),
+            "factor": (("run", "rate", "seed", "direction"), factor, {"long_name": "factor", "units": "1 per step"}),
+            "edge_factor": (
+                ("run", "side", "seed"),
+                at_edge[..., 0],
+                {"long_name": "factor beside the edge", "units": "1 per step"},
+            ),
+            "curvature": (("seed", "direction"), curvature, {"long_name": "curvature λ", "units": "1"}),
+            "lr": (("run", "rate"), lr, {"long_name": "learning rate", "units": "1"}),
+            "edge_lr": (("run", "side"), edge, {"long_name": "learning rate beside the edge", "units": "1"}),
         },
         {"run": list(RUNS), "side": ["below", "above"]},
     )

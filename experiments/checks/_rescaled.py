@@ -148,11 +148,11 @@ def response(updates: np.ndarray, lr: float) -> xr.Dataset:
     moves = np.abs(updates[:, list(SETTINGS).index("bare"), UNIT]) / lr
     return xr.Dataset(
         {
-            "change": (("seed", "setting", "scale"), change),
-            "degree": (("seed", "setting"), degree),
-            "remainder": (("seed", "setting"), remainder),
-            "shortest": (("seed", "update"), moves.min(-1)),
-            "longest": (("seed", "update"), moves.max(-1)),
+            "change": (("seed", "setting", "scale"), change, {"long_name": "change of the path", "units": "1"}),
+            "degree": (("seed", "setting"), degree, {"long_name": "degree", "units": "1"}),
+            "remainder": (("seed", "setting"), remainder, {"long_name": "change beyond the degree", "units": "1"}),
+            "shortest": (("seed", "update"), moves.min(-1), {"long_name": "shortest move", "units": "lr"}),
+            "longest": (("seed", "update"), moves.max(-1), {"long_name": "longest move", "units": "lr"}),
         }
     )
 

@@ -94,7 +94,7 @@ def fit(
 
 
 def measure(keys: Keys, examples: int, positive: float, fresh: int, updates: int) -> xr.Dataset:
-    """What rules make of training sets of so many examples, and the labels of fresh ones.
+    """What rules make of training sets of this number of examples, and the labels of fresh ones.
 
     The features of fresh examples' own are left out: no gradient ever reaches them, so their weights stay 0.
     """
@@ -109,10 +109,18 @@ def measure(keys: Keys, examples: int, positive: float, fresh: int, updates: int
     seen = marks(updates)
     return xr.Dataset(
         {
-            "common": (("fitter", "seed", "fit", "feature"), common[:, :, seen - 1], {"long_name": "weights"}),
-            "own": (("fitter", "seed", "example", "own_feature"), own, {"long_name": "weights at the end"}),
-            "label": (("seed", "example"), y),
-            "fresh_label": (("seed", "fresh_example"), y_fresh),
+            "common": (
+                ("fitter", "seed", "fit", "feature"),
+                common[:, :, seen - 1],
+                {"long_name": "weights", "units": "1"},
+            ),
+            "own": (
+                ("fitter", "seed", "example", "own_feature"),
+                own,
+                {"long_name": "weights at the end", "units": "1"},
+            ),
+            "label": (("seed", "example"), y, {"long_name": "label", "units": "1"}),
+            "fresh_label": (("seed", "fresh_example"), y_fresh, {"long_name": "label", "units": "1"}),
         },
         {"fitter": list(lr), "fit": seen},
     )

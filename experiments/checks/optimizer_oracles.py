@@ -62,7 +62,8 @@ def run(cfg: Config) -> xr.Dataset:
             _separable.measure(k_separable, cfg.examples, cfg.positive, cfg.fresh, cfg.fits),
             _online.measure(k_online, cfg.rounds),
         ]
-    return xr.merge(found).assign_coords(seed=range(cfg.seeds))
+    ds = xr.merge(found)
+    return ds.assign_coords({dim: range(n) for dim, n in ds.sizes.items() if dim not in ds.coords})
 
 
 EXPERIMENT = lab.Experiment(

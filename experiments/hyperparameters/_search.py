@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from experiments import _cli, _lab
+from experiments import _cli
 from fnn import models, search, store, tasks, train
 from fnn.base.errors import require
 from fnn.base.types import Key, Keys
@@ -144,7 +144,7 @@ def trainer(
         own.
     """
     one_trial = trial(epochs, evaluate_at=evaluate_at, on=on, rule=rule)
-    pool, also = _lab.splits(images, IMAGES)["train"], dict(also or {})
+    pool, also = tasks.splits(images, IMAGES)["train"], dict(also or {})
 
     def one_seed(mine, key, also):
         settings, state, parts = mine
@@ -238,7 +238,7 @@ def _scored(updates: int, rule: Rule) -> tuple[train.Run, dict[str, Callable[[An
 
 def _in_one_program(images: DataSet, rule: Rule, f: Callable[[Any, Key, Key, Any], Any]) -> Trainer:
     """`f(settings, key, luck, data)` for all seeds, each with all of its settings at once."""
-    pool = _lab.splits(images, IMAGES)["train"]
+    pool = tasks.splits(images, IMAGES)["train"]
     program = engine.over_seeds(lambda mine, key, _: f(mine[0], key, mine[1], mine[2]))
 
     def train_settings(settings, keys):

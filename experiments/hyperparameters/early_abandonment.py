@@ -291,7 +291,7 @@ EXPERIMENT = lab.Experiment(
     source="notes §5.2, beyond claim 17",
     says="Training for fewer epochs is a good way to abandon hopeless trials early.",
     method="Trains random settings of the notes' search for 50 epochs, all of them whole, over many seeds, each with "
-    "500 images of its own. On these complete curves it replays successive halving: after the first few epochs only "
+    "its own 500 images. On these complete curves it replays successive halving: after the first few epochs only "
     "the best 1/η go on, after η times as many epochs again only the best 1/η of those, and so on; for many η and "
     "first comparisons. How much of the work is left, how often is the trial given up that would have ended best, and "
     "how much accuracy is lost? Trials are compared by validation accuracy, as the notes compare them, or by "

@@ -25,10 +25,10 @@ NETWORK = models.multilayer(_search.HIDDEN, 10)
 EQUAL = _search.Setting(lr=1e-2, l2=1e-6)
 """The setting of the equal trials, among the best of the space."""
 BLOCK = 50
-"""Accuracies are recorded for so many validation images at a time: validation sets of any multiple are made of them."""
+"""Validation images whose accuracy is recorded together: validation sets of any multiple are made of them."""
 KINDS = "The notes' search", "Equal trials: only seeds differ"
 FAR = 1000
-"""Theory is drawn up to so many trials."""
+"""Theory is drawn up to this number of trials."""
 
 
 @dataclass(frozen=True)

@@ -196,7 +196,7 @@ def of_width_one(rule: Rule, full: Params) -> Rule:
 
     A collapsed weight is w̃ = s w by the chain rule of the forward pass and its gradient g̃ = r g by that of the
     backward one (s, r: `copies`), so w̃ ← w̃ + s · rule(g̃ / r). Exact for every rule that acts on each weight alone.
-    For SGD it means a learning rate of its own, lr · s / r, for every layer.
+    For SGD it means a separate learning rate, lr · s / r, for every layer.
     """
     s, r = copies(full)
 

@@ -49,7 +49,7 @@ class Config(lab.DataOptions):
         return max(self.images // self.batch, 1)
 
     def curve(self, *ends: int, every: int | None = None) -> list[int]:
-        """The epochs at which a curve to the last of `ends` has its points: every so many, two early, and `ends`."""
+        """The epochs at which a curve to the last of `ends` has its points: every n, two early, and `ends`."""
         every = self.evaluate_every if every is None else every
         return sorted({1, min(max(1, every // 2), ends[-1]), *range(every, ends[-1], every), *ends})
 
@@ -229,6 +229,16 @@ def moved(what: str, change: np.ndarray) -> str:
 # Figures.
 
 INTERVAL = "mean with its 95 % interval"
+
+
+HEADINGS = f"{'train accuracy':>18}{'test accuracy':>18}{'test loss':>12}"
+"""Of the columns that `scores` gives."""
+
+
+def scores(mean: xr.Dataset) -> str:
+    """The columns of a table that every experiment here prints of means over seeds."""
+    accuracies = f"{float(mean.train_accuracy):18.2%}{float(mean.test_accuracy):18.2%}"
+    return f"{accuracies}{float(mean.test_loss):12.3f}"
 
 
 def about(ds: xr.Dataset, *details: str) -> str:

@@ -217,7 +217,7 @@ def log_probabilities(network: Layer, state: State, x: Array) -> Float[Array, "n
 
 
 def ensemble(cfg: Config, steps: int, images: Split, test: Split, key: Key) -> dict[str, Array]:
-    """Members trained for so many steps: scores `[2, members]` of their averages, and the mean score of one."""
+    """Members trained for this number of steps: scores `[2, members]` of their averages, and the mean score of one."""
 
     def member(key):
         return log_probabilities(multilayer(), trained(cfg, None, steps, key, images), test.x)
@@ -549,7 +549,7 @@ def exact_results(ds: xr.Dataset) -> Figure:
 
 
 def gain(one: xr.Dataset, members: int) -> xr.DataArray:
-    """Points of accuracy that the mean probabilities of so many networks have over one network, one value a seed."""
+    """Points of accuracy that the mean probabilities of `members` networks have over one network, one value a seed."""
     together = one.accuracy.sel(average="arithmetic", members=members, drop=True)
     return xr.apply_ufunc(paired, 100 * together, 100 * one.single_accuracy)
 

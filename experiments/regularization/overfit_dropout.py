@@ -263,14 +263,11 @@ def two_forms(ds: xr.Dataset) -> Figure:
 
 def summary(ds: xr.Dataset) -> str:
     """The numbers after several lengths of training, one line for each ratio."""
-    lines = [f"{'epoch':>8}{'ratio':>8}{'train accuracy':>18}{'test accuracy':>18}{'test loss':>12}"]
+    lines = [f"{'epoch':>8}{'ratio':>8}{_overfit.HEADINGS}"]
     for epoch in lengths(ds):
         for ratio in ds.ratio.values:
             mean = ds.sel(epoch=epoch, ratio=ratio).mean("seed")
-            lines.append(
-                f"{epoch:8d}{ratio:8g}{float(mean.train_accuracy):18.2%}{float(mean.test_accuracy):18.2%}"
-                f"{float(mean.test_loss):12.3f}"
-            )
+            lines.append(f"{epoch:8d}{ratio:8g}{_overfit.scores(mean)}")
     return "\n".join(lines)
 
 
@@ -286,7 +283,7 @@ def answers(ds: xr.Dataset) -> list[lab.Answer]:
 def helps(ds: xr.Dataset) -> str:
     """In words: at which ratios the test accuracy is higher or lower than without dropout, for every length.
 
-    One of so many comparisons would seem to differ by chance: by Bonferroni's correction all their intervals hold
+    One of many comparisons would seem to differ by chance: by Bonferroni's correction all their intervals hold
     together with 95 % confidence.
     """
     at, ratios = lengths(ds), [float(ratio) for ratio in ds.ratio.values if ratio > 0]

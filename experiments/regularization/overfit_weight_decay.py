@@ -373,13 +373,11 @@ def l2_and_decoupled(ds: xr.Dataset) -> Figure:
 
 def summary(ds: xr.Dataset) -> str:
     """The numbers at the end, one line for each λ."""
-    lines = [f"{'λ':>8}{'train accuracy':>18}{'test accuracy':>18}{'test loss':>12}{'‖W‖':>10}{'slope':>10}"]
+    lines = [f"{'λ':>8}{_overfit.HEADINGS}{'‖W‖':>10}{'slope':>10}"]
     for decay in ds.decay.values:
         mean = ds.sel(epoch=ds.epochs, decay=decay).mean("seed")
-        lines.append(
-            f"{decay:8g}{float(mean.train_accuracy):18.2%}{float(mean.test_accuracy):18.2%}"
-            f"{float(mean.test_loss):12.3f}{float(mean.weight_norm):10.1f}{float(mean.slope):10.3f}"
-        )
+        own = f"{float(mean.weight_norm):10.1f}{float(mean.slope):10.3f}"
+        lines.append(f"{decay:8g}{_overfit.scores(mean)}{own}")
     return "\n".join(lines)
 
 

@@ -34,7 +34,7 @@ class Config(lab.Options):
     """Settings of descents down the valley; the defaults are the notes'."""
 
     seeds: int = 100
-    """Random starts on the level of the notes' start, each from a key of its own."""
+    """Random starts on the level of the notes' start, each from its own key."""
     x: float = -7.0
     """Where the notes start along x."""
     y: float = 2.0

@@ -30,7 +30,7 @@ class Config(lab.Options):
     """Settings of the picture; the defaults are the notes'."""
 
     seeds: int = 1000
-    """Random points of the window, each drawn from a key of its own."""
+    """Random points of the window, each drawn by its own key."""
     condition: float = 20.0
     """The valley is x²/condition + y²: how many times more sharply it bends along y than along x."""
     width: float = 10.0

@@ -63,8 +63,8 @@ def started(experiment: Experiment) -> list[str]:
 
 def measured_by(cfg: Any) -> dict[str, Any]:
     """The options that what is measured depends on, as they come back from a JSON file."""
-    told = json.loads(json.dumps(cfg if isinstance(cfg, dict) else dataclasses.asdict(cfg), default=str))
-    return {name: value for name, value in told.items() if name not in ELSEWHERE}
+    options = json.loads(json.dumps(cfg if isinstance(cfg, dict) else dataclasses.asdict(cfg), default=str))
+    return {name: value for name, value in options.items() if name not in ELSEWHERE}
 
 
 def main(experiment: Experiment, argv: Sequence[str] | None = None) -> int:
@@ -282,7 +282,7 @@ def sources_of(file: Path) -> str:
 
 
 def _imported(path: Path, seen: frozenset[Path] = frozenset()) -> frozenset[Path]:
-    """A file, and those of its own package or folder that it imports, directly or not."""
+    """A file, and those of its package or folder that it imports, directly or not."""
     path = path.resolve()
     if path in seen or not path.is_file():
         return seen

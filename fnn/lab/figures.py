@@ -51,7 +51,7 @@ PLAIN = Look()
 class curves:
     """Means over seeds with their 95 % intervals, along `x`; a curve for each `hue`, a panel for each `col`.
 
-    smooth: the window of the notes' smoothing. markers: a marker at every so many points. guide: a level, in the
+    smooth: the window of the notes' smoothing. markers: points between two markers; 0 for none. guide: a level, in the
     variable's own unit, and its name. ylim: in the unit that is shown, percent of an accuracy. log: the axes that are
     logarithmic. details: what the caption has beside data set and seeds. In these and the title `{lr:g}` stands for an
     attribute of the data set.

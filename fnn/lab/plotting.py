@@ -115,7 +115,7 @@ def curve(
 
     Where runs diverged it is the median of all runs, with the diverged ones as the worst (see `band`), and the label
     counts them.
-    markers: a marker every so many points; 0 for none.
+    markers: points between two markers; 0 for none.
     """
     mean, low, high = band(values, worst)
     mark = {"marker": MARKERS[number % len(MARKERS)], "markevery": markers, "markersize": 5} if markers else {}

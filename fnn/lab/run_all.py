@@ -1,4 +1,4 @@
-"""Every experiment, each in a process of its own: what fails or is killed stops no other."""
+"""Every experiment, each in a separate process: what fails or is killed stops no other."""
 
 import os
 import signal
@@ -26,7 +26,7 @@ class Options:
     """Run every experiment; those that are there already, with the same options and the same code, are skipped."""
 
     out: Path = Path("results")
-    """Folder for the results; each experiment's go into a folder of its own in it."""
+    """Folder for the results; each experiment's are in a folder with its name there."""
     dataset: str = "auto"
     """mnist, fashion_mnist, mnist_5k, or auto: full MNIST where it can be had, else the 5,000 embedded digits."""
     data_dir: Path | None = None
@@ -164,14 +164,14 @@ def _changed(path: Path) -> int:
 
 
 def _start(experiment: Experiment, arguments: Sequence[str], options: Options) -> Running:
-    """Start one experiment in a process of its own."""
+    """Start one experiment in a separate process."""
     name = experiment.name
     log = options.out / f"{name}.log"
     saved = options.out / name / "provenance.json"  # written after the data
     log.parent.mkdir(parents=True, exist_ok=True)
     command, old = [sys.executable, "-m", experiment.module, *arguments], _changed(saved)
     with log.open("w", encoding="utf-8") as sink:
-        # In a session of its own it is interrupted once, by us, and not by the terminal as well.
+        # In a separate session it is interrupted once, by us, and not by the terminal as well.
         process = subprocess.Popen(
             command,
             stdout=sink,

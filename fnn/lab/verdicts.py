@@ -7,7 +7,7 @@ is compared by tolerance: `exact`.
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -146,17 +146,7 @@ def decide(
     measured = _measured(effect, _p_by_t(effect - bar) if by_t else _p_by_ranks(effect - bar), "t" if by_t else "ranks")
     text = sentence + _remark(effect, measured.diverged)
     found = interval(effect)
-    verdict = _verdict(claim, found, float(bar), unit, len(effect), text, "+.3g", source, measured)
-    return replace(verdict, outcome=OPPOSITE[verdict.outcome]) if below and verdict.outcome else verdict
-
-
-OPPOSITE: dict[Any, Outcome] = {
-    "holds": "does not hold",
-    "does not hold": "holds",
-    "undecided": "undecided",
-    "not measurable": "not measurable",
-}
-"""The outcome of the claim that says the opposite."""
+    return _verdict(claim, found, float(bar), unit, len(effect), text, "+.3g", source, measured, below)
 
 
 def decide_within(
@@ -325,8 +315,7 @@ def decide_every(
     measured = _measured(effect[:, worst], math.nan, "worst of several")
     low, high = sorted((sign * float(lows.min()), sign * float(highs.min())))
     found = sign * float(means[worst]), low, high
-    verdict = _verdict(claim, found, float(bar), unit, n, sentence, "+.3g", source, measured, worst=points[worst])
-    return replace(verdict, outcome=OPPOSITE[verdict.outcome]) if below and verdict.outcome else verdict
+    return _verdict(claim, found, float(bar), unit, n, sentence, "+.3g", source, measured, below, worst=points[worst])
 
 
 def decide_share(claim: str, hits: np.ndarray, above: float | int, sentence: str, source: str = "") -> Verdict:
@@ -346,9 +335,10 @@ def decide_share(claim: str, hits: np.ndarray, above: float | int, sentence: str
     return _verdict(claim, percent, 100 * above, "%", n, sentence, ".3g", source, measured)
 
 
-def _verdict(claim, found, bar, unit, seeds, sentence, style, source, measured, **more) -> Verdict:
+def _verdict(claim, found, bar, unit, seeds, sentence, style, source, measured, below=False, **more) -> Verdict:
     mean, low, high = found
-    outcome: Outcome = "holds" if low > bar else "does not hold" if high < bar else "undecided"
+    holds, refuted = (high < bar, low > bar) if below else (low > bar, high < bar)
+    outcome: Outcome = "holds" if holds else "does not hold" if refuted else "undecided"
     if math.isnan(mean):
         outcome = "not measurable"
     effect, lowest, highest = (format(x, style) for x in found)

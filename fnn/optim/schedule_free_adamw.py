@@ -41,7 +41,7 @@ class State(NamedTuple):
 
 
 def init(hp: Hyper, w: Vector):
-    return State(zeros_like(w), schedule_free_sgd.begun(hp, w))
+    return State(zeros_like(w), schedule_free_sgd.initial(hp, w))
 
 
 def update(hp: Hyper, t: Array, g: Vector, s: State, y: Vector, extra: Extra):

@@ -49,7 +49,7 @@ class Average(NamedTuple):
     lr: Array
 
 
-def begun(hp: Any, y: Vector) -> Average:
+def initial(hp: Any, y: Vector) -> Average:
     """The average of the initial weights alone."""
     return Average(zeros_like(y), jnp.zeros_like(hp.lr), jnp.zeros_like(hp.lr))
 
@@ -80,4 +80,4 @@ def result(hp: Hyper, t: Array, y: Vector, s: Average) -> Vector:
     return average(hp, y, s)
 
 
-schedule_free_sgd = cast_result(master(treewise(Hyper(), begun, update, result, iterates=True)))
+schedule_free_sgd = cast_result(master(treewise(Hyper(), initial, update, result, iterates=True)))

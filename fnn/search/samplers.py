@@ -1,6 +1,6 @@
 """Samplers: where a search tries next, as pure functions `(key, history, n) -> points` of the unit cube.
 
-A sampler has no state of its own, so a search resumes from its history, and two searches with the same key and history
+A sampler keeps no state, so a search resumes from its history, and two searches with the same key and history
 propose the same points. Values are better the higher they are; one that is not a number, of a network that diverged
 say, is a result too, the worst there is.
 """

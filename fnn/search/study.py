@@ -130,7 +130,7 @@ class Study:
 
     def __init__(self, kept: Store, space: Space, sampler: Sampler, key: Key):
         self.store, self.space, self.sampler, self.key = kept, space, sampler, key
-        self.asked: np.ndarray | None = None
+        self.proposed: np.ndarray | None = None
         self.blocks = {number: block for number in kept.numbers() if (block := kept.get(number))}
         self._gather()
         lost = sorted({*range(self.trials.max(initial=-1) + 1)} - {*self.trials.tolist()})
@@ -171,27 +171,27 @@ class Study:
     def ask(self, n: int) -> dict[str, np.ndarray]:
         """At most n settings to try next, fewer or none where the search ends; the same ones until `tell`."""
         _check_number(n)
-        if self.asked is None:
+        if self.proposed is None:
             _, first, missing = self._gap()
             known = History(*(each[:first] for each in self.history))  # a lost trial is proposed as it was
-            self.asked = self.sampler(self.key, known, min(n, missing))
-        return spaces.settings(self.space, self.asked)
+            self.proposed = self.sampler(self.key, known, min(n, missing))
+        return spaces.settings(self.space, self.proposed)
 
     def tell(self, values: np.ndarray) -> None:
         """Append the values of the pending trials: one each `[n]`, or a row of seeds each `[n, seeds]`."""
-        if self.asked is None:
+        if self.proposed is None:
             raise InputError("A study is told of settings that it was asked for.")
         values = _values(values)
         seeds = self.values.shape[1] if len(self.values) else values.shape[-1]
-        expected = (len(self.asked), seeds)
+        expected = (len(self.proposed), seeds)
         require(values.shape == expected, f"{expected[0]} × {seeds} values are awaited, not {values.shape}.")
         number, first, _ = self._gap()
-        batch = {"points": self.asked, "values": values}
+        batch = {"points": self.proposed, "values": values}
         if number in self.blocks:
             before = self.blocks[number]
             first, batch = before.first, {name: np.concatenate([before.arrays[name], batch[name]]) for name in batch}
         self.store.write(number, batch, first)
-        self.blocks[number], self.asked = Block(first, batch), None
+        self.blocks[number], self.proposed = Block(first, batch), None
         self._gather()
 
     def _gap(self) -> tuple[int, int, int]:
@@ -316,7 +316,7 @@ class Shared:
         require(suggests, f"A shared study takes one of Optuna's samplers, not {sampler!r}.")
         if optuna.logging.get_verbosity() < optuna.logging.WARNING:
             optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.storage, self.space, self.name, self.lease, self.asked = storage, space, name, lease, []
+        self.storage, self.space, self.name, self.lease, self.proposed = storage, space, name, lease, []
         there = storages.opened(storage)
         self.study = self._studied(there, name, sampler or optuna.samplers.TPESampler(constant_liar=True))
         self.tests = self._studied(there, f"{name}, tested")
@@ -356,10 +356,10 @@ class Shared:
         _check_number(n)
         with self._using():
             self._offer_lost()
-            for _ in range(0 if self.asked else n):
-                self.asked.append(self.study.ask(_distributions(self.space)))
-                self.asked[-1].set_user_attr("worker", _worker())
-        return {name: np.array([trial.params[name] for trial in self.asked]) for name in self.space}
+            for _ in range(0 if self.proposed else n):
+                self.proposed.append(self.study.ask(_distributions(self.space)))
+                self.proposed[-1].set_user_attr("worker", _worker())
+        return {name: np.array([trial.params[name] for trial in self.proposed]) for name in self.space}
 
     def tell(self, values: np.ndarray) -> None:
         """Finish the pending trials with these values, one each `[n]` or a row of seeds each `[n, seeds]`.
@@ -367,7 +367,7 @@ class Shared:
         Of a trial that was offered to another process meanwhile, that process's value counts.
         """
         values = _values(values)
-        require(len(values) == len(self.asked), f"{len(self.asked)} values are awaited, not {len(values)}.")
+        require(len(values) == len(self.proposed), f"{len(self.proposed)} values are awaited, not {len(values)}.")
         from optuna.exceptions import UpdateFinishedTrialError
         from optuna.trial import TrialState
 
@@ -375,7 +375,7 @@ class Shared:
         seeds = before.shape[1] if len(before) else values.shape[1]
         require(values.shape[1] == seeds, f"A setting of this study has {seeds} values, not {values.shape[1]}.")
         with self._using():
-            for trial, value in zip(self.asked, values, strict=True):
+            for trial, value in zip(self.proposed, values, strict=True):
                 with contextlib.suppress(UpdateFinishedTrialError):
                     trial.set_user_attr("values", value.tolist())
                     if np.isfinite(value).all():
@@ -383,14 +383,14 @@ class Shared:
                     else:  # a network that diverged is a result; Optuna has no value for it
                         trial.set_user_attr("diverged", True)
                         self.study.tell(trial, state=TrialState.PRUNED)
-        self.asked = []
+        self.proposed = []
 
     def release(self) -> None:
         """Offer the pending trials to others."""
         with self._using():
-            for trial in self.asked:
+            for trial in self.proposed:
                 self._offer(trial.number, trial.params)
-        self.asked = []
+        self.proposed = []
 
     def done(self) -> list[Any]:
         """Optuna's records of all finished trials, of any process, in order."""
@@ -458,10 +458,10 @@ class Shared:
 
         states = (TrialState.COMPLETE, TrialState.RUNNING)
         with self._using():
-            told = self.tests.get_trials(deepcopy=False, states=states)
+            trials = self.tests.get_trials(deepcopy=False, states=states)
         return [
             one.user_attrs["test_evaluation"]
-            for one in told
+            for one in trials
             if one.number < before and "test_evaluation" in one.user_attrs
         ]
 
@@ -478,7 +478,7 @@ class Shared:
 
     def _foreign(self):
         """The pending trials that this object has not asked for."""
-        own = {trial.number for trial in self.asked}
+        own = {trial.number for trial in self.proposed}
         return [trial for trial in _running(self.study) if trial.number not in own]
 
     def _lost(self, trial):

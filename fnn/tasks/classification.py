@@ -104,7 +104,7 @@ def _values(array):
     return None if traced else np.asarray(array)
 
 
-def stratified(key: Key, labels: Int[Array, " n"]) -> Int[Array, " n"]:
+def stratified(key: Key, labels: Int[Array, " n"] | Int[np.ndarray, " n"]) -> Int[Array, " n"]:
     """The places of n examples in a random order of which every beginning holds the classes in proportion.
 
     Of the first m examples m · n_c / n are of class c, to within (1 + C · n_c / n) / 2 with C classes: one, where all
@@ -114,6 +114,7 @@ def stratified(key: Key, labels: Int[Array, " n"]) -> Int[Array, " n"]:
     check_key(key)
     one_axis = getattr(labels, "ndim", None) == 1 and len(labels) > 0
     require(one_axis, f"Labels are an array of one axis, not {getattr(labels, 'shape', repr(labels))}.")
+    labels = jnp.asarray(labels)
     k_lot, k_equals = jax.random.split(key)
     by_class = jnp.lexsort((jax.random.uniform(k_lot, labels.shape), labels))
     ordered = labels[by_class]

@@ -39,7 +39,7 @@ class Task(NamedTuple):
     check:   `(hp, data) -> None`, raises `InputError` where the data do not fit the network; of traced data it sees
              shapes and types only
     mixes:   `hp -> bool`, whether an example's loss in training depends on the other examples of its batch
-    own:     `(key, data) -> data`, the data of the seed that has this key: a sample of its own, say
+    own:     `(key, data) -> data`, the data of the seed that has this key: its own sample, say
     data:    the data of all seeds
     hyper:   the defaults of hp
     labels:  what `loss`, metrics and observations are

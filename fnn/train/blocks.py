@@ -127,7 +127,7 @@ class Work:
         arguments = (runs, hps, self.keys[seeds], self.data, self.steps)
         if folder is None:
             return engine.stream(*arguments, chunk=self.chunk, compiled=self.compiled)
-        manifest = {"program": self.program()}
+        manifest = {"program": self.program(), "data": self.data_checksum}
         return checkpoints.stream(folder, manifest, *arguments, chunk=self.chunk, every=every, compiled=self.compiled)
 
     def block(self, place: Place, bar: Bar, folder: Path | None = None) -> tuple[dict[str, np.ndarray], list[Any]]:
@@ -158,6 +158,11 @@ class Work:
         array = array[: len(place.seeds)]
         return array[(slice(None),) * axis + (slice(len(place.settings)),)] if self.settings else array
 
+    @functools.cached_property
+    def data_checksum(self) -> str:
+        """The checksum of the data, computed once for all blocks."""
+        return store.checksum(self.data)
+
     def program(self) -> str:
         """The SHA-256 of all programs as JAX lowers them: of what is computed, whatever its source is."""
         if "program" not in self.compiled:
@@ -175,7 +180,7 @@ class Work:
             "program": self.program(),
             "settings": store.checksum(self.hps),
             "seeds": store.checksum(self.keys),
-            "data": store.checksum(self.data),
+            "data": self.data_checksum,
             "steps": [self.steps, self.chunk],
             "block": list(self.size),
         }
@@ -280,7 +285,7 @@ def done(work: Work, keep: Path | None, executor: Executor | None, bar: Bar) -> 
     kept, found = Store(keep, work.manifest()), {}
     with store.locked(keep, _lock(host)):
         if hosts == 1 and not any(keep.rglob("*.npz")):
-            kept.forget()  # what was begun here left nothing
+            kept.forget()  # what was started here left nothing
         kept.claim()
         _read_new(work, kept, places, found, bar)
         ours = {number: place for number, place in places.items() if number not in found and number % hosts == host}

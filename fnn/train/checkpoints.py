@@ -44,19 +44,21 @@ def stream(
 ) -> Iterator[Chunk]:
     """`engine.stream`, with checkpoints: what is on disk comes first, several chunks as one; the last has its state.
 
-    manifest: what must be the same for two runs to be parts of one and is not in the other arguments: the code, say.
+    manifest: what must be the same for two runs to be parts of one and is not in the other arguments: the code, say;
+        and `data`, the checksum of the data, where it is known.
     Raises `InputError` where the folder holds part of other work or another process is at work in it, and where the
     folder or the disk refuses.
     """
     _check_every(every)
     engine.check_stream(runs, hps, keys, data, steps, chunk)
+    named = _named(manifest)
     kept = Store(
         folder,
         {
-            **_named(manifest),
+            **named,
             "settings": store.checksum(hps),
             "seeds": store.checksum(keys),
-            "data": store.checksum(data),
+            "data": named["data"] if "data" in named else store.checksum(data),
             "steps": [steps, chunk],
             "devices": len(jax.local_devices()),
         },

@@ -188,7 +188,7 @@ def stream(
     devices than seeds, the runs are spread over them too.
     at_once: seeds that a device steps together. By default 1 on CPU, where a network then stays in the cache from step
         to step while it trains, and all of them on other devices, which have the arithmetic to fill.
-    done, state: go on after so many steps, a number of whole chunks, from the state that the last of them left.
+    done, state: go on after this number of steps, a number of whole chunks, from the state that the last of them left.
     compiled: the programs of an earlier stream of the same runs and shapes; those that it lacks are added.
     """
     check_stream(runs, hps, keys, data, steps, chunk)

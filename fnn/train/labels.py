@@ -2,15 +2,19 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
-import xarray as xr
 
 from fnn.base.errors import require
 from fnn.tasks.contract import Label
 from fnn.train.settings import DIMS, Axis
+
+if TYPE_CHECKING:
+    from xarray import DataArray, Dataset
+else:
+    DataArray = Dataset = Any  # xarray takes half as long to import as JAX: not before there is something to label
 
 DIVERGED = "diverged_at"
 """The variable that is made of the losses."""
@@ -59,6 +63,8 @@ class Labels:
         reserved = {*DIMS, DIVERGED} if self.stepped else {"seed"}
         taken = sorted(own & (settings | reserved))
         require(not taken, f"What a sweep records has names other than its dimensions, unlike {', '.join(taken)}.")
+        import xarray as xr
+
         sizes: dict[Any, int] = dict(xr.Dataset(coords=self._coords()).sizes)
         for name, shape in shapes.items():
             dims = self._dims(name, shape)
@@ -79,11 +85,13 @@ class Labels:
 
         return {program: {name: chosen(name, a) for name, a in one.items()} for program, one in record.items()}
 
-    def dataset(self, record: Mapping[str, Mapping[str, np.ndarray]], steps: range) -> xr.Dataset:
+    def dataset(self, record: Mapping[str, Mapping[str, np.ndarray]], steps: range) -> Dataset:
         """The data set of these steps.
 
         record: for every program, in the order of tasks and rules, its arrays as `select` gives them.
         """
+        import xarray as xr
+
         programs = list(record.values())
         names = dict.fromkeys(name for one in programs for name in one)
         found = {name: self._variable(name, [one.get(name) for one in programs], steps) for name in names}
@@ -113,6 +121,8 @@ class Labels:
 
     def _variable(self, name, arrays, steps):
         """The variable of arrays `[S, rows, G, own …]` of all programs; a program without it has None, and gets NaN."""
+        import xarray as xr
+
         known = next(array for array in arrays if array is not None)
         if any(array is None for array in arrays):
             missing = np.full(known.shape, np.nan, np.result_type(known, np.float16))
@@ -152,8 +162,10 @@ def flat(record: Mapping[str, Any]) -> dict[str, Any]:
     return {jax.tree_util.keystr(path, simple=True, separator=".").replace("/", "."): leaf for path, leaf in leaves}
 
 
-def first_not_finite(loss: xr.DataArray) -> xr.DataArray:
+def first_not_finite(loss: DataArray) -> DataArray:
     """The first step whose loss is infinite or not a number; −1 where there is none."""
+    import xarray as xr
+
     bad = ~xr.apply_ufunc(np.isfinite, loss)
     steps = loss.step.values[bad.argmax("step").values]
     first = xr.where(bad.any("step"), bad.any("step").copy(data=steps), -1).astype(np.int32)

@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import xarray as xr
 
 from fnn import optim, store
 from fnn.base.checks import check_hyper
@@ -22,7 +21,7 @@ from fnn.tasks import check_splits
 from fnn.tasks.contract import Label, Task, Trial
 from fnn.train import blocks, engine
 from fnn.train.blocks import Work
-from fnn.train.labels import DIVERGED, Labels, Rows, flat
+from fnn.train.labels import DIVERGED, Dataset, Labels, Rows, flat
 from fnn.train.progress import progress as reported
 from fnn.train.run import Hyper, Moment, Record, Run, recorded, training
 from fnn.train.settings import axes, first, size, stacked
@@ -110,7 +109,7 @@ def stream(
     observe: Callable[[Moment], Record] | None = None,
     observe_at: Sequence[int] | None = None,
     keep: str | Path | None = None,
-) -> Iterator[xr.Dataset]:
+) -> Iterator[Dataset]:
     """As `sweep`, a data set for every hundred steps or so as they are done, of all networks at the same steps."""
     require(not isinstance(task, Trial), "A Trial has no steps to stream: use sweep.")
     work = _work(task, rules, over, seeds, steps, schedule, loss_after, evaluate, observe, observe_at, False)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import _cli, _lab
+from experiments import _cli
 from experiments.hyperparameters import _search
 from fnn import data, models, optim, tasks, train
 from fnn.optim.sgd import Hyper as Sgd
@@ -45,7 +45,7 @@ def test_samples_are_uniform_in_the_exponent_and_each_seeds_own():
 
 
 def test_a_split_deals_every_image_once(images):
-    pool = _lab.splits(images, _search.IMAGES)["train"]
+    pool = tasks.splits(images, _search.IMAGES)["train"]
     parts = _search.split(jax.random.key(3), pool)
     assert {name: len(part.y) for name, part in parts.items()} == {"validation": 100, "train": 400}
     dealt = np.concatenate([part.x.reshape(-1, 784) for part in parts.values()])
@@ -71,7 +71,7 @@ def test_trials_and_seeds_side_by_side_are_runs_trained_alone(images, trained):
     for seed, trial in itertools.product(range(2), range(3)):
         s = _search.Setting(*(jnp.float32(a[seed, trial]) for a in settings))
         k_split, k_run, *_ = _search._keys(keys[seed])
-        parts = _search.split(k_split, _lab.splits(images, 500)["train"])
+        parts = _search.split(k_split, tasks.splits(images, 500)["train"])
         expected = alone(train.Hyper(Sgd(s.lr), s), k_run, parts)
         for what in ("validation_loss", "train_loss"):
             np.testing.assert_allclose(record[what][seed, trial], expected[what][jnp.array([3, 7])], rtol=1e-4)
@@ -81,7 +81,7 @@ def test_trials_and_seeds_side_by_side_are_runs_trained_alone(images, trained):
 
 def test_short_training_is_the_beginning_of_long_training_and_takes_other_rules(images, trained):
     keys, settings, long = trained
-    extra = {"first": _lab.splits(images, 50)["train"]}
+    extra = {"first": tasks.splits(images, 50)["train"]}
     short = _search.trainer(images, 1, on=("validation", "first"), also=extra, rule=optim.rule("momentum:book"))
     point = WithMomentum(settings.lr[:, [1, 1]], settings.l2[:, [1, 1]], np.array([[0.0, 0.9]] * 2))
     record = short(point, keys)

@@ -78,7 +78,7 @@ def test_the_setting_that_is_tested_is_the_one_that_was_chosen(tmp_path):
     images = _cli.load_data(TINY)
     train = experiment._search.trainer(images, TINY.epochs)
     alone = {axis: ds[axis].values[[best]] for axis in experiment.AXES}
-    keys = experiment.sweep.seeds(2)
+    keys = experiment.engine.seeds(2)
     found = experiment.trained(train, alone, keys, 1)["validation_accuracy"]
     np.testing.assert_allclose(found[0], ds.validation_accuracy[best], atol=0.011)  # rounding may turn one image
 

@@ -193,7 +193,7 @@ def test_lost_trials_are_the_next_ones_and_no_other_is_lost(tmp_path, lost, dama
         asked = []
         while len(one.points) < 16:  # in smaller batches than before
             asked.append(len(one.ask(3)["lr"]))
-            one.tell(value(search.settings(SPACE, one.asked)))
+            one.tell(value(search.settings(SPACE, one.proposed)))
         assert sum(asked) == 4 * len(lost)
     again, _ = searched(tmp_path, 0)
     with opened(tmp_path) as one:

@@ -123,7 +123,7 @@ def searched(folder, other=False, n=6, more=lambda one: None):
     with study.opened(folder, space, sampler, jax.random.key(other)) as one:
         while len(one.points) < n:
             one.ask(2)
-            one.tell(one.asked.sum(1))
+            one.tell(one.proposed.sum(1))
         if not one.evaluations():
             one.test(1, lambda: 0.5 + other)
         return str([one.points.tolist(), one.values.tolist(), one.trials.tolist(), more(one)])

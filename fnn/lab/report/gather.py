@@ -333,23 +333,23 @@ def _provenance(out: Path, path: Path, troubles: list[str]) -> Provenance | None
     try:
         if not findings.there(out, path):
             return None
-        told = store.read_json(path, dict)
+        origin = store.read_json(path, dict)
     except InputError as error:
         troubles.append(f"{str(error).rstrip('.')}; running the experiment makes it again")
         return None
-    config, versions = (told[key] if isinstance(told.get(key), dict) else {} for key in ("config", "versions"))
+    config, versions = (origin[key] if isinstance(origin.get(key), dict) else {} for key in ("config", "versions"))
     seeds = config.get("seeds")
-    source = f" ({_word(told.get('source'))})" if _word(told.get("source")) else ""
-    started = told.get("command")
+    source = f" ({_word(origin.get('source'))})" if _word(origin.get("source")) else ""
+    started = origin.get("command")
     return Provenance(
-        data=f"{_word(told.get('dataset'))}{source}" if _word(told.get("dataset")) else "no data set",
+        data=f"{_word(origin.get('dataset'))}{source}" if _word(origin.get("dataset")) else "no data set",
         seeds=f"{seeds} seed{'s' * (seeds != 1)}"[:LONGEST] if type(seeds) is int else "",
         versions=", ".join(
             f"{name} {_word(versions.get(name))}" for name in ("fnn", "jax", "numpy") if versions.get(name)
         ),
-        device=_word(told.get("device")),
-        when=_word(told.get("time"))[:10],
-        revision=_word(told.get("revision")),
+        device=_word(origin.get("device")),
+        when=_word(origin.get("time"))[:10],
+        revision=_word(origin.get("revision")),
         settings=tuple((_word(key), _word(value)) for key, value in config.items() if key not in ELSEWHERE)[:SETTINGS],
         arguments=tuple(_word(one) for one in started[2 : 2 + SETTINGS]) if isinstance(started, list) else (),
     )
