@@ -70,7 +70,8 @@ class Claim:
         detail = self.detail(ds) if callable(self.detail) else self.detail
         sentence = detail.replace("{", "{{").replace("}", "}}")
         found = self.test(self, values, f" {sentence}" if sentence else "")
-        return replace(found, claim=self.text.format(**ds.attrs), figure=self.figure, secondary=self.secondary)
+        record = {"figure": self.figure, "secondary": self.secondary, "repeats": self.repeats}
+        return replace(found, claim=self.text.format(**ds.attrs), **record)
 
 
 def _effect(claim):

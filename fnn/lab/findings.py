@@ -96,8 +96,8 @@ def table(found: Findings) -> str:
 
 
 def _numbers(v: Verdict) -> list[str]:
-    """The small print of a verdict: seeds, standard deviation, p, what diverged."""
-    parts = [f"{v.seeds} seed{'s' * (v.seeds != 1)}"]
+    """The small print of a verdict: seeds or laps, standard deviation, p, what diverged."""
+    parts = [f"{v.seeds} {v.repeats}{'s' * (v.seeds != 1)}"]
     parts += [f"sd {v.sd:.2g}"] if v.sd == v.sd else []
     parts += [f"p {v.p:.2g}"] if v.p == v.p else []
     return parts + ([f"{v.diverged} diverged"] if v.diverged else [])

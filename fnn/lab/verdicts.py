@@ -64,6 +64,7 @@ class Verdict:
         `decide_within`), "always" or "exact".
     bar: what the effect is compared with. p_holm: p adjusted for the other primary effects of the same claim.
     figure: the name of the figure that shows it. secondary: whether it is shown beside the effect that decides.
+    repeats: what `seeds` counts where they are no seeds: the "lap" of a benchmark.
     """
 
     claim: str
@@ -84,6 +85,7 @@ class Verdict:
     p_holm: float = math.nan
     figure: str = ""
     secondary: bool = False
+    repeats: str = "seed"
     setting: Setting = field(default_factory=Setting)
 
     @property

@@ -186,6 +186,7 @@ def test_an_effect_of_other_dimensions_is_named(dims, each):
 def test_repetitions_need_not_be_seeds():
     found = claim(3.0 + SPREAD, lab.above(1), dims="lap", repeats="lap").verdict(NOTHING)
     assert (found.outcome, found.sentence) == ("holds", "+3 m [+2.58, +3.42], 12 laps. The claim is above 1.")
+    assert "12 laps, sd" in findings.table(Findings([("bench", found)], [], []))
     hits = np.ones(SEEDS, bool)
     assert "of 12 laps" in claim(hits, lab.always(), dims="lap", repeats="lap").verdict(NOTHING).sentence
     assert "of 12 laps" in claim(hits, lab.share(0.5), dims="lap", repeats="lap").verdict(NOTHING).sentence

@@ -145,7 +145,7 @@ def effect(verdict: Verdict) -> str:
     """The effect with its interval and unit, as people write them."""
     style = ".3g" if verdict.unit == "%" else "+.3g"
     numbers = [format(float(x), style).replace("-", "−") for x in (verdict.effect, verdict.low, verdict.high)]
-    interval = f" [{numbers[1]}, {numbers[2]}]" if verdict.seeds > 1 else ", one seed has no interval"
+    interval = f" [{numbers[1]}, {numbers[2]}]" if verdict.seeds > 1 else f", one {verdict.repeats} has no interval"
     return f"{numbers[0]}{interval} {verdict.unit}".strip()
 
 
