@@ -6,8 +6,8 @@ from pathlib import Path
 
 from experiments._playground import embed, play
 from fnn import optim
+from fnn.base.packages import check_installed
 from fnn.lab import titles
-from fnn.lab.report import page
 from fnn.lab.report.page import More
 
 HERE = Path(__file__).parent
@@ -46,7 +46,7 @@ PLAYS = {
 
 def more(out: Path, quick: bool) -> More:
     """The notes' parts of the page of the results folder `out`, with little to play with if `quick`."""
-    page.check_extra("jinja2", "vl_convert")
+    check_installed("The report", "jinja2", "vl-convert-python")
     import jinja2
     import vl_convert
 

@@ -5,7 +5,6 @@ propose the same points. Values are better the higher they are; one that is not 
 say, is a result too, the worst there is.
 """
 
-import importlib.util
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from fnn.base.errors import listed, real, require, whole
+from fnn.base.packages import check_installed
 from fnn.base.types import Key
 from fnn.search.space import Points
 
@@ -166,7 +166,7 @@ def cmaes(axes: int, each: int = 6, step: float = 0.3) -> Sampler:
     require(whole(axes, 2), f"CMA-ES adapts a shape in at least 2 dimensions, not {axes!r}.")
     require(whole(each, 3), f"A generation of CMA-ES has at least 3 trials, not {each!r}.")
     require(real(step) and step > 0, f"A first step of CMA-ES is above 0, not {step!r}.")
-    _needs("cmaes")
+    check_installed("This search", "cmaes")
     from cmaes import CMA
 
     def ask(key, history, n):
@@ -195,7 +195,7 @@ def bayesian(axes: int, name: str = "tpe", startup: int = 10) -> Sampler:
     """
     _check_axes(axes)
     require(name in BAYESIAN, f"Bayesian search is {', '.join(BAYESIAN)}, not {name!r}.")
-    _needs("optuna")
+    check_installed("This search", "optuna")
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -224,10 +224,6 @@ def bayesian(axes: int, name: str = "tpe", startup: int = 10) -> Sampler:
         return np.array([[trial.params[u] for u in names] for trial in asked])
 
     return ask
-
-
-def _needs(package):
-    require(importlib.util.find_spec(package) is not None, f"This search needs {package}: pip install {package}.")
 
 
 def _rng(key):

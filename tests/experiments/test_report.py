@@ -439,10 +439,10 @@ def test_every_damage_of_a_result_is_named_and_nothing_falls(out, tmp_path):
 def test_no_folder_and_no_extra_are_a_sentence(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="There is no results folder"):
         page.write(tmp_path / "none", {})
-    monkeypatch.setattr(page, "find_spec", lambda name: None if name in ("vl_convert", "PIL") else name)
-    with pytest.raises(InputError, match=r'needs PIL: pip install -e "\.\[report\]"'):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name in ("vl_convert", "PIL") else name)
+    with pytest.raises(InputError, match=r"needs pillow: pip install pillow"):
         page.write(tmp_path, {})
-    with pytest.raises(InputError, match=r'needs vl_convert: pip install -e "\.\[report\]"'):
+    with pytest.raises(InputError, match=r"needs vl-convert-python: pip install vl-convert-python"):
         parts.more(tmp_path, quick=True)
 
 

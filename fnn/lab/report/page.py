@@ -6,12 +6,11 @@ import importlib.metadata
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from fnn import store
-from fnn.base.errors import require
+from fnn.base.packages import check_installed
 from fnn.lab import findings, results
 from fnn.lab.experiment import Experiment
 from fnn.lab.report import gather
@@ -59,7 +58,7 @@ def write(out: Path, experiments: Mapping[str, Experiment], more: Callable[[], M
     experiments: by name, in the page's order. more: makes what else is on it, after the checks. Raises `InputError`
     where the folder or the extra is missing.
     """
-    check_extra("jinja2", "PIL")
+    check_installed("The report", "jinja2", "pillow")
     results.check_writable(out)
     store.clean(out)
     found, beside = gather.gather(out, experiments), more()
@@ -70,12 +69,6 @@ def write(out: Path, experiments: Mapping[str, Experiment], more: Callable[[], M
     store.write(path, text)
     missing = tuple(entry.name for entry in found.missing)
     return Written(path, len(text), missing, tuple(troubles))
-
-
-def check_extra(*modules: str) -> None:
-    """Raise `InputError` where one of these modules is not installed: they come with the extra `report`."""
-    lacking = [name for name in modules if find_spec(name) is None]
-    require(not lacking, f'The report needs {", ".join(lacking)}: pip install -e ".[report]".')
 
 
 def render(found: gather.Gathered, more: More, troubles: Sequence[str]) -> str:
