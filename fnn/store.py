@@ -1,15 +1,15 @@
-"""A store: a folder that knows what work it holds, so that work resumes where it was cut off, or says why it cannot.
+"""A store: a folder with a manifest of the work it holds, so that work resumes where it was cut off, or is refused.
 
-FOLDER/manifest.json     what work this is: one folder never holds parts of two works
+FOLDER/manifest.json     what work this is: a folder never holds parts of two works
 FOLDER/000017.npz        the arrays of block 17
 FOLDER/000017.npz.damaged  a damaged block, set aside under this name and computed again
-FOLDER/.lock, .owner     locked while a process is at work here, and which process that is
+FOLDER/.lock, .owner     held while a process is at work here, and the name of that process
 
 Files are whole or absent: each is written beside its place, flushed to the disk, and renamed. Every file carries a
 SHA-256 of its content, which is compared before anything parses the file:
 
 - a block is a NumPy archive whose comment says what it is (its work, kind, number and first step) and ends with the
-  SHA-256 of everything before it, so a block of another place or another store is not taken for this one;
+  SHA-256 of everything before it, so a block of another number or another store is not mistaken for this one;
 - a manifest is a JSON object whose first member is the SHA-256 of everything after it;
 - results, in formats that other programs read, are listed in `SHA256SUMS` beside them, as `sha256sum -c` reads it.
 """
@@ -77,7 +77,7 @@ class Damaged(InputError):
 
 
 class Disk:
-    """The operations on files that everything here is made of. Tests replace `disk` by one that fails."""
+    """The operations on files. Tests replace `disk` by one that fails."""
 
     def read(self, path: Path) -> bytes:
         """The content of a file."""
@@ -97,7 +97,7 @@ class Disk:
             os.close(handle)  # `clean` removed it before it was locked
 
     def write(self, file: io.FileIO, content: memoryview) -> int:
-        """Write as much as the disk takes; returns the number of bytes."""
+        """The number of bytes written, which may be fewer than all: the disk decides."""
         return file.write(content)
 
     def sync(self, path: Path) -> None:
@@ -133,7 +133,7 @@ class File(io.RawIOBase):
         self.error: BaseException | None = None
 
     def write(self, content: Any) -> int:
-        """Write everything."""
+        """Write everything; returns the number of bytes."""
         left = memoryview(content).cast("B")
         size = len(left)
         while left:
@@ -148,19 +148,19 @@ class File(io.RawIOBase):
         return size
 
     def readinto(self, buffer: Any) -> int:
-        """Read what is written."""
+        """Read into a buffer; returns the number of bytes."""
         return self.file.readinto(buffer)
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Go to a place."""
+        """Set the position; returns it."""
         return self.file.seek(offset, whence)
 
     def tell(self) -> int:
-        """The place."""
+        """The position."""
         return self.file.tell()
 
     def truncate(self, size: int | None = None) -> int:
-        """Cut or extend it."""
+        """Cut or extend the file; returns its size."""
         try:
             return self.file.truncate(size)
         except OSError as error:
@@ -180,7 +180,7 @@ class File(io.RawIOBase):
         return True
 
     def close(self) -> None:
-        """Close it. Raises the first error."""
+        """Close the file. Raises the first error of its writes."""
         if not self.closed:
             self.file.close()
             super().close()
@@ -190,26 +190,26 @@ class File(io.RawIOBase):
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Interrupts wait until the block has ended."""
+    """A block that Ctrl-C does not interrupt: the signal is handled when the block has ended."""
     usual = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(usual):
         yield
         return
-    came = []
-    signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    received = []
+    signal.signal(signal.SIGINT, lambda number, frame: received.append(number))
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, usual)
-        if came:
+        if received:
             usual(signal.SIGINT, None)
 
 
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its place when the block ends well and vanishes when it does not.
+    """A temporary file beside `path`, renamed to `path` at the end of the block, or removed where the block raises.
 
-    Raises `InputError` where the folder or the disk refuses; what stood at `path` before is then still there.
+    Raises `InputError` where the folder or the disk refuses; an earlier file at `path` is then unchanged.
     """
     with _temporary(path) as temporary:
         yield temporary
@@ -226,13 +226,13 @@ def write(path: Path, content: bytes) -> Path:
 
 @contextlib.contextmanager
 def _temporary(path):
-    began = time.perf_counter()
+    start = time.perf_counter()
     with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary, handle = disk.create(path)
         try:
             yield temporary
-            jax.monitoring.record_event_duration_secs(WRITING, time.perf_counter() - began)
+            jax.monitoring.record_event_duration_secs(WRITING, time.perf_counter() - start)
         finally:
             try:
                 disk.remove(temporary)
@@ -251,7 +251,7 @@ def _writing(path):
 
 def _read(path):
     try:
-        # To open a pipe would wait for whoever writes to it.
+        # Opening a pipe would wait for a process that writes to it.
         stream = not (path.is_file() or path.is_dir()) and path.exists()
         require(not stream, f"{path} cannot be read: it is a pipe or a device.")
         return disk.read(path)
@@ -289,7 +289,7 @@ def _umask() -> int:
 
 
 def clean(folder: Path) -> None:
-    """Remove what killed processes left in a folder: files half written, and folders half removed."""
+    """Remove the temporary files and half-removed folders that killed processes left in a folder."""
     for path in list(folder.rglob(f"{TEMPORARY}*")):
         with contextlib.suppress(OSError):
             if path.is_dir():
@@ -313,7 +313,7 @@ def _abandoned(path):
 def clear(folder: Path) -> None:
     """Remove a folder of work that is finished, unless a process is at work in it.
 
-    It is renamed first: an interrupt or a kill leaves all of it, or a rest that `clean` knows.
+    It is renamed first: an interrupt or a kill leaves all of it, or a rest that `clean` removes.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -322,7 +322,7 @@ def clear(folder: Path) -> None:
             rest = folder.with_name(f"{TEMPORARY}{folder.name}-{secrets.token_hex(4)}")
             disk.replace(folder, rest)
         except (OSError, InputError):
-            return  # what is there is right, and the next start finds it finished
+            return  # the content is valid, and the next start finds it finished
         shutil.rmtree(rest, ignore_errors=True)
 
 
@@ -331,7 +331,7 @@ def clear(folder: Path) -> None:
 
 @contextlib.contextmanager
 def locked(folder: Path, name: str = "") -> Iterator[None]:
-    """A lock on the folder, of this name, until the block or the process ends, however that ends.
+    """A block in which this process holds the folder's lock of this name, which ends with the process, however it ends.
 
     Raises `InputError` where another process holds it, and where the folder cannot be written.
     """
@@ -384,8 +384,8 @@ def _named(owner):
 def publish(folder: Path, files: Mapping[str, bytes | Callable[[Path], None]]) -> list[Path]:
     """Write files for other programs, each given as its content or as a function that writes it; returns their paths.
 
-    Their checksums are written to `SHA256SUMS` before the files are put in their places; the checksums of the files
-    that they replace are removed from it afterwards: at any moment every whole file has its checksum there. Raises
+    Their checksums are written to `SHA256SUMS` before the files are renamed; those of the files that they replace are
+    removed afterwards, so at any moment every whole file has its checksum there. Raises
     `InputError` as `atomic` does, and where another process is writing here.
     """
     folder = as_folder(folder)
@@ -399,14 +399,14 @@ def publish(folder: Path, files: Mapping[str, bytes | Callable[[Path], None]]) -
             before = {name: sums for name, sums in _sums(folder).items() if (folder / name).exists()}
         except Damaged:
             before = {}
-        coming = {name: (_sum_of(path),) for name, path in made.items()}
-        _save_sums(folder, {name: before.get(name, ()) + coming.get(name, ()) for name in {**before, **coming}})
+        new = {name: (_sum_of(path),) for name, path in made.items()}
+        _save_sums(folder, {name: before.get(name, ()) + new.get(name, ()) for name in {**before, **new}})
         for name, temporary in made.items():
             with _writing(folder / name):
                 _put(temporary, folder / name)
         with _writing(folder):
             disk.sync(folder)
-        _save_sums(folder, before | coming)
+        _save_sums(folder, before | new)
     return [folder / name for name in files]
 
 
@@ -432,7 +432,7 @@ def _compare(path, found):
     if not accepted:
         raise Damaged(
             f"{path} cannot be read: it has no checksum, since an earlier version wrote it or {SUMS} is lost. Make it "
-            f"again, or, if you know it to be whole, run `sha256sum {path.name} >> {SUMS}` in its folder."
+            f"again, or, if it is certainly whole, run `sha256sum {path.name} >> {SUMS}` in its folder."
         )
     if found not in accepted:
         raise Damaged(f"{path} cannot be read: it is damaged, its SHA-256 is not that in {SUMS}. Make it again.")
@@ -480,7 +480,7 @@ def json_bytes(content: Any) -> bytes:
 
 
 def parse(raw: bytes, hint: Any, path: Path) -> Any:
-    """The value of JSON text, as `fit` gives it for the type hint. Raises `Damaged`, naming `path`."""
+    """The value of JSON text, as `fit` returns it for the type hint. Raises `Damaged`, naming `path`."""
     try:
         content = json.loads(raw.decode("utf-8"))
     except (ValueError, RecursionError) as error:
@@ -492,7 +492,7 @@ def parse(raw: bytes, hint: Any, path: Path) -> Any:
 
 
 def save_json(path: Path, content: Any) -> Path:
-    """Write JSON, with its checksum beside it."""
+    """Write JSON, with its checksum in `SHA256SUMS`; returns the path."""
     path = as_folder(path)
     return publish(path.parent, {path.name: json_bytes(content)})[0]
 
@@ -508,7 +508,7 @@ _BEFORE, _AFTER = b'{"sha256": "', b'",'
 
 
 def save_sealed(path: Path, content: Mapping[str, Any]) -> Path:
-    """Write a JSON object whose first member is the SHA-256 of everything after it."""
+    """Write a JSON object whose first member is the SHA-256 of everything after it; returns the path."""
     rest = json_bytes(content)[1:]
     return write(path, _BEFORE + hashlib.sha256(rest).hexdigest().encode() + _AFTER + rest)
 
@@ -520,7 +520,7 @@ def read_sealed(path: Path, hint: Any = dict) -> dict[str, Any]:
     raw, end = _read(path), len(_BEFORE) + 64 + len(_AFTER)
     rest = raw[end:]
     if raw[:end] != _BEFORE + hashlib.sha256(rest).hexdigest().encode() + _AFTER:
-        raise Damaged(f"{path} cannot be read: it is damaged, or by an earlier version.")
+        raise Damaged(f"{path} cannot be read: it is damaged, or an earlier version wrote it.")
     return parse(b"{" + rest, hint, path)
 
 
@@ -528,9 +528,9 @@ def read_sealed(path: Path, hint: Any = dict) -> dict[str, Any]:
 
 
 def pack(label: Mapping[str, Any], arrays: Mapping[str, Any]) -> bytes:
-    """Arrays (or what NumPy makes them of) as a NumPy archive (.npz), whose comment is the label and a SHA-256.
+    """The bytes of a NumPy archive (.npz), whose comment is the label and the SHA-256 of everything before it.
 
-    The SHA-256 is that of everything before it.
+    label: what JSON can hold. arrays: NumPy's, or what `np.asarray` takes, by name.
     """
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -543,20 +543,20 @@ def pack(label: Mapping[str, Any], arrays: Mapping[str, Any]) -> bytes:
 
 
 def unpack(raw: bytes, path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The label and the arrays that `pack` was given. Raises `Damaged`, naming `path`, where the bytes differ."""
+    """The label and the arrays of an archive of `pack`. Raises `Damaged`, naming `path`, where the bytes differ."""
     if hashlib.sha256(raw[:-64]).hexdigest().encode() != raw[-64:]:
-        raise Damaged(f"{path} is damaged: its SHA-256 is another.")
+        raise Damaged(f"{path} is damaged: its SHA-256 differs.")
     try:
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
             label = parse(archive.comment[:-65], dict, path)
         with np.load(io.BytesIO(raw), allow_pickle=False) as arrays:
             return label, dict(arrays)
     except (ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise Damaged(f"{path} is damaged: it is no archive of arrays.") from error
+        raise Damaged(f"{path} is damaged: it is not an archive of arrays.") from error
 
 
 def checksum(tree: Any) -> str:
-    """SHA-256 (hex) of a tree of arrays: of their paths, types, shapes and values."""
+    """The SHA-256 (hex) of a tree of arrays: of their paths, types, shapes and values."""
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         array = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
@@ -573,14 +573,14 @@ def _is_key(leaf):
 
 
 class Block(NamedTuple):
-    """A block as it is on disk: the number of its first step (or trial), and its arrays."""
+    """A block on disk: the number of its first step (or trial), and its arrays."""
 
     first: int
     arrays: dict[str, np.ndarray]
 
 
 def as_folder(path: Any) -> Path:
-    """The path. Raises `InputError` where it is none, nor the text of one."""
+    """`Path(path)`. Raises `InputError` where this is not a path or the text of one."""
     sound = isinstance(path, Path) or (isinstance(path, str) and path != "" and "\0" not in path)
     require(sound, f"A folder is named by its path, not by {path!r}.")
     return Path(path)
@@ -601,32 +601,32 @@ class Store:
     def __init__(self, folder: Path, manifest: Mapping[str, Any]):
         self.folder = as_folder(folder).absolute()
         named = isinstance(manifest, Mapping) and all(isinstance(name, str) for name in manifest)
-        require(named, f"A manifest says by names what work it is, {{'steps': 100}}, not {manifest!r}.")
+        require(named, f"A manifest is a mapping of names, {{'steps': 100}}, not {manifest!r}.")
         self.manifest = json.loads(json_bytes({**arithmetic(), **manifest}))
         self.work = hashlib.sha256(json.dumps(self.manifest, sort_keys=True).encode()).hexdigest()
 
     def claim(self) -> None:
         """Write the manifest, if there is none. Raises `InputError` where the folder holds other work.
 
-        Where the manifest is lost or damaged, the blocks show whose they are.
+        Where the manifest is lost or damaged, the work is compared with that of the blocks.
         """
         path, damage = self.folder / MANIFEST, None
         try:
-            theirs = manifest(self.folder)
+            stored = manifest(self.folder)
         except Damaged as error:
-            theirs, damage = {}, error
-        if not theirs:
+            stored, damage = {}, error
+        if not stored:
             blocks = self.numbers()
             require(
                 not blocks or any(self._is_ours(number) for number in blocks),
-                f"{self.folder} holds blocks of other work or an earlier version, and no readable {MANIFEST} to say of "
-                "which: take another folder.",
+                f"{self.folder} holds blocks of other work or an earlier version, and no readable {MANIFEST}: take "
+                "another folder.",
             )
             if damage:
                 self._set_aside(path, damage)
             save_sealed(path, self.manifest)
             return
-        differ = [name for name in {**theirs, **self.manifest} if theirs.get(name) != self.manifest.get(name)]
+        differ = [name for name in {**stored, **self.manifest} if stored.get(name) != self.manifest.get(name)]
         require(
             not differ,
             f"{self.folder} holds part of another run, whose {', '.join(differ)} differ{'s' * (len(differ) == 1)}: "
@@ -638,7 +638,7 @@ class Store:
         _remove(self.folder / MANIFEST)
 
     def numbers(self, kind: str = "") -> list[int]:
-        """The numbers of the blocks of a kind that are there, in order."""
+        """The numbers of the blocks of a kind in the folder, in order."""
         return numbers(self.folder, kind)
 
     def write(self, number: int, arrays: Mapping[str, np.ndarray], first: int = 0, kind: str = "") -> None:
@@ -689,7 +689,7 @@ class Store:
             return  # another process has done it
         except OSError as error:
             raise InputError(f"{damage} It cannot be set aside: {error.strerror}.") from error
-        log.warning("%s It is kept as %s, and what it held is made again.", damage, aside.name)
+        log.warning("%s It is kept as %s, and its content is computed again.", damage, aside.name)
 
     def _path(self, number, kind):
         require(whole(number), f"Blocks are numbered from 0 on; there is no block {number!r}.")
@@ -697,6 +697,6 @@ class Store:
 
 
 def numbers(folder: Path, kind: str = "") -> list[int]:
-    """The numbers of the blocks of a kind that are in a folder, in order."""
+    """The numbers of the blocks of a kind in a folder, in order."""
     names = (path.name.removeprefix(kind).removesuffix(".npz") for path in folder.glob(f"{kind}*.npz"))
     return sorted(int(name) for name in names if name.isdecimal())

@@ -222,7 +222,7 @@ CASES = {
     **bad("stream hps", lambda h: streamed(hps=h), HP, {"b": HP}, {"a": ADAM.hyper}, {"a": None}),
     **bad("stream keys", lambda k: streamed(keys=k), 2, KEY, [0, 1], jnp.arange(2), engine.seeds(2)[:0], "2"),
     **bad("stream data", lambda d: streamed(data=d), None, {}, X, {"train": X}),
-    **bad("stream at_once", lambda n: streamed(at_once=n), 0, -1, 2.5, "1"),
+    **bad("stream batch_size", lambda n: streamed(batch_size=n), 0, -1, 2.5, "1"),
     **bad("stream done", lambda n: streamed(steps=4, chunk=2, done=n), 1, -2, 8, "2", 2),
     **bad("stream devices", lambda d: streamed(devices=d), [], "cpu", 1),
     **bad("halving rungs", lambda r: halving.halving(RUN, r, SCORE), (), (2, 1), (1, 1), 3, None, "12"),

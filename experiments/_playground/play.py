@@ -238,7 +238,7 @@ def sensitivity(cfg: Config) -> Sensitivity:
     names, default, loss = [], [], []
     for name in tqdm(cfg.rules or optim.names(), desc="sensitivity", leave=False):
         rule = optim.rule(name)
-        rate = hyper.rate(rule.hyper)
+        rate = hyper.lr_path(rule.hyper)
         if rate is None:
             continue
         run = train.training(task, rule, cfg.sensitivity_steps)

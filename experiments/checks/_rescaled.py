@@ -51,7 +51,7 @@ SIGNS = ("sign_sgd", "signum", "lion")
 def rate(spec: str) -> float:
     """The learning rate that a rule comes with."""
     hp = optim.rule(spec).hyper
-    return hyper.get(hp, hyper.rate(hp) or "lr")
+    return hyper.get(hp, hyper.lr_path(hp) or "lr")
 
 
 def bare(hp: Hyper) -> Hyper:

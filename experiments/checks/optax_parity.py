@@ -270,7 +270,7 @@ def namesakes(cfg: Config, drawn: tuple[Params, Params], forms: Sequence[str]) -
     different numbers. As they are, and while lr falls along a cosine."""
 
     def falling(rule):
-        return schedules.scheduled(rule, schedules.on(hyper.rate(rule.hyper) or "lr", schedules.cosine()), cfg.steps)
+        return schedules.scheduled(rule, schedules.on(hyper.lr_path(rule.hyper) or "lr", schedules.cosine()), cfg.steps)
 
     def apart(spec):
         form, own = optim.rule(spec), optim.rule(spec.partition(":")[0])

@@ -215,7 +215,7 @@ def populating(images: DataSet, epochs: int, rule: Rule = sgd) -> Trainer:
         )
 
     evolve = population.population(
-        run, STEPS_EACH, epochs, scores["loss"], explore, final=scores["accuracy"], at_once=_at_once()
+        run, STEPS_EACH, epochs, scores["loss"], explore, final=scores["accuracy"], batch_size=_at_once()
     )
     return _in_one_program(images, rule, lambda s, key, luck, data: evolve(s, key, luck, data)._asdict())
 

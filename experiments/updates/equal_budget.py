@@ -50,7 +50,7 @@ class Config(lab.DataOptions):
         self.check_at_least(trials=LITTLE, epochs=1)
         self.check_distinct(optimizers="rule")
         for spec in self.optimizers:
-            has_rate = hyper.rate(optim.rule(spec).hyper) == "lr"
+            has_rate = hyper.lr_path(optim.rule(spec).hyper) == "lr"
             require(has_rate, f"--optimizers takes rules with a learning rate of their own, which {spec} has not.")
 
 

@@ -43,14 +43,14 @@ class Config(Contest):
         super().check()
         self.check_at_least(steps=1, rates=2, extensions=0)
         for name, rule in self.rules().items():
-            has_rate = hyper.rate(rule.hyper) is not None
+            has_rate = hyper.lr_path(rule.hyper) is not None
             require(has_rate, f"--optimizers takes rules with a learning rate, which {name} has not.")
         require(self.target > 0, f"--target is a loss of more than 0, not {self.target}.")
 
 
 def default_rates(cfg: Config) -> dict[str, float]:
     """The learning rate that each rule comes with."""
-    return {name: hyper.get(rule.hyper, hyper.rate(rule.hyper) or "lr") for name, rule in cfg.rules().items()}
+    return {name: hyper.get(rule.hyper, hyper.lr_path(rule.hyper) or "lr") for name, rule in cfg.rules().items()}
 
 
 def learnt(images: DataSet, batch: int) -> Task:

@@ -3,7 +3,8 @@
     ḡᵢ = gᵢ / max(1, ‖gᵢ‖ / clip)                          every example's gradient, over all weights
     w ← w − lr / B · (Σ ḡᵢ + clip · noise · n)              n ~ N(0, 1), a number a weight; B examples
 
-Takes the gradients of the examples one by one, `Extra.each`, and not their mean. It spends privacy at every step and
+Takes the gradients of the examples one by one, `Extra.example_grads`, and not their mean. It spends privacy at every
+step and
 keeps no account: an accountant turns clip, noise, B and the number of steps into (ε, δ).
 
 When not to use it: where nobody asks for privacy; noise and clipping cost accuracy.
@@ -33,8 +34,8 @@ def init(hp: Hyper, w: Params):
 
 
 def update(hp: Hyper, t: Array, g: Params, s: tuple[()], w: Params, extra: Extra):
-    each, key = needed(extra, "each", "key")
-    examples = each()
+    example_grads, key = needed(extra, "example_grads", "key")
+    examples = example_grads()
     share = jnp.minimum(hp.clip / jnp.maximum(jax.vmap(norm)(examples), 1e-38), 1)
     total = jax.tree.map(lambda g: jnp.tensordot(share.astype(g.dtype), g, 1), examples)
     sums, tree = jax.tree.flatten(total)

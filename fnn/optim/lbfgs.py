@@ -62,14 +62,14 @@ def limited_memory(pairs: int) -> Rule:
         return State(zeros_like(w), zeros_like(w), nothing(hp, w, pairs))
 
     def update(hp: Hyper, t: Array, g: Vector, s: State, w: Vector, extra: Extra):
-        value, at = needed(extra, "value", "at")
+        value, value_fn = needed(extra, "value", "value_fn")
         dw, dg = w - s.w, g - s.g
         product = dot(dw, dg)
         curved = product > jnp.finfo(product.dtype).eps ** 0.5 * norm(dw) * norm(dg)
         known = remember(s.pairs, dw, dg, product, curved & (t > 1))
         begin = jnp.where(known.rho[-1] > 0, known.begin, jnp.minimum(1, 1 / norm(g)))
         p = -hp.lr * two_loops(g, known, begin)
-        a = wolfe(at, w, p, value, dot(p, g))
+        a = wolfe(value_fn, w, p, value, dot(p, g))
         return a * p, State(w, g, known)
 
     return treewise(Hyper(), init, update)

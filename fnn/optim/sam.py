@@ -4,7 +4,7 @@
 
 Every step costs a second gradient. `sharpness_aware(rule)` is SAM around any rule; `sam` is the one around SGD.
 
-When not to use it: where time is counted, not steps; or where training has not begun to overfit.
+When not to use it: where time is counted, not steps; or where training does not overfit yet.
 """
 
 from typing import Any, NamedTuple
@@ -35,16 +35,16 @@ def sharpness_aware(rule: Rule) -> Rule:
     refused = "The worst point nearby is that of all examples, so no rule inside SAM can read every example's gradient."
 
     def change(hp: Hyper, g: Params, w: Params, extra: Extra) -> tuple[Params, Extra]:
-        [at] = needed(extra, "at")
+        [value_fn] = needed(extra, "value_fn")
 
         def worst(g, w):
             size = norm(g)
             up = hp.rho / jnp.where(size == 0, 1, size)
-            return jax.value_and_grad(at)(jax.tree.map(lambda w, g: w + up * g, w, g))
+            return jax.value_and_grad(value_fn)(jax.tree.map(lambda w, g: w + up * g, w, g))
 
         value, steepest = worst(g, w)
-        nearby = extra._replace(value=value, at=loss_of(lambda w: worst(jax.grad(at)(w), w)))
-        return steepest, without(nearby, "each", refused)
+        nearby = extra._replace(value=value, value_fn=loss_of(lambda w: worst(jax.grad(value_fn)(w), w)))
+        return steepest, without(nearby, "example_grads", refused)
 
     return before(Hyper(rule.hyper), rule, change)
 

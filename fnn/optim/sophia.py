@@ -48,7 +48,7 @@ def init(hp: Hyper, w: Vector):
 
 
 def update(hp: Hyper, t: Array, g: Vector, s: State, w: Vector, extra: Extra):
-    at, key = needed(extra, "at", "key")
+    value_fn, key = needed(extra, "value_fn", "key")
     m, h = s
     m = hp.b1 * m + (1 - hp.b1) * g
     u = m / (1 - hp.b1**t) / each(lambda h: jnp.maximum(hp.gamma * h, hp.eps))(h)
@@ -56,7 +56,7 @@ def update(hp: Hyper, t: Array, g: Vector, s: State, w: Vector, extra: Extra):
 
     def renewed():
         z = random_like(jax.random.rademacher, jax.random.split(key)[1], w)
-        _, curved = jax.jvp(jax.grad(at), (w,), (z,))
+        _, curved = jax.jvp(jax.grad(value_fn), (w,), (z,))
         return hp.b2 * h + (1 - hp.b2) * (z * curved)
 
     return step, State(m, jax.lax.cond((t - 1) % EVERY == 0, renewed, lambda: h))

@@ -14,23 +14,23 @@ from fnn.base.errors import require
 from fnn.base.trees import Vector, cast_like, plain, widen
 from fnn.base.types import Hyper, Key, Params, Scalar
 from fnn.nn.axes import Convention, axes
-from fnn.rule.hyper import get, own_rate, rate
+from fnn.rule.hyper import get, lr_path, own_lr
 
 
 class Extra(NamedTuple):
     """What some rules read beyond the gradient; training gives the first four.
 
     value: the loss at the parameters.
-    at: `params -> loss` on the same minibatch, for rules that evaluate it elsewhere.
-    each: `() -> gradients`, one for each example of the minibatch, which is their leading axis.
+    value_fn: `params -> loss` on the same minibatch, for rules that evaluate the loss at other parameters.
+    example_grads: `() -> gradients`, one for each example of the minibatch: leaves `[examples, …]`.
     key: for the noise of this update.
     decay: decoupled weight decay, a number for each array: every step loses lr · decay · w.
     scale: a factor of the step, the decay's part included (see `adjusted` for both).
     """
 
     value: Scalar | None = None
-    at: Callable[[Params], Scalar] | None = None
-    each: Callable[[], Params] | None = None
+    value_fn: Callable[[Params], Scalar] | None = None
+    example_grads: Callable[[], Params] | None = None
     key: Key | None = None
     decay: Params | None = None
     scale: Scalar | None = None
@@ -176,10 +176,10 @@ def treewise(
     """
 
     def update_vectors(hp, t, g, s, w, extra):
-        at, each = extra.at, extra.each
+        value_fn, example_grads = extra.value_fn, extra.example_grads
         extra = extra._replace(
-            at=at and (lambda elsewhere: at(elsewhere.tree)),
-            each=each and (lambda: Vector(each())),
+            value_fn=value_fn and (lambda w: value_fn(w.tree)),
+            example_grads=example_grads and (lambda: Vector(example_grads())),
             decay=None if extra.decay is None else Vector(extra.decay),
         )
         return plain(update(hp, t, Vector(g), vectors(s), Vector(w), extra))
@@ -249,8 +249,8 @@ def composed(
 
     def update_tree(hp, t, g, s, w, extra):
         value = None if extra.value is None else jnp.asarray(extra.value, _widest(w))
-        each = extra.each and (lambda each=extra.each: widen(each()))
-        return update(at(hp, w), t, g, s, w, extra._replace(value=value, each=each))
+        grads = extra.example_grads and (lambda f=extra.example_grads: widen(f()))
+        return update(at(hp, w), t, g, s, w, extra._replace(value=value, example_grads=grads))
 
     return _lift(
         hyper,
@@ -312,7 +312,7 @@ def _lift(hyper, init, update, result, applied=False, iterates=False) -> Rule:
         params, t = widen(params), increment(state.t)
         grads = jax.tree.map(lambda w, g: jnp.asarray(g, w.dtype), params, grads)
         step = lambda extra: update(hp, t, grads, state.own, params, extra)
-        updates, own = step(extra) if applied else adjusted(own_rate(hp), step, params, extra)
+        updates, own = step(extra) if applied else adjusted(own_lr(hp), step, params, extra)
         return updates, Lifted(t, own)
 
     def result_lifted(hp, params, state):
@@ -358,7 +358,7 @@ def checked(rule: Any) -> Rule:
         return rule
 
     def update(hp, grads, state, params, extra=NOTHING):
-        path = rate(hp)
+        path = lr_path(hp)
         lr = None if path is None else get(hp, path)
         return adjusted(lr, lambda extra: rule.update(hp, grads, state, params, extra), params, extra)
 

@@ -35,11 +35,11 @@ def extra(g: Params, w: Params, value: Scalar, key: Key) -> Extra:
     Its examples' gradients are 3, −2 and 2 times g, whose mean is g.
     """
 
-    def at(v):
+    def value_fn(v):
         gone = jax.tree.map(jnp.subtract, v, w)
         return value + dot(g, gone) + dot(gone, gone) / 2
 
-    def each():
+    def example_grads():
         return jax.tree.map(lambda x: jnp.stack([3 * x, -2 * x, 2 * x]), g)
 
-    return Extra(value, at, each, key)
+    return Extra(value, value_fn, example_grads, key)

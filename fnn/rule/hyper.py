@@ -1,4 +1,4 @@
-"""Hyperparameters by name, however deep they lie: "lr", or "inner.lr" inside the tuple of a rule around a rule."""
+"""Hyperparameters by name at any depth: "lr", or "inner.lr" for the lr of a rule inside a wrapper."""
 
 import itertools
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from fnn.base.types import Hyper
 
 
 def names(hp: Hyper) -> tuple[str, ...]:
-    """The names of all numbers."""
+    """The full names of all numbers, in the order of the leaves."""
     return tuple(
         ".".join(str(getattr(part, "name", getattr(part, "key", ""))) for part in path)
         for path, _ in jax.tree_util.tree_leaves_with_path(hp)
@@ -22,14 +22,14 @@ def get(hp: Hyper, name: str) -> Any:
     """The value of this name. Raises `InputError` where there is none."""
     require(isinstance(name, str), f"A hyperparameter is named by text, 'lr' say, not by {name!r}.")
     head, _, rest = name.partition(".")
-    there = _fields(hp)
-    if head not in there:
-        raise InputError(f"There is no hyperparameter {head!r}; {near(head, there)}.")
-    return get(there[head], rest) if rest else there[head]
+    fields = _fields(hp)
+    if head not in fields:
+        raise InputError(f"There is no hyperparameter {head!r}; {near(head, fields)}.")
+    return get(fields[head], rest) if rest else fields[head]
 
 
 def put(hp: Hyper, name: str, value: Any) -> Hyper:
-    """hp with another value of this name. Raises `InputError` where there is none."""
+    """A copy of hp with this value under this name. Raises `InputError` where there is none."""
     head, _, rest = name.partition(".")
     inside = get(hp, head)
     value = put(inside, rest, value) if rest else value
@@ -43,9 +43,9 @@ def paths(hp: Hyper, name: str) -> tuple[str, ...]:
     every one that ends with `lr`. Raises `InputError` where there is none, and where several are equally short.
     """
     require(isinstance(name, str), f"A hyperparameter is named by text, 'lr' say, not by {name!r}.")
-    every, there = name.startswith("*."), _everything(hp)
+    every, full = name.startswith("*."), _full_names(hp)
     short = name.removeprefix("*.")
-    found = [path for path in there if path == short or path.endswith(f".{short}")]
+    found = [path for path in full if path == short or path.endswith(f".{short}")]
     if not found:
         leaves = [path.removeprefix("rule.").removeprefix("task.") for path in names(hp)]
         raise InputError(f"There is no hyperparameter {name!r}; {near(short, leaves)}.")
@@ -57,31 +57,31 @@ def paths(hp: Hyper, name: str) -> tuple[str, ...]:
     return (nearest[0],)
 
 
-def _everything(hp, path=""):
+def _full_names(hp, path=""):
     """The full names of all numbers, and of the tuples that hold them."""
     inside = _fields(hp)
     here = [path] if path else []
-    return here + [one for name, value in inside.items() for one in _everything(value, f"{path}.{name}".strip("."))]
+    return here + [one for name, value in inside.items() for one in _full_names(value, f"{path}.{name}".strip("."))]
 
 
-def rate(hp: Hyper) -> str | None:
-    """The name of the learning rate, the outermost `lr`; None where there is none."""
-    found = [name for name in names(hp) if name.rpartition(".")[2] == "lr"]
-    return min(found, key=lambda name: name.count("."), default=None)
+def lr_path(hp: Hyper) -> str | None:
+    """The full name of the learning rate, the outermost `lr`; None where there is none."""
+    full = [name for name in names(hp) if name.rpartition(".")[2] == "lr"]
+    return min(full, key=lambda name: name.count("."), default=None)
 
 
-def own_rate(hp: Hyper) -> Any:
+def own_lr(hp: Hyper) -> Any:
     """The value of `hp.lr`; None where there is none, though hyperparameters inside of `hp` may have one."""
     lr = _fields(hp).get("lr")
     return lr if jax.tree_util.all_leaves([lr]) else None
 
 
-def without_rate(hp: Hyper, path: str = "") -> tuple[str, ...]:
-    """The paths of the innermost rules that have no `lr`, nor has a rule around them; "" is the path of `hp` itself."""
-    if own_rate(hp) is not None:
+def without_lr(hp: Hyper, path: str = "") -> tuple[str, ...]:
+    """The paths of the innermost rules without an `lr`, where no rule around them has one; "" is `hp` itself."""
+    if own_lr(hp) is not None:
         return ()
     inside = {name: value for name, value in _fields(hp).items() if isinstance(value, tuple | Mapping)}
-    found = [without_rate(value, f"{path}.{name}".strip(".")) for name, value in inside.items()]
+    found = [without_lr(value, f"{path}.{name}".strip(".")) for name, value in inside.items()]
     return tuple(itertools.chain(*found)) if inside else (path,)
 
 

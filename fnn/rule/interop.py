@@ -29,17 +29,19 @@ def _replaced(tree, kind, node):
 def to_optax(rule: Rule, hp: Hyper = None) -> optax.GradientTransformationExtraArgs:
     """The rule at `hp` (its defaults if None) as an optax transformation, for flax, equinox, or a loop of your own.
 
-    `update` takes what the rule needs beyond gradients by optax's names: `value`, `value_fn`; and `key`, `each`. Its
-    updates come in each parameter's dtype, from an arithmetic of at least float32. Where a parameter has no part in the
-    state there is an `optax.MaskedNode`, which `optax.tree_map_params` takes for a leaf if its `is_leaf` does.
+    `update` takes what the rule needs beyond gradients by optax's names: `value`, `value_fn`; and `example_grads`,
+    `key`. Its updates come in each parameter's dtype, from an arithmetic of at least float32. Where a parameter has no
+    part in the state there is an `optax.MaskedNode`, which `optax.tree_map_params` takes for a leaf if its `is_leaf`
+    does.
     """
     rule = checked(rule)
     hp = rule.hyper if hp is None else hp
 
-    def update(updates, state, params=None, *, value=None, value_fn=None, each=None, key=None, **others):
+    def update(updates, state, params=None, *, value=None, value_fn=None, example_grads=None, key=None, **others):
         require(params is not None, "An fnn rule sees the parameters: call update(grads, state, params).")
         state = _replaced(state, Masked, EMPTY)
-        updates, state = rule.update(hp, updates, state, params, Extra(value, value_fn, each, key))
+        extra = Extra(value, value_fn, example_grads, key)
+        updates, state = rule.update(hp, updates, state, params, extra)
         return cast_like(params, updates), _replaced(state, Empty, MASKED)
 
     return optax.GradientTransformationExtraArgs(lambda params: _replaced(rule.init(hp, params), Empty, MASKED), update)
@@ -57,7 +59,7 @@ def from_optax(hyper: Hyper, build: Callable[[Hyper], optax.GradientTransformati
 
     `build` runs while tracing, so hp stays a traced value: one compilation serves a whole sweep. A transformation of
     extra arguments gets those that optax has names for: `value`, `grad` and `value_fn`; the same function as `obj_fn`
-    for Hutchinson's estimate, its gradient as `grad_fn` for SAM; `key` and `each` if it names them. Those with
+    for Hutchinson's estimate, its gradient as `grad_fn` for SAM; `key` and `example_grads` if it names them. Those with
     `contrib.differentially_private_aggregate` get every example's gradient in place of the mean. The rule's `result` is
     what optax evaluates: the averages of `schedule_free`, the slow parameters of `lookahead`, and, between the two
     steps of `sam`, the parameters before its step to the worst ones nearby.
@@ -75,8 +77,8 @@ def from_optax(hyper: Hyper, build: Callable[[Hyper], optax.GradientTransformati
         transformation: Any = build(hp)
         w, grads = widen(params), widen(grads)
         if _parts(state, contrib.DifferentiallyPrivateAggregateState):
-            [each] = needed(extra, "each")
-            grads = widen(each())
+            [example_grads] = needed(extra, "example_grads")
+            grads = widen(example_grads())
         known = _named(transformation.update, state, extra, grads)
         if isinstance(state, Paired):
             pair = optax.LookaheadParams(fast=w, slow=state.slow)
@@ -102,13 +104,17 @@ def from_optax(hyper: Hyper, build: Callable[[Hyper], optax.GradientTransformati
 
 def _named(update, state, extra, grads):
     """The parts of `extra` that an optax update takes, by its names for them."""
-    known = {"key": extra.key, "each": extra.each}
+    known = {"key": extra.key, "example_grads": extra.example_grads}
     if extra.value is not None:
         known |= {"value": extra.value, "grad": grads}
-    if extra.at is not None:
-        at = extra.at
+    if extra.value_fn is not None:
+        value_fn = extra.value_fn
         # SAM calls it with the number of an inner step too.
-        known |= {"value_fn": at, "obj_fn": at, "grad_fn": lambda params, number=0: jax.grad(at)(params)}
+        known |= {
+            "value_fn": value_fn,
+            "obj_fn": value_fn,
+            "grad_fn": lambda params, number=0: jax.grad(value_fn)(params),
+        }
     parameters = inspect.signature(update).parameters
     names = set(parameters)
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):

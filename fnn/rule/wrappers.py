@@ -6,8 +6,8 @@ schedule ("inner.lr") as any rule does. The outermost sees the gradient first:
     clip_norm(decay(adam))      clips, then adds the decay, then takes Adam's step
 
 A wrapper changes everything that the inner rule reads in the same way: `decay` adds its penalty to the loss, the loss
-elsewhere (`Extra.at`), the gradient and every example's gradient (`Extra.each`); clipping clips every gradient, also
-those of the loss elsewhere; a group of arrays has its part of the gradients and losses, and its key.
+elsewhere (`Extra.value_fn`), the gradient and every example's gradient (`Extra.example_grads`); clipping clips every
+gradient, also those of the loss elsewhere; a group of arrays has its part of the gradients and losses, and its key.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ from fnn.base.trees import cast_like, dot, norm, norm_along, rms, spread, widen,
 from fnn.base.types import Interval, Kept, Limit, NonNegative, Params, Scalar
 from fnn.nn.axes import Convention, axes, multihead
 from fnn.rule.contract import EMPTY, NOTHING, Empty, Extra, Rule, checked, composed, owned
-from fnn.rule.hyper import without_rate
+from fnn.rule.hyper import without_lr
 
 Where = Callable[[Params], Any]
 """`params -> tree of bools`, a prefix of the parameters' tree, by structure and shapes: True for the arrays meant."""
@@ -77,18 +77,18 @@ def loss_of(value_and_grad: Callable[[Params], tuple[Scalar, Params]]) -> Callab
 
 def at_gradients(extra: Extra, change: Gradient, w: Params) -> Extra:
     """`extra` with every gradient g of its functions, at parameters w, replaced by `change(g, w)`."""
-    at, each = extra.at, extra.each
+    value_fn, example_grads = extra.value_fn, extra.example_grads
 
-    def changed(at):
+    def changed(value_fn):
         def value_and_grad(params):
-            value, g = jax.value_and_grad(at)(params)
+            value, g = jax.value_and_grad(value_fn)(params)
             return value, change(g, params)
 
         return loss_of(value_and_grad)
 
     return extra._replace(
-        at=at and changed(at),
-        each=each and (lambda: jax.vmap(change, (0, None))(each(), w)),
+        value_fn=value_fn and changed(value_fn),
+        example_grads=example_grads and (lambda: jax.vmap(change, (0, None))(example_grads(), w)),
     )
 
 
@@ -208,7 +208,7 @@ def decay(rule: Rule, where: Where = matrices) -> Rule:
     rule = checked(rule)
 
     def change(hp, g, w, extra):
-        on, value, at, each = mask(where, w), extra.value, extra.at, extra.each
+        on, value, value_fn, example_grads = mask(where, w), *extra[:3]
         pull = lambda g: jax.tree.map(lambda on, g, w: g + hp.weight_decay * w if on else g, on, g, w)
 
         def penalty(w):
@@ -217,8 +217,8 @@ def decay(rule: Rule, where: Where = matrices) -> Rule:
 
         return pull(g), extra._replace(
             value=None if value is None else value + penalty(w),
-            at=at and (lambda w: at(w) + penalty(w)),
-            each=each and (lambda: pull(each())),
+            value_fn=value_fn and (lambda w: value_fn(w) + penalty(w)),
+            example_grads=example_grads and (lambda: pull(example_grads())),
         )
 
     return before(Decayed(rule.hyper), rule, change)
@@ -232,7 +232,7 @@ def decay_decoupled(rule: Rule, where: Where = matrices) -> Rule:
     has no lr.
     """
     rule = checked(rule)
-    lacking = without_rate(rule.hyper)
+    lacking = without_lr(rule.hyper)
     whose = " and ".join(path or "this rule" for path in lacking)
     require(not lacking, f"Decoupled decay is scaled by the rule's lr, and {whose} has none.")
 
@@ -298,11 +298,11 @@ def by_group(rules: Mapping[str, Rule], label: Callable[[Params], Any]) -> Rule:
 
     def own(name, place, names, w, extra):
         """The `Extra` of a group."""
-        value, at, each, key, decay, scale = extra
+        value, value_fn, example_grads, key, decay, scale = extra
         return Extra(
             value,
-            at and (lambda p: at(gather(names, {name: p}, w))),
-            each and (lambda: part(name, each(), names)),
+            value_fn and (lambda p: value_fn(gather(names, {name: p}, w))),
+            example_grads and (lambda: part(name, example_grads(), names)),
             key if key is None or len(rules) == 1 else jax.random.fold_in(key, place),
             None if decay is None else part(name, decay, names),
             scale,
@@ -355,8 +355,8 @@ def accumulate(rule: Rule, every: int) -> Rule:
             s.value if extra.value is None else s.value + ((extra.value - s.value) / (seen + 1)).astype(s.value.dtype)
         )
         if every > 1:
-            extra = without(extra, "at", refused.format("the loss elsewhere"))
-            extra = without(extra, "each", refused.format("every example's gradient"))
+            extra = without(extra, "value_fn", refused.format("the loss elsewhere"))
+            extra = without(extra, "example_grads", refused.format("every example's gradient"))
         given = extra if extra.value is None else extra._replace(value=value)
         step, inner = rule.update(hp.inner, mean, s.inner, w, given)
         full = seen == every - 1
@@ -401,7 +401,7 @@ def smooth(rule: Rule) -> Rule:
     def update(hp, t: Array, g: Params, s: Averaged, w: Params, extra: Extra):
         joined = lambda g: jax.tree.map(lambda m, g: hp.keep * m + (1 - hp.keep) * g, s.mean, g)
         corrected = lambda g, w: jax.tree.map(lambda m: m / (1 - hp.keep**t), joined(g))
-        smoothed = without(at_gradients(extra, corrected, w), "each", refused)
+        smoothed = without(at_gradients(extra, corrected, w), "example_grads", refused)
         step, inner = rule.update(hp.inner, corrected(g, w), s.inner, w, smoothed)
         return step, Averaged(inner, joined(g))
 

@@ -1,8 +1,8 @@
-"""Samplers: where a search tries next, as pure functions `(key, history, n) -> points` of the unit cube.
+"""Samplers: the next points of a search, as pure functions `(key, history, n) -> points` of the unit cube.
 
 A sampler keeps no state, so a search resumes from its history, and two searches with the same key and history
-propose the same points. Values are better the higher they are; one that is not a number, of a network that diverged
-say, is a result too, the worst there is.
+propose the same points. A higher value is better; one that is not a number, of a network that diverged say, is a
+result too: the worst.
 """
 
 import itertools
@@ -22,18 +22,18 @@ from fnn.search.space import Points
 
 
 class History(NamedTuple):
-    """All that is known: the points tried so far, in order, and their values, the higher the better."""
+    """The finished trials of a search in order: their points `[n, axes]` and values `[n]`, the higher the better."""
 
     points: Points
     values: Float[np.ndarray, " n"]
 
 
 def append(history: History, points: Points, values: Float[np.ndarray, " n"]) -> History:
-    """The history with more trials behind it."""
+    """The history with these trials appended."""
     fits = np.ndim(points) == 2 and np.shape(values) == np.shape(points)[:1]
     require(
         fits,
-        f"Points [n, axes] have a value each [n]; these have the shapes {np.shape(points)} and {np.shape(values)}.",
+        f"Points [n, axes] have values [n]; these have the shapes {np.shape(points)} and {np.shape(values)}.",
     )
     return History(np.concatenate([history.points, points]), np.concatenate([history.values, values]))
 
@@ -41,12 +41,12 @@ def append(history: History, points: Points, values: Float[np.ndarray, " n"]) ->
 Sampler = Callable[[Key, History, int], Points]
 """`(key, history, n) -> points`: at most n points to try next, fewer or none where the search ends before.
 
-The key is that of the whole search: a sampler folds in how much is known, so that no draw comes twice.
+The key is that of the whole search: a sampler folds in the number of finished trials, so that no draw is repeated.
 """
 
 
 def ranked(values: np.ndarray) -> np.ndarray:
-    """Places along the last axis from best to worst. Equals keep their order, which is random: a fair lot."""
+    """Indices along the last axis from best to worst; equal values keep their order, in which they were drawn."""
     return np.argsort(-np.nan_to_num(values, nan=-np.inf, neginf=-np.inf), axis=-1, kind="stable")
 
 
@@ -55,13 +55,13 @@ def _check_axes(axes):
 
 
 def uniform(axes: int) -> Sampler:
-    """Random search. Bergstra & Bengio 2012, JMLR 13, 281–305. The i-th trial depends on the key and on i alone."""
+    """Random search: trial i depends on the key and i alone. Bergstra & Bengio 2012, JMLR 13, 281–305."""
     _check_axes(axes)
 
-    def ask(key, history, n):
+    def propose(key, history, n):
         return _drawn(key, len(history.values), n, axes)
 
-    return ask
+    return propose
 
 
 def _drawn(key, first, n, axes):
@@ -70,81 +70,83 @@ def _drawn(key, first, n, axes):
 
 
 def lattice(shape: Sequence[int]) -> Sampler:
-    """Grid search: every combination of so many numbers an axis, the middles of equal parts, last axis fastest."""
+    """Grid search: the centers of a grid of `shape` cells over the unit cube, the last axis fastest."""
     counts = listed(shape) and len(shape) > 0 and all(whole(count, 1) for count in shape)
-    require(counts, f"A grid has at least one number an axis, unlike {tuple(shape) if listed(shape) else shape!r}.")
-    middles = [(np.arange(count) + 0.5) / count for count in shape]
-    everything = np.array(list(itertools.product(*middles)))
+    require(
+        counts, f"A grid has at least one cell along each axis, unlike {tuple(shape) if listed(shape) else shape!r}."
+    )
+    centers = [(np.arange(count) + 0.5) / count for count in shape]
+    every = np.array(list(itertools.product(*centers)))
 
-    def ask(key, history, n):
+    def propose(key, history, n):
         first = len(history.values)
-        return everything[first : first + n]
+        return every[first : first + n]
 
-    return ask
+    return propose
 
 
 def quasi_random(axes: int, kind: str = "sobol") -> Sampler:
-    """Points that fill the cube more evenly than chance does: scrambled Sobol or Halton sequences of SciPy."""
+    """Points that fill the cube more evenly than random ones: scrambled Sobol or Halton sequences of SciPy."""
     from scipy.stats import qmc
 
     _check_axes(axes)
     kinds = {"sobol": qmc.Sobol, "halton": qmc.Halton}
     require(kind in kinds, f"Quasi-random points are sobol or halton, not {kind!r}.")
 
-    def ask(key, history, n):
+    def propose(key, history, n):
         known = len(history.values)
         whole = 2 ** math.ceil(math.log2(known + n))  # a Sobol sequence is balanced when cut at a power of 2
         return kinds[kind](axes, rng=_rng(key)).random(whole)[known : known + n]
 
-    return ask
+    return propose
 
 
 def narrowing(axes: int, each: int, *, keep: float = 0.2, margin: bool = True) -> Sampler:
     """The notes' search (§5.2): rounds of random trials, each from the range of the best of the round before.
 
-    each: trials a round. keep, margin: see `ranges`. It asks for no more than what is left of a round.
+    each: trials per round. keep, margin: see `ranges`. It proposes at most the rest of a round.
     """
     _check_axes(axes)
     require(whole(each, 2), f"A round of narrowing has at least 2 trials, not {each!r}.")
     share = real(keep, 0, 1) and keep > 0
     require(share, f"The share of trials that is kept is above 0 and at most 1, not {keep!r}.")
 
-    def ask(key, history, n):
+    def propose(key, history, n):
         known = len(history.values)
         low, high = ranges(axes, each, history, keep=keep, margin=margin)[-1].T
         return low + (high - low) * _drawn(key, known, min(n, each - known % each), axes)
 
-    return ask
+    return propose
 
 
 def ranges(axes: int, each: int, history: History, *, keep: float = 0.2, margin: bool = True) -> list[np.ndarray]:
     """The ranges `[axis, (low, high)]` of every round of narrowing that is complete, and of the next one.
 
     keep: the share of a round's trials whose range is the next one.
-    margin: widen that range at both ends by its mean gap. The k best, were they uniform on a range, would stop short of
-        its ends by that much on average, so that without it what is best at an end is lost.
+    margin: widen that range at both ends by the mean gap between the kept trials. The extremes of k uniform points lie
+        that far inside their range on average, so without it an optimum at an end is lost.
     """
-    found = [np.tile([0.0, 1.0], (axes, 1))]
+    rounds = [np.tile([0.0, 1.0], (axes, 1))]
     for first in range(0, len(history.values) - each + 1, each):
-        mine = slice(first, first + each)
-        best = history.points[mine][ranked(history.values[mine])[: max(2, round(keep * each))]]
+        one = slice(first, first + each)
+        best = history.points[one][ranked(history.values[one])[: max(2, round(keep * each))]]
         low, high = best.min(0), best.max(0)
         gap = (high - low) / (len(best) - 1) if margin else 0.0
-        found.append(np.stack([np.maximum(low - gap, 0), np.minimum(high + gap, 1)], axis=-1))
-    return found
+        rounds.append(np.stack([np.maximum(low - gap, 0), np.minimum(high + gap, 1)], axis=-1))
+    return rounds
 
 
 def evolution(axes: int, parents: int = 8, step: float = 0.1) -> Sampler:
-    """A steady evolution: a child is a parent, drawn from the best so far, plus a Gaussian step, reflected at the ends.
+    """A steady-state evolution strategy: a random one of the best points plus a Gaussian step, reflected at the ends.
 
-    The (μ + λ) strategy of Beyer & Schwefel 2002, Natural Computing 1, with a step that does not adapt. It begins with
-    `parents` random trials.
+    The (μ + λ) strategy of Beyer & Schwefel 2002, Natural Computing 1, with a step of fixed size. The first `parents`
+    trials are random.
     """
     _check_axes(axes)
     require(whole(parents, 1), f"An evolution has at least 1 parent, not {parents!r}.")
     require(real(step) and step > 0, f"A step of evolution is above 0, not {step!r}.")
 
-    def ask(key, history, n):
+    def propose(key, history, n):
         known = len(history.values)
         if known < parents:
             return _drawn(key, known, min(n, parents - known), axes)
@@ -154,44 +156,44 @@ def evolution(axes: int, parents: int = 8, step: float = 0.1) -> Sampler:
         child = np.abs(child + step * np.asarray(jax.random.normal(k_step, (n, axes)))) % 2
         return 1 - np.abs(1 - child)
 
-    return ask
+    return propose
 
 
 def cmaes(axes: int, each: int = 6, step: float = 0.3) -> Sampler:
     """CMA-ES: a Gaussian whose mean, size and shape follow the better half of every generation of `each` trials.
 
-    Hansen 2016, arXiv:1604.00772, by the package `cmaes` (extra `search`), which Optuna takes too. It begins in the
-    middle of the cube with a standard deviation of `step`, and asks for no more than what is left of a generation.
+    Hansen 2016, arXiv:1604.00772, by the package `cmaes` (extra `search`), which Optuna uses too. It starts at the
+    center of the cube with a standard deviation of `step`, and proposes at most the rest of a generation.
     """
     require(whole(axes, 2), f"CMA-ES adapts a shape in at least 2 dimensions, not {axes!r}.")
     require(whole(each, 3), f"A generation of CMA-ES has at least 3 trials, not {each!r}.")
-    require(real(step) and step > 0, f"A first step of CMA-ES is above 0, not {step!r}.")
+    require(real(step) and step > 0, f"The first step of CMA-ES is above 0, not {step!r}.")
     check_installed("This search", "cmaes")
     from cmaes import CMA
 
-    def ask(key, history, n):
+    def propose(key, history, n):
         gaussian = CMA(np.full(axes, 0.5), step, np.tile([0.0, 1.0], (axes, 1)), population_size=each, seed=0)
         known = len(history.values)
-        begun = known - known % each
+        start = known - known % each
         losses = -np.nan_to_num(history.values, nan=-np.inf, neginf=-np.inf)
-        for first in range(0, begun, each):
-            mine = slice(first, first + each)
-            gaussian.tell(list(zip(history.points[mine], losses[mine], strict=True)))
-        gaussian.reseed_rng(_seed(key, begun))
+        for first in range(0, start, each):
+            one = slice(first, first + each)
+            gaussian.tell(list(zip(history.points[one], losses[one], strict=True)))
+        gaussian.reseed_rng(_seed(key, start))
         generation = np.array([gaussian.ask() for _ in range(each)])
-        return generation[known - begun :][:n]
+        return generation[known - start :][:n]
 
-    return ask
+    return propose
 
 
 BAYESIAN = ("tpe", "gp")
 
 
 def bayesian(axes: int, name: str = "tpe", startup: int = 10) -> Sampler:
-    """A model of what is known says where to try next; Optuna's samplers (extra `search`).
+    """Bayesian search: the point that a model of the finished trials prefers, by Optuna's samplers (extra `search`).
 
     name: tpe (Bergstra et al. 2011, NeurIPS 24, §4) or gp (a Gaussian process; needs torch). startup: random trials
-    that it begins with.
+    before the first model.
     """
     _check_axes(axes)
     require(name in BAYESIAN, f"Bayesian search is {', '.join(BAYESIAN)}, not {name!r}.")
@@ -206,7 +208,7 @@ def bayesian(axes: int, name: str = "tpe", startup: int = 10) -> Sampler:
         "gp": lambda seed: optuna.samplers.GPSampler(n_startup_trials=startup, seed=seed),
     }
 
-    def ask(key, history, n):
+    def propose(key, history, n):
         known = len(history.values)
         if known < startup:
             return _drawn(key, known, min(n, startup - known), axes)
@@ -220,10 +222,10 @@ def bayesian(axes: int, name: str = "tpe", startup: int = 10) -> Sampler:
                     value=float(value) if np.isfinite(value) else float(worst),
                 )
             )
-        asked = [study.ask(names) for _ in range(n)]
-        return np.array([[trial.params[u] for u in names] for trial in asked])
+        trials = [study.ask(names) for _ in range(n)]
+        return np.array([[trial.params[u] for u in names] for trial in trials])
 
-    return ask
+    return propose
 
 
 def _rng(key):
@@ -231,5 +233,5 @@ def _rng(key):
 
 
 def _seed(key, known):
-    """A whole number for a generator of another library, of its own after every so many trials."""
+    """A seed for a generator of another library, from the key and the number of finished trials."""
     return int(_rng(jax.random.fold_in(key, known)).integers(2**31))

@@ -1,7 +1,7 @@
-"""Spaces: hyperparameters by name, each along an axis over the unit interval, so a sampler knows the unit cube only.
+"""Spaces: hyperparameters by name, each along an axis over the unit interval, so that samplers work on the unit cube.
 
-Numbers on `Log`, `Linear` and `Whole` axes are traced: one compiled program trains any of them. What a `Choice` decides
-changes the program: `groups` sorts settings by it, a compilation each.
+Numbers on `Log`, `Linear` and `Whole` axes are traced: one compiled program trains any of them. A `Choice` changes
+the program: `groups` sorts settings by it, one compilation for each group.
 """
 
 import itertools
@@ -16,10 +16,10 @@ from jaxtyping import Float
 from fnn.base.errors import real, require, whole
 
 Points = Float[np.ndarray, "n axes"]
-"""Points of the unit cube, a row each."""
+"""Points of the unit cube, one per row."""
 
 Settings = Mapping[str, np.ndarray]
-"""For every axis the numbers `[n]` of n settings; of a `Choice` the places of what is chosen."""
+"""For every axis the numbers `[n]` of n settings; of a `Choice` the indices of the options."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Linear:
         return self.low + unit * (self.high - self.low)
 
     def unit(self, value: Any) -> Any:
-        """The place of a number in the unit interval."""
+        """The position of a number in the unit interval: the inverse of `at`."""
         return (value - self.low) / (self.high - self.low)
 
 
@@ -55,25 +55,25 @@ class Log(Linear):
         return self.low * (self.high / self.low) ** unit
 
     def unit(self, value: Any) -> Any:
-        """The place of a number in the unit interval."""
+        """The position of a number in the unit interval: the inverse of `at`."""
         return np.log(value / self.low) / math.log(self.high / self.low)
 
 
 @dataclass(frozen=True)
 class Whole(Linear):
-    """Whole numbers from low to high, both included; traced, so they are steps or units that are masked, not shapes."""
+    """Whole numbers from low to high, both included; traced, so they cannot be shapes (but steps, or masked units)."""
 
     def __post_init__(self):
         super().__post_init__()
         ends = whole(self.low, -math.inf) and whole(self.high, -math.inf)
-        require(ends, f"An axis of whole numbers has such ends, unlike {self}.")
+        require(ends, f"The ends of an axis of whole numbers are whole numbers, unlike {self}.")
 
     def at(self, unit: Any) -> Any:
         """⌊low + u · (high − low + 1)⌋"""
         return np.minimum(np.floor(self.low + unit * (self.high - self.low + 1)), self.high)
 
     def unit(self, value: Any) -> Any:
-        """The middle of a number's part of the unit interval."""
+        """The center of the part of the unit interval that `at` maps to this number."""
         return (value - self.low + 0.5) / (self.high - self.low + 1)
 
 
@@ -88,11 +88,11 @@ class Choice:
         require(several, f"A choice is a tuple of at least 2 options, unlike {self}.")
 
     def at(self, unit: Any) -> Any:
-        """The place of the option, 0, 1, …"""
+        """The index of the option, 0, 1, …"""
         return np.minimum(np.floor(unit * len(self.options)), len(self.options) - 1).astype(int)
 
     def unit(self, value: Any) -> Any:
-        """The middle of an option's part of the unit interval."""
+        """The center of the part of the unit interval that `at` maps to this option."""
         return (value + 0.5) / len(self.options)
 
 
@@ -101,7 +101,7 @@ Space = Mapping[str, Axis]
 
 
 def settings(space: Space, points: Points) -> dict[str, np.ndarray]:
-    """The settings at points of the unit cube."""
+    """The settings at points of the unit cube, arrays `[n]` by axis. Raises `InputError` where points do not fit."""
     check_space(space)
     fitting = np.ndim(points) == 2 and np.shape(points)[1] == len(space)
     require(fitting, f"{len(space)} axes need points of as many numbers [n, {len(space)}], not {np.shape(points)}.")
@@ -111,7 +111,7 @@ def settings(space: Space, points: Points) -> dict[str, np.ndarray]:
 
 
 def points(space: Space, settings: Settings) -> Points:
-    """The points of the unit cube where settings lie."""
+    """The points `[n, axes]` of the unit cube of these settings: the inverse of `settings`."""
     check_space(space)
     lacking = [name for name in space if name not in settings]
     require(not lacking, f"The settings lack {', '.join(lacking)}.")
@@ -119,7 +119,7 @@ def points(space: Space, settings: Settings) -> Points:
 
 
 def check_space(space: Any) -> None:
-    """Raise `InputError` where this is no space."""
+    """Raise `InputError` where this is not a space."""
     axes = isinstance(space, Mapping) and all(isinstance(axis, Linear | Choice) for axis in space.values())
     require(axes and len(space) > 0, f"A space is a mapping from names to axes, {{'lr': Log(1e-4, 1)}}, not {space!r}.")
 
@@ -127,8 +127,8 @@ def check_space(space: Any) -> None:
 class Group(NamedTuple):
     """Settings that one program trains.
 
-    chosen: the option of every `Choice`. numbers: the traced numbers, arrays `[m]`. places: which of the settings they
-    are, `[m]`.
+    chosen: the option of every `Choice`. numbers: the traced numbers, arrays `[m]`. places: the indices of these
+    settings, `[m]`.
     """
 
     chosen: dict[str, Any]
@@ -137,15 +137,15 @@ class Group(NamedTuple):
 
 
 def groups(space: Space, settings: Settings) -> list[Group]:
-    """The settings sorted by what their choices are; one group of all where the space has no choice."""
+    """The settings grouped by the options that they choose; one group where the space has no `Choice`."""
     choices = {name: axis for name, axis in space.items() if isinstance(axis, Choice)}
     numbers = {name: values for name, values in settings.items() if name not in choices}
     found = []
     for places in itertools.product(*(range(len(axis.options)) for axis in choices.values())):
-        mine = np.ones(len(next(iter(settings.values()))), bool)
+        same = np.ones(len(next(iter(settings.values()))), bool)
         for name, place in zip(choices, places, strict=True):
-            mine &= settings[name] == place
-        if mine.any():
+            same &= settings[name] == place
+        if same.any():
             chosen = {name: axis.options[place] for (name, axis), place in zip(choices.items(), places, strict=True)}
-            found.append(Group(chosen, {n: v[mine] for n, v in numbers.items()}, np.flatnonzero(mine)))
+            found.append(Group(chosen, {n: v[same] for n, v in numbers.items()}, np.flatnonzero(same)))
     return found

@@ -1,9 +1,9 @@
-"""Optuna's storages of studies that many processes share, a journal file or a database; failures are one sentence.
+"""Optuna's storages of studies that many processes share, a journal file or a database; failures are `InputError`s.
 
 A journal is a file of Optuna's format, one JSON record per line, which plain Optuna reads too. Every record written
 here ends in a field `sha256`, a digest of all bytes before it, so damage is found, at the latest by the next record.
-Appending is protected by a lock of the operating system's, which ends with the process that holds it, however that
-ends. A last line without its end was cut off by a kill or a full disk before its writer went on: it is removed.
+Appending is protected by a lock of the operating system, which is released when its process ends, however it ends. A
+last line without its end was cut off by a kill or a full disk: it is removed.
 
 Every wait is bounded by `PATIENCE` and announced after `SLOW` by a warning of the logger `fnn.search.storages`.
 """
@@ -47,12 +47,12 @@ class Notice:
     """Pauses of `WAIT` seconds, with one warning after `SLOW` seconds that names what is waited for."""
 
     def __init__(self):
-        self.began, self.given = time.monotonic(), False
+        self.start, self.announced = time.monotonic(), False
 
     def pause(self, awaited: Callable[[], str]) -> None:
-        """Sleep `WAIT` seconds. awaited: gives the end of the sentence "Waiting for …"."""
-        if not self.given and time.monotonic() - self.began > SLOW:
-            self.given = True
+        """Sleep `WAIT` seconds. awaited: returns the end of the sentence "Waiting for …"."""
+        if not self.announced and time.monotonic() - self.start > SLOW:
+            self.announced = True
             _log.warning("Waiting for %s.", awaited())
         time.sleep(WAIT)
 
@@ -96,7 +96,7 @@ class Journal:
                 raise
 
     def _read(self) -> bytes:
-        """Check and append the records written since the last call; gives the start of a line without an end."""
+        """Check and append the records written since the last call; returns the start of a line without an end."""
         with self.path.open("rb") as file:
             shrunk = os.fstat(file.fileno()).st_size < self._end
             require(not shrunk, f"{self.path} has become shorter: another program has changed it.")

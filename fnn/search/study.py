@@ -5,7 +5,8 @@ functions of the finished trials, so the settings that were pending when a proce
 
 `Shared` is a study of many processes, on one host or many, in any storage of Optuna's (extra `search`): a journal file
 on a common disk by default, or the URL of a database. Pending trials of a process that died or was interrupted are
-offered to the others: at once where that can be seen on the same host, else when their lease is over.
+proposed again to other processes: immediately where its end can be seen, on the same host, else when their lease is
+    over.
 
 A setting may be trained from several seeds: its values are then a row, and it is ranked by their mean or, more
 cautiously, by the lower end of their 95 % interval.
@@ -44,21 +45,21 @@ TEST = "test.json"
 """The file that records every evaluation on the test set."""
 
 LEASE = timedelta(hours=1)
-"""The age at which a pending trial is offered to others: whether a process on another host lives cannot be seen."""
+"""The age at which a pending trial is proposed again: whether a process on another host lives cannot be seen."""
 
 UNSIGNED = timedelta(minutes=1)
-"""The age at which a pending trial that names no process belongs to none."""
+"""The age at which a pending trial that names no process counts as lost."""
 
 
 class Evaluations(TypedDict):
-    """The content of the file: the work whose test set it is, and every evaluation of it."""
+    """The content of `TEST`: the work whose test set it is, and every evaluation of it."""
 
     work: str
     evaluations: list["Evaluation"]
 
 
 class Evaluation(TypedDict):
-    """One evaluation on a test set: of what, its value (a number, or a list of them), and when."""
+    """One evaluation on a test set: of what, its value (a number, or a list of them), and the UTC time in ISO 8601."""
 
     of: str
     value: Any
@@ -68,14 +69,15 @@ class Evaluation(TypedDict):
 def evaluate_once(folder: Path, of: str, measure: Callable[[], Any], again: bool = False, work: str = "") -> Any:
     """The value of `measure()`, a number or a list, measured on the test set: once for the work in the folder.
 
-    The evaluation is recorded in the folder before it begins, its value after it, so a kill in between counts as one.
-    Raises `InputError` where there was one already. again: evaluate nevertheless, which is recorded too. work: the work
-    that the folder holds; a file of other work is refused.
+    The evaluation is recorded in the folder before it starts and its value after it, so one that was killed counts.
+
+    of: what is evaluated. again: evaluate a second time, which is recorded too. work: the work that the folder holds.
+    Raises `InputError` where there was an evaluation already, and where the record is of other work.
     """
     before = evaluations(folder, work)
     _refuse(before, again, folder)
     evaluation = _evaluation(of)
-    save = lambda several: store.save_sealed(folder / TEST, {"work": work, "evaluations": several})
+    save = lambda records: store.save_sealed(folder / TEST, {"work": work, "evaluations": records})
     save([*before, evaluation])
     try:
         value = _plain(measure())
@@ -97,20 +99,21 @@ def _plain(value):
 def _refuse(before, again, whose):
     if before and not again:
         first = before[0]
-        gave = "what it gave was lost" if first["value"] is None else f"gave {first['value']}"
+        value = "and the result was lost" if first["value"] is None else f"with the result {first['value']}"
         raise InputError(
-            f"The test set of {whose} was evaluated on {first['time']}, for {first['of']}, and {gave}: a second "
+            f"The test set of {whose} was evaluated on {first['time']}, for {first['of']}, {value}: a second "
             "evaluation would choose by it."
         )
 
 
-def found(several: Sequence[Evaluation], of: str) -> Evaluation | None:
-    """The last evaluation of this that has a value; None where there is none."""
-    return next((one for one in reversed(several) if one["of"] == of and one["value"] is not None), None)
+def found(records: Sequence[Evaluation], of: str) -> Evaluation | None:
+    """The last evaluation of `of` that has a value; None where there is none."""
+    return next((one for one in reversed(records) if one["of"] == of and one["value"] is not None), None)
 
 
 def evaluations(folder: Path, work: str = "") -> list[Evaluation]:
-    """Every evaluation of the test set of the work in the folder. Raises `InputError` for a damaged or foreign file."""
+    """Every evaluation of the test set of the work in the folder. Raises `InputError` where the record is damaged or of
+    other work."""
     unknown = "Whether the test set was evaluated is not known: restore the file, or rename it if it was not."
     try:
         known = store.read_sealed(folder / TEST, Evaluations)
@@ -121,11 +124,11 @@ def evaluations(folder: Path, work: str = "") -> list[Evaluation]:
 
 
 class Study:
-    """A search in a folder; `opened` gives it.
+    """A search in a folder, as `opened` returns it.
 
     points, values: of all finished trials, in order: `[n, axes]` and `[n, seeds]`.
     trials: their numbers `[n]`, which do not change where other trials are lost.
-    asked: the points of the pending trials; None where there are none.
+    proposed: the points of the pending trials `[m, axes]`; None where there are none.
     """
 
     def __init__(self, kept: Store, space: Space, sampler: Sampler, key: Key):
@@ -135,11 +138,11 @@ class Study:
         self._gather()
         lost = sorted({*range(self.trials.max(initial=-1) + 1)} - {*self.trials.tolist()})
         if lost:
-            store.log.warning("%s lacks trials %s: they will be the next ones.", self.folder, ", ".join(map(str, lost)))
+            store.log.warning("%s lacks trials %s: they are proposed next.", self.folder, ", ".join(map(str, lost)))
 
     @property
     def folder(self) -> Path:
-        """Where the trials are."""
+        """The folder of the trials."""
         return self.store.folder
 
     def _gather(self):
@@ -151,17 +154,17 @@ class Study:
 
     @property
     def batches(self) -> int:
-        """How many batches of trials are on disk."""
+        """The number of batches of trials on disk."""
         return len(self.blocks)
 
     @property
     def history(self) -> History:
-        """What samplers see: every setting with the mean of its values."""
+        """The history for samplers: every setting with the mean of its values."""
         return History(self.points, self.values.mean(1))
 
     @property
     def settings(self) -> dict[str, np.ndarray]:
-        """The settings of all finished trials, in order."""
+        """The settings of all finished trials, in order: arrays `[n]` by axis."""
         return spaces.settings(self.space, self.points)
 
     def finished(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -169,7 +172,10 @@ class Study:
         return self.settings, self.values
 
     def ask(self, n: int) -> dict[str, np.ndarray]:
-        """At most n settings to try next, fewer or none where the search ends; the same ones until `tell`."""
+        """At most n settings to try next, fewer or none where the search ends; the same ones until `tell`.
+
+        Arrays `[m]` by axis, m ≤ n.
+        """
         _check_number(n)
         if self.proposed is None:
             _, first, missing = self._gap()
@@ -180,11 +186,11 @@ class Study:
     def tell(self, values: np.ndarray) -> None:
         """Append the values of the pending trials: one each `[n]`, or a row of seeds each `[n, seeds]`."""
         if self.proposed is None:
-            raise InputError("A study is told of settings that it was asked for.")
+            raise InputError("There are no pending trials: call ask before tell.")
         values = _values(values)
         seeds = self.values.shape[1] if len(self.values) else values.shape[-1]
         expected = (len(self.proposed), seeds)
-        require(values.shape == expected, f"{expected[0]} × {seeds} values are awaited, not {values.shape}.")
+        require(values.shape == expected, f"{expected[0]} × {seeds} values are expected, not {values.shape}.")
         number, first, _ = self._gap()
         batch = {"points": self.proposed, "values": values}
         if number in self.blocks:
@@ -195,7 +201,7 @@ class Study:
         self._gather()
 
     def _gap(self) -> tuple[int, int, int]:
-        """The number of the batch to append the next trials to, that of the first of them, and the most there may be.
+        """The number of the batch for the next trials, that of the first of them, and how many there may be.
 
         The next trials are the first lost ones, or those after the last. Where no number is free between two batches,
         they are appended to the earlier one.
@@ -215,8 +221,8 @@ class Study:
     def test(self, trial: int, measure: Callable[[], Any], again: bool = False) -> Any:
         """`measure()` on the test set for the chosen trial, once. Raises `InputError` where the study was tested.
 
-        measure: gives a number, or one a seed.
-        again: evaluate nevertheless; every evaluation is recorded in the folder.
+        measure: returns a number, or one for each seed.
+        again: evaluate a second time; every evaluation is recorded in the folder.
         """
         require(whole(trial, 0, len(self.points) - 1), f"There is no trial {trial!r} among {len(self.points)}.")
         return evaluate_once(self.folder, self._called(trial), measure, again, self.store.work)
@@ -237,17 +243,17 @@ class Study:
 def opened(
     folder: Path, space: Space, sampler: Sampler, key: Key, manifest: Mapping[str, Any] | None = None
 ) -> Iterator[Study]:
-    """The study of a folder, a new one or one to go on with.
+    """The study in a folder, a new one or one to resume, as a context manager.
 
-    manifest: what else must be the same to go on with it: the sampler's name and numbers, say. Raises `InputError`
+    manifest: what else must be the same to resume it: the sampler's name and numbers, say. Raises `InputError`
     where the folder holds another study or another process is at work in it, and where it cannot be written.
     """
     spaces.check_space(space)
     require(callable(sampler), f"A sampler is a function (key, history, n) -> points, not {sampler!r}.")
     check_key(key)
     manifest = {} if manifest is None else manifest
-    require(isinstance(manifest, Mapping), f"A manifest says by names what work it is, not {manifest!r}.")
-    # Samplers know axes by their places: the same axes in another order are another search.
+    require(isinstance(manifest, Mapping), f"A manifest is a mapping of names, not {manifest!r}.")
+    # Samplers know axes by their indices: the same axes in another order are another search.
     axes = {"space": _axes(space), "order of axes": list(space)}
     kept = Store(folder, {**manifest, **axes, "key": store.checksum(key)})
     with store.locked(folder):
@@ -256,18 +262,18 @@ def opened(
 
 
 def _check_number(n):
-    require(whole(n, 1), f"A study is asked for at least 1 setting, not {n!r}.")
+    require(whole(n, 1), f"A study proposes at least 1 setting, not {n!r}.")
 
 
 def _values(values):
-    """As float64 `[n, seeds]`, of one value a setting or of a row. Raises `InputError` where they are neither."""
+    """The values as float64 `[n, seeds]`, from `[n]` or `[n, seeds]`. Raises `InputError` for anything else."""
     try:
-        found = np.asarray(values)
+        array = np.asarray(values)
     except ValueError:  # rows of several lengths
-        found = np.asarray(None)
-    numbers = found.dtype.kind in "biuf" and found.ndim in (1, 2) and found.shape[-1] > 0
+        array = np.asarray(None)
+    numbers = array.dtype.kind in "biuf" and array.ndim in (1, 2) and array.shape[-1] > 0
     require(numbers, f"A study takes numbers, one for each setting or a row of seeds for each, not {values!r:.60}.")
-    return found.astype(float).reshape(len(found), -1)
+    return array.astype(float).reshape(len(array), -1)
 
 
 def _axes(space):
@@ -276,7 +282,7 @@ def _axes(space):
 
 
 def ranking(values: np.ndarray, by: Literal["mean", "low"] = "mean") -> np.ndarray:
-    """The rows of `[n, seeds]` from best to worst, by their mean or by the lower end of its 95 % interval.
+    """Indices `[n]` of the rows of `[n, seeds]` from best to worst, by mean or by the lower end of its 95 % interval.
 
     Equal ends are ordered by the mean, as with one seed, which has no interval. Rows with a run that diverged (a value
     that is not a number) are the worst.
@@ -286,16 +292,16 @@ def ranking(values: np.ndarray, by: Literal["mean", "low"] = "mean") -> np.ndarr
 
 
 def lower_ends(values: np.ndarray) -> np.ndarray:
-    """`[n]`: the lower ends of the 95 % intervals (Student's) of the means of rows; −∞ for a single value a row."""
+    """`[n]`: the lower ends of the 95 % intervals (Student's) of the means of rows; −∞ where a row has one value."""
     return statistics.students(values.T)[1]
 
 
 class Shared:
-    """A study that many processes work on, in a storage of Optuna's. As a context manager it releases at its end.
+    """A study that many processes share, in a storage of Optuna's. As a context manager it calls `release` at its end.
 
-    storage: a path for a journal file, or a database's URL. name: of the study, many of which a storage may hold.
+    storage: the path of a journal file, or a database's URL. name: of the study; a storage may hold many.
     sampler: one of Optuna's; by default TPE, which takes pending trials of all processes into account.
-    lease: the age at which a pending trial is offered to others; longer than the slowest trials take.
+    lease: the age at which a pending trial is proposed again; longer than the slowest trials take.
 
     Every method raises `InputError` where the storage cannot be used, is locked by another process for too long, or
     holds trials that no `Shared` has finished.
@@ -317,20 +323,20 @@ class Shared:
         if optuna.logging.get_verbosity() < optuna.logging.WARNING:
             optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.storage, self.space, self.name, self.lease, self.proposed = storage, space, name, lease, []
-        there = storages.opened(storage)
-        self.study = self._studied(there, name, sampler or optuna.samplers.TPESampler(constant_liar=True))
-        self.tests = self._studied(there, f"{name}, tested")
+        backend = storages.opened(storage)
+        self.study = self._studied(backend, name, sampler or optuna.samplers.TPESampler(constant_liar=True))
+        self.tests = self._studied(backend, f"{name}, tested")
         axes = _axes(space)
         with self._using():
-            theirs = self.study.user_attrs.get("space")
-            require(theirs in (None, axes), f"The study {name} searches another space.")
-            if theirs is None:
+            stored = self.study.user_attrs.get("space")
+            require(stored in (None, axes), f"The study {name} searches another space.")
+            if stored is None:
                 self.study.set_user_attr("space", axes)
-            numbers, others = chosen(), self.study.user_attrs.get("arithmetic")
-            differ = [name for name, value in numbers.items() if value != (others or numbers).get(name)]
+            arithmetic, stored = chosen(), self.study.user_attrs.get("arithmetic")
+            differ = [name for name, value in arithmetic.items() if value != (stored or arithmetic).get(name)]
             require(not differ, f"The study {name} is computed with other settings of {', '.join(differ)}.")
-            if others is None:
-                self.study.set_user_attr("arithmetic", numbers)
+            if stored is None:
+                self.study.set_user_attr("arithmetic", arithmetic)
 
     def __enter__(self) -> "Shared":
         return self
@@ -342,20 +348,23 @@ class Shared:
     def _using(self):
         return storages.using(self.storage, KeyError)  # for records that are gone
 
-    def _studied(self, there, name, sampler=None):
-        """Optuna's study of a name, new or not."""
+    def _studied(self, backend, name, sampler=None):
+        """Optuna's study of this name, new or not."""
         import optuna
 
         with storages.using(self.storage, Exception):
             return optuna.create_study(
-                storage=there, sampler=sampler, study_name=name, direction="maximize", load_if_exists=True
+                storage=backend, sampler=sampler, study_name=name, direction="maximize", load_if_exists=True
             )
 
     def ask(self, n: int) -> dict[str, np.ndarray]:
-        """n settings to try next, first those that processes which died had pending; the same ones until `tell`."""
+        """n settings to try next, arrays `[n]` by axis; the same ones until `tell`.
+
+        The pending trials of processes that died come first.
+        """
         _check_number(n)
         with self._using():
-            self._offer_lost()
+            self._requeue_lost()
             for _ in range(0 if self.proposed else n):
                 self.proposed.append(self.study.ask(_distributions(self.space)))
                 self.proposed[-1].set_user_attr("worker", _worker())
@@ -364,10 +373,10 @@ class Shared:
     def tell(self, values: np.ndarray) -> None:
         """Finish the pending trials with these values, one each `[n]` or a row of seeds each `[n, seeds]`.
 
-        Of a trial that was offered to another process meanwhile, that process's value counts.
+        Where a trial was proposed to another process meanwhile, the value that is finished first counts.
         """
         values = _values(values)
-        require(len(values) == len(self.proposed), f"{len(self.proposed)} values are awaited, not {len(values)}.")
+        require(len(values) == len(self.proposed), f"{len(self.proposed)} values are expected, not {len(values)}.")
         from optuna.exceptions import UpdateFinishedTrialError
         from optuna.trial import TrialState
 
@@ -386,10 +395,10 @@ class Shared:
         self.proposed = []
 
     def release(self) -> None:
-        """Offer the pending trials to others."""
+        """End the pending trials and queue their settings, which the next `ask` of any process returns."""
         with self._using():
             for trial in self.proposed:
-                self._offer(trial.number, trial.params)
+                self._requeue(trial.number, trial.params)
         self.proposed = []
 
     def done(self) -> list[Any]:
@@ -400,16 +409,16 @@ class Shared:
             return self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
 
     def others(self) -> int:
-        """How many trials are pending in other living processes."""
+        """The number of trials that are pending in other living processes and threads."""
         return len(self._elsewhere())
 
     def awaited(self) -> str:
-        """The processes whose trials `others` counts, in words, and when the last lease is over."""
+        """The processes whose trials `others` counts, as text, and when the last lease is over."""
         workers = [trial.user_attrs["worker"] for trial in self._elsewhere() if "worker" in trial.user_attrs]
         whose = sorted({f"process {worker['pid']} on {worker['host']}" for worker in workers})
         at_last = max((worker["time"] for worker in workers), default=time.time()) + self.lease.total_seconds()
         until = datetime.fromtimestamp(at_last).astimezone().isoformat(" ", "minutes")
-        return f"{' and '.join(whose) or 'a process that has just begun'}, until {until} at the latest"
+        return f"{' and '.join(whose) or 'a process that has just started'}, until {until} at the latest"
 
     def finished(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """All finished trials, of any process, in order: their settings and their values `[n, seeds]`."""
@@ -422,30 +431,30 @@ class Shared:
         return settings, np.array(rows, float) if done else np.empty((0, 1))
 
     def test(self, trial: int, measure: Callable[[], Any], again: bool = False) -> Any:
-        """As `Study.test`, for all processes together: where another one is evaluating, it waits for that one's end."""
+        """As `Study.test`, once for all processes: where another process is evaluating, it waits for its end."""
         from optuna.trial import TrialState
 
         evaluation = _evaluation(self._called(trial))
         with self._using():
             # The storage numbers evaluations for all processes, so one of several at the same time is the first.
-            mine = self.tests.ask()
-            mine.set_user_attr("worker", _worker())
-            mine.set_user_attr("test_evaluation", evaluation)
-        earlier = lambda: [one for one in _running(self.tests) if one.number < mine.number and not self._lost(one)]
+            record = self.tests.ask()
+            record.set_user_attr("worker", _worker())
+            record.set_user_attr("test_evaluation", evaluation)
+        earlier = lambda: [one for one in _running(self.tests) if one.number < record.number and not self._lost(one)]
         notice = storages.Notice()
         try:
             with self._using():
                 while earlier():
                     notice.pause(lambda: f"another process that evaluates the test set of {self.name}")
-            _refuse(self.evaluations(before=mine.number), again, self.name)
+            _refuse(self.evaluations(before=record.number), again, self.name)
             value = _plain(measure())
         except BaseException:
             with contextlib.suppress(InputError), self._using():
-                self.tests.tell(mine, state=TrialState.FAIL)
+                self.tests.tell(record, state=TrialState.FAIL)
             raise
         with self._using():
-            mine.set_user_attr("test_evaluation", evaluation | {"value": value})
-            self.tests.tell(mine, float(np.mean(value)))
+            record.set_user_attr("test_evaluation", evaluation | {"value": value})
+            self.tests.tell(record, float(np.mean(value)))
         return value
 
     def tested(self, trial: int) -> Evaluation | None:
@@ -466,7 +475,7 @@ class Shared:
         ]
 
     def _called(self, trial):
-        # By the storage's number: places among the finished trials may change while other processes work.
+        # By the storage's number: indices among the finished trials may change while other processes work.
         done = self.done()
         require(whole(trial, 0, len(done) - 1), f"There is no trial {trial!r} among {len(done)}.")
         return f"trial {done[trial].number}"
@@ -477,20 +486,20 @@ class Shared:
             return [trial for trial in self._foreign() if not self._lost(trial)]
 
     def _foreign(self):
-        """The pending trials that this object has not asked for."""
+        """The pending trials that this object has not proposed."""
         own = {trial.number for trial in self.proposed}
         return [trial for trial in _running(self.study) if trial.number not in own]
 
     def _lost(self, trial):
         return _lost(trial, self.lease)
 
-    def _offer_lost(self):
+    def _requeue_lost(self):
         for trial in self._foreign():
             if self._lost(trial):
-                self._offer(trial.number, trial.params)
+                self._requeue(trial.number, trial.params)
 
-    def _offer(self, number, params):
-        """End a pending trial and queue its setting, so that the next `ask`, of any process, gives it."""
+    def _requeue(self, number, params):
+        """End a pending trial and queue its setting, which the next `ask` of any process returns."""
         from optuna.trial import TrialState
 
         # Of several processes only one can end a trial.
@@ -519,7 +528,7 @@ def _distributions(space) -> dict[str, Any]:
 
 
 THREADS: weakref.WeakValueDictionary[str, threading.Thread] = weakref.WeakValueDictionary()
-"""The threads of this process that have asked for trials, by the name in `worker`."""
+"""The threads of this process that have called `ask`, by the name in `worker`."""
 
 _own = threading.local()
 
@@ -532,7 +541,7 @@ def _worker():
     return {
         "host": _host(),
         "pid": pid,
-        "began": _began(pid),
+        "started": _start_time(pid),
         "thread": _own.name,
         "time": datetime.now(UTC).timestamp(),
     }
@@ -547,7 +556,7 @@ def _host():
 
 
 def _lost(trial, lease):
-    """Whether a pending trial that this object has not asked for will never be finished.
+    """Whether a pending trial that this object has not proposed will never be finished.
 
     That is so where its process has ended (that one, and not a later one of the same number); where its thread has
     ended, or is the current one, which was then interrupted, in a notebook say; and where it is older than the lease.
@@ -555,8 +564,8 @@ def _lost(trial, lease):
     worker = trial.user_attrs.get("worker")
     if worker is None:  # its process died before it wrote its name
         return datetime.now() - trial.datetime_start > UNSIGNED
-    if worker["host"] == _host() and worker["began"] is not None:
-        if _began(worker["pid"]) != worker["began"]:
+    if worker["host"] == _host() and worker["started"] is not None:
+        if _start_time(worker["pid"]) != worker["started"]:
             return True
         if worker["pid"] == os.getpid():
             thread = THREADS.get(worker["thread"])
@@ -565,8 +574,8 @@ def _lost(trial, lease):
     return datetime.now(UTC).timestamp() - worker["time"] > lease.total_seconds()
 
 
-def _began(pid):
-    """When a process of this host began, in the kernel's clock ticks; None where it has ended or that is unknown."""
+def _start_time(pid):
+    """The start of a process of this host in the kernel's clock ticks; None where it has ended or this is unknown."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
         return None if fields[0] == b"Z" else int(fields[19])  # a zombie has ended

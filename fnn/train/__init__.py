@@ -1,4 +1,4 @@
-"""Training: one run, many at once over devices, in blocks on disk; halving and populations."""
+"""Training: one run, sweeps over devices in blocks on disk, successive halving and populations."""
 
 from fnn.train.run import (
     Check,

@@ -123,7 +123,7 @@ def _check_every(every):
 
 
 def _named(manifest):
-    require(isinstance(manifest, Mapping), f"A manifest says by names what work it is, not {manifest!r}.")
+    require(isinstance(manifest, Mapping), f"A manifest is a mapping of names, not {manifest!r}.")
     return manifest
 
 

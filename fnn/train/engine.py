@@ -1,7 +1,7 @@
 """Sweeps: one run vmapped over hyperparameters × seeds, rules side by side, in chunks, over every device.
 
-What depends on the seed alone (initial weights, minibatches, masks) is computed once a seed and shared by all
-hyperparameters and all rules. So every comparison is *paired*: same start, same batches for each contender.
+What depends on the seed alone (initial weights, minibatches, masks) is computed once for each seed and shared by all
+hyperparameters and all rules. So every comparison is *paired*: the same start and the same batches for each.
 """
 
 import functools
@@ -45,16 +45,16 @@ def grid(hyper: Hyper, **axes: Sequence[float]) -> Hyper:
 
 
 def seeds(n: int, first: int = 0) -> Keys:
-    """Keys of seeds first, first + 1, …: `[n]`. A seed's key does not depend on how many there are."""
+    """The keys `[n]` of the seeds first, first + 1, …. A seed's key does not depend on n."""
     require(whole(n, 1), f"A sweep needs at least 1 seed, not {n!r}.")
     require(whole(first), f"Seeds are whole numbers from 0 on, and the first is not {first!r}.")
     return jax.vmap(jax.random.key)(jnp.arange(first, first + n))
 
 
 def sweep(f: Callable[..., Any], hps: Hyper, keys: Keys, *rest: Any) -> Any:
-    """`f(hp, key, *rest)` over hps `[G]` × keys `[S]`: every result with leading axes `[G, S]`.
+    """`f(hp, key, *rest)` for hps `[G]` × keys `[S]`; every leaf of the result is `[G, S, …]`.
 
-    Seeds are the outer map, so what depends on the key alone is computed S times and not G · S times.
+    The outer map is over seeds, so what depends on the key alone is computed S times and not G · S times.
     """
     require(callable(f), f"What is swept is a function (hp, key) -> anything, not {f!r}.")
     check_keys(keys)
@@ -64,7 +64,7 @@ def sweep(f: Callable[..., Any], hps: Hyper, keys: Keys, *rest: Any) -> Any:
 
 
 def over_hypers(run: Run) -> Run:
-    """The run of many hyperparameter settings at once: every leaf of hp, state and record gains a leading axis G."""
+    """The run of G settings together: every leaf of hp, state and record gains a leading axis G."""
     check_run(run)
     return Run(
         jax.vmap(run.start, (0, None, None)),
@@ -77,7 +77,7 @@ def over_hypers(run: Run) -> Run:
 
 @dataclass(frozen=True)
 class CheckFirst:
-    """`(hps, data) -> None`, by the `check` of a run of one setting: data that fit one fit all."""
+    """`(hps, data) -> None`, by a run's `check` of the first setting: data that fit one setting fit all."""
 
     check: Callable[[Any, Any], None]
 
@@ -87,59 +87,62 @@ class CheckFirst:
 
 
 def over_seeds(f: Callable[[Any, Key, Any], Any]) -> Callable[[Any, Keys, Any], Any]:
-    """`f(mine, key, shared)` for every seed, spread over the devices; a device does one seed at a time on CPU.
+    """`(per_seed, keys, shared) -> results`: `f(one, key, shared)` for every seed, seeds spread over the devices.
 
-    It gives a function of the same arguments, with a leading axis S on `mine` and the keys, and on every result, a
-    NumPy array.
+    per_seed, keys: leaves `[S, …]`; shared: the same for every seed. The results are NumPy arrays, leaves `[S, …]`.
+    A device computes one seed at a time on CPU, all of its seeds together elsewhere.
     """
 
-    require(callable(f), f"What is done for every seed is a function (mine, key, shared) -> anything, not {f!r}.")
+    require(callable(f), f"What is done for every seed is a function (one, key, shared) -> anything, not {f!r}.")
 
     @functools.cache
     def program(n):
         devices = jax.local_devices()
         mesh, padded = _mesh(n, devices)
-        each = _each_seed(lambda one, shared: f(one[0], one[1], shared), mesh, _at_once(devices, n))
+        each = _each_seed(lambda one, shared: f(one[0], one[1], shared), mesh, _batch_size(devices, n))
         return jax.jit(each), padded
 
-    def everywhere(mine, keys, shared):
+    def everywhere(per_seed, keys, shared):
         check_keys(keys)
         check_splits(shared)
         each, padded = program(len(keys))
-        found = each(jax.tree.map(lambda a: a[padded], (mine, keys)), shared)
-        return jax.tree.map(lambda a: np.asarray(a)[: len(keys)], found)
+        results = each(jax.tree.map(lambda a: a[padded], (per_seed, keys)), shared)
+        return jax.tree.map(lambda a: np.asarray(a)[: len(keys)], results)
 
     return everywhere
 
 
-def _at_once(devices, n):
-    """How many of n seeds a device steps together: see `stream`."""
+def _batch_size(devices, n):
+    """How many of n seeds a device steps together by default: see `stream`."""
     return 1 if devices[0].platform == "cpu" else n
 
 
 def _mesh(n, devices):
-    """A mesh for n seeds, and their numbers with some repeated, so that they divide evenly over it."""
+    """A mesh for n seeds, and their numbers, some of them repeated so that they divide evenly over the mesh."""
     d = min(n, len(devices))
     return jax.make_mesh((d,), ("seed",), (AxisType.Auto,), devices=devices[:d]), np.arange(-(-n // d) * d) % n
 
 
-def _each_seed(f, mesh, at_once):
-    """`f(mine, shared)` for every seed of the mesh: `mine` has an axis of seeds in front, `shared` is everywhere."""
+def _each_seed(f, mesh, batch_size):
+    """`(per_seed, shared) -> results`: `f(one, shared)` for every seed of the mesh, with the seeds as leading axis.
 
-    def share(mine, shared):
-        return jax.lax.map(lambda one: f(one, shared), mine, batch_size=None if at_once == 1 else at_once)
+    Each device holds its seeds of `per_seed` and all of `shared`, and computes `batch_size` seeds together.
+    """
 
-    return jax.shard_map(share, mesh=mesh, in_specs=(P("seed"), P()), out_specs=P("seed"), check_vma=False)
+    def on_device(per_seed, shared):
+        return jax.lax.map(lambda one: f(one, shared), per_seed, batch_size=None if batch_size == 1 else batch_size)
+
+    return jax.shard_map(on_device, mesh=mesh, in_specs=(P("seed"), P()), out_specs=P("seed"), check_vma=False)
 
 
 class Chunk(NamedTuple):
-    """A stretch of steps of all networks.
+    """Consecutive steps of all networks.
 
-    steps: the numbers of its steps.
-    record: for each run its record, NumPy arrays `[S, len(steps), …]` with the run's own axes (settings) last.
-    state: for each run its networks after it, leading axis S or some more; good until the next chunk is asked for,
-        which reuses the memory.
-    seconds, compile_seconds: what the chunk took to run, and to compile beforehand; the first one's, with the start.
+    steps: their numbers, from 0.
+    record: by run, NumPy arrays `[S, len(steps), …]`, the axis of the settings before those of what is recorded.
+    state: by run, the networks after these steps, leaves `[S, …]` or longer, where seeds are repeated to divide evenly
+        over the devices. Valid until the next chunk is computed, which reuses the memory.
+    seconds, compile_seconds: to run the chunk, and to compile it; the first chunk's include the start.
     """
 
     steps: range
@@ -173,80 +176,86 @@ def stream(
     steps: int,
     *,
     chunk: int = 100,
-    at_once: int | None = None,
+    batch_size: int | None = None,
     devices: Sequence[Any] | None = None,
     done: int = 0,
     state: Mapping[str, Any] | None = None,
     compiled: dict[Any, Any] | None = None,
 ) -> Iterator[Chunk]:
-    """Train every run at its `hps` for every key, `chunk` steps at a time, with the seeds spread over the devices.
+    """Every run at its `hps` for every key, as an iterator of chunks of `chunk` steps; seeds are spread over devices.
 
-    Runs differ in what is compiled (their rules, say); settings that differ in numbers only belong into one run, by
-    `over_hypers`. All runs see the same keys, so they are paired: the same weights at the start, the same minibatches.
-    A run of a seed stays on one device and devices never talk, so the numbers do not depend on how many there are.
-    Where the seeds do not divide evenly, the last device repeats some and drops them again; where there are more
-    devices than seeds, the runs are spread over them too.
-    at_once: seeds that a device steps together. By default 1 on CPU, where a network then stays in the cache from step
-        to step while it trains, and all of them on other devices, which have the arithmetic to fill.
-    done, state: go on after this number of steps, a number of whole chunks, from the state that the last of them left.
-    compiled: the programs of an earlier stream of the same runs and shapes; those that it lacks are added.
+    Runs differ in what is compiled (their rules, say); settings that differ in numbers only are one run, by
+    `over_hypers`. All runs have the same keys, so they are paired: the same initial weights, the same minibatches.
+    A run of a seed stays on one device and devices exchange nothing, so the numbers do not depend on how many there
+    are. Where the seeds do not divide evenly over the devices, some are computed twice and dropped; where there are
+    more devices than seeds, the runs are divided among groups of devices.
+
+    data: arrays, the same for all runs. steps: updates in all.
+    batch_size: seeds that a device steps together. By default 1 on CPU, where a network then stays in the cache while
+        it trains, and all seeds on other devices, whose arithmetic units few networks do not fill.
+    devices: by default all local ones.
+    done, state: to resume after this number of steps, a number of whole chunks, from the state of the last chunk.
+    compiled: the compiled programs of an earlier stream of the same runs and shapes; missing ones are added to it.
+    Raises `InputError` for arguments of other kinds, and where hyperparameters or data do not fit a run.
     """
     check_stream(runs, hps, keys, data, steps, chunk)
-    require(at_once is None or whole(at_once, 1), f"A device steps at least 1 seed at once, not {at_once!r}.")
-    at_end = whole(done, 0, steps) and (done % chunk == 0 or done == steps)
-    require(at_end, f"A sweep goes on after whole chunks of {chunk} steps, not after {done!r}.")
-    given = devices is None or (listed(devices) and len(devices) > 0)
-    require(given, f"A sweep runs on a list of devices, as jax.local_devices() gives it, not on {devices!r}.")
-    require((done > 0) == (state is not None), "A sweep goes on from a number of steps and their state.")
+    sized = batch_size is None or whole(batch_size, 1)
+    require(sized, f"batch_size is a number of seeds from 1 on, not {batch_size!r}.")
+    at_chunk_end = whole(done, 0, steps) and (done % chunk == 0 or done == steps)
+    require(at_chunk_end, f"A sweep resumes after whole chunks of {chunk} steps, not after {done!r}.")
+    usable = devices is None or (listed(devices) and len(devices) > 0)
+    require(usable, f"A sweep runs on a list of devices, jax.local_devices() say, not on {devices!r}.")
+    both = (done > 0) == (state is not None)
+    require(both, "A sweep resumes from a number of steps and their state: give both, done and state, or neither.")
     devices = jax.local_devices() if devices is None else list(devices)
-    at_once = at_once or _at_once(devices, len(keys))
+    batch_size = batch_size or _batch_size(devices, len(keys))
     n_groups = min(len(runs), max(1, len(devices) // len(keys)))
     run_groups = [{name: runs[name] for name in list(runs)[i::n_groups]} for i in range(n_groups)]
     device_groups = [devices[i::n_groups] for i in range(n_groups)]
     programs = {} if compiled is None else compiled
     streams = [
         _stream_group(
-            *(run_groups[i], hps, keys, data, _ranges(done, steps, chunk), at_once, device_groups[i], state),
+            *(run_groups[i], hps, keys, data, _ranges(done, steps, chunk), batch_size, device_groups[i], state),
             programs.setdefault(("group", i, n_groups), {}),
         )
         for i in range(n_groups)
     ]
     for numbers in _ranges(done, steps, chunk):
-        began = time.perf_counter()
-        parts = [next(one) for one in streams]  # every group of devices computes before the first is waited for
+        start = time.perf_counter()
+        parts = [next(one) for one in streams]  # every group of devices is started before any is waited for
         after = {name: networks for states, _, _ in parts for name, networks in states.items()}
-        found = {name: record for _, records, _ in parts for name, record in records.items()}
-        record = jax.tree.map(lambda a: np.asarray(a)[: len(keys)], {name: found[name] for name in runs})
+        records = {name: record for _, part, _ in parts for name, record in part.items()}
+        record = jax.tree.map(lambda a: np.asarray(a)[: len(keys)], {name: records[name] for name in runs})
         compile_seconds = sum(seconds for _, _, seconds in parts)
-        yield Chunk(numbers, record, after, time.perf_counter() - began - compile_seconds, compile_seconds)
+        yield Chunk(numbers, record, after, time.perf_counter() - start - compile_seconds, compile_seconds)
 
 
 def _ranges(done, steps, chunk):
     return (range(first, min(first + chunk, steps)) for first in range(done, steps, chunk))
 
 
-def _stream_group(runs, hps, keys, data, chunks, at_once, devices, state, programs):
-    """Some of the runs on some of the devices: after each chunk (state, record, compile seconds), not waited for."""
+def _stream_group(runs, hps, keys, data, chunks, batch_size, devices, state, programs):
+    """`(state, record, compile seconds)` after each chunk, of some runs on some devices; the arrays may be pending."""
     mesh, padded = _mesh(len(keys), devices)
-    one_a_seed, everywhere = NamedSharding(mesh, P("seed")), NamedSharding(mesh, P())
-    keys = jax.device_put(keys[padded], one_a_seed)
+    by_seed, everywhere = NamedSharding(mesh, P("seed")), NamedSharding(mesh, P())
+    keys = jax.device_put(keys[padded], by_seed)
     hps, data = jax.device_put(({name: jax.tree.map(jnp.asarray, hps[name]) for name in runs}, data), everywhere)
 
     def owned(key, data):
-        """What the seed has of the data, by the runs' `own`."""
+        """The data of a seed, by the runs' `own`."""
         return {own: own(key, data) for own in {run.own for run in runs.values()}}
 
-    def start(mine, shared):
-        (key, _), (hps, data) = mine, shared
+    def start(one, shared):
+        (key, _), (hps, data) = one, shared
         own = owned(key, data)
         return {name: run.start(hps[name], key, own[run.own]) for name, run in runs.items()}
 
-    def go_on(mine, shared):
-        (key, state), (hps, data, numbers) = mine, shared
+    def advanced(one, shared):
+        (key, state), (hps, data, numbers) = one, shared
         own = owned(key, data)
-        drawing = {(run.draw, run.own): run for run in runs.values()}  # once for all whose draws are equal
+        drawing = {(run.draw, run.own): run for run in runs.values()}  # once for all runs with equal draws
         drawn = {same: draw(run, key, own[run.own], numbers) for same, run in drawing.items()}
-        # One loop a run rather than one for all, which would copy what their updates carry.
+        # One loop per run: a loop for all of them would copy the state that each carries.
         done = {
             name: advance(run, hps[name], own[run.own], state[name], drawn[run.draw, run.own])
             for name, run in runs.items()
@@ -254,11 +263,11 @@ def _stream_group(runs, hps, keys, data, chunks, at_once, devices, state, progra
         return {name: s for name, (s, _) in done.items()}, {name: r for name, (_, r) in done.items()}
 
     def compiled(f, state, *shared):
-        """f for every seed of the mesh, for arguments like these, and the seconds that compiling it took."""
-        began = time.perf_counter()
-        each = _each_seed(f, mesh, at_once)
+        """f for every seed of the mesh, compiled for arguments like these, and the seconds that it took."""
+        begin = time.perf_counter()
+        each = _each_seed(f, mesh, batch_size)
         program = jax.jit(lambda keys, state, *shared: each((keys, state), shared), donate_argnums=1)
-        return program.lower(keys, state, *shared).compile(), time.perf_counter() - began
+        return program.lower(keys, state, *shared).compile(), time.perf_counter() - begin
 
     compile_seconds = 0.0
     if state is None:
@@ -266,11 +275,11 @@ def _stream_group(runs, hps, keys, data, chunks, at_once, devices, state, progra
             programs["start"], compile_seconds = compiled(start, (), hps, data)
         state = programs["start"](keys, (), hps, data)
     else:
-        state = jax.device_put(jax.tree.map(lambda a: a[padded], {name: state[name] for name in runs}), one_a_seed)
+        state = jax.device_put(jax.tree.map(lambda a: a[padded], {name: state[name] for name in runs}), by_seed)
     for numbers in chunks:
         steps = jax.device_put(np.arange(numbers.start, numbers.stop), everywhere)
         if len(numbers) not in programs:
-            programs[len(numbers)], seconds = compiled(go_on, state, hps, data, steps)
+            programs[len(numbers)], seconds = compiled(advanced, state, hps, data, steps)
             compile_seconds += seconds
         state, record = programs[len(numbers)](keys, state, hps, data, steps)
         yield state, record, compile_seconds

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar in a terminal or notebook, else a line now and then."""
+"""Progress of long work: a bar in a terminal or notebook, else a line every 30 seconds."""
 
 import sys
 import time
@@ -9,45 +9,45 @@ from typing import Protocol, runtime_checkable
 from tqdm.auto import tqdm
 
 EVERY = 30.0
-"""Seconds between two lines where the output is no terminal."""
+"""Seconds between two lines where the output is not a terminal."""
 
 
 @runtime_checkable
 class Bar(Protocol):
-    """What reports progress."""
+    """A report of progress."""
 
     def update(self, n: int) -> object:
-        """n more steps are done."""
+        """Report that n more steps are done."""
 
 
 class Silent:
-    """No report."""
+    """A `Bar` that reports nothing."""
 
     def update(self, n: int) -> None:
         """Do nothing."""
 
 
 class Lines:
-    """A line on standard error now and then, for log files."""
+    """A `Bar` that prints a line on standard error every `EVERY` seconds, for log files."""
 
     def __init__(self, total: int, unit: str):
         self.total, self.unit, self.done = total, unit, 0
-        self.began = self.reported = time.monotonic()
+        self.start = self.reported = time.monotonic()
 
     def update(self, n: int) -> None:
-        """Report n more steps, if the last line is old enough or nothing is left to do."""
+        """Print a line where the last one is `EVERY` seconds old, or all is done after longer than that."""
         self.done += n
         now = time.monotonic()
-        if now - self.reported >= EVERY or (self.done >= self.total and now - self.began >= EVERY):
+        if now - self.reported >= EVERY or (self.done >= self.total and now - self.start >= EVERY):
             self.reported = now
             print(
-                f"{self.done:,} of {self.total:,} {self.unit}s, {now - self.began:,.0f} s", file=sys.stderr, flush=True
+                f"{self.done:,} of {self.total:,} {self.unit}s, {now - self.start:,.0f} s", file=sys.stderr, flush=True
             )
 
 
 @contextmanager
 def progress(total: int, unit: str, shown: bool) -> Iterator[Bar]:
-    """Something whose `update(n)` reports that n more of `total` are done."""
+    """A `Bar` for `total` steps: a bar in a terminal or notebook, else lines; one that is silent unless `shown`."""
     if not shown:
         yield Silent()
     elif sys.stderr.isatty() or "ipykernel" in sys.modules:

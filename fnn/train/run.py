@@ -1,8 +1,8 @@
 """One run of training, as a pure function on `lax.scan`.
 
-A `Run` is three functions: how it starts, what is drawn by lot for a step, and what the step does. Everything else
-(many steps, many hyperparameters, many seeds, many rules side by side) is a transformation of a run that gives a run or
-a record; see `fnn.train.engine`.
+A `Run` is three functions: its initial state, what is random in a step, and the step. Everything else (many steps, many
+hyperparameters, many seeds, many rules side by side) is a transformation of a run that returns a run or a record; see
+`fnn.train.engine`.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,7 +31,7 @@ class Hyper(NamedTuple):
 
 
 class State(NamedTuple):
-    """All that a run carries. No key: what step i draws depends on the run's key and i, so it can resume anywhere."""
+    """What a run carries from step to step. No key: the draws of step i depend on the run's key and i alone."""
 
     params: Params
     stats: Any
@@ -43,11 +43,11 @@ class Run(NamedTuple):
 
     start: `(hp, key, data) -> state`
     step:  `(hp, data, state, drawn) -> (state, record)`
-    draw:  `(key, data, i) -> drawn`, what step i = 0, 1, … leaves to chance. It is drawn for many steps at once, before
-           they are done, and once for all runs whose `draw` are equal (`==`) and that share a key.
+    draw:  `(key, data, i) -> drawn`, all that is random in step i = 0, 1, …. It is computed for many steps before they
+           are done, and once for all runs whose `draw` are equal (`==`) and that share a key.
     check: `(hp, data) -> None`, raises `InputError` where these do not fit the run; to be called before a program is
            traced, once for all runs whose `check` are equal.
-    own:   `(key, data) -> data`, what the run of this key has of the data; `start`, `step` and `draw` take that.
+    own:   `(key, data) -> data`, the data of the run with this key; `start`, `step` and `draw` take these.
     """
 
     start: Callable[[Any, Key, Any], Any]
@@ -58,36 +58,38 @@ class Run(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """What a step of training draws: its number, its examples, and keys for whoever needs noise.
+    """The random part of a training step: its number, its examples and its keys.
 
-    init: the key of the run's first parameters, for those who ask for them again.
-    noise, look, rule: for the layers, for instruments and for the update rule.
+    i: the number of the step, from 0.
+    examples: those of the minibatch, as the task's `draw` returns them.
+    init: the key of the initial parameters, with which an instrument computes them again.
+    noise, observe, rule: keys for the layers, for instruments and for the update rule.
     """
 
     i: Int[Array, ""]
     examples: Any
     init: Key
     noise: Key
-    look: Key
+    observe: Key
     rule: Key
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """`(key, data, i) -> Drawn`, by a task's `draw`. Those of one task are equal, so its runs share what is drawn."""
+    """`(key, data, i) -> Drawn`, by a task's `draw`. Instances of one task are equal, so its runs share their draws."""
 
     examples: Callable[[Key, Any], Any]
 
     def __call__(self, key: Key, data: Any, i: Int[Array, ""]) -> Drawn:
-        """What step i draws."""
+        """The draws of step i."""
         keys = _keys(key)
-        k_examples, *others = jax.vmap(jax.random.fold_in, (0, None))(keys[1:], i)
-        return Drawn(i, self.examples(k_examples, data), keys[0], *others)
+        k_examples, noise, observe, rule = jax.vmap(jax.random.fold_in, (0, None))(keys[1:], i)
+        return Drawn(i, self.examples(k_examples, data), keys[0], noise, observe, rule)
 
 
 @dataclass(frozen=True)
 class Own:
-    """`(key, data) -> data`, by a task's `own`, with a key that nothing else draws from."""
+    """`(key, data) -> data`, by a task's `own`, with a key that nothing else uses."""
 
     sample: Callable[[Key, Any], Any]
 
@@ -97,12 +99,12 @@ class Own:
 
 
 OWN = 2**30
-"""What the key of a run's own data is folded with: `_keys` splits off far fewer."""
+"""Folded into the run's key for its own data; above every number of keys that `_keys` splits off."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """`(hp, data) -> None`, by a task's `check`. Those of one task are equal."""
+    """`(hp, data) -> None`, by a task's `check`. Instances of one task are equal."""
 
     fits: Callable[[Any, Any], None]
 
@@ -114,15 +116,15 @@ class Check:
 
 
 class Moment(NamedTuple):
-    """What an instrument may look at: everything there is just after an update.
+    """What an instrument observes: all quantities of a step, just after its update.
 
     hp: the hyperparameters of the task.
-    start: the parameters the run began with.
-    before, after: the parameters around the update; their difference is `updates` (up to rounding).
+    start: the initial parameters.
+    before, after: the parameters around the update; `updates`: after − before, up to rounding.
     stats: the layers' running statistics after it.
     grads: the loss's gradient at `before`.
     batch, data: the step's minibatch and the whole data set.
-    key: for an instrument's own noise.
+    key: for noise in the instrument.
     """
 
     hp: Any
@@ -139,9 +141,9 @@ class Moment(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Observation:
-    """`Moment -> Record`, what is recorded of a step, with the names that a sweep gives it.
+    """`Moment -> Record`, what is recorded of a step, with the labels that a sweep gives it.
 
-    labels: of the recorded arrays. coords: of their own dimensions.
+    labels: of the recorded arrays. coords: of the dimensions that only they have.
     """
 
     record: Callable[[Moment], Record]
@@ -171,13 +173,14 @@ def training(
 ) -> Run:
     """The run that trains `task` by `rule`, with hyperparameters `Hyper(rule=…, task=…)`.
 
-    steps: updates in all, which is what `schedule` (on the whole `Hyper`) measures progress by.
-    Losses after updates and metrics are those of the rule's `result`, which is the parameters for all but averages.
-    loss_after: record the minibatch's loss at inference *after* the update, as the notes do, at the price of one more
+    Losses after updates and metrics are of the rule's `result`: the parameters, or their average.
+
+    steps: updates in all; `schedule`, a map on the whole `Hyper`, gets the share of them that is done.
+    loss_after: record the minibatch's loss at inference *after* the update, as the notes do, which costs one more
         forward pass; otherwise the training loss before it, which costs nothing.
-    evaluate_at: numbers of updates done (1…steps) after which `task.metrics` are taken; elsewhere they are NaN.
-    observe: what else to record of a step as floating-point arrays, by `fnn.instruments` say; None costs nothing.
-    observe_at: numbers of updates done after which `observe` is taken, as `evaluate_at`; None takes it at every step.
+    evaluate_at: numbers of updates (1…steps) after which `task.metrics` are computed; at other steps they are NaN.
+    observe: what else is recorded of a step, floating-point arrays, by `fnn.instruments` say; None costs nothing.
+    observe_at: numbers of updates after which `observe` is computed, as `evaluate_at`; None for every step.
     """
     require(isinstance(task, Task), f"What a run learns is a fnn.tasks.Task, not {task!r}.")
     rule = checked(rule)
@@ -206,7 +209,7 @@ def training(
 
         (value, stats), grads = jax.value_and_grad(loss, has_aux=True)(state.params, batch)
         mixes = task.mixes(hp.task)
-        more = extra(lambda *at: loss(*at)[0], state.params, batch, value, drawn.rule, mixes)
+        more = extra(lambda params, batch: loss(params, batch)[0], state.params, batch, value, drawn.rule, mixes)
         updates, opt = rule.update(hp.rule, grads, state.opt, state.params, more)
         params = apply_updates(state.params, updates)
         result = lambda: rule.result(hp.rule, params, opt)
@@ -217,13 +220,12 @@ def training(
             record |= _at(evaluate_at, i, lambda: task.metrics(hp.task, result(), stats, data))
         if observe is not None:
 
-            def look(observe=observe):
+            def observed(observe=observe):
                 first, _ = task.init(hp.task, drawn.init, data)
                 around = (first, state.params, params, stats, grads, updates)
-                return observe(Moment(hp.task, *around, batch, data, drawn.look))
+                return observe(Moment(hp.task, *around, batch, data, drawn.observe))
 
-            seen = look() if observe_at is None else _at(observe_at, i, look)
-            record = _joined(record, seen)
+            record = _joined(record, observed() if observe_at is None else _at(observe_at, i, observed))
         return State(params, stats, opt), record
 
     own = everything if task.own is everything else Own(task.own)
@@ -233,7 +235,7 @@ def training(
 def recorded(
     task: Task, observe: Callable[[Moment], Record] | None, hp: Any, key: Key, data: Any
 ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """The metrics of the task and what `observe` gives, shapes only; no training step is traced.
+    """The shapes of the task's metrics and of what `observe` returns; no training step is traced.
 
     hp: the hyperparameters of the task.
     """
@@ -260,48 +262,48 @@ def _joined(record, seen):
 def extra(
     loss: Callable[[Params, Any], Scalar], params: Params, batch: Any, value: Scalar, key: Key, mixes: bool = False
 ) -> Extra:
-    """What a rule may need of `loss(params, batch)`, whose value is known; examples are a batch's first axis.
+    """The `Extra` of `loss(params, batch)`, whose value is known; the first axis of a batch is its examples.
 
-    mixes: whether an example's loss depends on the others of its batch. Then none has a gradient by itself, and a rule
-    that reads the gradients one by one raises `InputError`.
+    mixes: whether an example's loss depends on the other examples of its batch. Then no example has a gradient by
+    itself, and a rule that reads the gradients one by one raises `InputError`.
     """
 
-    def each():
+    def example_grads():
         require(
             not mixes,
             "This rule reads the gradient of every example, and none has one by itself in a network that mixes the "
             "examples of a batch, as batch normalization does: take another rule, or a network without.",
         )
-        alone = jax.tree.map(lambda a: a[:, None], batch)
-        return jax.vmap(jax.grad(loss), (None, 0))(params, alone)
+        batches_of_one = jax.tree.map(lambda a: a[:, None], batch)
+        return jax.vmap(jax.grad(loss), (None, 0))(params, batches_of_one)
 
-    return Extra(value, lambda elsewhere: loss(elsewhere, batch), each, key)
+    return Extra(value, lambda params: loss(params, batch), example_grads, key)
 
 
 def _at(numbers, i, measure):
-    """What `measure` gives once i + 1 updates are done, where that is one of `numbers`; NaN elsewhere."""
+    """`measure()` where i + 1, the updates done, is one of `numbers`; otherwise NaN."""
     nothing = jax.tree.map(lambda s: jnp.full(s.shape, jnp.nan, s.dtype), jax.eval_shape(measure))
     return jax.lax.cond(jnp.isin(i + 1, jnp.asarray(numbers)), measure, lambda: nothing)
 
 
 def draw(run: Run, key: Key, data: Any, steps: Int[Array, " n"]) -> Any:
-    """What the steps with these numbers draw, with a leading axis of n."""
+    """The draws of the steps with these numbers, every leaf `[n, …]`."""
     return jax.vmap(run.draw, (None, None, 0))(key, data, steps)
 
 
 def advance(run: Run, hp: Any, data: Any, state: Any, drawn: Any) -> tuple[Any, Record]:
-    """Do the (consecutive) steps that drew this: `(state, record)` with a leading axis of n on every record."""
+    """`(state, record)` after the consecutive steps with the draws `drawn`; every array of the record is `[n, …]`."""
     data = jax.tree.map(jnp.asarray, data)  # NumPy's arrays do not take traced places
     return jax.lax.scan(lambda state, drawn: run.step(hp, data, state, drawn), state, drawn)
 
 
 def check_run(run: Any) -> None:
-    """Raise `InputError` where this is no `Run`."""
-    require(isinstance(run, Run), f"This takes a Run, as fnn.train.training gives it, not {run!r}.")
+    """Raise `InputError` where this is not a `Run`."""
+    require(isinstance(run, Run), f"This takes a Run, as fnn.train.training returns it, not {run!r}.")
 
 
 def train(run: Run, steps: int, hp: Any, key: Key, data: Any) -> tuple[Any, Record]:
-    """A whole run: `(final state, record)` with axis 0 of every record the step."""
+    """`(final state, record)` of a whole run; every array of the record is `[steps, …]`."""
     check_run(run)
     require(whole(steps, 1), f"A run needs at least 1 step, not {steps}.")
     check_key(key)

@@ -157,7 +157,7 @@ def test_bare_hyperparameters_have_no_floors_and_no_decay():
     assert bare.inner.eps == bare.eps < 1e-50
     assert bare.inner.b1 == 0.9
     assert rescaled.bare(optim.rule("lion").hyper).weight_decay == 0
-    assert hyper.get(bare, hyper.rate(bare) or "") == 1
+    assert hyper.get(bare, hyper.lr_path(bare) or "") == 1
 
 
 def test_a_rule_answers_alone_as_among_others():

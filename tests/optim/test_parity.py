@@ -210,7 +210,7 @@ def test_parity_under_a_schedule(spec):
     """Our schedule of lr around our rule against optax's own in the twin, which counts for itself. The factors are
     powers of 2, which neither side rounds."""
     rule = optim.rule(spec)
-    name = hyper.rate(rule.hyper)
+    name = hyper.lr_path(rule.hyper)
     falling = schedules.scheduled(rule, schedules.on(name, schedules.steps(0.5, 0.25, 0.5, 0.75)), problems.STEPS)
     at = {round(share * problems.STEPS): 0.5 for share in (0.25, 0.5, 0.75)}
     lr = optax.piecewise_constant_schedule(hyper.get(rule.hyper, name), at)

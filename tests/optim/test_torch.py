@@ -373,7 +373,7 @@ def on_a_function(rule: Rule, hp, f, w, steps: int, **options):
     @jax.jit
     def step(w, state):
         value, g = jax.value_and_grad(f)(w)
-        updates, state = rule.update(hp, g, state, w, Extra(value=value, at=f))
+        updates, state = rule.update(hp, g, state, w, Extra(value=value, value_fn=f))
         return apply_updates(w, updates), state
 
     ours, state = [w], rule.init(hp, w)

@@ -129,7 +129,7 @@ def reads(rule: Rule) -> set[str]:
         try:
             jax.eval_shape(lambda given=given: rule.update(rule.hyper, w, rule.init(rule.hyper, w), w, given))
         except InputError as error:
-            lacking = set(re.findall("value|at|each|key", str(error).partition(":")[0]))
+            lacking = {*re.findall(r"\w+", str(error).partition(":")[0])} & {*Extra._fields}
             found |= lacking or {str(error)}
         else:
             return found
@@ -189,7 +189,7 @@ def differ(a, b):
 
 def test_some_rule_reads_each_part():
     """And the wrappers are tried around all that do."""
-    assert set().union(*readers().values()) == {"value", "at", "each", "key"}
+    assert set().union(*readers().values()) == {"value", "value_fn", "example_grads", "key"}
     assert {"sam", "dpsgd", "lbfgs", "sophia", "polyak_sgd", "momo", "noisy_sgd"} <= set(readers())
 
 
@@ -264,7 +264,7 @@ CHANGES = {
 def test_a_changed_loss_is_changed_in_all_that_is_read(name, spec):
     wrapper, change = CHANGES[name]
     bare = rule(spec)
-    if "each" in readers().get(spec, ()) and sharpness_aware.__name__ in (
+    if "example_grads" in readers().get(spec, ()) and sharpness_aware.__name__ in (
         name,
         *("sharpness_aware",) * ("worst" in name),
     ):
@@ -349,7 +349,7 @@ def test_a_wrapper_inside_a_group_changes_the_groups_part(spec):
 @pytest.mark.parametrize("spec", SPECS)
 def test_a_smoothed_rule_takes_averages_for_gradients(spec):
     bare, keep = rule(spec), 0.6
-    if "each" in readers().get(spec, ()):
+    if "example_grads" in readers().get(spec, ()):
         with pytest.raises(InputError, match="no average over steps, so the rule inside smooth cannot read it"):
             run(smooth(bare), steps=1)
         return
@@ -374,8 +374,8 @@ def test_a_smoothed_rule_takes_averages_for_gradients(spec):
 def test_accumulating_is_a_larger_minibatch_or_refused(spec):
     """The rule reads the mean loss too, and the last key; minibatches that are gone cannot be evaluated."""
     bare = rule(spec)
-    if {"at", "each"} & readers().get(spec, set()):
-        lacking = "the loss elsewhere" if "at" in readers()[spec] else "every example's gradient"
+    if {"value_fn", "example_grads"} & readers().get(spec, set()):
+        lacking = "the loss elsewhere" if "value_fn" in readers()[spec] else "every example's gradient"
         with pytest.raises(InputError, match=f"not kept, so the rule inside accumulate cannot read {lacking}"):
             run(accumulate(bare, 2), steps=1)
         assert_same(run(accumulate(bare, 1)), unchanged(spec))
@@ -475,7 +475,7 @@ OPAQUE = {"from_optax", "by hand", "master, by hand"}
 
 def falling(hp):
     """A schedule of the rule's lr, which lies deeper in a decayed rule."""
-    return schedules.on(str(hyper.rate(hp)), schedules.polynomial())
+    return schedules.on(str(hyper.lr_path(hp)), schedules.polynomial())
 
 
 @pytest.mark.parametrize("result", [False, True])
@@ -574,7 +574,7 @@ def test_a_clipped_loss_has_second_derivatives_and_those_by_what_it_closes_over(
     seen = {}
 
     def catch(hp, g, s, w, extra):
-        seen["at"] = extra.at
+        seen["at"] = extra.value_fn
         return w, s
 
     caught = clip_value(Rule(clip.hyper.inner, lambda hp, w: (), catch))
@@ -582,7 +582,7 @@ def test_a_clipped_loss_has_second_derivatives_and_those_by_what_it_closes_over(
 
     def by_data(x):
         at = lambda w: jnp.sum((w - x) ** 4)
-        caught.update(clip.hyper, w, caught.init(clip.hyper, w), w, Extra(at=at))
+        caught.update(clip.hyper, w, caught.init(clip.hyper, w), w, Extra(value_fn=at))
         return seen["at"](w), jax.grad(seen["at"])(w), jax.hessian(seen["at"])(w)
 
     value, grad, hessian = by_data(1.0)
@@ -601,7 +601,7 @@ def test_a_clipped_gradient_of_zero_has_derivatives(wrapper):
     at = lambda w: 1e3 * jnp.sum((w["live"] - 3) ** 4) + jnp.sum(w["dead"] ** 4) + jnp.sum(w["dead"]) * 0
     state = sophia.init(sophia.hyper, w)
     for _ in range(2):
-        _, state = sophia.update(sophia.hyper, jax.grad(at)(w), state, w, Extra(at=at, key=jax.random.key(0)))
+        _, state = sophia.update(sophia.hyper, jax.grad(at)(w), state, w, Extra(value_fn=at, key=jax.random.key(0)))
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(state))
 
 

@@ -36,7 +36,7 @@ CHOSEN = {"matrix": True, "number": True, "vector": False}
 
 def learning_rate(rule: Rule) -> tuple[str, float]:
     """Its name and a value that bfloat16 holds, large enough to move bfloat16 parameters."""
-    name = hyper.rate(rule.hyper)
+    name = hyper.lr_path(rule.hyper)
     return name, 2.0 ** round(np.log2(max(hyper.get(rule.hyper, name), 2.0**-5)))
 
 
@@ -65,7 +65,8 @@ def needy(rule: Rule) -> bool:
 
 def keywords(extra) -> dict[str, Any]:
     """An `Extra` by the names that `to_optax` takes it by."""
-    return {} if extra is None else {"value": extra.value, "value_fn": extra.at, "each": extra.each, "key": extra.key}
+    names = ("value", "value_fn", "example_grads", "key")
+    return {} if extra is None else {name: getattr(extra, name) for name in names}
 
 
 # By hand: `init(rule, hp, w) -> state` and `step(rule, hp, i, g, s, w) -> (update of every parameter, state)`.

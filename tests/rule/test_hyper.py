@@ -25,9 +25,9 @@ def test_values_are_read_and_replaced_by_name():
 
 
 def test_the_learning_rate_is_the_outermost():
-    assert hyper.rate(optim.rule("adam").hyper) == "lr"
-    assert hyper.rate(DEEP) == "inner.fast.lr"
-    assert hyper.rate(()) is None
+    assert hyper.lr_path(optim.rule("adam").hyper) == "lr"
+    assert hyper.lr_path(DEEP) == "inner.fast.lr"
+    assert hyper.lr_path(()) is None
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def test_settings_of_one_structure_are_one_group():
         (lambda: Log(0, 1), "begins above 0"),
         (lambda: Choice(("one",)), "at least 2 options"),
         (lambda: search.settings(SPACE, np.zeros((3, 2))), "4 axes need points of as many numbers"),
-        (lambda: search.lattice((3, 0)), "at least one number an axis"),
+        (lambda: search.lattice((3, 0)), "at least one cell along each axis"),
         (lambda: search.quasi_random(2, "random"), "sobol or halton, not 'random'"),
         (lambda: search.narrowing(2, 1), "at least 2 trials"),
         (lambda: search.evolution(2, 0), "at least 1 parent"),

@@ -68,7 +68,7 @@ def test_seeds_are_ranked_by_their_mean_or_by_what_is_sure(tmp_path):
         assert one.ranking("low").tolist() == [1, 0, 2]
         np.testing.assert_allclose(one.history.values[:2], [0.65, 0.60333333])
         one.ask(2)
-        with pytest.raises(InputError, match=r"2 × 3 values are awaited, not \(2, 2\)"):
+        with pytest.raises(InputError, match=r"2 × 3 values are expected, not \(2, 2\)"):
             one.tell(np.zeros((2, 2)))
         one.tell(np.zeros((2, 3)))
         assert one.values.shape == (5, 3)
@@ -105,7 +105,9 @@ def test_the_test_set_is_looked_at_once(tmp_path):
     with opened(tmp_path) as one:
         assert one.test(2, lambda: 0.5) == 0.5
     with opened(tmp_path) as one:
-        with pytest.raises(InputError, match=r"was evaluated on .*, for trial 2, and gave 0.5: a second evaluation"):
+        with pytest.raises(
+            InputError, match=r"was evaluated on .*, for trial 2, with the result 0.5: a second evaluation"
+        ):
             one.test(1, lambda: pytest.fail("it was evaluated"))
         assert one.tested(1) is None
         assert one.test(1, lambda: 0.25, again=True) == 0.25
@@ -117,13 +119,13 @@ def test_the_test_set_is_looked_at_once(tmp_path):
 
 
 def test_a_look_that_was_cut_off_is_one(tmp_path):
-    with pytest.raises(InputError, match="what it gave was lost"):
+    with pytest.raises(InputError, match="the result was lost"):
         study.evaluate_once(tmp_path, "all", lambda: study.evaluate_once(tmp_path, "all", lambda: 0.0))
     assert study.evaluations(tmp_path) == []
     killed = "import os; from pathlib import Path; from fnn.search import study; "
     killed += f"study.evaluate_once(Path({str(tmp_path)!r}), 'all', lambda: os._exit(9))"
     assert subprocess.run([sys.executable, "-c", killed]).returncode == 9
-    with pytest.raises(InputError, match="for all, and what it gave was lost"):
+    with pytest.raises(InputError, match="for all, and the result was lost"):
         study.evaluate_once(tmp_path, "all", lambda: 0.0)
     assert study.evaluate_once(tmp_path, "all", lambda: [0.5, 0.25], again=True) == [0.5, 0.25]
     assert [look["value"] for look in study.evaluations(tmp_path)] == [None, [0.5, 0.25]]
@@ -206,7 +208,7 @@ def test_lost_trials_are_the_next_ones_and_no_other_is_lost(tmp_path, lost, dama
 
 def test_misuse_is_a_sentence(tmp_path):
     with opened(tmp_path) as one:
-        with pytest.raises(InputError, match="told of settings that it was asked for"):
+        with pytest.raises(InputError, match="no pending trials"):
             one.tell(np.zeros(3))
         with pytest.raises(InputError, match="at least 1 setting"):
             one.ask(0)
@@ -299,7 +301,7 @@ def test_a_shared_study_takes_rows_choices_and_networks_that_diverge(tmp_path):
     assert one.study.best_value == 3.5
     assert json.dumps(one.done()[0].user_attrs["values"]) == "[1.0, 2.0]"
     one.ask(1)
-    with pytest.raises(InputError, match="1 values are awaited, not 2"):
+    with pytest.raises(InputError, match="1 values are expected, not 2"):
         one.tell(np.zeros(2))
     with pytest.raises(InputError, match="searches another space"):
         study.Shared(f"sqlite:///{tmp_path / 'study.db'}", "kinds", SPACE)
@@ -351,7 +353,7 @@ except t.InputError as error:
     assert sum("looking" in words for words in said) == 1, said
     assert sum("found 0.5" in words for words in said) == 1, said
     assert sum("told 0.5 The test set of many was evaluated" in words for words in said) == 2, said
-    with pytest.raises(InputError, match=r"for trial 2, and gave 0.5: a second evaluation"):
+    with pytest.raises(InputError, match=r"for trial 2, with the result 0.5: a second evaluation"):
         one.test(1, lambda: pytest.fail("it was evaluated"))
     with pytest.raises(ZeroDivisionError):
         one.test(1, lambda: 1 / 0, again=True)
@@ -371,7 +373,7 @@ def test_a_look_whose_process_was_killed_is_one(tmp_path):
     with process(killed, tmp_path) as dying:
         said, _ = dying.communicate(timeout=60)
     assert dying.returncode == 9, said
-    with pytest.raises(InputError, match="for trial 0, and what it gave was lost"):
+    with pytest.raises(InputError, match="for trial 0, and the result was lost"):
         one.test(0, lambda: 1.0)
     assert one.tested(0) is None
     assert one.test(0, lambda: 1.0, again=True) == 1.0

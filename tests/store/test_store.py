@@ -73,7 +73,7 @@ def test_what_changes_numbers_is_part_of_the_work(tmp_path, monkeypatch, x64):
 
 def test_blocks_say_whose_they_are_where_the_manifest_is_lost(tmp_path):
     kept(tmp_path).write(0, ARRAYS)
-    with pytest.raises(InputError, match=r"holds blocks of other work .*, and no readable manifest\.json .*: take ano"):
+    with pytest.raises(InputError, match=r"holds blocks of other work .*, and no readable manifest\.json: take ano"):
         kept(tmp_path, seeds="b").claim()
     assert names(tmp_path) == {"000000.npz"}
     kept(tmp_path).claim()
@@ -123,7 +123,7 @@ def test_a_damaged_block_is_set_aside(tmp_path, keep, caplog):
     assert one.get(3) is None
     assert names(tmp_path) == {"000003.npz.damaged"}
     [said] = caplog.messages
-    assert "is kept as 000003.npz.damaged, and what it held is made again" in said
+    assert "is kept as 000003.npz.damaged, and its content is computed again" in said
     assert one.get(3) is None
 
 

@@ -115,10 +115,10 @@ def test_vmapped_runs_are_single_runs(data):
             np.testing.assert_allclose(record[name]["loss"][s], alone(hps[name], engine.seeds(SEEDS)[s]), rtol=1e-5)
 
 
-def test_chunks_and_seeds_at_once_do_not_show(data):
+def test_chunks_and_batches_of_seeds_do_not_show(data):
     hps = {n: train.Hyper(r.hyper) for n, r in PAIR.items()}
     whole, parts, abreast = (
-        collect(race(PAIR), hps, data, chunk=c, at_once=k) for c, k in ((STEPS, 1), (5, 1), (5, 2))
+        collect(race(PAIR), hps, data, chunk=c, batch_size=k) for c, k in ((STEPS, 1), (5, 1), (5, 2))
     )
     for other in (parts, abreast):  # programs of their own: XLA may unroll a short chunk and round differently
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), whole, other)

@@ -30,11 +30,11 @@ def problem():
     return run, train.Hyper(engine.grid(rule.hyper, lr=RATES)), data, score
 
 
-@pytest.mark.parametrize("at_once", [None, 3])
-def test_survivors_are_those_who_train_best_and_train_as_if_alone(problem, at_once):
+@pytest.mark.parametrize("batch_size", [None, 3])
+def test_survivors_are_those_who_train_best_and_train_as_if_alone(problem, batch_size):
     run, hps, data, score = problem
     key = jax.random.key(1)
-    found = jax.jit(halving.halving(run, RUNGS, score, 0.5, at_once, score))(hps, key, data)
+    found = jax.jit(halving.halving(run, RUNGS, score, 0.5, batch_size, score))(hps, key, data)
     _, record = train.train(engine.over_hypers(run), RUNGS[-1], hps, key, data)
     complete = -np.asarray(record["train_loss"])[np.array(RUNGS) - 1].T
     alive = np.arange(len(RATES))
@@ -89,7 +89,7 @@ def test_hyperband_is_the_papers_table():
         (lambda run: halving.halving(run, (4, 4), min), "rising numbers of updates"),
         (lambda run: halving.halving(run, (0, 4), min), "rising numbers of updates"),
         (lambda run: halving.halving(run, (4,), min, 0.0), "more than 0 and at most 1"),
-        (lambda run: halving.halving(run, (4,), min, at_once=0), "At least 1 network"),
+        (lambda run: halving.halving(run, (4,), min, batch_size=0), "batch_size is a number of networks"),
         (lambda run: halving.hyperband(10, least=11), "after 1 to 10 updates"),
         (lambda run: halving.hyperband(10, 1.0), "between 0 and 1"),
     ],

@@ -28,16 +28,16 @@ def height(hp, state, data):
     return state["at"]
 
 
-def evolved(explore=None, score=height, rates=None, at_once=None, **options):
+def evolved(explore=None, score=height, rates=None, batch_size=None, **options):
     explore = explore or population.perturb()
     rates = jnp.linspace(0.1, 1, N) if rates is None else rates
-    evolve = population.population(slope(), EVERY, ROUNDS, score, explore, at_once=at_once, **options)
+    evolve = population.population(slope(), EVERY, ROUNDS, score, explore, batch_size=batch_size, **options)
     return jax.jit(evolve)(Rate(rates), jax.random.key(1), jax.random.key(2), ())
 
 
-@pytest.mark.parametrize("at_once", [None, 4])
-def test_the_worst_go_on_from_the_best_with_settings_near_theirs(at_once):
-    found = evolved(at_once=at_once, final=lambda hp, state, data: (state["at"], state["last"], hp.lr))
+@pytest.mark.parametrize("batch_size", [None, 4])
+def test_the_worst_go_on_from_the_best_with_settings_near_theirs(batch_size):
+    found = evolved(batch_size=batch_size, final=lambda hp, state, data: (state["at"], state["last"], hp.lr))
     values, rates, parents = (np.asarray(a) for a in (found.values, found.hps.lr, found.parents))
     np.testing.assert_array_equal(parents[0], np.arange(N))
     np.testing.assert_allclose(rates[0], np.linspace(0.1, 1, N), rtol=1e-6)
@@ -95,9 +95,9 @@ def test_trying_other_settings_pays_where_the_best_rate_changes():
     [
         (lambda: evolved(share=0.6), "above 0 and at most a half, not 0.6"),
         (lambda: evolved(rates=jnp.ones(1)), "at least 2 networks, not 1"),
-        (lambda: evolved(at_once=0), "stepped at once"),
+        (lambda: evolved(batch_size=0), "batch_size is a number of networks"),
         (lambda: population.population(slope(), 0, 3, height, population.perturb()), "not 3 of 0"),
-        (lambda: population.perturb(0.0, 1.2), "multiplied by 0.0 or 1.2"),
+        (lambda: population.perturb(0.0, 1.2), "0 < down < up, not 0.0 and 1.2"),
     ],
 )
 def test_what_cannot_be_is_a_sentence(make, sentence):

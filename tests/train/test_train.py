@@ -142,13 +142,13 @@ def test_a_rule_may_ask_about_the_loss(data):
     seen = []
 
     def update(hp, grads, state, params, extra):
-        mean = jax.tree.map(lambda g: g.mean(0), extra.each())
+        mean = jax.tree.map(lambda g: g.mean(0), extra.example_grads())
         gap = sum(jnp.abs(a - b).max() for a, b in zip(*map(jax.tree.leaves, (mean, grads)), strict=True))
         slope = sum(
             jnp.abs(a - b).max()
-            for a, b in zip(*map(jax.tree.leaves, (jax.grad(extra.at)(params), grads)), strict=True)
+            for a, b in zip(*map(jax.tree.leaves, (jax.grad(extra.value_fn)(params), grads)), strict=True)
         )
-        facts = extra.value - extra.at(params), gap, slope, jax.random.uniform(extra.key)
+        facts = extra.value - extra.value_fn(params), gap, slope, jax.random.uniform(extra.key)
         jax.debug.callback(lambda *facts: seen.append(facts), *facts)
         return jax.tree.map(lambda g: -0.1 * g, grads), state
 
