@@ -1,6 +1,6 @@
 """fnn: a laboratory for training dynamics, in pure functions on pytrees.
 
-`from fnn import optim, tasks, sweep` gives the rooms and what is used most. Nothing is imported before it is used.
+`from fnn import optim, tasks, sweep` imports packages, modules and functions by short names, each on first use.
 """
 
 from importlib import import_module
@@ -24,7 +24,7 @@ _SHORTCUTS = {
     **{name: f"fnn.nn.{name}" for name in ("init", "instruments", "layers", "losses", "models")},
     **{name: f"fnn.rule.{name}" for name in ("interop", "schedules", "wrappers")},
 }
-"""Modules that have a name here beside their own."""
+"""Modules that can also be imported from `fnn` directly."""
 
 _FOLDERS = ("base", "data", "lab", "nn", "optim", "rule", "search", "store", "tasks", "train")
 

@@ -1,1 +1,1 @@
-"""What everything else needs: types, errors, trees, checks, matrix factorizations."""
+"""Shared by all other packages: types, errors, trees, checks, statistics, matrix factorizations."""

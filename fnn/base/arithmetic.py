@@ -1,4 +1,4 @@
-"""What changes the numbers of a run without being an argument: JAX's version and settings, XLA's flags, the device."""
+"""Everything but arguments that changes the numbers of a run: JAX's version and settings, XLA's flags, the device."""
 
 import os
 import shlex
@@ -29,16 +29,16 @@ SETTINGS = {
 """Settings of JAX that change numbers, or end a run that diverges."""
 
 VARIABLES = ("NVIDIA_TF32_OVERRIDE", "LIBTPU_INIT_ARGS", "TF_CUDNN_DETERMINISTIC")
-"""Variables of the environment that change numbers and are no settings of JAX."""
+"""Environment variables that change numbers and are not settings of JAX."""
 
 
 def arithmetic() -> dict[str, Any]:
-    """JAX's version, the device and what `chosen` gives, as JSON values: runs with equal ones are equal bit for bit."""
+    """JAX's version, the device and the settings of `chosen`, as JSON: where equal, runs are equal bit for bit."""
     return {"jax": jax.__version__, "device": jax.local_devices()[0].device_kind, **chosen()}
 
 
 def chosen() -> dict[str, Any]:
-    """What of it the user sets. The parts of a shared study have this in common; device and version may differ."""
+    """The settings that a user makes, as JSON values. All parts of a shared study have the same ones."""
     flags = shlex.split(os.environ.get("XLA_FLAGS", ""))
     return {
         **{name: _plain(jax.config.values.get(setting)) for name, setting in SETTINGS.items()},
@@ -53,5 +53,5 @@ def _plain(value: Any) -> Any:
 
 
 def matmul_precision() -> str:
-    """The precision of matrix products that JAX is set to: "default" is less than float32's own on some devices."""
+    """JAX's setting of the precision of matrix products; "default" is less than float32's on some devices."""
     return jax.config.jax_default_matmul_precision or "default"  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,4 +1,4 @@
-"""What an update rule refuses: hyperparameters out of range, and arrays that do not fit together."""
+"""Checks of arguments: hyperparameters out of range, arrays that do not fit together, keys."""
 
 import functools
 from collections.abc import Iterator, Mapping
@@ -31,7 +31,7 @@ def check_hyper(hp: Hyper) -> None:
 
 
 def intervals(hp: Hyper, path: str = "", allowed: Interval = ANY) -> Iterator[tuple[str, Any, Interval]]:
-    """The path, value and interval of every hyperparameter, those of rules inside rules too."""
+    """The (path, value, interval) of every hyperparameter, including those of rules inside rules."""
     if isinstance(hp, Mapping):
         named = {name: (value, ANY) for name, value in hp.items()}
     elif hasattr(hp, "_asdict"):
@@ -48,10 +48,10 @@ def intervals(hp: Hyper, path: str = "", allowed: Interval = ANY) -> Iterator[tu
 
 @functools.cache
 def _declared(kind: type) -> dict[str, Interval]:
-    """The intervals that the types of a `NamedTuple`'s fields name."""
+    """The intervals in the type hints of a `NamedTuple`, by field."""
     try:
         hints = get_type_hints(kind, include_extras=True)
-    except NameError:  # types written as text, of names that are not known here
+    except NameError:  # hints written as text, with names that are not defined here
         return {}
     parts = {name: [part for part in get_args(hint) if isinstance(part, Interval)] for name, hint in hints.items()}
     return {name: found[0] for name, found in parts.items() if found}
@@ -65,10 +65,10 @@ def check_single(hp: Hyper) -> None:
 
 
 def check_fields(hp: Hyper, hyper: Hyper) -> None:
-    """Raise `InputError` where `hp` lacks a hyperparameter that a rule's defaults, `hyper`, have."""
+    """Raise `InputError` where `hp` lacks a hyperparameter of a rule's defaults, `hyper`."""
     names = hyper if isinstance(hyper, Mapping) else getattr(hyper, "_fields", ())
-    given = hp if isinstance(hp, Mapping) else {name: getattr(hp, name, None) for name in getattr(hp, "_fields", ())}
-    lacking = [name for name in names if given.get(name) is None]
+    values = hp if isinstance(hp, Mapping) else {name: getattr(hp, name, None) for name in getattr(hp, "_fields", ())}
+    lacking = [name for name in names if values.get(name) is None]
     require(not lacking, f"The hyperparameters {hp!r} lack {', '.join(lacking)}, which the rule has.")
 
 
@@ -80,14 +80,14 @@ def check_params(params: Params) -> None:
         require(floating, f"Parameters are arrays of floating-point numbers; {_place(path)} is of {dtype}.")
         wide = jnp.finfo(w.dtype).bits >= 16
         require(wide, f"Parameters are of float16, bfloat16 or wider; {_place(path)} is of {dtype}.")
-        there = not isinstance(w, jax.ShapeDtypeStruct)
-        require(there, f"Parameters are arrays; of {_place(path)} there is the shape only: use jax.eval_shape.")
+        valued = not isinstance(w, jax.ShapeDtypeStruct)
+        require(valued, f"Parameters are arrays, and {_place(path)} is only a shape: use jax.eval_shape.")
 
 
 def check_gradients(grads: Params, params: Params) -> None:
     """Raise `InputError` where the gradients are not a tree like the parameters, in structure, shapes and kind."""
-    theirs, ours = jax.tree.structure(grads), jax.tree.structure(params)
-    require(theirs == ours, f"The gradients are not a tree like the parameters: {theirs} against {ours}.")
+    found, expected = jax.tree.structure(grads), jax.tree.structure(params)
+    require(found == expected, f"The gradients are not a tree like the parameters: {found} against {expected}.")
     for (path, g), w in zip(jax.tree_util.tree_leaves_with_path(grads), jax.tree.leaves(params), strict=True):
         require(hasattr(g, "dtype"), f"Gradients are arrays; that of {_place(path)} is {g!r}.")
         require(g.shape == w.shape, f"The gradient of {_place(path)} has shape {g.shape}, not {w.shape}.")
@@ -104,26 +104,30 @@ def check_alike(one: Any, other: Any) -> None:
 
 
 def check_key(key: Any) -> None:
-    """Raise `InputError` where this is no key of `jax.random`, new-style or old-style (an array of uint32)."""
-    require(_is_key(key, 0), f"A key is what jax.random.key(0) gives, not {_shown(key)}.")
+    """Raise `InputError` where this is not a key of `jax.random`, new-style or old-style (an array of uint32)."""
+    require(_is_key(key, 0), f"A key is what jax.random.key(0) returns, not {_shown(key)}.")
 
 
 def check_settings(hps: Any) -> int:
     """The number of settings. Raises `InputError` where they are not a tree of arrays with one leading axis."""
     sizes = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(hps)}
     sound = len(sizes) == 1 and () not in sizes and (0,) not in sizes
-    require(sound, "Settings are a tree of arrays with one leading axis in common, as fnn.train.engine.grid gives it.")
+    require(
+        sound, "Settings are a tree of arrays with one leading axis in common, as fnn.train.engine.grid returns it."
+    )
     [[settings]] = sizes
     return settings
 
 
 def check_keys(keys: Any) -> None:
-    """Raise `InputError` where this is no array of keys `[seeds]`, with at least one."""
-    require(_is_key(keys, 1), f"Keys are what fnn.train.engine.seeds(10) gives, an array of keys, not {_shown(keys)}.")
+    """Raise `InputError` where this is not an array of keys `[seeds]`, with at least one."""
+    require(
+        _is_key(keys, 1), f"Keys are what fnn.train.engine.seeds(10) returns, an array of keys, not {_shown(keys)}."
+    )
 
 
 def _is_key(key, axes):
-    """Whether this is an array of keys with so many axes; an old-style key has one more, its numbers'."""
+    """Whether this is an array of keys with `axes` axes; old-style keys have one more, for their numbers."""
     dtype = getattr(key, "dtype", None)
     if dtype is None or key.size == 0:
         return False
@@ -133,7 +137,7 @@ def _is_key(key, axes):
 
 
 def _shown(value):
-    """A value for a sentence: of an array its type and shape."""
+    """The value as text for a message: of an array its type and shape."""
     return f"{value.dtype} of shape {value.shape}" if hasattr(value, "dtype") else repr(value)
 
 

@@ -1,4 +1,4 @@
-"""The one error for bad input, a sentence that names the thing, its value and what is allowed; what conditions use."""
+"""The error for bad input, one sentence that names the thing, its value and what is allowed; and its conditions."""
 
 import difflib
 import math
@@ -11,7 +11,7 @@ import numpy as np
 
 
 class InputError(ValueError):
-    """Input a person can mend. The command line prints its sentence, one line, and ends with exit code 2."""
+    """Invalid input from a user. The command line prints its sentence, one line, and ends with exit code 2."""
 
     def __init__(self, sentence: str):
         super().__init__(re.sub(r"\s*\n\s*", " ", sentence))  # values may be printed over several lines
@@ -27,7 +27,7 @@ def require(condition: bool, sentence: str) -> None:
 
 
 def whole(value: Any, least: float | int = 0, most: float | int = math.inf) -> bool:
-    """Whether `value` is a whole number, no truth value, from `least` to `most`."""
+    """Whether `value` is a whole number, not a bool, from `least` to `most`."""
     try:
         return not isinstance(value, bool | np.bool_) and least <= operator.index(value) <= most
     except TypeError:
@@ -35,7 +35,7 @@ def whole(value: Any, least: float | int = 0, most: float | int = math.inf) -> b
 
 
 def real(value: Any, least: float | int = -math.inf, most: float | int = math.inf) -> bool:
-    """Whether `value` is one finite number from `least` to `most`; true of every traced number."""
+    """Whether `value` is one finite number, not a bool, from `least` to `most`; true for every traced number."""
     if isinstance(value, bool | np.bool_) or getattr(value, "shape", ()) != ():
         return False
     try:
@@ -45,7 +45,7 @@ def real(value: Any, least: float | int = -math.inf, most: float | int = math.in
 
 
 def listed(value: Any) -> bool:
-    """Whether `value` is a sequence of anything: a list, tuple, range or array of one axis, but no text."""
+    """Whether `value` is a sequence of anything: a list, tuple, range or array of one axis, but not text."""
     if isinstance(value, Sequence):
         return not isinstance(value, str | bytes)
     return getattr(value, "ndim", 0) == 1

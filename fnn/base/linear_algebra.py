@@ -1,8 +1,8 @@
 """Matrix factorizations that may be vmapped in a program for several CPU devices.
 
-jaxlib 0.10 shares a batch of matrices among the threads of a pool, and waits for them in a thread of that pool: where
-all threads wait, as they do when two devices factorize at once on two cores, they wait for ever. So on CPU a batch is
-factorized matrix by matrix.
+jaxlib 0.10 divides a batch of matrices among the threads of a pool, and waits for them in a thread of that pool: when
+two devices factorize at the same time on two cores, all threads wait, a deadlock. So on CPU a batch is factorized
+matrix by matrix.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""Provenance: what it takes to do a run again."""
+"""Provenance: what is needed to repeat a run."""
 
 import dataclasses
 import importlib.metadata
@@ -21,7 +21,7 @@ PACKAGES = ("fnn", "jax", "jaxlib", "optax", "numpy", "scipy", "xarray", "matplo
 
 
 def provenance(config: Any, **more: Any) -> dict[str, Any]:
-    """What it takes to do a run again: configuration, command line, versions, revision, device, and `more`."""
+    """What is needed to repeat a run, as JSON values: `config`, what `origin` returns, and `more`."""
     require(dataclasses.is_dataclass(type(config)), f"A configuration is a dataclass, not {config!r}.")
     named = {name: shown(x) if isinstance(x, str) else x for name, x in dataclasses.asdict(config).items()}
     return {"config": named, **origin(), **more}
@@ -41,12 +41,12 @@ def origin() -> dict[str, Any]:
 
 
 def shown(text: Path | str) -> str:
-    """The text without the password that a URL in it may have."""
+    """The text with the password of a URL in it replaced by ***."""
     return re.sub(r"(://[^/@:]*):.*@", r"\1:***@", str(text))
 
 
 def describe_devices(devices: Sequence[Any]) -> str:
-    """For people: "2 × cpu"."""
+    """The number and kind of the devices as text: "2 × cpu"."""
     return f"{len(devices)} × {devices[0].device_kind}"
 
 
@@ -58,7 +58,7 @@ def _version(package: str) -> str | None:
 
 
 def _revision() -> str | None:
-    """The commit that this package's files belong to; None where they are installed, be it inside other work."""
+    """The commit of this package's files; None where they are not tracked, as for an installed package."""
     here = Path(__file__)
     # Git sets variables for its hooks, which would have priority over the folder.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}

@@ -9,9 +9,9 @@ from fnn.base.errors import InputError, real, require
 
 CONFIDENCE = 0.95
 EQUAL = 1e-6
-"""Values that differ by less, relative to the largest, have no spread: float32's rounding makes as much."""
+"""Values that differ by less, relative to the largest, have no spread: that much is rounding in float32."""
 SKEWED = 1.0
-"""From this size on sample skewness is large (Bulmer 1979, Principles of Statistics, §4: "highly skewed")."""
+"""Sample skewness above this is large (Bulmer 1979, Principles of Statistics, §4: "highly skewed")."""
 LEAST = 5
 """The fewest values whose skewness is estimated."""
 RESAMPLES = 2000
@@ -19,13 +19,13 @@ RESAMPLES = 2000
 
 
 def intervals(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(mean, low, high) over axis 0, the seeds, of `values` `[S, …]`: Student's t interval of the mean, at every S.
+    """(mean, low, high) over axis 0, the seeds, of `values` `[S, …]`: Student's t interval of the mean.
 
     Where all values are equal, and where some are not finite, it is (median, low, high) by ranks, see `by_ranks`: −∞
     and ∞ are the lowest and the highest value, and NaN counts as the lowest in low and as the highest in high.
     """
     values = as_numbers(values)
-    require(values.ndim > 0, f"An interval is over values one a seed, not over {values!r}.")
+    require(values.ndim > 0, f"An interval is over one value per seed, not over {values!r}.")
     ranks = by_ranks(values, confidence)
     if len(values) < 2:
         return ranks
@@ -35,13 +35,13 @@ def intervals(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[np.nd
 
 
 def differ(values):
-    """Whether the values along axis 0, at least one, are finite and differ by more than rounding."""
+    """Whether the values along axis 0 are finite and differ by more than rounding, as bools `[…]`."""
     finite, _ = within_range(np.where(np.isfinite(values), values, 0))
     return np.isfinite(values).all(0) & (np.ptp(finite, axis=0) > EQUAL * np.abs(finite).max(0))
 
 
 def students(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(mean, low, high) over axis 0 by Student's t, whatever the values; of one value (mean, −∞, ∞)."""
+    """(mean, low, high) over axis 0 by Student's t, for any values; of one value (mean, −∞, ∞)."""
     from scipy.stats import t
 
     n = len(values)
@@ -54,15 +54,15 @@ def students(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[np.nda
 
 
 def within_range(values):
-    """The values over a power of 2, at every place, so that squares neither overflow nor vanish; and its exponent."""
+    """The values over a power of 2, along axis 0, so that squares neither overflow nor vanish; and its exponent."""
     exponent = np.frexp(np.abs(values).max(0))[1]
     return np.ldexp(values, -exponent), exponent
 
 
 def by_ranks(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(median, low, high) over axis 0, the seeds: the sign test's interval, from one value to another of `[S, …]`.
+    """(median, low, high) over axis 0, the seeds: the sign test's interval, whose ends are two of the values `[S, …]`.
 
-    Fewer than 6 seeds (at 95 %) have none: (median, −∞, ∞). See `intervals` for values that are not finite.
+    For fewer than 6 seeds (at 95 %) it is (median, −∞, ∞). See `intervals` for values that are not finite.
     """
     from scipy.stats import binom
 
@@ -79,14 +79,14 @@ def by_ranks(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[np.nda
 
 
 def _median(ranked):
-    """The median of sorted values; of two infinite ones in the middle the lower."""
+    """The median of sorted values; where the two in the middle are not both finite, the lower of them."""
     low, high = ranked[(len(ranked) - 1) // 2], ranked[len(ranked) // 2]
     finite = np.isfinite(low) & np.isfinite(high)
     return np.where(finite, np.where(finite, low, 0) / 2 + np.where(finite, high, 0) / 2, low)
 
 
 def interval(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float, float, float]:
-    """(mean, low, high) of one value a seed, `[S]`; see `intervals`. Differences paired by seed go in as such."""
+    """(mean, low, high) of one value for each seed, `[S]`, which may be a paired difference; see `intervals`."""
     between = real(confidence, 0, 1) and 0 < confidence < 1
     require(between, f"A confidence lies between 0 and 1, unlike {confidence!r}.")
     mean, low, high = map(float, intervals(per_seed(values), confidence))
@@ -94,11 +94,11 @@ def interval(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float,
 
 
 def as_numbers(values):
-    """As float64. Raises `InputError` where they are no numbers; none at all are fine."""
-    found = _array(values)
-    numbers = found.size == 0 or found.dtype.kind in "biuf"
+    """The values as an array of float64, which may be empty. Raises `InputError` where they are not numbers."""
+    array = _array(values)
+    numbers = array.size == 0 or array.dtype.kind in "biuf"
     require(numbers, f"Effects and gaps are numbers, not {values!r:.60}.")
-    return found.astype(np.float64)
+    return array.astype(np.float64)
 
 
 def _array(values):
@@ -109,18 +109,18 @@ def _array(values):
 
 
 def per_seed(values):
-    """As float64, one a seed `[S]`. Raises `InputError` for other shapes: what lies along another axis is no seed."""
-    found = as_numbers(values)
-    require(found.ndim == 1, f"An effect is one number a seed, [seeds], not of shape {found.shape}.")
-    return found
+    """The values as float64 `[S]`, one for each seed. Raises `InputError` for other shapes: only axis 0 is of seeds."""
+    array = as_numbers(values)
+    require(array.ndim == 1, f"An effect is one number per seed, [seeds], not of shape {array.shape}.")
+    return array
 
 
 def truths(hits):
-    """As bool, one a seed `[S]`. Raises `InputError` where one is neither true nor false: a NaN would count as true."""
-    found = _array(hits)
-    wrong = [hit for hit in found.ravel() if hit not in (0, 1)]
+    """The hits as bool `[S]`. Raises `InputError` where one is neither true nor false: a NaN would count as true."""
+    array = _array(hits)
+    wrong = [hit for hit in array.ravel() if hit not in (0, 1)]
     require(not wrong, f"What is counted in a share is true or false, not {', '.join(map(str, wrong[:3]))}.")
-    return per_seed(found.astype(bool)).astype(bool)
+    return per_seed(array.astype(bool)).astype(bool)
 
 
 def side(values: np.ndarray, bar: float | int = 0) -> Literal[-1, 0, 1]:
@@ -130,22 +130,22 @@ def side(values: np.ndarray, bar: float | int = 0) -> Literal[-1, 0, 1]:
     return 1 if low > bar else -1 if high < bar else 0
 
 
-def paired(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """`ours − theirs`, `[S]`, of what is better the higher it is, where a run that diverged is the worst.
+def paired(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """`first − second`, `[S]`, of values of which the higher is better; one that is not finite is the worst.
 
-    −∞ where only ours is not finite, ∞ where only theirs is not; not a number where neither is, which speaks for
-    neither (see `intervals`).
+    −∞ where only `first` is not finite, ∞ where only `second` is not; NaN, which favors neither, where both are not
+    (see `intervals`).
     """
-    ours, theirs = map(as_numbers, (ours, theirs))
-    same = ours.shape == theirs.shape and ours.ndim > 0
-    require(same, f"Paired are values of the same seeds, not of shape {ours.shape} with {theirs.shape}.")
-    ours, theirs = (np.where(np.isfinite(values), values, -np.inf) for values in (ours, theirs))
+    first, second = map(as_numbers, (first, second))
+    same = first.shape == second.shape and first.ndim > 0
+    require(same, f"Paired values are of the same seeds, not of shapes {first.shape} and {second.shape}.")
+    first, second = (np.where(np.isfinite(values), values, -np.inf) for values in (first, second))
     with np.errstate(invalid="ignore"):
-        return ours - theirs
+        return first - second
 
 
 def middle(values: np.ndarray, worst: float = math.inf) -> float:
-    """The mean of `[S]`; where some are not numbers (runs that diverged) the median of all, with those as `worst`."""
+    """The mean of `[S]`; where some are NaN (runs that diverged) the median of all, with those as `worst`."""
     values = as_numbers(values).ravel()
     missing = np.isnan(values)
     return float(np.median(np.where(missing, worst, values)) if missing.any() else values.mean())
@@ -161,10 +161,10 @@ def skewness(values: np.ndarray) -> float:
 
 
 def envelope(values: np.ndarray) -> tuple[float, float] | None:
-    """(low, high) that hold Student's t and the bootstrap-t interval of the mean; None unless |skewness| > `SKEWED`.
+    """(low, high) around the Student's t and the bootstrap-t interval of the mean; None where |skewness| ≤ `SKEWED`.
 
-    Bootstrap-t (Efron & Tibshirani 1993, An Introduction to the Bootstrap, §12.5) follows the skewness, which Student's
-    t does not: it is wider on the side of the long tail. The generator is seeded: the same values give the same ends.
+    Bootstrap-t (Efron & Tibshirani 1993, An Introduction to the Bootstrap, §12.5) is wider on the side of the long
+    tail, Student's t is symmetric. The generator has a fixed seed: the same values give the same ends.
     """
     if abs(skewness(values)) <= SKEWED:
         return None
@@ -180,7 +180,7 @@ def envelope(values: np.ndarray) -> tuple[float, float] | None:
 
 
 def share(hits: np.ndarray) -> tuple[float, float, float]:
-    """(share, low, high): how often `hits` `[S]` is true, with Clopper & Pearson's exact 95 % interval (1934)."""
+    """(share, low, high): the share of true `hits` `[S]`, with Clopper & Pearson's exact 95 % interval (1934)."""
     from scipy.stats import binomtest
 
     hits = truths(hits)

@@ -1,4 +1,4 @@
-"""Algebra of pytrees of arrays: what rules that see the whole tree say with one word."""
+"""Algebra of pytrees of arrays: vector operations, norms, casts."""
 
 import functools
 import operator
@@ -15,9 +15,9 @@ from fnn.base.types import Key, Params
 
 @jax.tree_util.register_pytree_node_class
 class Vector:
-    """A tree of arrays as one vector: + − · / ** act on the arrays at every place, a number on all of them.
+    """A tree of arrays as one vector: + − · / ** act array by array, and with a number on every array.
 
-    It is a pytree itself, whose only child is `tree`.
+    It is a pytree whose only child is `tree`.
     """
 
     __slots__ = ("tree",)
@@ -26,7 +26,7 @@ class Vector:
         self.tree = tree
 
     def tree_flatten(self) -> tuple[tuple[Params], None]:
-        """The tree as JAX takes it."""
+        """The children and no static data, for JAX."""
         return (self.tree,), None
 
     @classmethod
@@ -66,7 +66,7 @@ class Vector:
 
 
 def each(f: Callable[..., Any]) -> Callable[..., Any]:
-    """f at the arrays of vectors at every place."""
+    """The function on vectors that applies f array by array."""
     return lambda first, *others: jax.tree.map(f, first, *others)
 
 
@@ -79,12 +79,12 @@ def _binary(operation, a, b):
 
 
 def sqrt(a: Vector) -> Vector:
-    """The roots of all numbers of a vector."""
+    """The square root of every number of a vector."""
     return each(jnp.sqrt)(a)
 
 
 def plain(tree: Any) -> Any:
-    """The tree with every vector in it replaced by its own tree."""
+    """The tree with every `Vector` in it replaced by that vector's tree."""
     is_vector = lambda x: isinstance(x, Vector)
     return jax.tree.map(lambda x: x.tree if is_vector(x) else x, tree, is_leaf=is_vector)
 
@@ -95,13 +95,13 @@ def ratio(a: Array, b: Array, otherwise: float | int = 0) -> Array:
 
 
 def widen(tree: Params) -> Params:
-    """Every array in at least float32: bfloat16 moments would forget small gradients."""
+    """The tree with every array in at least float32: moments in bfloat16 would lose small gradients to rounding."""
     # `result_type` of an array gives the dtype that JAX has for it: NumPy's float64 is float32 here, without x64.
     return jax.tree.map(lambda x: jnp.asarray(x, jnp.promote_types(jnp.result_type(x), jnp.float32)), tree)
 
 
 def cast_like(params: Params, tree: Params) -> Params:
-    """The tree with every array in the dtype that JAX has for the parameter at its place."""
+    """The tree with every array in the dtype that JAX has for the corresponding parameter."""
     return jax.tree.map(lambda w, x: x.astype(jnp.result_type(w)), params, tree)
 
 
@@ -139,7 +139,7 @@ def rms(x: Array) -> Array:
 def spread(prefix: Any, tree: Params, name: str) -> Any:
     """The tree with every leaf replaced by the leaf of `prefix` at or above it.
 
-    Raises `InputError`, in which `prefix` is called `name`, where it is no prefix of the tree.
+    Raises `InputError`, in which `prefix` is called `name`, where it is not a prefix of the tree.
     """
     try:
         return jax.tree.map(lambda leaf, below: jax.tree.map(lambda _: leaf, below), prefix, tree)
@@ -149,12 +149,12 @@ def spread(prefix: Any, tree: Params, name: str) -> Any:
 
 
 def zeros_like(a: Params) -> Params:
-    """The tree of zeros of the same shapes."""
+    """The tree with every array replaced by zeros of its shape and dtype."""
     return jax.tree.map(jnp.zeros_like, a)
 
 
 def random_like(draw: Callable[..., Array], key: Key, a: Params) -> Params:
-    """A tree of `draw(key, shape, dtype)`, `jax.random.normal` say, every array from a key of its own."""
+    """A tree like `a` of `draw(key, shape, dtype)`, `jax.random.normal` say, with a different key for every array."""
     leaves, tree = jax.tree.flatten(a)
     keys = jax.random.split(key, len(leaves))
     return tree.unflatten([draw(k, x.shape, x.dtype) for k, x in zip(keys, leaves, strict=True)])

@@ -1,4 +1,4 @@
-"""JSON values checked against type hints, with the place of what does not fit."""
+"""JSON values checked against type hints, with the path of what does not fit."""
 
 import dataclasses
 import types
@@ -7,12 +7,12 @@ from typing import Any
 
 
 def fit(value: Any, hint: Any, place: str = "it") -> Any:
-    """The JSON value with the hint's type: a whole number may become a float, an object a dataclass.
+    """The JSON value as the hint's type: a whole number may become a float, an object a dataclass.
 
     hint: `Any`, `None`, `bool`, `int`, `float`, `str`, `list`, `dict`, `list[X]`, `dict[str, X]`, `tuple[X, ...]` (of a
     list), a `Literal`, a union, a dataclass or a `TypedDict`, whose objects have all required fields and no others.
 
-    Raises `ValueError` with the first place that does not fit.
+    place: the name of the value in messages. Raises `ValueError` with the path of the first value that does not fit.
     """
     kind: Any = typing.get_origin(hint) or hint
     inner = typing.get_args(hint)
@@ -59,7 +59,7 @@ NAMES = {
     tuple: "a list",
     dict: "an object",
 }
-"""JSON's kinds of values, in words."""
+"""JSON's kinds of values, as text for messages."""
 
 
 def _called(value):

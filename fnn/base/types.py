@@ -1,4 +1,4 @@
-"""Names for what flows through fnn. jaxtyping and beartype check the shapes while the tests run."""
+"""Types with names: numbers, keys, trees. jaxtyping and beartype check the shapes while the tests run."""
 
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -12,7 +12,7 @@ Scalar = float | int | Shaped[Array, ""]
 
 
 class Interval:
-    """The numbers between two ends, as `written`: "[0, 1)", "(0, ∞]". NaN and what is not a number lie in none."""
+    """The numbers of an interval, `written` as "[0, 1)" or "(0, ∞]". NaN and what is not a number are in none."""
 
     def __init__(self, written: str):
         low, high = written[1:-1].split(",")
@@ -41,7 +41,7 @@ Fraction = Annotated[Scalar, Interval("(0, 1)")]
 """Types of hyperparameters: a number and its interval. Kept is the old value's share in a moving average."""
 
 Key = PRNGKeyArray
-"""A `jax.random.key`: split or folded, never used twice."""
+"""A `jax.random.key`, never used twice: it is split or folded."""
 
 Keys = jaxtyping.Key[Array, " seeds"]
 """A key for each seed."""

@@ -1,4 +1,4 @@
-"""Data sets in, arrays out: `load(name)` of known names, and the IDX format they come in."""
+"""Data sets: `load(name)` returns one as arrays; `read_idx` reads its file format."""
 
 from fnn.data.idx import read_idx
 from fnn.data.known import NAMES, DataSet, load, user_cache

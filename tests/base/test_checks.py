@@ -159,7 +159,12 @@ def test_gradients_are_like_the_parameters(spec, grads, sentence):
 
 def test_what_a_rule_needs_beyond_gradients_is_named():
     w = jnp.ones(2)
-    for spec, lacking in {"polyak_sgd": "value", "lbfgs": "value and at", "noisy_sgd": "key", "sam": "at"}.items():
+    for spec, lacking in {
+        "polyak_sgd": "value",
+        "lbfgs": "value and value_fn",
+        "noisy_sgd": "key",
+        "sam": "value_fn",
+    }.items():
         rule = RULES[spec]
         with pytest.raises(InputError, match=f"needs {lacking}: update"):
             rule.update(rule.hyper, w, rule.init(rule.hyper, w), w)

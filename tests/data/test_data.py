@@ -561,7 +561,7 @@ def test_read_idx_of_what_cannot_be_opened(tmp_path, monkeypatch):
     (tmp_path / "file").write_bytes(LONG)
     assert sentence(data.read_idx, tmp_path / "file" / "below").endswith("cannot be read: Not a directory")
 
-    assert sentence(data.read_idx, "\0") == "'\\x00' is no path of a file: expected an IDX file"
+    assert sentence(data.read_idx, "\0") == "'\\x00' is not the path of a file: expected an IDX file"
     os.mkfifo(tmp_path / "pipe")  # nobody will ever write to it
     for stream in (tmp_path / "pipe", "/dev/zero"):
         assert sentence(data.read_idx, stream) == f"{stream} is a pipe or a device: expected an IDX file"

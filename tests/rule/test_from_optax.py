@@ -179,7 +179,7 @@ def test_every_kind_is_found():
 
 def test_per_example_gradients_are_asked_for_in_one_sentence():
     rule, w = interop.from_optax((), lambda hp: FACTORIES["dpsgd"]()), start()
-    with pytest.raises(InputError, match="needs each"):
+    with pytest.raises(InputError, match="needs example_grads"):
         rule.update((), w, rule.init((), w), w)
 
 

@@ -213,7 +213,7 @@ def test_weight_decay_of_a_network_without_weights_is_refused():
 
 def test_hyperparameters_of_the_task_that_are_not_given_are_named():
     task = classification(network, batch=4, weight_decay=lambda hp: hp.decay)
-    with pytest.raises(InputError, match=r"has hyperparameters, and Hyper\(task=…\) gives none: .*'decay'"):
+    with pytest.raises(InputError, match=r"has hyperparameters, and Hyper\(task=…\) has none: .*'decay'"):
         train(training(task, RULE, 2), 2, HP, KEY, splits())
     train(training(task, RULE, 2), 2, Hyper(RULE.hyper, Decay()), KEY, splits())
 

@@ -34,9 +34,9 @@ def over(**values):
 
 # What is wrong: (arguments, options, the sentence).
 CASES = {
-    "no task": ((None, "sgd"), {}, "What is learnt is a fnn.tasks.Task, or several by name"),
-    "no tasks": (({}, "sgd"), {}, "What is learnt is a fnn.tasks.Task"),
-    "a network for a task": ((models.multilayer((4,), 2), "sgd"), {}, "What is learnt is a fnn.tasks.Task"),
+    "no task": ((None, "sgd"), {}, "What is learned is a fnn.tasks.Task, or several by name"),
+    "no tasks": (({}, "sgd"), {}, "What is learned is a fnn.tasks.Task"),
+    "a network for a task": ((models.multilayer((4,), 2), "sgd"), {}, "What is learned is a fnn.tasks.Task"),
     "a task's name": (({"a/b": task()}, "sgd"), {}, "Tasks have names without '/'"),
     "a task without data": ((task(data=None), "sgd"), {}, "The task has no data: give them to it"),
     "tasks of unequal data": (({"a": task(), "b": task(data=OTHER)}, "sgd"), {}, "together have the same data"),
