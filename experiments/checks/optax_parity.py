@@ -308,7 +308,7 @@ def trainer(cfg: Config, images: DataSet) -> Callable[[Rule], np.ndarray]:
         return lambda w, batch: task.loss((), w, stats, batch, None, True)[0]
 
     def batch_of(key, data, i):
-        return task.batch(data, task.draw(jax.random.fold_in(key, i), data))
+        return task.batch(data, task.draw(key, data, i))
 
     @jax.jit
     def gradient(weights, stats, k_batch, data, i):

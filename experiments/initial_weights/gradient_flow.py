@@ -167,7 +167,7 @@ def at_initialization(cfg: Config, data: dict[str, Split]) -> xr.Dataset:
         def one(activation, depth):
             task = learning(activation, depth, data, cfg.batch)
             state = task.init(hp, k_init, data)
-            found = flow(network(activation, depth, hp.init), *state, task.batch(data, task.draw(k_batch, data)))
+            found = flow(network(activation, depth, hp.init), *state, task.batch(data, task.draw(k_batch, data, 0)))
             missing = (0, depths[-1] - depth)
             return {name: jnp.pad(values, missing, constant_values=jnp.nan) for name, values in found.items()}
 

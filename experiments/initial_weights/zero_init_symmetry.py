@@ -307,7 +307,7 @@ def in_float64(cfg: Config, data: Mapping[str, Split], equal: Mapping[str, Start
         learners = ((task, rule, params), (twin, of_width_one(rule, params), collapse(params)))
 
         def step(states, i):
-            x, y = task.batch(data, task.draw(jax.random.fold_in(key, i), data))
+            x, y = task.batch(data, task.draw(key, data, i))
             after, losses = [], []
             for (one, its_rule, _), (params, state) in zip(learners, states, strict=True):
                 loss = lambda params, one=one: one.loss(hp, params, stats, (double(x), y), None, True)[0]

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from fnn.base.errors import require
-from fnn.base.types import Params
+from fnn.base.types import Params, Scalar
 
 SUM_TOLERANCE = 0.01
 """How far the sum of a row of probabilities may be from 1, which is more than bfloat16 rounds."""
@@ -36,6 +36,58 @@ def mean_squared_error(
     same = outputs.shape == targets.shape
     require(same, f"Outputs of shape {outputs.shape} need targets of the same shape, not of {targets.shape}.")
     return jnp.square(outputs - targets).mean()
+
+
+def huber(
+    outputs: Float[Array, "batch features"], targets: Float[Array, "batch features"], delta: Scalar = 1.0
+) -> Float[Array, ""]:
+    """mean of ½ d² where |d| = |y − t| ≤ δ, and of δ (|d| − ½ δ) elsewhere. Huber 1964, https://doi.org/10.1214/aoms/1177703732.
+
+    Raises `InputError` where the shapes differ.
+    """
+    same = outputs.shape == targets.shape
+    require(same, f"Outputs of shape {outputs.shape} need targets of the same shape, not of {targets.shape}.")
+    distance = jnp.abs(outputs - targets)
+    near = jnp.minimum(distance, delta)
+    return (near * (distance - near / 2)).mean()
+
+
+def sigmoid_cross_entropy(logits: Float[Array, "batch 1"], targets: Int[Array, " batch"]) -> Float[Array, ""]:
+    """mean over the batch of −t log σ(z) − (1 − t) log(1 − σ(z)), in nats, for classes t of 0 and 1.
+
+    Another class gives NaN, since traced values cannot be refused. Raises `InputError` for other shapes.
+    """
+    z = _only_logit(logits, targets)
+    known = (targets >= 0) & (targets <= 1)
+    return jnp.where(known, jax.nn.softplus(z) - targets * z, jnp.nan).mean()
+
+
+def sign_accuracy(logits: Float[Array, "batch 1"], targets: Int[Array, " batch"]) -> Float[Array, ""]:
+    """The share of rows, 0…1, whose logit is above 0 where the class is 1 and not where it is 0; NaN for others.
+
+    Raises `InputError` for other shapes.
+    """
+    z = _only_logit(logits, targets)
+    known = (targets >= 0) & (targets <= 1)
+    return jnp.where(known, ((z > 0) == targets).astype(z.dtype), jnp.nan).mean()
+
+
+def _only_logit(logits, targets):
+    fits = logits.ndim == 2 and logits.shape[1] == 1 and targets.shape == logits.shape[:1]
+    require(
+        fits, f"A class of two takes one logit: logits of shape [batch, 1], not {logits.shape} for {targets.shape}."
+    )
+    require(jnp.issubdtype(targets.dtype, jnp.integer), f"Classes are whole numbers, not {targets.dtype}.")
+    return logits[:, 0]
+
+
+def next_token_cross_entropy(
+    logits: Float[Array, "batch length tokens"], targets: Int[Array, "batch length"]
+) -> Float[Array, ""]:
+    """mean over batch and places of −log softmax(z)[t], in nats a token. Raises `InputError` for other shapes."""
+    fits = logits.ndim == 3 and targets.shape == logits.shape[:2]
+    require(fits, f"Logits are of shape [batch, length, tokens], not {logits.shape} for targets {targets.shape}.")
+    return softmax_cross_entropy(logits.reshape(-1, logits.shape[-1]), targets.reshape(-1))
 
 
 def accuracy(

@@ -1,19 +1,18 @@
-"""Tasks: what is learned. `contract` defines a task; every other file holds one kind."""
+"""Tasks: what is learned. `contract` defines a task, `splits` and `drawing` its data and minibatches; every other file
+holds one kind."""
 
-from fnn.tasks.classification import (
-    Sample,
-    Split,
-    WithReplacement,
-    averaged,
-    check_splits,
-    classification,
-    rows,
-    splits,
-    stratified,
-)
+from fnn.tasks.binary import binary
+from fnn.tasks.classification import classification
 from fnn.tasks.contract import Label, Task, Trial
+from fnn.tasks.drawing import Epochs, Everything, Sample, WithReplacement
+from fnn.tasks.language import language
+from fnn.tasks.regression import regression
+from fnn.tasks.splits import Split, averaged, check_splits, rows, splits, stratified
+from fnn.tasks.supervised import supervised
 
 __all__ = [
+    "Epochs",
+    "Everything",
     "Label",
     "Sample",
     "Split",
@@ -21,9 +20,13 @@ __all__ = [
     "Trial",
     "WithReplacement",
     "averaged",
+    "binary",
     "check_splits",
     "classification",
+    "language",
+    "regression",
     "rows",
     "splits",
     "stratified",
+    "supervised",
 ]

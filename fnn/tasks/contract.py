@@ -32,7 +32,8 @@ class Task(NamedTuple):
     """What a run learns. `hp` are the task's own traced numbers (λ, a dropout ratio, a weight scale).
 
     init:    `(hp, key, data) -> (params, stats)`
-    draw:    `(key, data) -> examples`, those of a step: their indices, say, since the draws of many steps are stored
+    draw:    `(key, data, i) -> examples`, those of step i = 0, 1, …, with the same key for every step: their indices,
+             say, since the draws of many steps are stored
     batch:   `(data, examples) -> batch`
     loss:    `(hp, params, stats, batch, key, train) -> (loss, stats)`
     metrics: `(hp, params, stats, data) -> {name: scalar}`, on whole splits
@@ -48,7 +49,7 @@ class Task(NamedTuple):
     """
 
     init: Callable[[Hyper, Key, Any], tuple[Params, Any]]
-    draw: Callable[[Key, Any], Any]
+    draw: Callable[[Key, Any, Any], Any]
     batch: Callable[[Any, Any], Any]
     loss: Callable[[Hyper, Params, Any, Any, Key | None, bool], tuple[Scalar, Any]]
     metrics: Callable[[Hyper, Params, Any, Any], Mapping[str, Scalar]]

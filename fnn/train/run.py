@@ -78,13 +78,12 @@ class Drawn(NamedTuple):
 class Drawing:
     """`(key, data, i) -> Drawn`, by a task's `draw`. Instances of one task are equal, so its runs share their draws."""
 
-    examples: Callable[[Key, Any], Any]
+    examples: Callable[[Key, Any, Any], Any]
 
     def __call__(self, key: Key, data: Any, i: Int[Array, ""]) -> Drawn:
         """The draws of step i."""
-        keys = _keys(key)
-        k_examples, noise, observe, rule = jax.vmap(jax.random.fold_in, (0, None))(keys[1:], i)
-        return Drawn(i, self.examples(k_examples, data), keys[0], noise, observe, rule)
+        init, k_examples, *others = _keys(key)
+        return Drawn(i, self.examples(k_examples, data, i), init, *(jax.random.fold_in(k, i) for k in others))
 
 
 @dataclass(frozen=True)
@@ -243,7 +242,7 @@ def recorded(
     def measure(hp, key, data):
         data = task.own(key, data)
         params, stats = task.init(hp, key, data)
-        batch = task.batch(data, task.draw(key, data))
+        batch = task.batch(data, task.draw(key, data, 0))
         moment = Moment(hp, params, params, params, stats, params, params, batch, data, key)
         return dict(task.metrics(hp, params, stats, data)), {} if observe is None else dict(observe(moment))
 

@@ -42,37 +42,37 @@ def changed(array, value, at=3):
 NUMBERS = X.astype(np.float32) / 255
 BAD = {
     "label too large": (splits(y=changed(Y, 3)), "labels of train are classes 0 to 2, as the network has 3 outputs"),
-    "label negative": (splits(y=changed(Y, -1)), "The labels of train are classes from 0 on, and one is -1"),
+    "label negative": (splits(y=changed(Y, -1)), "The targets of train are classes from 0 on, and one is -1"),
     "label in a test split": (splits(X, changed(Y, 9), "test"), "The labels of test are classes 0 to 2"),
     "labels as a column": (splits(y=Y[:, None]), "not int32 of shape (12, 1)"),
     "labels as floats": (splits(y=Y.astype(np.float32)), "not float32 of shape (12,)"),
-    "labels as truths": (splits(y=Y > 0), "not bool of shape (12,)"),
-    "labels as text": (splits(y=Y.astype(str)), "The labels of train are whole numbers"),
-    "labels as a list": (splits(y=Y.tolist()), "The labels of train are an array, not list"),
-    "one label": (splits(y=np.int32(3)), "The labels of train are of shape ()"),
-    "fewer labels than images": (splits(y=Y[:-1]), "The labels of train are of shape (11,), and there are 12 images"),
-    "more labels than images": (splits(x=X[:-1]), "The labels of train are of shape (12,), and there are 11 images"),
+    "labels as truths": (splits(y=Y > 0), "The targets of train are whole or floating-point numbers, not bool"),
+    "labels as text": (splits(y=Y.astype(str)), "The targets of train are whole or floating-point numbers, not <U"),
+    "labels as a list": (splits(y=Y.tolist()), "The targets of train are an array, not list"),
+    "one label": (splits(y=np.int32(3)), "The targets of train are of shape ()"),
+    "fewer labels than images": (splits(y=Y[:-1]), "The targets of train are of shape (11,), and there are 12 inputs"),
+    "more labels than images": (splits(x=X[:-1]), "The targets of train are of shape (12,), and there are 11 inputs"),
     "probabilities of other classes": (splits(y=np.full((N, 4), 0.25, np.float32)), "of shape (12, 3), not float32"),
     "probabilities off": (splits(y=SOFT / 2), "rows from 0 on that sum to 1"),
     "probabilities negative": (splits(y=SOFT + np.float32([[1, -1, 0]])), "rows from 0 on that sum to 1"),
-    "probabilities NaN": (splits(y=changed(SOFT, np.nan)), "rows from 0 on that sum to 1"),
+    "probabilities NaN": (splits(y=changed(SOFT, np.nan)), "The targets of train hold numbers that are infinite"),
     "bytes as floats": (splits(x=X.astype(np.float32)), "hold whole numbers up to 255 as float32: give bytes as uint8"),
     "bytes as int32": (splits(x=X.astype(np.int32)), "are bytes (uint8) or floating-point numbers, not int32"),
     "bytes as int16, negative": (splits(x=changed(X.astype(np.int16), -5)), "not int16"),
     "above 255": (splits(x=changed(X.astype(np.uint16), 256)), "not uint16"),
-    "truths": (splits(x=X > 128), "not bool"),
-    "text": (splits(x=X.astype(str)), "are bytes (uint8) or floating-point numbers"),
-    "images as a list": (splits(x=X.tolist()), "The images of train are an array, not list"),
-    "NaN": (splits(x=changed(NUMBERS, np.nan)), "The images of train hold numbers that are infinite, NaN or"),
+    "truths": (splits(x=X > 128), "The inputs of train are whole or floating-point numbers, not bool"),
+    "text": (splits(x=X.astype(str)), "are whole or floating-point numbers, not <U"),
+    "images as a list": (splits(x=X.tolist()), "The inputs of train are an array, not list"),
+    "NaN": (splits(x=changed(NUMBERS, np.nan)), "The inputs of train hold numbers that are infinite, NaN or"),
     "infinite": (splits(NUMBERS, Y, "test") | splits(x=changed(NUMBERS, np.inf)), "infinite, NaN or"),
     "beyond float32": (splits(x=changed(NUMBERS.astype(float), 1e39)), "beyond float32"),
     "no features": (splits(x=np.ones((N, 0), np.float32)), "at least one, of shape (n, features …), not (12, 0)"),
-    "masked images": (splits(x=np.ma.masked_equal(X, 0)), "The images of train have masked entries"),
-    "masked labels": (splits(y=np.ma.masked_equal(Y, 0)), "The labels of train have masked entries"),
-    "empty": (splits(X[:0], Y[:0]), "The images of train are at least one"),
-    "empty test": (splits(X[:0], Y[:0], "test"), "The images of test are at least one"),
+    "masked images": (splits(x=np.ma.masked_equal(X, 0)), "The inputs of train have masked entries"),
+    "masked labels": (splits(y=np.ma.masked_equal(Y, 0)), "The targets of train have masked entries"),
+    "empty": (splits(X[:0], Y[:0]), "The inputs of train are at least one"),
+    "empty test": (splits(X[:0], Y[:0], "test"), "The inputs of test are at least one"),
     "numbers in a row": (splits(np.ones(N, np.float32), Y), "of shape (n, features …), not (12,)"),
-    "other images to test on": (splits(X[:, :3], Y, "test"), "The images of test are of shape (3, 4) each, not (4, 4)"),
+    "other images to test on": (splits(X[:, :3], Y, "test"), "The inputs of test are of shape (3, 4) each, not (4, 4)"),
     "no split to learn from": ({"test": Split(X, Y)}, "There is no split 'train' to learn from; there are test"),
     "no splits": ({}, "There is no split 'train' to learn from; there are none"),
     "one split alone": (Split(X, Y), "a mapping from names to tasks.Split"),
@@ -278,13 +278,13 @@ def test_batch_normalization_of_one_example_is_refused():
 
 def test_work_of_any_kind_checks_its_splits_before_it_begins():
     bad = splits(y=changed(Y, -1))
-    with pytest.raises(InputError, match="The labels of train are classes from 0 on, and one is -1"):
+    with pytest.raises(InputError, match="The targets of train are classes from 0 on, and one is -1"):
         engine.over_seeds(lambda mine, key, data: mine)(jnp.zeros(2), engine.seeds(2), bad)
-    with pytest.raises(InputError, match="The labels of train are classes from 0 on, and one is -1"):
+    with pytest.raises(InputError, match="The targets of train are classes from 0 on, and one is -1"):
         sweep(Trial(lambda hp, key, data: {"x": 0.0}, bad), seeds=2)
 
 
 def test_splits_in_any_tree_are_checked():
     check_splits([{"a": Split(X, Y)}, None, 3.0])
-    with pytest.raises(InputError, match=r"The labels of 0\.a are of shape \(11,\)"):
+    with pytest.raises(InputError, match=r"The targets of 0\.a are of shape \(11,\)"):
         check_splits([{"a": Split(X, Y[:-1])}])

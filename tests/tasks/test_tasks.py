@@ -47,7 +47,7 @@ def task(batch_size=10, **options):
 
 def drawn(t, key, data):
     """A minibatch."""
-    return t.batch(data, t.draw(key, data))
+    return t.batch(data, t.draw(key, data, 0))
 
 
 def numbers(batch):

@@ -128,9 +128,9 @@ def test_runs_of_one_task_draw_once(data):
     """Tracing tells: two rules on one task draw no more often than one, but for one that has a draw of its own."""
     drawn = []
 
-    def counted(key, data):
+    def counted(key, data, i):
         drawn.append(1)
-        return small_task().draw(key, data)
+        return small_task().draw(key, data, i)
 
     def losses(*draws):
         named = zip(PAIR.items(), draws, strict=True)

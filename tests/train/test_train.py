@@ -68,7 +68,7 @@ def test_the_loss_is_on_the_minibatch_before_or_after_the_update(data):
     before, after = (train.training(t, SGD, 2, loss_after=flag) for flag in (False, True))
     start = before.start(hp, key, data)
     drawn = before.draw(key, data, jnp.asarray(0))
-    batch = t.batch(data, t.draw(jax.random.fold_in(jax.random.split(key, 5)[1], 0), data))
+    batch = t.batch(data, t.draw(jax.random.split(key, 5)[1], data, 0))
     state, record = before.step(hp, data, start, drawn)
     _, record_after = after.step(hp, data, start, drawn)
     np.testing.assert_allclose(record["loss"], t.loss((), start.params, start.stats, batch, None, True)[0], rtol=1e-6)

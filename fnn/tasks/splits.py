@@ -1,0 +1,115 @@
+"""Splits: parts of a data set, and the checks that every task makes of them."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Shaped, UInt8
+
+from fnn.base.checks import check_key
+from fnn.base.errors import require
+from fnn.base.types import Key
+from fnn.data import DataSet
+
+
+class Split(NamedTuple):
+    """Part of a data set: examples along the first axis of both arrays.
+
+    x: the inputs: images `[n, height, width]`, rows `[n, features]`, tokens `[n, length]`.
+    y: the targets: classes 0, 1, … `[n]`, rows of probabilities, numbers `[n]` or `[n, outputs]`, tokens.
+    """
+
+    x: Shaped[Array, "n ..."]
+    y: Shaped[Array, "n ..."]
+
+
+def check_splits(data: Any) -> None:
+    """Raise `InputError` where a `Split` in a tree of data is not valid.
+
+    Inputs and targets are arrays of numbers with a target for each of at least one example, none of them masked, NaN or
+    infinite; whole numbers as targets are classes or tokens, from 0 on. Of traced arrays only shapes and types are
+    checked.
+    """
+    is_split = lambda part: isinstance(part, Split)
+    for path, split in jax.tree_util.tree_leaves_with_path(data, is_leaf=is_split):
+        if is_split(split):
+            check_split(jax.tree_util.keystr(path, simple=True, separator=".") or "the split", split)
+
+
+def check_split(name: str, split: Split) -> None:
+    """Raise `InputError` where this split is not valid, as `check_splits` says."""
+    inputs, targets = f"The inputs of {name}", f"The targets of {name}"
+    for what, array in ((inputs, split.x), (targets, split.y)):
+        kind: Any = getattr(array, "dtype", None)
+        require(kind is not None, f"{what} are an array, not {type(array).__name__}.")
+        require(not isinstance(array, np.ma.MaskedArray), f"{what} have masked entries: fill them, or leave them out.")
+        numbers = jnp.issubdtype(kind, jnp.integer) or jnp.issubdtype(kind, jnp.floating)
+        require(numbers, f"{what} are whole or floating-point numbers, not {kind}.")
+    n = len(split.x) if split.x.ndim else 0
+    require(split.x.size > 0, f"{inputs} are at least one, of shape (n, features …), not {split.x.shape}.")
+    require(
+        split.y.ndim > 0 and len(split.y) == n, f"{targets} are of shape {split.y.shape}, and there are {n} inputs."
+    )
+    for what, array in ((inputs, split.x), (targets, split.y)):
+        if jnp.issubdtype(array.dtype, jnp.floating) and (numbers := values(array)) is not None:
+            finite = np.isfinite(numbers).all() and np.abs(numbers).max() <= jnp.finfo(jnp.float32).max
+            require(bool(finite), f"{what} hold numbers that are infinite, NaN or beyond float32.")
+    if jnp.issubdtype(split.y.dtype, jnp.integer) and (numbers := values(split.y)) is not None:
+        low = int(numbers.min())
+        require(low >= 0, f"{targets} are classes from 0 on, and one is {low}.")
+
+
+def values(array: Any) -> np.ndarray | None:
+    """The array in NumPy; None where it is traced, or spread over hosts."""
+    traced = isinstance(array, jax.core.Tracer) or not getattr(array, "is_fully_addressable", True)
+    return None if traced else np.asarray(array)
+
+
+def splits(images: DataSet, train: int | None = None) -> dict[str, Split]:
+    """A data set as splits "train", of its first `train` training examples or of all, and "test"."""
+    known: Any = images  # NumPy arrays in fields for JAX arrays
+    return {
+        "train": Split(known.x_train[:train], known.y_train[:train]),
+        "test": Split(known.x_test, known.y_test),
+    }
+
+
+def rows(x: UInt8[Array, "n ..."] | Float[Array, "n ..."]) -> Float[Array, "n features"]:
+    """Bytes 0…255 as rows of numbers 0…1; floating-point numbers as rows of float32, not scaled."""
+    numbers = x.reshape(len(x), -1).astype(jnp.float32)
+    return numbers / 255 if x.dtype == jnp.uint8 else numbers
+
+
+def stratified(key: Key, labels: Int[Array, " n"] | Int[np.ndarray, " n"]) -> Int[Array, " n"]:
+    """The indices `[n]` of n examples in a random order, in every prefix of which the classes are in proportion.
+
+    Of the first m examples m · n_c / n are of class c, to within (1 + C · n_c / n) / 2 with C classes: one, where all
+    are equally common. So it may be cut anywhere to train, validate and test on. The n_c examples of a class are
+    shuffled, number r = 0, 1, … of them gets the sort key (r + ½) / n_c, and equal sort keys are ordered at random.
+    """
+    check_key(key)
+    one_axis = getattr(labels, "ndim", None) == 1 and len(labels) > 0
+    require(one_axis, f"Labels are an array of one axis, not {getattr(labels, 'shape', repr(labels))}.")
+    labels = jnp.asarray(labels)
+    k_shuffle, k_equals = jax.random.split(key)
+    by_class = jnp.lexsort((jax.random.uniform(k_shuffle, labels.shape), labels))
+    ordered = labels[by_class]
+    first, end = (jnp.searchsorted(ordered, ordered, side=side) for side in ("left", "right"))
+    at = (jnp.arange(len(labels)) - first + 0.5) / (end - first)
+    return by_class[jnp.lexsort((jax.random.uniform(k_equals, at.shape), at))]
+
+
+def averaged(score: Callable[[Split], Array], split: Split, block: int) -> Array:
+    """The mean of `score` over a split, taken `block` examples at a time."""
+    n = len(split.y)
+    whole = n - n % block
+    blocks = jax.tree.map(lambda a: a[:whole].reshape(whole // block, block, *a.shape[1:]), split)
+    total = jnp.float32(0)
+    if whole:
+        total += jax.lax.map(score, blocks).sum(0) * block
+    if whole < n:
+        total += score(jax.tree.map(lambda a: a[whole:], split)) * (n - whole)
+    return total / n
