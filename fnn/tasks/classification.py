@@ -34,8 +34,8 @@ def classification(
 ) -> Task:
     """The task of classifying examples by softmax cross-entropy.
 
-    data: a data set as `fnn.data.load` returns it, or splits by name: images as bytes (uint8), or floating-point numbers
-        other than whole ones up to 255, which are unscaled bytes; a class 0, 1, … for each, or a row of probabilities.
+    data: a data set as `fnn.data.load` returns it, or splits by name: images as bytes (uint8), or floats
+        other than whole numbers up to 255, which are unscaled bytes; classes 0, 1, …, or rows of probabilities.
     prepare: `x -> inputs` of the network; `rows` flattens, and divides bytes by 255.
     metrics: beside the accuracy.
     The other arguments are those of `supervised`. Its metrics are `SPLIT_loss` (without the penalty) and
