@@ -2,14 +2,9 @@
 
 import sys
 
-from experiments import _cli
 from fnn.lab.collection import Collection
 
-COLLECTION = Collection(
-    "experiments",
-    lambda module: _cli.record(module) if hasattr(module, "Config") else None,
-    "experiments._playground.parts",
-)
+COLLECTION = Collection("experiments", more="experiments._playground.parts")
 
 if __name__ == "__main__":
     sys.exit(COLLECTION.main())

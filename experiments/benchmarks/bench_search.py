@@ -14,7 +14,7 @@ from tqdm import tqdm
 from experiments.benchmarks import _timing
 from experiments.benchmarks._contenders import Rows, numpy_trial
 from experiments.hyperparameters import _search
-from fnn import lab
+from fnn import lab, tasks
 from fnn.base import provenance
 from fnn.base.errors import require
 from fnn.data import DataSet
@@ -90,13 +90,13 @@ def run(cfg: Config) -> xr.Dataset:
     """Time every contender in turns."""
     images = cfg.load()
     require(len(images.x_train) >= _search.IMAGES, f"This takes {_search.IMAGES} training images.")
-    plan = _search.schedule(FIRST, ETA, cfg.epochs)
+    data, plan = tasks.splits(images), _search.schedule(FIRST, ETA, cfg.epochs)
     device = provenance.describe_devices(jax.local_devices())
     print(f"{', '.join(TITLES.values())}: {cfg.trials} trials of {cfg.epochs} epochs on {device}", flush=True)
     laps = {
         "numpy": notes_way(cfg, images),
-        "fnn": ours(cfg, _search.trainer(images, cfg.epochs, evaluate_at=range(1, cfg.epochs + 1))),
-        "fnn_halving": ours(cfg, _search.abandoning(images, plan)),
+        "fnn": ours(cfg, _search.trainer(data, cfg.epochs, evaluate_at=range(1, cfg.epochs + 1))),
+        "fnn_halving": ours(cfg, _search.abandoning(data, plan)),
     }
     first, seconds, rates = {}, {name: [] for name in laps}, []
     with tqdm(total=len(laps) * (cfg.laps + 1), unit="lap", disable=None, leave=False) as bar:

@@ -12,22 +12,22 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
-from experiments import _cli
-from fnn import models, search, store, tasks, train
+from fnn import lab, models, search, tasks, train
 from fnn.base.errors import require
 from fnn.base.types import Key, Keys
 from fnn.data import DataSet
 from fnn.optim.sgd import sgd
 from fnn.rule import Rule
-from fnn.tasks import Split
-from fnn.train import checkpoints, engine, halving, population
+from fnn.tasks import Label, Split, Trial
+from fnn.train import engine, halving, population
 
 IMAGES = 500
 """The notes take the first 500 training images, shuffle them (here every class by itself) …"""
 VALIDATION = 100
 """… and set 20 % of them aside to validate on."""
+FRESH = 1000
+"""Further training images of a seed, on which what was chosen in validation is judged."""
 HIDDEN = (100,) * 6
 BATCH = 100
 STEPS_EACH = (IMAGES - VALIDATION) // BATCH
@@ -67,10 +67,11 @@ def missing(name: str) -> list[str]:
     return [package for package in NEEDS.get(name, ()) if importlib.util.find_spec(package) is None]
 
 
-def load(cfg: _cli.Options) -> DataSet:
-    """The data set that the options name. Raises `InputError` where it has too few images for the task."""
-    images = _cli.load_data(cfg)
-    require(len(images.x_train) >= IMAGES, f"This takes {IMAGES} training images.")
+def load(cfg: lab.DataOptions) -> DataSet:
+    """The data set that the options name. Raises `InputError` where it has too few images for a seed of the task."""
+    images = cfg.load()
+    needed, n = IMAGES + FRESH, len(images.x_train)
+    require(n >= needed, f"This takes {needed:,} training images, and {images.name} has {n:,}.")
     return images
 
 
@@ -106,59 +107,43 @@ def _keys(key: Key) -> tuple[Key, ...]:
 
 def own(key: Key, images: Split) -> Split:
     """The images of the seed with this key: `IMAGES` of these, drawn without replacement."""
-    some = jax.random.choice(jax.random.fold_in(key, OWN_IMAGES), len(images.y), (IMAGES,), replace=False)
-    return Split(images.x[some], images.y[some])
+    return _picked(images, _order(key, images)[:IMAGES])
+
+
+def fresh(key: Key, images: Split) -> Split:
+    """`FRESH` images that are none of the seed's own."""
+    return _picked(images, _order(key, images)[IMAGES : IMAGES + FRESH])
+
+
+def _order(key, images):
+    """All images in an order of the seed's."""
+    return jax.random.permutation(jax.random.fold_in(key, OWN_IMAGES), len(images.y))
+
+
+def _picked(images, places):
+    return Split(images.x[places], images.y[places])
 
 
 def split(key: Key, images: Split) -> dict[str, Split]:
     """The images in an order of `key`: the first `VALIDATION` to validate on, the others to train on, stratified."""
     order = tasks.stratified(key, images.y)
-    part = lambda picked: Split(images.x[picked], images.y[picked])
-    return {"validation": part(order[:VALIDATION]), "train": part(order[VALIDATION:])}
+    return {"validation": _picked(images, order[:VALIDATION]), "train": _picked(images, order[VALIDATION:])}
 
 
-Trainer = Callable[[Any, Keys], dict[str, np.ndarray]]
-"""`(settings, keys) -> record`.
+Trainer = Callable[[Any, Keys], Mapping[str, Any]]
+"""`(settings, keys) -> record`, compiled at its first call and when the numbers of settings or seeds change.
 
-settings: a NamedTuple of arrays `[S, G]`: G trials for each of S seeds. keys: `[S]`.
-record: "SPLIT_accuracy" and "SPLIT_loss" `[S, G, times evaluated]`, and "diverged_at" `[S, G]`: the first update whose
-loss is not finite, −1 where there is none.
+settings: a NamedTuple of arrays `[S, G]`: G trials for each of S seeds. keys: `[S]`. The record's arrays begin with S.
 """
 
 
-def trainer(
-    images: DataSet,
-    epochs: int,
-    *,
-    evaluate_at: Sequence[int] = (),
-    on: Sequence[str] = ("validation",),
-    also: Mapping[str, Split] | None = None,
-    rule: Rule = sgd,
-) -> Trainer:
-    """What trains any settings for any seeds on the notes' task; compiled at its first call and when S or G change.
+def trainer(data: Mapping[str, Split], epochs: int, *, rule: Rule = sgd, **evaluated: Any) -> Trainer:
+    """What trains any settings for any seeds on the notes' task; its record is `[S, G, …]` of what `trial` gives.
 
-    epochs: how long each trial trains. evaluate_at: after which of them to evaluate (by default, the last).
-    on: which splits to evaluate on: "validation", "train" (four times as dear), or a name in `also`.
-    also: further splits. The test set belongs here, and only for settings that are already chosen.
-    rule: takes those numbers of a setting that its own hyperparameters are named after (`lr`, `mu`); `l2` is the task's
-        own.
+    data: the splits "train", of which a seed draws its images, and "test". epochs, rule, evaluated: as of `trial`.
     """
-    one_trial = trial(epochs, evaluate_at=evaluate_at, on=on, rule=rule)
-    pool, also = tasks.splits(images, IMAGES)["train"], dict(also or {})
-
-    def one_seed(mine, key, also):
-        settings, state, parts = mine
-        at_once = _at_once() or len(settings.lr)
-        return jax.lax.map(lambda s: one_trial(s, key, parts | also, state), settings, batch_size=at_once)
-
-    program = engine.over_seeds(one_seed)
-
-    def train_settings(settings, keys):
-        settings = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), settings)
-        k_run, parts, state = _begin_all(keys, pool, rule)
-        return program((settings, state, parts), k_run, also)
-
-    return train_settings
+    one = trial(epochs, rule=rule, **evaluated)
+    return _in_one_program(data, lambda settings, _, start: side_by_side(lambda s: one(s, *start), settings), rule)
 
 
 class Schedule(NamedTuple):
@@ -182,71 +167,118 @@ def cost(plan: Schedule, trials: int) -> float:
     return halving.updates(trials, plan.rungs, plan.keep) / (trials * plan.rungs[-1])
 
 
-def abandoning(images: DataSet, plan: Schedule, rule: Rule = sgd) -> Trainer:
-    """What trains settings by successive halving, from the same starts and on the same minibatches as `trainer` does.
+def abandoning(data: Mapping[str, Split], plan: Schedule) -> Trainer:
+    """What trains settings by successive halving, from the same weights and on the same minibatches as `trainer` does.
 
     Trials are compared by validation loss, which differs also between trials that are equally inaccurate still. The
     record is that of `fnn.train.halving`: "values" `[S, G, rungs]`, −loss, NaN where given up, "survivors" `[S, kept]`,
-    and as "final" the validation accuracies of these.
+    and as "final" the validation and fresh scores of these.
     """
-    halve = halved(plan, rule)
-    return _in_one_program(images, rule, lambda s, key, _, data: halve(s, key, data)._asdict())
+    halve = halved(plan)
+
+    return _in_one_program(data, lambda settings, _, start: halve(settings, *start[:2])._asdict())
 
 
-def halved(plan: Schedule, rule: Rule = sgd) -> Callable[[Any, Key, Any], halving.Halved]:
+def halved(plan: Schedule) -> Callable[[Any, Key, Any], halving.Halved]:
     """`(settings, key, data) -> Halved`: successive halving of one seed's settings, by validation loss."""
     rungs = [epoch * STEPS_EACH for epoch in plan.rungs]
-    run, scores = _scored(rungs[-1], rule)
-    return halving.halving(run, rungs, scores["loss"], plan.keep, _at_once(), scores["accuracy"])
+    run, score, final = _scored(rungs[-1])
+    return halving.halving(run, rungs, score, plan.keep, _at_once(), final)
 
 
-def populating(images: DataSet, epochs: int, rule: Rule = sgd) -> Trainer:
-    """What trains settings as a population, from the same starts and on the same minibatches as `trainer` does.
+def populating(data: Mapping[str, Split], epochs: int) -> Trainer:
+    """What trains settings as a population, from the same weights and on the same minibatches as `trainer` does.
 
     Networks are compared by validation loss after every epoch; what copies try stays in the space. The record is that
-    of `fnn.train.population`, with the validation accuracies at the end as "final" `[S, G]`.
+    of `fnn.train.population`, with the validation and fresh scores at the end as "final", arrays `[S, G]`.
     """
-    run, scores = _scored(epochs * STEPS_EACH, rule)
+    run, score, final = _scored(epochs * STEPS_EACH)
     perturb = population.perturb()
 
     def explore(key, s):
-        return Setting(
-            *(jnp.clip(x, axis.low, axis.high) for x, axis in zip(perturb(key, s), SPACE.values(), strict=True))
-        )
+        tried = zip(perturb(key, s), SPACE.values(), strict=True)
+        return Setting(*(jnp.clip(x, axis.low, axis.high) for x, axis in tried))
 
-    evolve = population.population(
-        run, STEPS_EACH, epochs, scores["loss"], explore, final=scores["accuracy"], batch_size=_at_once()
-    )
-    return _in_one_program(images, rule, lambda s, key, luck, data: evolve(s, key, luck, data)._asdict())
+    evolve = population.population(run, STEPS_EACH, epochs, score, explore, final=final, batch_size=_at_once())
+
+    def of_seed(settings, key, start):
+        k_run, parts, _ = start
+        return evolve(settings, k_run, _keys(key)[4], parts)._asdict()
+
+    return _in_one_program(data, of_seed)
 
 
-def _scored(updates: int, rule: Rule) -> tuple[train.Run, dict[str, Callable[[Any, Any, Any], Any]]]:
-    """The run that takes a setting as it is, and what it is scored by: −loss, and the accuracy, in validation."""
-    task = _task(("validation",))
-    run = train.training(task, rule, updates)
+def _scored(updates: int) -> tuple[train.Run, Callable[..., Any], Callable[..., Any]]:
+    """The run that takes a setting as it is, −loss in validation, and all scores in validation and on fresh images."""
+    run = train.training(_task(), sgd, updates)
     of_setting = train.Run(
-        lambda s, key, data: run.start(_hyper(rule, s), key, data),
-        lambda s, data, state, drawn: run.step(_hyper(rule, s), data, state, drawn),
+        lambda s, key, data: run.start(_hyper(sgd, s), key, data),
+        lambda s, data, state, drawn: run.step(_hyper(sgd, s), data, state, drawn),
         run.draw,
     )
 
-    def metric(name, sign):
-        return lambda s, state, data: sign * task.metrics(s, state.params, state.stats, data)[f"validation_{name}"]
+    def scores(*splits):
+        task = _task(splits)
+        return lambda s, state, data: task.metrics(s, state.params, state.stats, data)
 
-    return of_setting, {"loss": metric("loss", -1), "accuracy": metric("accuracy", 1)}
+    validation = scores("validation")
+    return of_setting, lambda *of: -validation(*of)["validation_loss"], scores("validation", "fresh")
 
 
-def _in_one_program(images: DataSet, rule: Rule, f: Callable[[Any, Key, Key, Any], Any]) -> Trainer:
-    """`f(settings, key, luck, data)` for all seeds, each with all of its settings at once."""
-    pool = tasks.splits(images, IMAGES)["train"]
-    program = engine.over_seeds(lambda mine, key, _: f(mine[0], key, mine[1], mine[2]))
+def _in_one_program(data: Mapping[str, Split], of_seed: Callable[..., Any], rule: Rule = sgd) -> Trainer:
+    """`of_seed(settings, key, start)` for all seeds, each from where `begin_own` leaves it."""
+    pool, rest = {"train": data["train"]}, {name: split for name, split in data.items() if name != "train"}
+
+    def one(mine, key, rest):
+        settings, (k_run, parts, state) = mine
+        return of_seed(settings, key, (k_run, {**rest, **parts}, state))
+
+    program = engine.over_seeds(one)
 
     def train_settings(settings, keys):
         settings = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), settings)
-        k_run, parts, _ = _begin_all(keys, pool, rule)
-        return program((settings, jax.vmap(lambda key: _keys(key)[4])(keys), parts), k_run, ())
+        return program((settings, _begin_all(keys, pool, rule)), keys, rest)
 
     return train_settings
+
+
+@functools.partial(jax.jit, static_argnames="rule")
+def _begin_all(keys: Keys, data: Mapping[str, Split], rule: Rule) -> Any:
+    """The starts of all seeds. A program of its own, which trainings of any number and length share."""
+    return jax.lax.map(lambda key: begin_own(key, data, rule), keys)
+
+
+def measured(
+    one: Callable[..., Any], settings: Any, key: Key, data: Mapping[str, Split], rule: Rule = sgd
+) -> dict[str, Any]:
+    """The record of every setting of a seed, by a trial `one`; from one network, on one seed's images."""
+    k_run, parts, state = begin_own(key, data, rule)
+    return side_by_side(lambda s: one(s, k_run, parts, state), settings)
+
+
+def random_trials(trials: int, epochs: int, judged: str) -> Trial:
+    """Random settings of a seed, trained whole and evaluated in validation after every epoch.
+
+    judged: the split that they are evaluated on at the end, "fresh" or "test".
+    """
+    every = range(1, epochs + 1)
+    one = trial(epochs, evaluate_at=every, at_end=(judged,))
+
+    def measure(hp, key, data):
+        settings = settings_of(key, trials)
+        return settings._asdict() | measured(one, settings, key, data)
+
+    images = {"fresh": "fresh images", "test": "test images"}[judged]
+    labels = {
+        "lr": Label("learning rate", "1", ("trial",)),
+        "l2": Label("weight decay λ", "1", ("trial",)),
+        "validation_accuracy": Label("validation accuracy", "1", ("trial", "epoch")),
+        "validation_loss": Label("validation loss", "nats", ("trial", "epoch")),
+        f"{judged}_accuracy": Label(f"accuracy on {images} at the end", "1", ("trial",)),
+        f"{judged}_loss": Label(f"loss on {images} at the end", "nats", ("trial",)),
+        "diverged_at": Label("first step whose loss is not finite, −1 for none", "", ("trial",)),
+    }
+    return Trial(measure, labels=labels, coords={"trial": np.arange(trials), "epoch": np.array(every)})
 
 
 def side_by_side(one: Callable[[Any], Any], settings: Any) -> Any:
@@ -262,9 +294,15 @@ def trial(
     at_end: Sequence[str] = (),
     rule: Rule = sgd,
 ) -> Callable[[Any, Key, Any, train.State], dict[str, Any]]:
-    """One trial, `(setting, key, data, state) -> record`, from where `begin` left it; options as those of `trainer`.
+    """One trial, `(setting, key, data, state) -> record`, from where `begin` left it.
 
-    at_end: splits that it is evaluated on at the end only; their scores are scalars.
+    epochs: how long it trains. evaluate_at: after which of them it is evaluated (by default, the last), on the splits
+    `on`: "validation", "train" (four times as dear); scores "SPLIT_accuracy" and "SPLIT_loss" `[times]`.
+    at_end: splits that it is evaluated on at the end only, "fresh" say; their scores are scalars. The test set belongs
+        here, and only for settings that are already chosen, or that no choice depends on.
+    rule: takes those numbers of a setting that its own hyperparameters are named after (`lr`, `mu`); `l2` is the task's
+        own.
+    The record also has "diverged_at": the first update whose loss is not finite, −1 where there is none.
     """
     numbers = tuple(epoch * STEPS_EACH for epoch in evaluate_at or (epochs,))
     run = train.training(_task(on), rule, epochs * STEPS_EACH, evaluate_at=numbers)
@@ -288,6 +326,12 @@ def begin(key: Key, images: Split, rule: Rule = sgd) -> tuple[Key, dict[str, Spl
     return k_run, parts, train.training(_task(), rule, 1).start(_hyper(rule, Setting(0.0, 0.0)), k_run, parts)
 
 
+def begin_own(key: Key, data: Mapping[str, Split], rule: Rule = sgd) -> tuple[Key, dict[str, Split], train.State]:
+    """As `begin`, with images that the seed draws; beside them `FRESH` others, "fresh", and the other splits."""
+    k_run, parts, state = begin(key, own(key, data["train"]), rule)
+    return k_run, {**data, **parts, "fresh": fresh(key, data["train"])}, state
+
+
 def _task(on: Sequence[str] = ()) -> tasks.Task:
     """The notes' task, evaluated on some of the splits only."""
     task = tasks.classification(lambda s: models.multilayer(HIDDEN, 10), batch=BATCH, weight_decay=lambda s: s.l2)
@@ -301,12 +345,6 @@ def _hyper(rule: Rule, s: Any) -> train.Hyper:
     return train.Hyper(rule.hyper._replace(**mine), s)
 
 
-@functools.partial(jax.jit, static_argnames="rule")
-def _begin_all(keys: Keys, images: Split, rule: Rule) -> tuple[Keys, dict[str, Split], train.State]:
-    """The beginnings of all seeds. A program of its own, which trainings of any length share."""
-    return jax.lax.map(lambda key: begin(key, images, rule), keys)
-
-
 def _at_once() -> int | None:
     """Trials that a device steps together; None for all."""
     return AT_ONCE if _on_cpu() else None
@@ -314,59 +352,6 @@ def _at_once() -> int | None:
 
 def _on_cpu() -> bool:
     return jax.local_devices()[0].platform == "cpu"
-
-
-def seed_by_seed(
-    cfg: _cli.Options, images: DataSet, train_settings: Trainer, settings: Any, keys: Keys, part: str = ""
-) -> tuple[dict[str, np.ndarray], int]:
-    """Long work under a progress bar, as many seeds at a time as there are devices: `(record, seeds done)`.
-
-    With checkpoints, if the options ask for them, the same command goes on from the last one. An interrupt ends it and
-    keeps the seeds done; it is passed on where there are none yet. part: the name of this work among several of one
-    experiment.
-    """
-    done, records = 0, []
-    at_once = len(jax.local_devices()) if _on_cpu() else len(keys)
-
-    def train_from(first):
-        mine = slice(first, first + at_once)
-        return train_settings(jax.tree.map(lambda a: a[mine], settings), keys[mine])
-
-    numbers = range(0, len(keys), at_once)
-    if cfg.checkpoint is None:
-        found = map(train_from, numbers)
-    else:
-        manifest = {
-            **_cli.manifest(cfg),
-            "settings": store.checksum(settings),
-            "seeds": store.checksum(keys),
-            "data": images.checksum,
-        }
-        found = checkpoints.each(_cli.under_way(cfg) / part, manifest, numbers, train_from, every=cfg.checkpoint)
-    with tqdm(total=len(keys), unit="seed", disable=None, leave=False) as bar:
-        try:
-            for first, record in zip(numbers, found, strict=True):
-                records.append(record)
-                done += len(keys[first : first + at_once])
-                bar.update(len(keys[first : first + at_once]))
-        except KeyboardInterrupt:
-            if not done:
-                raise
-    return {what: np.concatenate([r[what] for r in records]) for what in records[0]}, done
-
-
-def remembered(
-    cfg: _cli.Options, images: DataSet, part: str, make: Callable[[], Mapping[str, np.ndarray]]
-) -> Mapping[str, np.ndarray]:
-    """What `make` gives; with checkpoints, if the options ask for them, the same command does not make it again.
-
-    part: the name of this work among several of one experiment.
-    """
-    if cfg.checkpoint is None:
-        return make()
-    manifest = {**_cli.manifest(cfg), "data": images.checksum}
-    [made] = checkpoints.each(_cli.under_way(cfg) / part, manifest, range(1), lambda _: make(), every=0.0)
-    return made
 
 
 def missed(n: int) -> np.ndarray:
@@ -388,3 +373,25 @@ def expected_best(by: np.ndarray, judged: np.ndarray | None = None) -> np.ndarra
     order = np.argsort(-by, axis=-1, kind="stable")
     missing = missed(by.shape[-1])[1:]
     return np.take_along_axis(judged, order, -1) @ (missing[:, :-1] - missing[:, 1:]).T
+
+
+def judged(by: np.ndarray, judged: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """What `judged` `[S, n]` is for the trial with the best `by` among these, `[…, S, n]` truths; of equals their mean.
+
+    A score that is not a number counts as 0, the worst.
+    """
+    final = np.where(among, np.nan_to_num(by), -np.inf)
+    best = final == final.max(-1, keepdims=True)
+    return (np.nan_to_num(judged) * best).sum(-1) / best.sum(-1)
+
+
+def chosen_so_far(by: np.ndarray, judged: np.ndarray) -> np.ndarray:
+    """What `judged` `[…, n]` is for the trial with the best `by` among the first k = 1 … n, of equals the first.
+
+    A score that is not a number counts as 0, the worst.
+    """
+    by, judged = np.nan_to_num(by), np.nan_to_num(judged)
+    before = np.roll(np.maximum.accumulate(by, -1), 1, -1)
+    before[..., 0] = -np.inf
+    best = np.maximum.accumulate(np.where(by > before, np.arange(by.shape[-1]), 0), -1)
+    return np.take_along_axis(judged, best, -1)

@@ -29,12 +29,6 @@ class Trials(NamedTuple):
     called: str
 
 
-def figures(trials: Trials, caption: str) -> dict[str, Figure]:
-    """All of them, by the names of their files; without Optuna there is none of importance."""
-    made = {draw.__name__: draw(trials, caption) for draw in (parallel, slices, surface)}
-    return made | ({"importance": importance(trials, caption)} if importlib.util.find_spec("optuna") else {})
-
-
 def parallel(trials: Trials, caption: str) -> Figure:
     """Parallel coordinates: one line for each trial, from axis to axis, to what came of it; the best are drawn last."""
     fig = plotting.figure(8.0, 4.6)
@@ -111,8 +105,13 @@ def surface(trials: Trials, caption: str) -> Figure:
     return fig
 
 
-def importance(trials: Trials, caption: str) -> Figure:
-    """How much of the variance each axis explains: functional ANOVA on a random forest, by Optuna, one dot per seed."""
+def importance(trials: Trials, caption: str) -> Figure | None:
+    """How much of the variance each axis explains: functional ANOVA on a random forest, one dot per seed.
+
+    It is Optuna's: None where that is not installed.
+    """
+    if importlib.util.find_spec("optuna") is None:
+        return None
     fig = plotting.figure(6.4, 3.6)
     ax = plotting.axes(fig, "What the outcome depends on (functional ANOVA)", "share of the variance explained", "")
     found = np.array([_anova(trials, seed) for seed in range(len(trials.values))])

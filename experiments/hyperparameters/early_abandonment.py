@@ -52,34 +52,12 @@ class Config(lab.DataOptions):
         require(self.first < self.epochs, f"--first is less than --epochs {self.epochs}, not {self.first}.")
 
 
-def whole(cfg: Config) -> Trial:
-    """All settings of a seed, trained whole and evaluated after every epoch, on test images at the end."""
-    one = _search.trial(cfg.epochs, evaluate_at=range(1, cfg.epochs + 1), at_end=("test",))
-
-    def measure(hp, key, data):
-        settings = _search.settings_of(key, cfg.trials)
-        k_run, parts, state = _search.begin(key, _search.own(key, data["train"]))
-        parts = {**parts, "test": data["test"]}
-        return settings._asdict() | _search.side_by_side(lambda s: one(s, k_run, parts, state), settings)
-
-    labels = {
-        "lr": Label("learning rate", "1", ("trial",)),
-        "l2": Label("weight decay λ", "1", ("trial",)),
-        "validation_accuracy": Label("validation accuracy", "1", ("trial", "epoch")),
-        "validation_loss": Label("validation loss", "nats", ("trial", "epoch")),
-        "test_accuracy": Label("test accuracy at the end", "1", ("trial",)),
-        "test_loss": Label("test loss at the end", "nats", ("trial",)),
-        "diverged_at": Label("first step whose loss is not finite, −1 for none", "", ("trial",)),
-    }
-    return Trial(measure, labels=labels, coords={"trial": np.arange(cfg.trials), "epoch": np.arange(1, cfg.epochs + 1)})
-
-
 def halved(cfg: Config, plan: Schedule) -> Trial:
     """The same settings by successive halving, from the same weights on the same minibatches."""
     halve = _search.halved(plan)
 
     def measure(hp, key, data):
-        k_run, parts, _ = _search.begin(key, _search.own(key, data["train"]))
+        k_run, parts, _ = _search.begin_own(key, data)
         return {"halved_loss": -halve(_search.settings_of(key, cfg.trials), k_run, parts).values}
 
     return Trial(
@@ -96,16 +74,17 @@ def run(cfg: Config) -> xr.Dataset:
     require(enough, f"This takes {_search.IMAGES} training images, and {images.name} has {len(images.x_train)}.")
     plan = schedule(cfg.first, cfg.eta, cfg.epochs)
     about = {"dataset": images.name, "checksum": images.checksum, "source": images.source}
-    measured = {
-        name: sweep(
+    trials = {"whole": _search.random_trials(cfg.trials, cfg.epochs, "test"), "halved": halved(cfg, plan)}
+    whole, by_halving = (
+        sweep(
             trial._replace(data=tasks.splits(images), about=about),
             seeds=cfg.seeds,
             keep=cfg.keep(name),
             progress=True,
         )
-        for name, trial in (("whole", whole(cfg)), ("halved", halved(cfg, plan)))
-    }
-    ds = measured["whole"].merge(measured["halved"])
+        for name, trial in trials.items()
+    )
+    ds = whole.merge(by_halving)
     return ds.assign_attrs(keep=plan.keep, share=cost(plan, cfg.trials))
 
 
@@ -147,9 +126,7 @@ def lost(ds: xr.Dataset, survived: np.ndarray) -> np.ndarray:
 
 def chosen(ds: xr.Dataset, among: np.ndarray) -> np.ndarray:
     """Test accuracy in percent `[S]` of the trial with the best final validation accuracy among these `[S, trials]`."""
-    final = np.where(among, np.nan_to_num(ds.validation_accuracy.values[..., -1]), -np.inf)
-    best = final == final.max(1, keepdims=True)
-    return 100 * (np.nan_to_num(ds.test_accuracy.values) * best).sum(1) / best.sum(1)
+    return 100 * _search.judged(ds.validation_accuracy.values[..., -1], ds.test_accuracy.values, among)
 
 
 def schedules(ds: xr.Dataset) -> dict[tuple[int, int], Schedule]:

@@ -91,10 +91,8 @@ def trained(cfg: Config, spec: str, data: Mapping[str, Split]) -> Trial:
     def measure(hp, key, data):
         unit = jax.random.uniform(_search.asking(key[None])[0], (len(RANGES), cfg.trials))
         lr = 10 ** (low + (high - low) * unit)
-        k_run, parts, state = _search.begin(key, _search.own(key, data["train"]), rule)
-        parts = {**parts, "test": data["test"]}
         settings = _search.Setting(lr.ravel(), jnp.zeros(lr.size))
-        record = _search.side_by_side(lambda s: one(s, k_run, parts, state), settings)
+        record = _search.measured(one, settings, key, data, rule)
         found = {
             "lr": lr,
             "accuracy": record["validation_accuracy"][:, -1],

@@ -6,11 +6,10 @@
 import importlib
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import walk_packages
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import tyro
@@ -18,9 +17,6 @@ import tyro
 from fnn.base.errors import InputError, near, require
 from fnn.lab import command, findings, process, run_all
 from fnn.lab.experiment import Experiment
-
-Record = Callable[[ModuleType], Experiment | None]
-"""Makes an experiment of a module without an `EXPERIMENT`; None where it holds none."""
 
 
 class Found(NamedTuple):
@@ -46,19 +42,18 @@ def modules(package: str) -> dict[str, str]:
     return found
 
 
-def load(module: str, record: Record = lambda module: None) -> Experiment | None:
+def load(module: str) -> Experiment | None:
     """The experiment of a module; None where it holds none, as a folder does."""
-    loaded = importlib.import_module(module)
-    found = getattr(loaded, "EXPERIMENT", None)
-    return found if isinstance(found, Experiment) else record(loaded)
+    found = getattr(importlib.import_module(module), "EXPERIMENT", None)
+    return found if isinstance(found, Experiment) else None
 
 
-def find(package: str, record: Record = lambda module: None) -> Found:
+def find(package: str) -> Found:
     """Every experiment of a package, in the order of the sections that their sources name."""
     there, broken = {}, {}
     for name, module in modules(package).items():
         try:
-            there[name] = load(module, record)
+            there[name] = load(module)
         except Exception as error:  # whatever is wrong with it, the others are sound
             broken[name] = f"{type(error).__name__}: {error}"
     found = {name: experiment for name, experiment in there.items() if experiment is not None}
@@ -107,12 +102,11 @@ def show(written: Any) -> int:
 class Collection:
     """The experiments of a package.
 
-    record: makes records of modules without one. more: a module whose function `more(out, quick)` gives what the page
-    has beside the results, see `fnn.lab.report.page.More`.
+    more: a module whose function `more(out, quick)` gives what the page has beside the results, see
+    `fnn.lab.report.page.More`.
     """
 
     package: str
-    record: Record = lambda module: None
     more: str = ""
 
     def experiments(self) -> dict[str, Experiment]:
@@ -120,7 +114,7 @@ class Collection:
         return self._found().experiments
 
     def _found(self):
-        found = find(self.package, self.record)
+        found = find(self.package)
         for name, why in found.broken.items():
             print(f"{self.package}: {name} cannot be imported ({why}).", file=sys.stderr)
         return found
@@ -158,7 +152,7 @@ class Collection:
         known = modules(self.package)
         if name not in known:
             raise InputError(f"There is no experiment {name!r}; {near(name, known)}.")
-        experiment = load(known[name], self.record)
+        experiment = load(known[name])
         if experiment is None:
             raise InputError(f"{known[name]} holds no experiment.")
         return command.main(experiment, argv)

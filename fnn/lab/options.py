@@ -12,7 +12,7 @@ from fnn.base.errors import require
 from fnn.lab import process
 
 ELSEWHERE = (
-    *("out", "data_dir", "redraw", "profile", "checkpoint", "storage", "retest", "work"),
+    *("out", "data_dir", "redraw", "profile", "storage", "retest", "work"),
     *("memory", "distributed", "coordinator", "processes", "process"),
 )
 """Options that say where things are, how work is spread, watched and how often it is tested, not what is measured."""

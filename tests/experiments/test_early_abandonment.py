@@ -150,10 +150,10 @@ def test_abandoning_keeps_the_pairing():
     """The first look of halving is that of whole trials, whoever goes on."""
     import types
 
-    images, keys = data.load("mnist_5k"), engine.seeds(2)
+    splits, keys = tasks.splits(data.load("mnist_5k")), engine.seeds(2)
     settings = _search.samples(keys, 4)
-    whole = _search.trainer(images, 2, evaluate_at=(1, 2))(settings, keys)["validation_loss"]
-    found = types.SimpleNamespace(**_search.abandoning(images, Schedule((1, 2), 0.5))(settings, keys))
+    whole = _search.trainer(splits, 2, evaluate_at=(1, 2))(settings, keys)["validation_loss"]
+    found = types.SimpleNamespace(**_search.abandoning(splits, Schedule((1, 2), 0.5))(settings, keys))
     np.testing.assert_allclose(-found.values[..., 0], whole[..., 0], rtol=1e-4)
     assert found.survivors.shape == (2, 2)
 

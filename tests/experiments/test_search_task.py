@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import _cli
 from experiments.hyperparameters import _search
 from fnn import data, models, optim, tasks, train
 from fnn.optim.sgd import Hyper as Sgd
@@ -58,7 +57,11 @@ def trained(images):
     """2 seeds × 3 trials of 2 epochs, the last of which diverges: keys, settings, record."""
     keys = engine.seeds(2)
     settings = _search.Setting(np.array([[1e-2, 2e-2, 0.1], [5e-2, 1e-2, 3e38]]), np.array([[0.0, 0.1, 1.0]] * 2))
-    return keys, settings, _search.trainer(images, 2, evaluate_at=(1, 2), on=("validation", "train"))(settings, keys)
+    return (
+        keys,
+        settings,
+        _search.trainer(tasks.splits(images), 2, evaluate_at=(1, 2), on=("validation", "train"))(settings, keys),
+    )
 
 
 def test_trials_and_seeds_side_by_side_are_runs_trained_alone(images, trained):
@@ -71,7 +74,7 @@ def test_trials_and_seeds_side_by_side_are_runs_trained_alone(images, trained):
     for seed, trial in itertools.product(range(2), range(3)):
         s = _search.Setting(*(jnp.float32(a[seed, trial]) for a in settings))
         k_split, k_run, *_ = _search._keys(keys[seed])
-        parts = _search.split(k_split, tasks.splits(images, 500)["train"])
+        parts = _search.split(k_split, _search.own(keys[seed], tasks.splits(images)["train"]))
         expected = alone(train.Hyper(Sgd(s.lr), s), k_run, parts)
         for what in ("validation_loss", "train_loss"):
             np.testing.assert_allclose(record[what][seed, trial], expected[what][jnp.array([3, 7])], rtol=1e-4)
@@ -81,13 +84,13 @@ def test_trials_and_seeds_side_by_side_are_runs_trained_alone(images, trained):
 
 def test_short_training_is_the_beginning_of_long_training_and_takes_other_rules(images, trained):
     keys, settings, long = trained
-    extra = {"first": tasks.splits(images, 50)["train"]}
-    short = _search.trainer(images, 1, on=("validation", "first"), also=extra, rule=optim.rule("momentum:book"))
+    splits = {**tasks.splits(images), "first": tasks.splits(images, 50)["train"]}
+    short = _search.trainer(splits, 1, at_end=("first",), rule=optim.rule("momentum:book"))
     point = WithMomentum(settings.lr[:, [1, 1]], settings.l2[:, [1, 1]], np.array([[0.0, 0.9]] * 2))
     record = short(point, keys)
     np.testing.assert_allclose(record["validation_loss"][:, 0, 0], long["validation_loss"][:, 1, 0], rtol=1e-5)
     assert (record["validation_loss"][:, 1, 0] < record["validation_loss"][:, 0, 0]).all()
-    assert record["first_accuracy"].shape == (2, 2, 1)
+    assert record["first_accuracy"].shape == (2, 2)
 
 
 def test_missed_is_the_hypergeometric_distribution():
@@ -112,18 +115,19 @@ def test_a_trial_without_an_accuracy_is_the_worst():
     np.testing.assert_allclose(_search.expected_best(values), _search.expected_best(np.array([[0.5, 0, 0.25]])))
 
 
-def test_an_interrupt_keeps_the_seeds_done(images, tmp_path):
-    settings, keys, calls = _search.Setting(np.zeros((3, 1)), np.zeros((3, 1))), engine.seeds(3), []
+def test_what_is_judged_is_what_was_chosen_and_equals_are_averaged():
+    by, fresh = np.array([[0.2, 0.5, 0.5, np.nan]]), np.array([[0.9, 0.4, 0.6, 1.0]])
+    everything = np.ones((1, 4), bool)
+    np.testing.assert_allclose(_search.judged(by, fresh, everything), [0.5])
+    np.testing.assert_allclose(_search.judged(by, fresh, np.array([[[True, False, False, True]]])), [[0.9]])
+    np.testing.assert_allclose(_search.chosen_so_far(by, fresh), [[0.9, 0.4, 0.4, 0.4]])
+    np.testing.assert_allclose(_search.chosen_so_far(by[:, ::-1], fresh[:, ::-1]), [[1.0, 0.6, 0.6, 0.6]])
 
-    def interrupted(settings, keys):
-        calls.append(len(keys))
-        if len(calls) == allowed + 1:
-            raise KeyboardInterrupt
-        return {"x": np.full((len(keys), 1), len(calls))}
 
-    allowed = 1
-    record, done = _search.seed_by_seed(_cli.Options(out=tmp_path), images, interrupted, settings, keys)
-    assert (len(record["x"]), done) == (calls[0], calls[0])
-    calls, allowed = [], 0
-    with pytest.raises(KeyboardInterrupt):
-        _search.seed_by_seed(_cli.Options(out=tmp_path), images, interrupted, settings, keys)
+def test_fresh_images_are_none_of_a_seeds_own(images):
+    pool = tasks.splits(images)["train"]
+    numbered = pool._replace(y=np.arange(len(pool.y)))
+    key = jax.random.key(2)
+    own, fresh = (set(np.asarray(f(key, numbered).y).tolist()) for f in (_search.own, _search.fresh))
+    assert (len(own), len(fresh)) == (_search.IMAGES, _search.FRESH)
+    assert not own & fresh
