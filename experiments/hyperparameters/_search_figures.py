@@ -59,6 +59,7 @@ def parallel(trials: Trials, caption: str) -> Figure:
 def slices(trials: Trials, caption: str) -> Figure:
     """What came of the trials against each axis alone, all else as it fell; the line is the mean over seeds of bins."""
     fig = plotting.figure(9.0, 4.2)
+    fig.suptitle(f"{trials.called[0].upper()}{trials.called[1:]} along each axis alone", fontsize="large")
     panels = fig.subplots(1, len(trials.settings), sharey=True)
     for number, (ax, (name, numbers)) in enumerate(zip(panels, trials.settings.items(), strict=True)):
         plotting.dress(ax, xlabel=name, ylabel="" if number else trials.called)
