@@ -1,8 +1,8 @@
 """Which axes of a weight are outputs, inputs and space, for rules that depend on it.
 
-A layer's container of parameters declares the axes of its arrays: `AXES`, one `Axes` for each of its fields. Arrays
-that lie in no such container (flax's, equinox's, or bare ones) are read by a `Convention`, which each rule that depends
-on axes takes as an argument.
+A layer's container of parameters declares the axes of its arrays: `AXES`, for each of its fields an `Axes`, or a
+`Convention` where the number of axes varies. Arrays that lie in no such container (flax's, equinox's, or bare ones) are
+read by a `Convention`, which each rule that depends on axes takes as an argument.
 """
 
 import math
@@ -20,21 +20,23 @@ from fnn.base.types import Params
 
 @dataclass(frozen=True)
 class Axes:
-    """The numbers of a weight's axes. A bias, a scale or a shift has none of either kind.
+    """The numbers of a weight's axes. A bias, a scale or a shift has none of any kind.
 
-    outputs: the units; along the other axes lie the weights of one unit.
+    outputs: the units, along the other axes lie the weights of one unit; in a table, the features of an entry.
     inputs: what a unit sums over, besides the places of its window.
     space: the window of a convolution.
+    entries: those of a table, of which an example selects one, as of an embedding: nothing is summed over them.
     known: False where neither a layer nor a convention says which axes the array has.
     """
 
     outputs: tuple[int, ...] = ()
     inputs: tuple[int, ...] = ()
     space: tuple[int, ...] = ()
+    entries: tuple[int, ...] = ()
     known: bool = True
 
     def __post_init__(self):
-        kinds = (self.outputs, self.inputs, self.space)
+        kinds = (self.outputs, self.inputs, self.space, self.entries)
         sound = all(isinstance(kind, tuple) and all(whole(axis) for axis in kind) for kind in kinds)
         require(
             sound and len({*sum(kinds, ())}) == len(sum(kinds, ())),
@@ -48,13 +50,19 @@ class Axes:
 
     @property
     def exempt(self) -> bool:
-        """Whether the array is declared to be no weights: a bias, a scale or a shift."""
-        return self.known and not self.weights
+        """Whether the array is declared to be a bias, a scale or a shift: neither weights nor a table."""
+        return self.known and not self.weights and not self.entries
 
     @property
     def summed(self) -> tuple[int, ...]:
         """The axes that the output sums over: inputs and space."""
         return self.inputs + self.space
+
+    def unit(self, x: Any) -> tuple[int, ...]:
+        """The axes of x along which one unit lies: the weights of an output, an entry of a table, or else all of x."""
+        if self.weights:
+            return self.summed
+        return self.outputs if self.entries else tuple(range(x.ndim))
 
     def matrix(self, x: Shaped[Array, "..."]) -> Shaped[Array, "inputs outputs"]:
         """The weights as a matrix: a row an input at a place of the window, a column an output."""
@@ -128,8 +136,9 @@ def axes(params: Params, convention: Convention) -> Any:
             found = convention(node)
             require(isinstance(found, Axes), f"A convention gives Axes, not {found!r}.")
             return found
+        read = lambda declared: declared if callable(declared) else lambda x: declared
         fields = zip(node, node.AXES, strict=True)
-        return type(node)(*(jax.tree.map(lambda x, declared=declared: declared, field) for field, declared in fields))
+        return type(node)(*(jax.tree.map(read(declared), field) for field, declared in fields))
 
     return jax.tree.map(of, params, is_leaf=_declares)
 

@@ -17,7 +17,7 @@ from fnn.base.checks import check_alike, check_key
 from fnn.base.errors import real, require, whole
 from fnn.base.trees import norm as norm
 from fnn.base.types import Key, Params, Scalar
-from fnn.nn.layers import Layer, through
+from fnn.nn.contract import Layer, through
 
 Loss = Callable[[Params], Scalar]
 

@@ -180,12 +180,12 @@ def clip_norm(rule: Rule) -> Rule:
 def clip_adaptive(rule: Rule, layout: Convention = multihead) -> Rule:
     """Every unit's gradient scaled down to at most limit times its weights' norm, which counts for at least 0.001.
 
-    Brock et al. 2021, arXiv:2102.06171, eq. 3. A unit has the weights of one output, as the layer declares its axes
-    and otherwise by `layout`, optax's by default; an array that is no weights is one unit.
+    Brock et al. 2021, arXiv:2102.06171, eq. 3. A unit has the weights of one output or is an entry of a table, as the
+    layer declares its axes and otherwise by `layout`, optax's by default; an array that is neither is one unit.
     """
 
     def unit(limit, known, g, w):
-        along = known.summed if known.weights else tuple(range(w.ndim))
+        along = known.unit(w)
         most, now = limit * norm_along(w, along, 1e-3), norm_along(g, along, 1e-6)
         return jnp.where(now < most, g, g * (most / now))
 

@@ -7,7 +7,7 @@ from fnn.tasks.contract import Label, Task, Trial
 from fnn.tasks.drawing import Epochs, Everything, Sample, WithReplacement
 from fnn.tasks.language import language
 from fnn.tasks.regression import regression
-from fnn.tasks.splits import Split, averaged, check_splits, rows, splits, stratified
+from fnn.tasks.splits import Split, averaged, check_splits, images, rows, splits, stratified
 from fnn.tasks.supervised import supervised
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "binary",
     "check_splits",
     "classification",
+    "images",
     "language",
     "regression",
     "rows",

@@ -10,7 +10,7 @@ from jaxtyping import Array
 from fnn.base.errors import require
 from fnn.base.types import Hyper, Key, Scalar
 from fnn.data import DataSet
-from fnn.nn.layers import Layer
+from fnn.nn.contract import Layer
 from fnn.nn.losses import SUM_TOLERANCE, accuracy, softmax_cross_entropy
 from fnn.tasks.contract import Label, Task
 from fnn.tasks.splits import Split, rows, splits, values
@@ -36,7 +36,8 @@ def classification(
 
     data: a data set as `fnn.data.load` returns it, or splits by name: images as bytes (uint8), or floats
         other than whole numbers up to 255, which are unscaled bytes; classes 0, 1, …, or rows of probabilities.
-    prepare: `x -> inputs` of the network; `rows` flattens, and divides bytes by 255.
+    prepare: `x -> inputs` of the network; `rows` flattens, and divides bytes by 255; `images` does not flatten, for
+        convolutions.
     metrics: beside the accuracy.
     The other arguments are those of `supervised`. Its metrics are `SPLIT_loss` (without the penalty) and
     `SPLIT_accuracy` for every split in `data`. Data that do not fit (labels out of range, say) raise

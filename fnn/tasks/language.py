@@ -11,7 +11,7 @@ from jaxtyping import Array, Int
 
 from fnn.base.errors import require, whole
 from fnn.base.types import Key
-from fnn.nn.layers import Layer
+from fnn.nn.contract import Layer
 from fnn.nn.losses import next_token_cross_entropy
 from fnn.tasks.contract import Label, Task
 from fnn.tasks.splits import Split, values

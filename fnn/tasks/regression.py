@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.base.errors import require
-from fnn.nn.layers import Layer
+from fnn.nn.contract import Layer
 from fnn.nn.losses import mean_squared_error
 from fnn.tasks.contract import Label, Task
 from fnn.tasks.splits import Split, rows

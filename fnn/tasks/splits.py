@@ -83,6 +83,15 @@ def rows(x: UInt8[Array, "n ..."] | Float[Array, "n ..."]) -> Float[Array, "n fe
     return numbers / 255 if x.dtype == jnp.uint8 else numbers
 
 
+def images(x: UInt8[Array, "n ..."] | Float[Array, "n ..."]) -> Float[Array, "n height width channels"]:
+    """Images `[n, height, width]` or `[n, height, width, channels]` with an axis of channels, in the numbers of `rows`.
+
+    Raises `InputError` for other shapes.
+    """
+    require(x.ndim in (3, 4), f"Images are of shape (n, height, width) or (n, height, width, channels), not {x.shape}.")
+    return rows(x).reshape(x.shape if x.ndim == 4 else (*x.shape, 1))
+
+
 def stratified(key: Key, labels: Int[Array, " n"] | Int[np.ndarray, " n"]) -> Int[Array, " n"]:
     """The indices `[n]` of n examples in a random order, in every prefix of which the classes are in proportion.
 

@@ -9,7 +9,7 @@ from jaxtyping import Array
 
 from fnn.base.errors import InputError, require, whole
 from fnn.base.types import Hyper, Key, Scalar
-from fnn.nn.layers import Layer
+from fnn.nn.contract import Layer
 from fnn.nn.losses import l2_penalty, weights
 from fnn.tasks.contract import Label, Task, everything
 from fnn.tasks.drawing import Sample, WithReplacement

@@ -1,8 +1,4 @@
-"""Layers: gradients against differences, batch norm against plain code, dropout against the binomial law.
-
-A central difference of step h errs by h² f‴/6 + u f/h: at h = 6e-6 = u^⅓ in float64 that is below 1e-9 for
-the losses here (f < 100), so 1e-8 leaves room for curvature and still sees a slope wrong in its eighth digit.
-"""
+"""Layers: gradients against differences, batch norm against plain code, dropout against the binomial law."""
 
 import functools
 import math
@@ -11,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.flatten_util import ravel_pytree
 from scipy import special
 from scipy import stats as laws
+from slopes import KEY, batch, slopes_agree, started
 
 from fnn.base.errors import InputError
 from fnn.nn.layers import (
@@ -35,7 +31,6 @@ from fnn.nn.layers import (
 )
 from fnn.nn.models import multilayer
 
-KEY = jax.random.key(0)
 NOISE = jax.random.key(1)
 ACTIVATIONS = [identity, relu, leaky_relu, sigmoid, tanh, softplus, gelu]
 LAYERS = {
@@ -53,36 +48,6 @@ LAYERS = {
     for drop, ratio in ((dropout, None), (dropout, 0.3), (inverted_dropout, 0.3))
 }
 modes = pytest.mark.parametrize("train", [True, False], ids=["train", "eval"])
-
-
-def slopes_agree(f, *args):
-    """Autodiff's slopes of Σ sin(f(*args)), over all outputs, are central differences by every coordinate."""
-
-    @jax.jit
-    def both(point):
-        loss = lambda point: sum(jnp.sin(y).sum() for y in jax.tree.leaves(f(*unravel(point))))
-        difference = lambda step: (loss(point + step) - loss(point - step)) / 12e-6
-        return jax.grad(loss)(point), jax.vmap(difference)(6e-6 * jnp.eye(point.size))
-
-    point, unravel = ravel_pytree(args)
-    slopes, differences = both(point)
-    np.testing.assert_allclose(slopes, differences, rtol=1e-8, atol=1e-8)
-    assert all(jnp.abs(d).max() > 1e-4 for d in jax.tree.leaves(unravel(slopes)))  # nothing is compared as 0 = 0
-
-
-def batch(m=6, n=4, dtype=jnp.float64, key=KEY):
-    """Inputs on both sides of 0 and never within 0.1 of it, where activations have their kinks."""
-    z = jax.random.normal(key, (m, n), dtype)
-    return z + jnp.where(z > 0, 0.1, -0.1).astype(dtype)
-
-
-def started(layer, x):
-    """Parameters around 0 and statistics around 1 (variances are positive), none where layers start."""
-    wave = lambda mean: (
-        lambda a: jnp.asarray(mean + 0.8 * np.sin(1 + 2.3 * np.arange(a.size)), a.dtype).reshape(a.shape)
-    )
-    params, stats = jax.eval_shape(layer.init, KEY, x)
-    return jax.tree.map(wave(0), params), jax.tree.map(wave(1), stats)
 
 
 @pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
