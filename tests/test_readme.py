@@ -96,6 +96,14 @@ def test_a_network_and_arrays_of_ones_own_are_swept(capsys):
     assert "adam" in capsys.readouterr().out
 
 
+def test_a_convolutional_network_is_swept(capsys):
+    names = {}
+    exec(compile(block("models.cnn"), "README.md", "exec"), names)
+    assert dict(names["found"].test_accuracy.sizes) == {"rule": 2, "lr": 2, "seed": 2, "update": 1}
+    assert names["found"].test_accuracy.mean("seed").max() > 0.5
+    assert "adam" in capsys.readouterr().out
+
+
 def test_the_two_commands_are_one_line_each():
     commands = [line for line in README.splitlines() if line.startswith("python3 -m venv")]
     assert len(commands) == 2

@@ -16,11 +16,13 @@ from fnn.nn.layers import (
     Running,
     Scaled,
     batch_norm,
+    elementwise,
     flatten,
     group_norm,
     layer_norm,
     rms_norm,
     serial,
+    tanh,
 )
 
 EPS = 0.01
@@ -105,7 +107,8 @@ def test_slopes(x64, layer):
 
 
 def test_mapped_networks_are_as_alone(x64):
-    layer = serial(*(layer for layer, _ in LAYERS.values()), batch_norm(0.9, EPS), flatten())
+    bent = [part for layer, _ in LAYERS.values() for part in (layer, elementwise(tanh))]
+    layer = serial(*bent, batch_norm(0.9, EPS), flatten())
     same_alone_and_mapped(layer, jnp.asarray(images()))
 
 

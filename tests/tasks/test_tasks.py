@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
+from fnn import sweep
 from fnn.base.errors import InputError
-from fnn.nn.layers import affine
+from fnn.nn.layers import affine, flatten, serial
 from fnn.nn.losses import weights
 from fnn.nn.models import multilayer
-from fnn.tasks import Split, classification, rows, stratified
+from fnn.tasks import Split, classification, images, rows, stratified
 
 KEY = jax.random.key(0)
 NOISE = jax.random.key(1)
@@ -62,6 +63,29 @@ def test_rows(shape):
     assert y.dtype == jnp.float32
     np.testing.assert_allclose(y, x.reshape(3, 20) / 255, rtol=2e-7)  # XLA multiplies by 1/255
     assert (y.min(), y.max()) == (0, 1)
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 5), (3, 2, 5, 2)])
+def test_images(shape):
+    x = np.arange(60, dtype=np.uint8).reshape(shape)
+    y = images(jnp.asarray(x))
+    assert y.shape == (*shape[:3], shape[3] if len(shape) == 4 else 1)
+    np.testing.assert_array_equal(y.reshape(3, 20), rows(jnp.asarray(x)))
+    with pytest.raises(InputError, match="not \\(3, 20\\)"):
+        images(jnp.asarray(x.reshape(3, 20)))
+
+
+def test_a_network_reads_images_as_it_reads_their_rows():
+    """Flattened by a layer or beforehand: the same numbers, in training too."""
+    rng = np.random.default_rng(0)
+    pixels, y = rng.integers(0, 256, (24, 4, 5), np.uint8), rng.integers(0, 3, 24)
+    data = {"train": Split(pixels, y), "test": Split(pixels[:6], y[:6])}
+    found = [
+        sweep(classification(network, data, 8, prepare=prepare), ["sgd"], over={"lr": [0.1]}, seeds=2, steps=5)
+        for network, prepare in [(affine(3), rows), (serial(flatten(), affine(3)), images)]
+    ]
+    np.testing.assert_array_equal(found[0].test_loss[..., -1], found[1].test_loss[..., -1])
+    assert found[0].test_loss.notnull().all()
 
 
 @pytest.mark.parametrize("batch_size", [1, 37, 200])
