@@ -11,7 +11,7 @@ from scipy.special import log_softmax
 
 from fnn import sweep
 from fnn.base.errors import InputError
-from fnn.nn.layers import affine, flatten, serial
+from fnn.nn.layers import affine, elementwise, flatten, identity, serial
 from fnn.nn.losses import weights
 from fnn.nn.models import multilayer
 from fnn.tasks import Split, classification, images, rows, stratified
@@ -82,7 +82,10 @@ def test_a_network_reads_images_as_it_reads_their_rows():
     data = {"train": Split(pixels, y), "test": Split(pixels[:6], y[:6])}
     found = [
         sweep(classification(network, data, 8, prepare=prepare), ["sgd"], over={"lr": [0.1]}, seeds=2, steps=5)
-        for network, prepare in [(affine(3), rows), (serial(flatten(), affine(3)), images)]
+        for network, prepare in [
+            (serial(elementwise(identity), affine(3)), rows),
+            (serial(flatten(), affine(3)), images),
+        ]
     ]
     np.testing.assert_array_equal(found[0].test_loss[..., -1], found[1].test_loss[..., -1])
     assert found[0].test_loss.notnull().all()
