@@ -125,7 +125,7 @@ def learning_curves(out: Path, troubles: list[str]) -> Block | None:
     for name, title in CURVES.items():
         path = out / name / results.METRICS
         try:
-            if not findings.there(out, path):
+            if not findings.present(out, path):
                 continue
             loss = results.load(out / name).get("loss")
         except InputError as error:

@@ -35,7 +35,7 @@ class Report:
 
 
 def new(name: str) -> Path:
-    """Write the example as NAME.py; returns its path. Raises `InputError` where the name is none or taken."""
+    """Write the example as NAME.py; returns its path. Raises `InputError` where the name is not valid or taken."""
     sound = name.isidentifier() and not keyword.iskeyword(name)
     require(sound, f"An experiment is named like a Python module, my_question say, not {name!r}.")
     path = Path(f"{name}.py")
@@ -52,7 +52,7 @@ def load(file: Path) -> Experiment:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[file.stem] = module  # as if it had been imported: its dataclasses are looked up there
+    sys.modules[file.stem] = module  # as an import does: dataclasses search for their module there
     sys.path.insert(0, str(file.parent))  # what lies beside it can be imported
     spec.loader.exec_module(module)
     found = getattr(module, "EXPERIMENT", None)
@@ -67,10 +67,10 @@ def report(files: tuple[Path, ...], out: Path) -> int:
     from fnn.lab.report import page
 
     require(len(files) > 0, "The report is of one experiment at least: name its file.")
-    there = {experiment.name: experiment for experiment in map(load, files)}
-    title = next(iter(there.values())).question if len(there) == 1 else page.More().title
+    experiments = {experiment.name: experiment for experiment in map(load, files)}
+    title = next(iter(experiments.values())).question if len(experiments) == 1 else page.More().title
     command = " ".join(["python -m fnn.lab report", *(file.name for file in files)])
-    return collection.show(page.write(out, there, lambda: page.More(title=title, command=command)))
+    return collection.show(page.write(out, experiments, lambda: page.More(title=title, command=command)))
 
 
 def main(argv: list[str]) -> int:

@@ -2,9 +2,9 @@
 
     Claim("He learns faster than Xavier", ahead("loss", "init", "he", "xavier", lower=True), above(0.0), "nats")
 
-An *effect* is a function of the experiment's data set that gives one value a seed, or a lap of a benchmark. `judge`
-computes the verdicts of claims on a data set, with Holm's adjustment among the primary effects of one claim of the
-source.
+An *effect* is a function of the experiment's data set that returns one value for each seed, or for each lap of a
+benchmark. `judge` computes the verdicts of claims on a data set, with Holm's adjustment among the primary effects of
+one claim of the source.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -23,24 +23,24 @@ Effect = Callable[[xr.Dataset], xr.DataArray]
 """`dataset -> values` along the claim's `repeats`, the seeds, and along its `each` where it has one."""
 
 Test = Callable[["Claim", xr.DataArray, str], Verdict]
-"""`(claim, effect [seed] or [seed, each], sentence) -> verdict`; a true attribute `each` where it takes the latter."""
+"""`(claim, effect, sentence) -> verdict`, effect `[seed]`, or `[seed, each]` where its attribute `each` is true."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What a source says, and how it is measured.
+    """A statement of a source, and how it is tested.
 
-    text: the claim, in the words that are printed; `{lr:g}` stands for an attribute of the data set.
-    effect: what is measured, one value a seed; for `share` and `always` one truth a seed.
+    text: the claim as it is printed; `{lr:g}` is replaced by that attribute of the data set.
+    effect: what is measured, one value for each seed; for `share` and `always` one bool for each seed.
     test: `above`, `below`, `within`, `share`, `always` or `exactly`.
     unit: of the effect. source: where the claim comes from, "claim 6" say.
     figure: the name of the figure that shows it.
-    each: a dimension of the effect at whose every place the claim is said to hold: the worst place decides. Of tests
+    each: a dimension of the effect at all of whose coordinates the claim must hold: the worst decides. For the tests
         `above`, `below`, `always` and `exactly`.
-    detail: what is printed behind the effect, or a function of the data set that gives it.
-    where: whether the data set has what the claim is about; without it every data set has.
+    detail: text printed after the effect, or a function of the data set that returns it.
+    where: `dataset -> bool`, whether the claim applies to a data set; None: to every one.
     secondary: whether the effect is shown beside the one that decides.
-    repeats: the dimension of the repetitions where they are no seeds: the "lap" of a benchmark.
+    repeats: the dimension of the repetitions where these are not seeds: the "lap" of a benchmark.
     """
 
     text: str
@@ -69,13 +69,13 @@ class Claim:
         values = effect.transpose(*dims)
         detail = self.detail(ds) if callable(self.detail) else self.detail
         sentence = detail.replace("{", "{{").replace("}", "}}")
-        found = self.test(self, values, f" {sentence}" if sentence else "")
+        verdict = self.test(self, values, f" {sentence}" if sentence else "")
         record = {"figure": self.figure, "secondary": self.secondary, "repeats": self.repeats}
-        return replace(found, claim=self.text.format(**ds.attrs), **record)
+        return replace(verdict, claim=self.text.format(**ds.attrs), **record)
 
 
 def _effect(claim):
-    """How every effect is printed."""
+    """The template of every effect's sentence."""
     return f"{{effect}} {{unit}} [{{low}}, {{high}}], {{seeds}} {claim.repeats}s."
 
 
@@ -88,41 +88,41 @@ class _Side:
     def __call__(self, claim, effect, sentence):
         side = {"bar": self.bar, "below": self.below}
         beside = f" The claim is {'below' if self.below else 'above'} {self.bar:.3g}." if self.bar else ""
-        said = _effect(claim) + beside + sentence
+        text = _effect(claim) + beside + sentence
         if not claim.each:
-            return verdicts.decide(claim.text, effect.values, claim.unit, said, claim.source, **side)
+            return verdicts.decide(claim.text, effect.values, claim.unit, text, claim.source, **side)
         at = effect[claim.each].values.tolist()
         places = np.array([f"{place:.4g}" if isinstance(place, float) else place for place in at])
-        said = f"At the worst, {claim.each} {{worst}}: {said}"
-        return verdicts.decide_every(claim.text, effect.values, places, claim.unit, said, claim.source, **side)
+        text = f"At the worst, {claim.each} {{worst}}: {text}"
+        return verdicts.decide_every(claim.text, effect.values, places, claim.unit, text, claim.source, **side)
 
 
 def above(bar: float | int) -> Test:
-    """The effect is above the bar, the smallest effect of interest."""
+    """The test that the effect is above the bar, the smallest effect of interest."""
     return _Side(bar, below=False)
 
 
 def below(bar: float | int) -> Test:
-    """The effect is below the bar."""
+    """The test that the effect is below the bar."""
     return _Side(bar, below=True)
 
 
 def within(low: float | int, high: float | int) -> Test:
-    """The effect lies between the bounds: equivalence, by two one-sided tests."""
+    """The test that the effect lies between the bounds: equivalence, by two one-sided tests."""
 
     def test(claim, effect, sentence):
-        said = f"{_effect(claim)} Equivalent is what lies from {low:g} to {high:g}.{sentence}"
-        return verdicts.decide_within(claim.text, effect.values, low, high, claim.unit, said, claim.source)
+        text = f"{_effect(claim)} Equivalent is what lies from {low:g} to {high:g}.{sentence}"
+        return verdicts.decide_within(claim.text, effect.values, low, high, claim.unit, text, claim.source)
 
     return test
 
 
 def share(at_least: float | int) -> Test:
-    """The truth holds in more than this share of all seeds."""
+    """The test that the effect is true in more than this share of all seeds."""
 
     def test(claim, effect, sentence):
-        said = f"In {{effect}} % [{{low}}, {{high}}] of {{seeds}} {claim.repeats}s.{sentence}"
-        return verdicts.decide_share(claim.text, effect.values, at_least, said, claim.source)
+        text = f"In {{effect}} % [{{low}}, {{high}}] of {{seeds}} {claim.repeats}s.{sentence}"
+        return verdicts.decide_share(claim.text, effect.values, at_least, text, claim.source)
 
     return test
 
@@ -132,12 +132,12 @@ class _Always:
     each = True
 
     def __call__(self, claim, effect, sentence):
-        said = f"In {{effect}} % of {{seeds}} {'cases' if claim.each else f'{claim.repeats}s'}.{sentence}"
-        return verdicts.decide_always(claim.text, effect.values.ravel(), said, claim.source)
+        text = f"In {{effect}} % of {{seeds}} {'cases' if claim.each else f'{claim.repeats}s'}.{sentence}"
+        return verdicts.decide_always(claim.text, effect.values.ravel(), text, claim.source)
 
 
 def always() -> Test:
-    """The truth holds for every seed, at every place of `each`: one counterexample refutes the claim."""
+    """The test that the effect is true for every seed, and all of `each`: one counterexample refutes the claim."""
     return _Always()
 
 
@@ -147,21 +147,21 @@ class _Exactly:
     each = True
 
     def __call__(self, claim, effect, sentence):
-        said = f"The largest gap is {{worst}} {{unit}}, of {{seeds}} instances.{sentence}"
-        return verdicts.exact(claim.text, effect.values, self.tolerance, said, claim.source, claim.unit)
+        text = f"The largest gap is {{worst}} {{unit}}, of {{seeds}} instances.{sentence}"
+        return verdicts.exact(claim.text, effect.values, self.tolerance, text, claim.source, claim.unit)
 
 
 def exactly(tolerance: float | int) -> Test:
-    """The gap to what theory says is at most this, at every instance."""
+    """The test that the gap to theory is at most this, at every instance."""
     return _Exactly(tolerance)
 
 
 def ahead(
     of: str | Effect, dim: str, first: Any, second: Any, *, lower: bool = False, over: Sequence[str] = ()
 ) -> Effect:
-    """The effect "how far `first` is ahead of `second`" along `dim`, paired by seed.
+    """The effect by how much `first` is better than `second` along `dim`, paired by seed.
 
-    of: a variable of the data set, or a function of it. lower: whether less is better. over: dimensions that are
+    of: a variable of the data set, or a function of it. lower: whether lower is better. over: dimensions that are
     averaged. A run that diverged is the worst: −∞ or ∞ where one of a pair did.
     """
 
@@ -177,13 +177,13 @@ def ahead(
 
 
 def at_best(values: xr.DataArray, by: xr.DataArray, dim: str, *, lower: bool = False) -> xr.DataArray:
-    """`values` of each seed at the place along `dim` that is best by the mean of `by` over the other half of the seeds.
+    """`values` of each seed at the coordinate of `dim` that is best by the mean of `by` over the other half of seeds.
 
-    So what is chosen on some seeds is judged on others: even ones on odd ones, and odd ones on even ones. Where 16
-    places are equal, 12 seeds then find a place that is better than 0 in 5 % of cases, and one that is worse in 3 %;
-    leaving out one seed at a time they would in 15 and 16 %, since a seed's own value decides near ties against it.
-    lower: whether less of `by` is better. A place where `by` is not finite at one of the other seeds is not chosen; the
-    result is NaN where none is left, and where there is a single seed.
+    The halves are the even and the odd seeds, so what is chosen on some seeds is judged on others. With 16 coordinates
+    of equal effect 0 and 12 seeds, the chosen one is found above 0 in 5 % of cases and below in 3 %; with one seed left
+    out at a time it would be 15 % and 16 %, since each seed's value decides near ties against it.
+    lower: whether lower `by` is better. A coordinate where `by` is not finite at one of the other seeds is not chosen;
+    the result is NaN where none is left, and where there is a single seed.
     """
     score = by if lower else -by
     score = score.where(abs(score) < np.inf, np.inf)
@@ -192,16 +192,16 @@ def at_best(values: xr.DataArray, by: xr.DataArray, dim: str, *, lower: bool = F
         return values.isel({dim: 0}).astype(float) * np.nan
     halves: list[xr.DataArray] = []
     for half in (0, 1):
-        others = score.isel(seed=place != half).mean("seed")
-        judged = values.isel(seed=place == half).isel({dim: others.argmin(dim)})
-        halves.append(judged.where((others < np.inf).any(dim)))
+        choosing = score.isel(seed=place != half).mean("seed")
+        judged = values.isel(seed=place == half).isel({dim: choosing.argmin(dim)})
+        halves.append(judged.where((choosing < np.inf).any(dim)))
     return xr.concat(halves, "seed", coords="different", compat="equals").isel(
         seed=np.argsort(np.argsort(place, kind="stable"))
     )
 
 
 def judge(claims: Iterable[Claim], ds: xr.Dataset) -> list[Verdict]:
-    """The verdicts of the claims that the data set has something on, with Holm's adjustment within each claim.
+    """The verdicts of the claims that apply to the data set, with Holm's adjustment within each claim of the source.
 
     The primary effects of one source, "claim 6" say, are parts of one claim. Raises `InputError` where an effect cannot
     be computed.
@@ -223,5 +223,5 @@ def judge(claims: Iterable[Claim], ds: xr.Dataset) -> list[Verdict]:
 
 
 def has(dim: str, *names: Any) -> Callable[[xr.Dataset], bool]:
-    """Whether a data set has these places along a dimension: the `where` of a claim about them."""
+    """The `where` of a claim about these coordinates of a dimension: whether a data set has them all."""
     return lambda ds: dim in ds.coords and set(names) <= set(np.atleast_1d(ds[dim].values).tolist())

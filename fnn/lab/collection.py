@@ -1,4 +1,4 @@
-"""The experiments of a package: found wherever they lie, listed, run, gathered in tables and pages.
+"""The experiments of a package: found in all of its modules, listed, run, gathered in tables and pages.
 
 `python -m PACKAGE` is `main("PACKAGE")` in its `__main__.py`.
 """
@@ -20,16 +20,16 @@ from fnn.lab.experiment import Experiment
 
 
 class Found(NamedTuple):
-    """The experiments of a package by name, and its modules that cannot be imported, each with why."""
+    """The experiments of a package by name, and the errors of its modules that cannot be imported, by name."""
 
     experiments: dict[str, Experiment]
     broken: dict[str, str]
 
 
 def modules(package: str) -> dict[str, str]:
-    """The modules of a package that may hold an experiment, by the last part of their names; none is imported.
+    """The full names of the modules that may hold an experiment, by the last part of the name; none is imported.
 
-    Raises `InputError` where two have the same.
+    Raises `InputError` where two have the same last part.
     """
     root = importlib.import_module(package)
     names = [one.name for one in walk_packages(root.__path__, f"{package}.", onerror=lambda name: None)]
@@ -43,25 +43,25 @@ def modules(package: str) -> dict[str, str]:
 
 
 def load(module: str) -> Experiment | None:
-    """The experiment of a module; None where it holds none, as a folder does."""
+    """The experiment of a module; None where it holds none, as a folder's `__init__`."""
     found = getattr(importlib.import_module(module), "EXPERIMENT", None)
     return found if isinstance(found, Experiment) else None
 
 
 def find(package: str) -> Found:
     """Every experiment of a package, in the order of the sections that their sources name."""
-    there, broken = {}, {}
+    loaded, broken = {}, {}
     for name, module in modules(package).items():
         try:
-            there[name] = load(module)
-        except Exception as error:  # whatever is wrong with it, the others are sound
+            loaded[name] = load(module)
+        except Exception as error:  # any error of one module: the others are loaded
             broken[name] = f"{type(error).__name__}: {error}"
-    found = {name: experiment for name, experiment in there.items() if experiment is not None}
+    found = {name: experiment for name, experiment in loaded.items() if experiment is not None}
     return Found(dict(sorted(found.items(), key=lambda pair: (_place(pair[1]), pair[0]))), broken)
 
 
 def _place(experiment):
-    """The place of an experiment among others: the section of its source; those without one come last."""
+    """The sort key of an experiment: the section of its source; those without one come last."""
     return [int(number) for number in experiment.section.split(".") if number] or [99]
 
 
@@ -80,16 +80,16 @@ class Verdicts:
 
 @dataclass(frozen=True)
 class Report:
-    """Make one page of the results folder, report.html in it: figures, verdicts, answers, and charts to play with."""
+    """Make one page of the results folder, report.html in it: figures, verdicts, answers, and interactive charts."""
 
     out: Path = Path("results")
     """The results folder."""
     quick: bool = False
-    """Little to play with, for a first look: seconds instead of minutes the first time."""
+    """Interactive charts of few points, as a preview: seconds instead of minutes the first time."""
 
 
 def show(written: Any) -> int:
-    """Print where a page is and what it lacks; returns 1 where a file of the results cannot be read."""
+    """Print the path of a page and what it lacks; returns 1 where a file of the results cannot be read, else 0."""
     for trouble in written.troubles:
         print(f"{trouble}.")
     if written.missing:
@@ -102,7 +102,7 @@ def show(written: Any) -> int:
 class Collection:
     """The experiments of a package.
 
-    more: a module whose function `more(out, quick)` gives what the page has beside the results, see
+    more: a module whose function `more(out, quick)` returns what the page has beside the results, a
     `fnn.lab.report.page.More`.
     """
 
@@ -169,8 +169,8 @@ class Collection:
 
     def _verdicts(self, out):
         """Print and save the table; 1 where a file of it cannot be read."""
-        there = self._found()
-        found = findings.gather(out, [*there.experiments, *there.broken])
+        known = self._found()
+        found = findings.gather(out, [*known.experiments, *known.broken])
         print(findings.table(found))
         print(f"Written to {findings.save(out, found)}")
         return 1 if found.unreadable else 0
@@ -188,15 +188,15 @@ class Collection:
         return show(page.write(options.out, self.experiments(), more))
 
     def _all(self, options):
-        """Run everything; 0 if all is there, 1 if something failed, 130 if interrupted."""
-        began = time.perf_counter()
-        there = self._found()
-        entries = run_all.run(there.experiments, options)
-        entries += [run_all.Entry(name, "failed", remark=why) for name, why in there.broken.items()]
-        print(f"\n{run_all.table(entries, time.perf_counter() - began)}")
+        """Run everything; 0 if all have results, 1 if something failed, 130 if interrupted."""
+        start = time.perf_counter()
+        known = self._found()
+        entries = run_all.run(known.experiments, options)
+        entries += [run_all.Entry(name, "failed", remark=why) for name, why in known.broken.items()]
+        print(f"\n{run_all.table(entries, time.perf_counter() - start)}")
         outcomes = {entry.outcome for entry in entries}
         if outcomes & {"made", "unchanged"}:
-            findings.save(options.out, findings.gather(options.out, [*there.experiments, *there.broken]))
+            findings.save(options.out, findings.gather(options.out, [*known.experiments, *known.broken]))
             print(f"All verdicts: python -m {self.package} verdicts --out {options.out}")
             print(f"As a page: python -m {self.package} report --out {options.out}")
         if outcomes & {"interrupted", "not reached"}:  # the experiment that was running may still have ended

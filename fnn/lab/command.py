@@ -28,23 +28,23 @@ from fnn.lab.options import ELSEWHERE
 from fnn.lab.verdicts import Answer, Setting, Verdict
 
 BLOCKS = "blocks"
-"""The folder, in an experiment's folder, where unfinished work is kept."""
+"""The subfolder of an experiment's folder for unfinished work."""
 
 PART = "interrupted"
-"""The folder, in an experiment's folder, for the data of a run that was interrupted."""
+"""The subfolder of an experiment's folder for the data of a run that was interrupted."""
 
 TIMES = ("train_seconds", "compile_seconds", "provenance")
-"""Attributes of a measured data set that belong to its provenance: no two runs have them alike."""
+"""Attributes of a measured data set that belong to its provenance: they differ between runs."""
 
 OPTIONS = "options"
 """The attribute of saved data that holds the options they were measured with, as JSON."""
 
 
 def configure(experiment: Experiment, argv: Sequence[str]) -> Any:
-    """The options that these command-line arguments mean for an experiment, with the folder for its unfinished work."""
+    """The options of an experiment from command-line arguments, with the folder for its unfinished work."""
     default = replace(experiment.options(quick="--quick" in argv), quick=False)
     if any(argument.replace("_", "-").startswith("--data-dir") for argument in argv) and hasattr(default, "dataset"):
-        default = replace(default, dataset="auto")  # a quick run, too, reads the folder that is named
+        default = replace(default, dataset="auto")  # a quick run reads a folder that is named, too
     cfg = tyro.cli(
         experiment.config,
         default=default,
@@ -57,12 +57,12 @@ def configure(experiment: Experiment, argv: Sequence[str]) -> Any:
 
 
 def started(experiment: Experiment) -> list[str]:
-    """The words of the command that starts it."""
+    """The arguments of the command that starts an experiment."""
     return ["python", "-m", experiment.module] if experiment.module else ["python", experiment.file.name]
 
 
 def measured_by(cfg: Any) -> dict[str, Any]:
-    """The options that what is measured depends on, as they come back from a JSON file."""
+    """The options that what is measured depends on, as a JSON file would give them back."""
     options = json.loads(json.dumps(cfg if isinstance(cfg, dict) else dataclasses.asdict(cfg), default=str))
     return {name: value for name, value in options.items() if name not in ELSEWHERE}
 
@@ -70,13 +70,14 @@ def measured_by(cfg: Any) -> dict[str, Any]:
 def main(experiment: Experiment, argv: Sequence[str] | None = None) -> int:
     """Run an experiment from its command line; returns the exit code.
 
-    0 done, 1 a failure of ours, 2 bad input or a full disk (one sentence), 130 interrupted (what was done is kept).
+    0 done, 1 an error of the program, 2 bad input or a full disk (one sentence), 130 interrupted (finished work is
+    kept).
     """
     process.console()
     name = experiment.name
     cfg = configure(experiment, sys.argv[1:] if argv is None else argv)
     folder, kept = cfg.out / name, None
-    before = {there: _changed(there) for there in (folder, folder / PART)}
+    before = {one: _changed(one) for one in (folder, folder / PART)}
     try:
         cfg.check()
         results.check_writable(folder)
@@ -122,9 +123,9 @@ def _is_last():
 
 
 def on_disk(folder: Path, before: Mapping[Path, int]) -> str:
-    """In words, what of an interrupted experiment is in its folder.
+    """A sentence about what an interrupted experiment left in its folder.
 
-    before: `_changed` of the folder and of its `PART`, from before the experiment.
+    before: `_changed` of the folder and of its `PART` before the experiment.
     """
     part = folder / PART
     if _changed(folder) != before[folder]:
@@ -141,12 +142,12 @@ def _again(folder):
 
 
 def _checkpoints(folder):
-    """How many blocks of unfinished work there are."""
+    """The number of blocks of unfinished work in an experiment's folder."""
     return sum(path.stem.isdecimal() for path in (folder / BLOCKS).rglob("*.npz"))
 
 
 def _changed(folder):
-    """When the data in a folder were last changed, in nanoseconds; 0 where there are none."""
+    """The time in nanoseconds of the last change of the data in a folder; 0 where there are none."""
     try:
         return (folder / results.METRICS).stat().st_mtime_ns
     except OSError:
@@ -154,15 +155,18 @@ def _changed(folder):
 
 
 def _measure(experiment: Experiment, cfg: Any) -> tuple[Path | None, bool]:
-    """Run the experiment and save its data; gives where they are, None if another process does, and whether whole."""
-    began, name = time.perf_counter(), experiment.name
+    """Run the experiment and save its data; returns (folder, whether the data are complete).
+
+    The folder is None where another process saves the data.
+    """
+    start, name = time.perf_counter(), experiment.name
     measured = experiment.run(cfg)
     if measured is None:
         return None, True
     complete = bool(measured.attrs.get("complete", True))
-    # A part of a run never takes the place of a whole one.
+    # A part of a run never replaces a whole one.
     folder = cfg.out / name if complete else cfg.out / name / PART
-    seconds = round(time.perf_counter() - began, 2)
+    seconds = round(time.perf_counter() - start, 2)
     attrs = {key: value for key, value in measured.attrs.items() if key != "provenance"}
     origin = provenance(cfg, seconds=seconds, sources=sources(experiment), **attrs)
     lasting = measured.copy()
@@ -171,14 +175,14 @@ def _measure(experiment: Experiment, cfg: Any) -> tuple[Path | None, bool]:
     kept = _keep(folder, lasting, origin)
     measured.close()
     if complete and kept == folder:
-        store.clear(folder / BLOCKS)  # all they hold is in the data now
+        store.clear(folder / BLOCKS)  # their content is in the data now
     return kept, complete
 
 
 def _find(experiment: Experiment, folder: Path, redrawn: bool) -> None:
     """Make verdicts, answers and figures of the data saved in `folder`, save them and print them.
 
-    redrawn: whether they are of an earlier run, perhaps of another version, which may lack something.
+    redrawn: whether the data are of an earlier run, perhaps of another version, which may lack something.
     """
     saved = results.load(folder)
     setting = measured_on(experiment, saved)
@@ -210,7 +214,7 @@ def _find(experiment: Experiment, folder: Path, redrawn: bool) -> None:
 
 
 def shown(name: str, verdicts: Sequence[Verdict], answers: Sequence[Answer]) -> list[str]:
-    """What a figure shows: the claims and answers that name it, in sentences."""
+    """What a figure shows: a sentence for each claim and answer that names it."""
     found = [f"{verdict.claim}: {verdict.outcome or 'effect only'}" for verdict in verdicts if verdict.figure == name]
     return found + [f"{answer.question} {answer.answer}" for answer in answers if answer.figure == name]
 
@@ -218,8 +222,8 @@ def shown(name: str, verdicts: Sequence[Verdict], answers: Sequence[Answer]) -> 
 def measured_on(experiment: Experiment, ds: Any) -> Setting:
     """What saved data were measured on, and how that differs from the experiment's own setting.
 
-    An experiment's own data set is full MNIST where its default is `auto`. The options stand in the data: another file
-    could be lost, or be that of another run. Without them "unknown options" is one of the differences.
+    An experiment's own data set is full MNIST where its default is `auto`. The options are read from the data: a second
+    file could be lost, or be that of another run. Without them "unknown options" is one of the differences.
     """
     own, name = measured_by(experiment.config()), str(ds.attrs.get("dataset", ""))
     config = _options_in(ds)
@@ -237,7 +241,7 @@ def measured_on(experiment: Experiment, ds: Any) -> Setting:
 
 
 def _options_in(ds: Any) -> dict[str, Any]:
-    """The options in saved data; none where they are no JSON object."""
+    """The options in saved data; empty where they are not a JSON object."""
     try:
         config = json.loads(str(ds.attrs.get(OPTIONS, "")))
     except (ValueError, RecursionError):
@@ -246,22 +250,22 @@ def _options_in(ds: Any) -> dict[str, Any]:
 
 
 def _length(config: dict[str, Any], ds: Any) -> str:
-    """The steps or epochs of training by the options, or up to an interrupt; "" where no option gives them."""
+    """The steps or epochs of training by the options, or up to an interrupt; "" without such an option."""
     if isinstance(steps := config.get("steps"), int):
         return f"{min(steps, ds.sizes.get('step', steps)):,} steps"
     return f"{config['epochs']:,} epochs" if isinstance(config.get("epochs"), int) else ""
 
 
 def _keep(folder: Path, measured: Any, origin: dict[str, Any]) -> Path:
-    """Save the data in `folder`, or elsewhere if the disk has filled up while they were made; gives where."""
+    """Save the data in `folder`, or in a temporary one if the disk is full; returns the folder."""
     try:
         results.save_data(folder, measured, origin)
         return folder
     except InputError as error:
-        shelter = Path(tempfile.mkdtemp(prefix="fnn-")) / folder.name
-        results.save_data(shelter, measured, origin)
-        print(f"{folder.name}: {error} The results are kept in {shelter} instead.", file=sys.stderr)
-        return shelter
+        spare = Path(tempfile.mkdtemp(prefix="fnn-")) / folder.name
+        results.save_data(spare, measured, origin)
+        print(f"{folder.name}: {error} The results are kept in {spare} instead.", file=sys.stderr)
+        return spare
 
 
 def sources(experiment: Experiment) -> str:
@@ -270,9 +274,9 @@ def sources(experiment: Experiment) -> str:
 
 
 def sources_of(file: Path) -> str:
-    """SHA-256 over the code that results depend on: an experiment's file, what it imports beside it, and all of fnn.
+    """The SHA-256 of the code that results depend on: an experiment's file, the files that it imports, and all of fnn.
 
-    What lies beside it is the rest of its package, or the other files of its folder.
+    Only imports from its package, or from its folder, count.
     """
     files = {*_imported(file), *Path(fnn.__file__).parent.rglob("*.py")}
     digest = hashlib.sha256()
@@ -282,7 +286,7 @@ def sources_of(file: Path) -> str:
 
 
 def _imported(path: Path, seen: frozenset[Path] = frozenset()) -> frozenset[Path]:
-    """A file, and those of its package or folder that it imports, directly or not."""
+    """A file, and the files of its package or folder that it imports, directly or indirectly."""
     path = path.resolve()
     if path in seen or not path.is_file():
         return seen

@@ -1,4 +1,4 @@
-"""Diagrams of networks and of computations, drawn from the things themselves: layers, masks, jaxprs."""
+"""Diagrams of networks and of computations, drawn from layers, masks and jaxprs."""
 
 import inspect
 import math
@@ -28,9 +28,9 @@ SHADE = "#56B4E9"
 
 
 def units_diagram(ax: Axes, sizes: Sequence[int], dropped: Sequence[np.ndarray] | None = None) -> None:
-    """Draw a fully connected network into `ax`: a circle a unit, an arrow a weight, inputs at the bottom.
+    """Draw a fully connected network into `ax`: one circle per unit, one arrow per weight, inputs at the bottom.
 
-    sizes: how many units each layer has, inputs first.
+    sizes: the number of units of each layer, inputs first.
     dropped: for every layer a boolean array `[size]`, true where a unit is dropped. Such a unit is crossed out and no
         arrow touches it. None drops none.
     """
@@ -38,12 +38,12 @@ def units_diagram(ax: Axes, sizes: Sequence[int], dropped: Sequence[np.ndarray] 
     radius, rise = 0.3, 2.0
     places = [[(i - (n - 1) / 2, rise * layer) for i in range(n)] for layer, n in enumerate(sizes)]
 
-    def there(layer):
+    def kept(layer):
         return [place for place, gone in zip(places[layer], dropped[layer], strict=True) if not gone]
 
     for layer in range(len(sizes) - 1):
-        for below in there(layer):
-            for above in there(layer + 1):
+        for below in kept(layer):
+            for above in kept(layer + 1):
                 arrow = {"arrowstyle": "->", "color": FAINT, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 0}
                 ax.annotate("", _toward(above, below, radius), _toward(below, above, radius), arrowprops=arrow)
     for row, gone in zip(places, dropped, strict=True):
@@ -70,7 +70,7 @@ def _frame(ax: Axes, x: Point, y: Point) -> None:
     ax.set_axis_off()
 
 
-# Layers: a box each ---------------------------------------------------------------------------------------------------
+# Layers: boxes --------------------------------------------------------------------------------------------------------
 
 ACTIVATIONS = {
     "ReLU": layers.relu,
@@ -84,7 +84,7 @@ ACTIVATIONS = {
 
 
 class Block(NamedTuple):
-    """A layer as it is drawn: its name and how many numbers leave it."""
+    """A layer as it is drawn: its name and the number of its outputs."""
 
     name: str
     width: int
@@ -102,7 +102,7 @@ def blocks(network: Layer, n_in: int) -> list[Block]:
 
 
 def name_of(layer: Layer, params: Params) -> str:
-    """What a layer is: by the type of its parameters or, where it has none, by what it does to a few numbers."""
+    """The name of a layer: by the type of its parameters or, without parameters, by its outputs for a few numbers."""
     known = {Affine: "Affine", BatchNorm: "Batch Norm"}
     if params != ():
         return known.get(type(params), type(params).__name__)
@@ -119,9 +119,9 @@ def name_of(layer: Layer, params: Params) -> str:
 
 
 def network_diagram(blocks: Sequence[Block], n_in: int, shaded: str = "Batch Norm") -> Figure:
-    """A network as a row of boxes, from its inputs on the left; `shaded` names the layers to point out.
+    """A network as a row of boxes, from its inputs on the left; `shaded` names the layers to highlight.
 
-    Beside each arrow stands how many numbers it carries.
+    Each arrow is labelled with the number of values that it carries.
     """
     step, width, height = 1.0, 0.52, 2.0
     fig = plotting.figure(0.58 * (len(blocks) + 1.6), 2.0)
@@ -140,10 +140,10 @@ def network_diagram(blocks: Sequence[Block], n_in: int, shaded: str = "Batch Nor
         )
         ax.text(i * step, 0, name, rotation=90, ha="center", va="center", color="black")
     gap = step - width
-    for i, carried in enumerate([n_in, *(block.width for block in blocks)]):
+    for i, n in enumerate([n_in, *(block.width for block in blocks)]):
         start = (i - 1) * step + width / 2
         ax.add_patch(FancyArrowPatch((start, 0), (start + gap, 0), **ARROW))
-        ax.text(start + gap / 2, 0.12, str(carried), ha="center", fontsize="x-small", color=INK)
+        ax.text(start + gap / 2, 0.12, str(n), ha="center", fontsize="x-small", color=INK)
     _frame(ax, (-step, len(blocks) * step), (-height / 2 - 0.1, height / 2 + 0.1))
     return fig
 
@@ -169,11 +169,11 @@ GREEK = {"gamma": "γ", "beta": "β", "eps": "ε", "mu": "μ", "sigma": "σ"}
 VIEWS = {"broadcast_in_dim", "convert_element_type", "reshape", "squeeze", "expand_dims", "copy", "stop_gradient"}
 """Operations that leave the numbers as they are."""
 LOOPS = {"scan", "while", "cond"}
-"""Operations that hold programs which do not simply run once; they stay closed."""
+"""Operations whose inner programs may run several times or not at all; they are drawn as one node."""
 
 
 class Node(NamedTuple):
-    """A step of a computation.
+    """An operation, argument or constant of a computation.
 
     label: the symbol of an operation, or the name of an argument or constant.
     inputs: the numbers of the nodes it reads, all before it; none for arguments and constants.
@@ -186,7 +186,7 @@ class Node(NamedTuple):
 
 
 class Graph(NamedTuple):
-    """A computation: its nodes in an order in which they can be done, and what the results of some are called."""
+    """A computation: its nodes, every one after those it reads, and the names of some results by node."""
 
     nodes: tuple[Node, ...]
     names: Mapping[int, str]
@@ -200,17 +200,17 @@ class _Value(NamedTuple):
 
 
 def graph_of(f: Callable[..., Any], *args: Any, results: Sequence[str] = ()) -> Graph:
-    """The computation of `f(*args)`, read off its jaxpr.
+    """The computation of `f(*args)`, from its jaxpr.
 
-    results: what the arrays that f gives are called, in order; "" for no name.
-    Functions called inside are opened, views left out, a sum over n things ÷ n becomes their mean, the same operation
-    on the same things is one node (the compiler does it once, too), and what leads to no result is dropped.
+    results: the names of the arrays that f returns, in order; "" for no name.
+    Inner functions are inlined, views left out, a sum of n terms ÷ n becomes their mean, equal operations on equal
+    inputs are one node (as in the compiled program), and what no result depends on is dropped.
     """
     nodes: list[Node] = []
     known: dict[Any, _Value] = {}
 
     def add(label, inputs, shape, key):
-        """The number of this node, which is a new one unless there was one of the same key."""
+        """The value of the node with this key, a new node where there is none."""
         if key not in known:
             known[key] = _Value(len(nodes))
             nodes.append(Node(label, tuple(value.node for value in inputs), shape))
@@ -258,7 +258,7 @@ def graph_of(f: Callable[..., Any], *args: Any, results: Sequence[str] = ()) -> 
     arguments = [add(label, (), shape, label) for label, shape in zip(labels, shapes, strict=True)]
     ends = [value.node for value in opened(closed, arguments)]
     names = {end: name for end, name in zip(ends, results, strict=False) if name}
-    return _living(nodes, ends, names)
+    return _needed(nodes, ends, names)
 
 
 def _symbol(eqn: Any) -> str:
@@ -269,7 +269,7 @@ def _symbol(eqn: Any) -> str:
 
 
 def _argument_names(f: Callable[..., Any], args: Sequence[Any]) -> list[str]:
-    """A name for every array in the arguments: the parameter's, and the way to the array where it holds several."""
+    """A name for every array in the arguments: the parameter's, and the path to the array where it holds several."""
     names = list(inspect.signature(f).parameters)[: len(args)]
     leaves = [(GREEK.get(name, name), path) for name, a in zip(names, args, strict=True) for path in _paths(a)]
     return [name + path for name, path in leaves]
@@ -279,21 +279,21 @@ def _paths(tree: Any) -> list[str]:
     return [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
 
 
-def _living(nodes: Sequence[Node], ends: Sequence[int], names: Mapping[int, str]) -> Graph:
-    """The part of a graph that leads to `ends`, numbered anew."""
-    alive, todo = set(), list(ends)
+def _needed(nodes: Sequence[Node], ends: Sequence[int], names: Mapping[int, str]) -> Graph:
+    """The part of a graph that `ends` depend on, renumbered."""
+    needed, todo = set(), list(ends)
     while todo:
         number = todo.pop()
-        if number not in alive:
-            alive.add(number)
+        if number not in needed:
+            needed.add(number)
             todo += nodes[number].inputs
-    new = {old: i for i, old in enumerate(sorted(alive))}
+    new = {old: i for i, old in enumerate(sorted(needed))}
     kept = tuple(nodes[old]._replace(inputs=tuple(new[i] for i in nodes[old].inputs)) for old in new)
     return Graph(kept, {new[end]: name for end, name in names.items()})
 
 
 def layout(graph: Graph) -> list[tuple[int, int]]:
-    """(column, row) of every node: left to right in the order of the work, the longest chain of it along row 0."""
+    """(column, row) of every node: inputs to the left of what reads them, the longest chain along row 0."""
     nodes = graph.nodes
     depth: list[int] = []
     for node in nodes:
@@ -305,7 +305,7 @@ def layout(graph: Graph) -> list[tuple[int, int]]:
     taken = set(found.values())
     for number, node in enumerate(nodes):
         if number not in found:
-            # An argument stands right below the first operation that reads it.
+            # An argument is placed directly below the first operation that reads it.
             readers = [depth[i] for i, other in enumerate(nodes) if number in other.inputs]
             column = depth[number] if node.inputs or not readers else min(readers)
             found[number] = (column, _free(taken, [column]))
@@ -375,7 +375,7 @@ def _node(ax: Axes, node: Node, x: float | int, y: float | int) -> None:
 
 
 def _connect(ax: Axes, start: tuple[int, int], end: tuple[int, int], row: int | None) -> None:
-    """An arrow between two nodes, straight or along a row. It begins behind its first node."""
+    """An arrow between two nodes, straight or along a row. It starts behind its first node."""
     if row is None:
         ax.add_patch(FancyArrowPatch(start, _toward(end, start, RADIUS), **ARROW))
         return

@@ -25,20 +25,20 @@ from fnn.lab.options import Options
 from fnn.lab.verdicts import Answer, Verdict
 
 Drawing = Callable[[xr.Dataset], Any]
-"""`dataset -> Figure`; None where the data set has nothing to draw."""
+"""`dataset -> Figure`, or None where the data set has nothing to draw."""
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """What an experiment is.
+    """A question with everything that answers it.
 
     question: in one sentence. run: `options -> dataset`; None where another process saves the results.
     config: the frozen dataclass of its options. quick: the options that --quick changes.
-    claims: what its source says of the data set. figures: drawings by name.
-    source: where it comes from, "notes §2.3.1, figure 11". says: what the source says. method: how it is measured,
-        and what is meant by its words. takes: how long, "1 min".
-    alone: whether it times the machine, so that nothing may run beside it.
-    answers: of open questions. summary: what is printed of the data set. tables, pages: more files, by name.
+    claims: of its source, tested on the data set. figures: drawings by name.
+    source: where the question comes from, "notes §2.3.1, figure 11". says: what the source says. method: how it is
+        measured, and the definitions of its words. takes: the duration, "1 min".
+    alone: whether it times the machine, so that nothing may run at the same time.
+    answers: of open questions. summary: text that is printed. tables, pages: more files, by name.
     """
 
     question: str
@@ -69,7 +69,7 @@ class Experiment:
 
     @property
     def file(self) -> Path:
-        """The file that holds it."""
+        """The file of the experiment."""
         return Path(inspect.getfile(inspect.unwrap(self.run)))
 
     @property
@@ -85,15 +85,15 @@ class Experiment:
 
     @property
     def module(self) -> str:
-        """The name that Python imports it by; "" where its file is no part of a package."""
+        """The name that Python imports it by; "" where its file is not in a package."""
         spec = getattr(sys.modules.get(self.run.__module__), "__spec__", None)
         name = spec.name if spec is not None else self.run.__module__
         return name if "." in name else ""
 
-    def options(self, *, quick: bool = False, **given: Any) -> Any:
-        """Its options with these values, the others by default; `quick` as on the command line."""
+    def options(self, *, quick: bool = False, **values: Any) -> Any:
+        """Its options with these values and the defaults of all others; `quick` as on the command line."""
         changed = {**self.quick, "quick": True} if quick else {}
-        return replace(self.config(), **{**changed, **given})
+        return replace(self.config(), **{**changed, **values})
 
     def judge(self, ds: xr.Dataset) -> list[Verdict]:
         """The verdicts on its claims."""
@@ -104,12 +104,12 @@ class Experiment:
         return list(self.answers(ds)) if self.answers else []
 
     def draw(self, ds: xr.Dataset) -> dict[str, Any]:
-        """Its figures, those that the data set has something for."""
+        """Its figures by name; those without data are left out."""
         drawn = {name: drawing(ds) for name, drawing in self.figures.items()}
         return {name: figure for name, figure in drawn.items() if figure is not None}
 
     def help(self) -> str:
-        """What its command line says of it."""
+        """The description of its command line."""
         parts = [f"{self.question}{f' ({self.source})' if self.source else ''}", self.method]
         parts += [f"The source says: {self.says}"] if self.says else []
         parts += [f"Takes {self.takes}."] if self.takes else []

@@ -21,22 +21,22 @@ from fnn.base.errors import InputError, require
 from fnn.lab import plotting
 
 WIDTH = 7.0
-"""Of every figure, in inches."""
+"""The width of every figure, in inches."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """How the places along a dimension are shown.
+    """The names, colors and markers of the coordinates of a dimension.
 
-    names: what people call a place. numbers: of some places in the order of colors and markers; the others take the
-    numbers that are free, in their order.
+    names: `coordinate -> text` for people. numbers: the color and marker numbers of some coordinates; the others get
+    the free numbers in order.
     """
 
     names: Callable[[Any], str] = str
     numbers: Mapping[Any, int] = field(default_factory=dict)
 
     def number(self, place: Any, places: Sequence[Any]) -> int:
-        """The place's number among colors and markers."""
+        """The color and marker number of one of these coordinates."""
         if place in self.numbers:
             return self.numbers[place]
         free = (n for n in itertools.count() if n not in self.numbers.values())
@@ -52,9 +52,9 @@ class curves:
     """Means over seeds with their 95 % intervals, along `x`; a curve for each `hue`, a panel for each `col`.
 
     smooth: the window of the notes' smoothing. markers: points between two markers; 0 for none. guide: a level, in the
-    variable's own unit, and its name. ylim: in the unit that is shown, percent of an accuracy. log: the axes that are
-    logarithmic. details: what the caption has beside data set and seeds. In these and the title `{lr:g}` stands for an
-    attribute of the data set.
+    variable's unit, and its name. ylim: in the unit that is shown, percent for an accuracy. log: the axes that are
+    logarithmic, "x", "y" or "xy". details: what the caption has beside data set and seeds. In these and in the title
+    `{lr:g}` is replaced by that attribute of the data set.
     """
 
     variable: str
@@ -99,9 +99,9 @@ class curves:
 
 @dataclass(frozen=True)
 class differences:
-    """How far each place along `dim` is ahead of the one before it, paired by seed: what verdicts are made of.
+    """The difference of each coordinate of `dim` from the one before it, paired by seed, as verdicts test it.
 
-    lower: whether less is better.
+    lower: whether lower is better.
     """
 
     variable: str
@@ -114,10 +114,10 @@ class differences:
     details: tuple[str, ...] = ()
 
     def __call__(self, ds: xr.Dataset) -> Figure:
-        """The figure. Raises `InputError` where there is one place only."""
+        """The figure. Raises `InputError` where `dim` has a single coordinate."""
         values = _read(ds, self.variable, {self.dim, self.x, "seed"})
         places = values[self.dim].values.tolist()
-        require(len(places) > 1, f"Differences are between two places of {self.dim} at least.")
+        require(len(places) > 1, f"Differences are between at least two coordinates of {self.dim}.")
         fig = plotting.figure(WIDTH, 1.4 + 1.7 * (len(places) - 1))
         axes = fig.subplots(len(places) - 1, 1, sharex=True, squeeze=False)[:, 0]
         what, (factor, unit) = _noun(values), _shown(values)
@@ -143,9 +143,9 @@ class differences:
 
 @dataclass(frozen=True)
 class dots:
-    """One dot per seed for each place of `by`, on the right their mean and how many diverged.
+    """One dot per seed for each coordinate of `by`, on the right their mean and the number that diverged.
 
-    at: where along other dimensions, `{"update": -1}` for the last. guide: an attribute or number, and its name.
+    at: indices along other dimensions, `{"update": -1}` for the last. guide: an attribute or number, and its name.
     """
 
     variable: str
@@ -188,9 +188,9 @@ class dots:
 
 @dataclass(frozen=True)
 class intervals:
-    """The mean over seeds with its 95 % interval against `x`, a number; a line for each place of `hue`.
+    """The mean over seeds with its 95 % interval against `x`, a number; a line for each coordinate of `hue`.
 
-    It is `curves` with a marker at every point, for few of them.
+    It is `curves` with a marker at every point, for few points.
     """
 
     variable: str
@@ -214,9 +214,9 @@ class intervals:
 
 @dataclass(frozen=True)
 class heat:
-    """The mean over seeds as color in the plane of `x` and `y`; a panel for each place of `col`.
+    """The mean over seeds as color in the plane of `x` and `y`; a panel for each coordinate of `col`.
 
-    limits: of the colors; None for those of the data.
+    limits: the values of the first and last color; None for the extremes of the data.
     """
 
     variable: str
@@ -253,9 +253,9 @@ class heat:
 
 @dataclass(frozen=True)
 class histograms:
-    """Counts by bins, `variable` with the dimension `bins`: a row of panels for each place of `row`, a column of `col`.
+    """Counts by bins: `variable` with the dimension `bins`: rows of panels by `row`, columns by `col`.
 
-    The bins' coordinate holds their middles; counts of all seeds are added.
+    The bins' coordinate is their centers; counts of all seeds are added.
     """
 
     variable: str
@@ -290,9 +290,10 @@ class histograms:
 
 
 def caption(ds: xr.Dataset, *details: str, paired: bool = True) -> str:
-    """The small print of a figure: data set, details, number of seeds, and how many runs diverged.
+    """The caption of a figure: data set, details, number of seeds, and the number of runs that diverged.
 
-    details: `{lr:g}` in them stands for an attribute of the data set; empty ones are left out.
+    details: `{lr:g}` in them is replaced by that attribute of the data set; empty ones are left out. paired: whether
+    the seeds are.
     """
     n = ds.sizes.get("seed", 0)
     parts = [str(ds.attrs["dataset"])] if "dataset" in ds.attrs else []
@@ -306,12 +307,12 @@ def caption(ds: xr.Dataset, *details: str, paired: bool = True) -> str:
 
 
 def _filled(text, ds):
-    """The text with attributes of the data set in their places."""
+    """The text with the attributes of the data set that it names in braces."""
     try:
         return text.format(**ds.attrs)
     except (KeyError, IndexError, ValueError) as error:
-        there = ", ".join(map(str, ds.attrs)) or "none"
-        raise InputError(f"The text {text!r} names attributes of the data set, which has {there}: {error}.") from error
+        known = ", ".join(map(str, ds.attrs)) or "none"
+        raise InputError(f"The text {text!r} names attributes of the data set, which has {known}: {error}.") from error
 
 
 def _heading(ds, title, values) -> str:
@@ -321,7 +322,7 @@ def _heading(ds, title, values) -> str:
 
 
 def words(figure: Figure, findings: Sequence[str] = ()) -> dict[str, str]:
-    """A figure's title, caption and alternative text, from what is written in it.
+    """The title, caption and alternative text of a figure (`title`, `caption`, `alt`), from the text in it.
 
     findings: sentences about what it shows, for the alternative text.
     """
@@ -345,12 +346,12 @@ def words(figure: Figure, findings: Sequence[str] = ()) -> dict[str, str]:
 
 
 def _read(ds, name, dims, free: Iterable[str] = ()):
-    """A variable with exactly these dimensions, but for `free` ones."""
+    """A variable with these dimensions, and possibly `free` ones. Raises `InputError` where there is no such one."""
     if name not in ds:
         raise InputError(f"The data set has no {name}; it has {', '.join(map(str, ds.data_vars))}.")
-    there = set(ds[name].dims)
+    found = set(ds[name].dims)
     require(
-        dims <= there <= dims | set(free),
+        dims <= found <= dims | set(free),
         f"{name} has the dimensions {', '.join(map(str, ds[name].dims))}; the figure takes {', '.join(sorted(dims))}.",
     )
     return ds[name]
@@ -391,7 +392,7 @@ def _scales(ax, log, ylim):
 
 
 def _limit(ax, values, x):
-    """Iterations are shown from 0 to the last."""
+    """Show iterations from 0 to the last."""
     if x == "step":
         ax.set_xlim(0, values.sizes["step"])
 
@@ -419,6 +420,6 @@ def _plural(x) -> str:
 def _label(ds, x) -> str:
     if x == "step":
         return "iterations"
-    said = str(ds[x].attrs.get("long_name", x)) if x in ds.coords else x
+    name = str(ds[x].attrs.get("long_name", x)) if x in ds.coords else x
     units = ds[x].attrs.get("units", "") if x in ds.coords else ""
-    return f"{said} ({units})" if units not in ("", "1") else said
+    return f"{name} ({units})" if units not in ("", "1") else name

@@ -21,10 +21,10 @@ WIDTH = 118
 
 @dataclass(frozen=True)
 class Findings:
-    """What the experiments in a results folder found.
+    """The verdicts and answers of a results folder.
 
-    verdicts, answers: (experiment, finding), in the order of the experiments asked for.
-    unreadable: the files that could not be read, each with why.
+    verdicts, answers: (experiment, finding), in the order of the names given to `gather`.
+    unreadable: a sentence for each file that could not be read.
     """
 
     verdicts: list[tuple[str, Verdict]]
@@ -33,22 +33,25 @@ class Findings:
 
 
 def gather(out: Path, names: Sequence[str]) -> Findings:
-    """Read `verdicts.json` and `answers.json` of these experiments, where they are there."""
+    """The findings in `verdicts.json` and `answers.json` of these experiments, where these files exist.
+
+    Raises `InputError` where there is no results folder.
+    """
     require(out.is_dir(), f"There is no results folder {out}: run an experiment first, or name it with --out.")
     found = Findings([], [], [])
     for name in names:
         for file, kind, into in (("verdicts", Verdict, found.verdicts), ("answers", Answer, found.answers)):
             path = out / name / f"{file}.json"
             try:
-                if there(out, path):
+                if present(out, path):
                     into += [(name, finding) for finding in store.read_json(path, list[kind])]
             except InputError as error:
                 found.unreadable.append(f"{str(error).rstrip('.')}; --redraw makes it again")
     return found
 
 
-def there(out: Path, path: Path) -> bool:
-    """Whether there is such a file in a results folder. Raises `InputError` where it is lost, or links elsewhere."""
+def present(out: Path, path: Path) -> bool:
+    """Whether a results folder has this file. Raises `InputError` where it is lost, or is a link to elsewhere."""
     if not path.is_file():
         require(path.name not in store.listed(path.parent), f"{path} was written here, and is missing.")
         return False
@@ -58,7 +61,7 @@ def there(out: Path, path: Path) -> bool:
 
 
 def save(out: Path, found: Findings) -> Path:
-    """Write the whole table as `verdicts.json` in the results folder itself."""
+    """Write all findings as `verdicts.json` in the results folder itself; returns the path."""
 
     def rows(pairs: Sequence[tuple[str, Any]]) -> list[dict]:
         return [{"experiment": name, **dataclasses.asdict(finding)} for name, finding in pairs]
@@ -92,11 +95,11 @@ def table(found: Findings) -> str:
         lines += textwrap.wrap(a.answer, WIDTH, initial_indent="    ", subsequent_indent="    ")
         lines.append(f"    {name}/{a.figure}.png, {a.seeds} seed{'s' * (a.seeds != 1)}")
     text = "\n".join([*lines, *(f"\n{sentence}." for sentence in found.unreadable)]).lstrip("\n")
-    return re.sub(r"[^\n -~\xa0-\U0010ffff]", "\N{REPLACEMENT CHARACTER}", text)  # nothing that steers a terminal
+    return re.sub(r"[^\n -~\xa0-\U0010ffff]", "\N{REPLACEMENT CHARACTER}", text)  # no control characters for a terminal
 
 
 def _numbers(v: Verdict) -> list[str]:
-    """The small print of a verdict: seeds or laps, standard deviation, p, what diverged."""
+    """The details of a verdict as text: seeds or laps, standard deviation, p, the number that diverged."""
     parts = [f"{v.seeds} {v.repeats}{'s' * (v.seeds != 1)}"]
     parts += [f"sd {v.sd:.2g}"] if v.sd == v.sd else []
     parts += [f"p {v.p:.2g}"] if v.p == v.p else []
@@ -104,16 +107,16 @@ def _numbers(v: Verdict) -> list[str]:
 
 
 def discoveries(found: Findings) -> str:
-    """How many verdicts are discoveries at a false discovery rate of 5 %, and how many false ones to expect, in words.
+    """A sentence with the number of discoveries at a false discovery rate of 5 %, and of false ones among them.
 
-    Of the primary effects with a value of p and an outcome; see `verdicts.discoveries`. "" where there are none.
+    Of the primary effects with a p-value and an outcome; see `verdicts.discoveries`. "" where there are none.
     """
     tested = [v for _, v in found.verdicts if v.outcome and v.p == v.p and not v.secondary]
     if not tested:
         return ""
-    found_out = verdicts.discoveries(np.array([v.p for v in tested]))
+    discovered = verdicts.discoveries(np.array([v.p for v in tested]))
     decided = [v.outcome in ("holds", "does not hold") for v in tested]
-    n, doubtful = int(found_out.sum()), sum(d and not one for d, one in zip(decided, found_out, strict=True))
+    n, doubtful = int(discovered.sum()), sum(d and not one for d, one in zip(decided, discovered, strict=True))
     more = f"; {doubtful} that hold or do not hold are not among them" if doubtful else ""
     return (
         f"{n} of {len(tested)} tests are discoveries at a false discovery rate of 5 % (Benjamini & Hochberg), of which "

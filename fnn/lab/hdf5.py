@@ -1,4 +1,4 @@
-"""Which HDF5 files may be read: those that contain all their data, and no more than their size allows.
+"""A check of HDF5 files before they are read: all data are in the file, and no more than its size allows.
 
 HDF5 can take data from other files of the machine, by external raw storage, external links and virtual data sets, and
 can claim arrays of any size that were never written. A file from elsewhere could bring any readable file into a report
@@ -16,7 +16,7 @@ DENSEST = 1000
 
 
 def check_contained(path: Path) -> None:
-    """Raise `InputError` where reading the file would read others, or give more than a file of its size can hold.
+    """Raise `InputError` where reading the file would read other files, or more data than a file of its size can hold.
 
     Raises what h5py raises where it is not an HDF5 file.
     """

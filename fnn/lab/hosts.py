@@ -28,7 +28,7 @@ class HostOptions(Options):
     """This is one of several processes, on one host or many, that share the work and --out; Slurm, Kubernetes and TPU
     pods number them, elsewhere the next three options do."""
     coordinator: str | None = None
-    """HOST:PORT where process 0 is to be found."""
+    """HOST:PORT of process 0."""
     processes: int | None = None
     """The number of processes."""
     process: int | None = None
@@ -39,21 +39,21 @@ class HostOptions(Options):
         super().check()
         if self.memory is not None:
             require(self.memory > 0, f"--memory is more than 0 GiB, not {self.memory}.")
-        given = [x is not None for x in (self.coordinator, self.processes, self.process)]
-        require(self.distributed or not any(given), "--coordinator, --processes and --process are for --distributed.")
+        named = [x is not None for x in (self.coordinator, self.processes, self.process)]
+        require(self.distributed or not any(named), "--coordinator, --processes and --process are for --distributed.")
         together = "--coordinator, --processes and --process go together, or are left to the cluster."
-        require(all(given) or not any(given), together)
+        require(all(named) or not any(named), together)
         if self.processes is not None and self.process is not None:
             within = 0 <= self.process < self.processes
             require(within, f"--process is from 0 to {self.processes - 1}, not {self.process}.")
 
     @property
     def memory_bytes(self) -> float | None:
-        """The memory as `sweep` takes it."""
+        """The memory in bytes, as `sweep` takes it; None for half of what is free."""
         return None if self.memory is None else self.memory * 2**30
 
     def start(self) -> None:
-        """Set JAX up, and join the other processes."""
+        """Configure JAX, and join the other processes."""
         super().start()
         if self.distributed:
             join(self.coordinator, self.processes, self.process)
@@ -76,13 +76,13 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
     JAX ends the process by a signal where they do not connect, so it is ended here before that, with a message.
     """
 
-    def give_up():
+    def end():
         where = coordinator or "the coordinator"
         missing = f"The processes have not met at {where} within {JOIN:g} s: start all of them, with the same options."
         os.write(2, f"{missing}\n".encode())
         os._exit(2)
 
-    watch = threading.Timer(JOIN, give_up)
+    watch = threading.Timer(JOIN, end)
     watch.daemon = True
     watch.start()
     try:

@@ -1,4 +1,4 @@
-"""Options that mean the same in every experiment. An experiment's own extend them in a frozen dataclass."""
+"""Options that mean the same in every experiment. An experiment adds others in a frozen dataclass that extends it."""
 
 import math
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ ELSEWHERE = (
     *("out", "data_dir", "redraw", "profile", "storage", "retest", "work"),
     *("memory", "distributed", "coordinator", "processes", "process"),
 )
-"""Options that say where things are, how work is spread, watched and how often it is tested, not what is measured."""
+"""Options that do not change what is measured: folders, how work is spread and reported, and repeated tests."""
 
 
 @dataclass(frozen=True)
@@ -23,20 +23,20 @@ class Options:
     """Options of every experiment."""
 
     seeds: int = 10
-    """Networks of each contender, each with initial weights and minibatches of one seed."""
+    """Networks of each kind that is compared, each with the initial weights and minibatches of one seed."""
     out: Path = Path("results")
     """Folder for the results; those of this experiment are in a folder with its name there."""
     quick: bool = False
-    """Tiny sizes, for a first look: changes the defaults of other options; effects only, no verdicts."""
+    """Tiny sizes, as a preview: changes the defaults of other options; effects only, no verdicts."""
     redraw: bool = False
     """Train nothing: make figures and verdicts again from the data saved in --out."""
     profile: bool = False
-    """Write a trace beside the results, to be opened in ui.perfetto.dev, and print what the time went into."""
+    """Write a trace beside the results, to be opened in ui.perfetto.dev, and print the seconds of each kind of work."""
     work: Annotated[Path | None, tyro.conf.Suppress] = None
     """The folder for unfinished work, where the command line keeps it."""
 
     def start(self) -> None:
-        """Set JAX up, before anything is computed."""
+        """Configure JAX, before anything is computed."""
         process.prepare()
 
     def check(self) -> None:
@@ -49,9 +49,9 @@ class Options:
             at_least(name, getattr(self, name), bound)
 
     def check_distinct(self, **what: str) -> None:
-        """Raise `InputError` unless each of these options, a tuple, names something, and nothing twice.
+        """Raise `InputError` unless each of these options, a tuple, has values, and none of them twice.
 
-        what: what an option names, `check_distinct(rates="learning rate")`.
+        what: the noun for an option's values, `check_distinct(rates="learning rate")`.
         """
         for name, kind in what.items():
             option, values = f"--{name.replace('_', '-')}", getattr(self, name)
@@ -60,9 +60,9 @@ class Options:
             require(not twice, f"{option} names {', '.join(twice)} more than once.")
 
     def keep(self, part: str = "") -> Path | None:
-        """The folder where a sweep keeps its work, `sweep(…, keep=cfg.keep())`; None outside of the command line.
+        """The folder for a sweep's finished work, `sweep(…, keep=cfg.keep())`; None outside of the command line.
 
-        part: its name where the experiment has several sweeps.
+        part: the name of the sweep where the experiment has several.
         """
         return None if self.work is None else self.work / part
 
@@ -72,14 +72,14 @@ class DataOptions(Options):
     """Options of experiments that learn a data set."""
 
     dataset: str = "auto"
-    """mnist, fashion_mnist, mnist_5k, or auto: full MNIST where it can be had, else the 5,000 embedded digits."""
+    """mnist, fashion_mnist, mnist_5k, or auto: full MNIST where it is found, else the 5,000 embedded digits."""
     data_dir: Path | None = None
-    """Where the data-set files are (default: the environment's FNN_DATA); otherwise they are searched for."""
+    """The folder of the data-set files (default: the environment's FNN_DATA); otherwise they are searched for."""
 
     def load(self, **counts: int) -> data.DataSet:
-        """The data set that the options name; prints which.
+        """The data set that the options name; its name and size are printed.
 
-        counts: options that count training images. Raises `InputError` where the data set has fewer.
+        counts: values of options that count training images. Raises `InputError` where the data set has fewer.
         """
         images = data.load(self.dataset, self.data_dir)
         n, m = len(images.x_train), len(images.x_test)

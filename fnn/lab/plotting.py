@@ -1,7 +1,7 @@
-"""The project's few figure shapes. Figures are built without pyplot: nothing global is read or set.
+"""Axes, legends, captions and curves in one style. Figures are built without pyplot: nothing global is read or set.
 
-Colours are Okabe & Ito's, which people with any colour vision can tell apart; markers and dashes tell them apart
-again, in print.
+Colors are Okabe & Ito's, which are distinguishable with any color vision; markers and dashes distinguish curves in
+black-and-white print too.
 """
 
 import math
@@ -25,12 +25,12 @@ def figure(width: float | int = 7.0, height: float | int = 4.6) -> Figure:
 
 
 def axes(figure: Figure, title: str, x: str, y: str) -> Axes:
-    """One set of axes with its labels."""
+    """The axes of a figure with a single panel, with their labels."""
     return dress(figure.subplots(), title=title, xlabel=x, ylabel=y)
 
 
 def dress(ax: Axes, **names: Any) -> Axes:
-    """Labels, a light grid and no frame: how axes look here."""
+    """The axes with these labels, a light grid and no frame."""
     ax.set(**names)
     ax.grid(alpha=0.25, linewidth=0.6)
     ax.spines[["top", "right"]].set_visible(False)
@@ -38,9 +38,9 @@ def dress(ax: Axes, **names: Any) -> Axes:
 
 
 def legend(figure: Figure, columns: int = 4, title: str | None = None, of: Axes | None = None) -> None:
-    """One legend above all axes, where it covers no data, with the entries of all of them or of one.
+    """Add one legend above all axes, where it covers no data, with the entries of all axes or `of` one.
 
-    A title for a whole figure of panels stands here, above the entries: a `suptitle` would fall onto them.
+    title: of a figure of panels; above the entries, since a `suptitle` would overlap them.
     """
     entries = of.get_legend_handles_labels() if of else ()
     figure.legend(
@@ -49,18 +49,18 @@ def legend(figure: Figure, columns: int = 4, title: str | None = None, of: Axes 
 
 
 def caption(figure: Figure, text: str) -> None:
-    """Small print under the figure: data set, seeds, what the band is; broken into lines that fit its width."""
+    """Add a caption under the figure, broken into lines that fit its width."""
     letters = int(figure.get_figwidth() * 14)
     figure.supxlabel(textwrap.fill(text, letters), fontsize="small", color="0.35")
 
 
 def colour(number: int) -> str:
-    """The `number`-th colour; after the last they begin again."""
+    """The color of this number, modulo the number of colors."""
     return COLOURS[number % len(COLOURS)]
 
 
 def smooth(values: np.ndarray, window: int = 11, beta: float | int = 2.0) -> np.ndarray:
-    """The last axis under a Kaiser window, mirrored at both ends so that its length stays; the notes' smoothing."""
+    """The values smoothed along the last axis by a Kaiser window, mirrored at both ends, as the notes do."""
     require(whole(window, 1), f"A window is of at least 1 value, not {window!r}.")
     if values.shape[-1] < window:
         return values
@@ -74,7 +74,7 @@ def band(values: np.ndarray, worst: float | int = math.inf) -> tuple[np.ndarray,
     """(mean, low, high) over axis 0, the seeds, of `values` `[S, …]`: `statistics.intervals` with finite ends.
 
     Where some seeds are NaN (runs that diverged) they count as `worst`, ∞ for what is to be small, and all three are
-    by ranks, at every point: a curve does not change from a mean to a median midway. Where no seed is finite all three
+    by ranks, at every point: a curve is a mean everywhere or a median everywhere. Where no seed is finite all three
     are NaN. An interval from −∞ to ∞ is drawn without width, one infinite end at the extreme finite value.
     """
     numbers = getattr(values, "ndim", 0) >= 1 and len(values) > 0
@@ -95,7 +95,7 @@ def band(values: np.ndarray, worst: float | int = math.inf) -> tuple[np.ndarray,
 
 
 def diverged(values: np.ndarray) -> int:
-    """How many seeds of `[S, …]` are not finite somewhere where others are; 0 where all end together."""
+    """The number of seeds of `[S, …]` that are not finite at some point where others are; 0 where all are alike."""
     finite = np.isfinite(values)
     mixed = (~finite & finite.any(0)).any()
     return int((~finite).reshape(len(values), -1).any(1).sum()) if mixed else 0
@@ -111,7 +111,7 @@ def curve(
     markers: int = 0,
     worst: float | int = math.inf,
 ) -> None:
-    """The mean over seeds of `values` `[S, n]` with its 95 % band, as the `number`-th curve of a figure.
+    """Draw the mean over seeds of `values` `[S, n]` with its 95 % band, in the color and marker of this number.
 
     Where runs diverged it is the median of all runs, with the diverged ones as the worst (see `band`), and the label
     counts them.

@@ -1,6 +1,6 @@
-"""What a program of ours does before it starts: memory, interrupts, the console, JAX's devices and its cache.
+"""The set-up of a program: memory, interrupts, the console, JAX's devices and its cache.
 
-It imports nothing that takes long, so that it can be called before anything else is imported.
+This module imports nothing that takes long, so it can be called before anything else is imported.
 """
 
 import io
@@ -17,14 +17,14 @@ OUT_OF_MEMORY = (
     "RESOURCE_EXHAUSTED",
     "start new thread",
 )
-"""Parts of the messages of systems, loaders of libraries and JAX where no memory is left."""
+"""Parts of the messages of the system, the loader of libraries and JAX where memory is exhausted."""
 
 RESERVED = 3 << 30
 """The least bytes of addresses that JAX and its threads reserve; they use a small part of them."""
 
 
 def guard() -> None:
-    """End this program with one sentence where it is interrupted or lacks memory, at any import too."""
+    """Make interrupts and lack of memory end the program with one sentence, also during imports."""
     sys.excepthook = end
     check_memory()
 
@@ -72,16 +72,16 @@ def _program() -> str:
 
 
 def console() -> None:
-    """Let standard output and error print every character: what their encoding lacks as "?"."""
+    """Make standard output and error print "?" for characters that their encoding lacks, not raise."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
 
 
 def prepare() -> None:
-    """Set JAX up for a program of ours: one device a core on CPU, and compilations kept between runs.
+    """Configure JAX: one device per core on CPU, and a persistent cache of compiled programs.
 
-    A core trains its own seeds, instead of all cores sharing every small matrix product and waiting for each other.
+    Each core trains different seeds: sharing every small matrix product among all cores would cost waiting.
     """
     import jax
 
@@ -96,7 +96,7 @@ def prepare() -> None:
 
 
 def _writable(folder: Path) -> bool:
-    """Whether files can be made in the folder, which is made if need be: a home may be read-only, or nowhere."""
+    """Whether files can be created in the folder, created if it is missing: a home may be read-only or absent."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
@@ -105,5 +105,5 @@ def _writable(folder: Path) -> bool:
 
 
 def cores() -> int:
-    """How many cores this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

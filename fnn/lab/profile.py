@@ -1,4 +1,4 @@
-"""Where the time of an experiment goes: a trace for Perfetto, and the seconds of compiling, evaluating and writing."""
+"""Profiles of experiments: a trace for Perfetto, and the seconds of compiling, evaluating and writing."""
 
 import contextlib
 import time
@@ -11,15 +11,15 @@ import jax
 from fnn import store
 
 COMPILING = "/jax/core/compile/"
-"""What JAX calls the times of tracing, lowering and compiling by."""
+"""The prefix of JAX's names of the times of tracing, lowering and compiling."""
 
 BRANCHES = ("cond", "conditional")
-"""What XLA calls `lax.cond` by."""
+"""XLA's names of `lax.cond`."""
 
 
 @contextlib.contextmanager
 def profiled(folder: Path | None) -> Iterator[None]:
-    """Trace what the block computes into the folder, and print at its end what the time went into; nothing for None."""
+    """A block that is traced into the folder, and whose times are printed at its end; nothing is done for None."""
     if folder is None:
         yield
         return
@@ -28,13 +28,13 @@ def profiled(folder: Path | None) -> Iterator[None]:
     def listen(event: str, duration_secs: float, **kwargs) -> None:
         spent[event] += duration_secs
 
-    began = time.perf_counter()
+    start = time.perf_counter()
     jax.monitoring.register_event_duration_secs_listener(listen)
     jax.profiler.start_trace(folder, create_perfetto_trace=True)
     try:
         yield
     finally:
-        whole = time.perf_counter() - began
+        whole = time.perf_counter() - start
         jax.profiler.stop_trace()
         jax.monitoring.unregister_event_duration_listener(listen)
         compiling = sum(seconds for event, seconds in spent.items() if event.startswith(COMPILING))
@@ -47,9 +47,9 @@ def profiled(folder: Path | None) -> Iterator[None]:
 
 
 def evaluating(trace: Path) -> float:
-    """Seconds, of all threads, that compiled programs evaluated for: in the branch that a step takes at chosen numbers.
+    """The seconds, of all threads, that compiled programs spent in branches of `lax.cond`, which evaluate metrics.
 
-    Few rules branch as well (Sophia, GaLore); their time is counted with it.
+    The branches of a few rules (Sophia, GaLore) are counted too.
     """
     planes = jax.profiler.ProfileData.from_file(str(trace)).planes
     events = (event for plane in planes for line in plane.lines for event in line.events)

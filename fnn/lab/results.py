@@ -1,9 +1,9 @@
-"""Labelled results with provenance: a folder an experiment, every file in it whole or absent.
+"""Labelled results with provenance: one folder per experiment, every file in it whole or absent.
 
 metrics.nc         the `xarray.Dataset` of the run (netCDF 4)
 provenance.json    configuration, command, versions, revision, device, data set, times
-verdicts.json      the claims and what the numbers say of them
-answers.json       the questions and what the numbers say to them
+verdicts.json      the claims with their effects and outcomes
+answers.json       the open questions with their answers
 *.png, *.svg       the figures
 SHA256SUMS         the checksums of all these, as `sha256sum -c SHA256SUMS` reads them
 
@@ -31,25 +31,25 @@ METRICS = "metrics.nc"
 
 
 def check_writable(folder: Path) -> None:
-    """Raise `InputError` unless files can be made in `folder` (or where it would be made). Leaves nothing behind."""
+    """Raise `InputError` unless files can be created in `folder`, or in its nearest parent that exists."""
     folder = store.as_folder(folder)
-    there = folder
+    nearest = folder
     try:
-        while not there.exists() and there != there.parent:
-            there = there.parent
-        if not there.is_dir():
-            raise InputError(f"The output folder {folder} cannot be made: {there} is not a folder.")
-        tempfile.TemporaryFile(dir=there).close()
+        while not nearest.exists() and nearest != nearest.parent:
+            nearest = nearest.parent
+        if not nearest.is_dir():
+            raise InputError(f"The output folder {folder} cannot be made: {nearest} is not a folder.")
+        tempfile.TemporaryFile(dir=nearest).close()
     except OSError as error:
         raise InputError(f"The output folder {folder} cannot be written: {error.strerror}.") from error
 
 
 def save_data(folder: Path, dataset: xr.Dataset, provenance: Mapping[str, Any]) -> list[Path]:
-    """Write what a run measured and where it came from; gives the paths."""
+    """Write the data of a run and their provenance; returns the paths."""
     require(isinstance(dataset, xr.Dataset), f"What is saved is an xarray.Dataset, not {dataset!r:.60}.")
     require(
         isinstance(provenance, Mapping),
-        f"A provenance is a mapping, as fnn.lab.results.provenance gives it, not {provenance!r}.",
+        f"A provenance is a mapping, as fnn.base.provenance.provenance returns it, not {provenance!r}.",
     )
     files = {METRICS: lambda path: write_netcdf(path, dataset), "provenance.json": store.json_bytes(provenance)}
     return store.publish(folder, files)
@@ -63,7 +63,7 @@ def save_findings(
     tables: Mapping[str, Any],
     pages: Mapping[str, str],
 ) -> list[Path]:
-    """Write what was made of the data, tables as NAME.json, pages as NAME.md, the verdicts last; gives the paths."""
+    """Write figures, answers, tables (NAME.json), pages (NAME.md) and, last, the verdicts; returns the paths."""
     for named, what in ((figures, "Figures"), (tables, "Tables"), (pages, "Pages")):
         sound = isinstance(named, Mapping) and all(isinstance(name, str) for name in named)
         require(sound, f"{what} are saved by their names, not as {named!r:.60}.")
@@ -71,7 +71,7 @@ def save_findings(
     require(drawn, f"Figures are Matplotlib's, not {figures!r:.60}.")
     require(all(isinstance(page, str) for page in pages.values()), f"Pages are text, not {pages!r:.60}.")
     found = [isinstance(verdict, Verdict) for verdict in verdicts] if listed(verdicts) else [False]
-    require(all(found), f"Verdicts are a list of them, as fnn.lab.verdicts.decide gives one, not {verdicts!r:.60}.")
+    require(all(found), f"Verdicts are a list of them, as fnn.lab.verdicts.decide returns one, not {verdicts!r:.60}.")
     found = [isinstance(answer, Answer) for answer in answers] if listed(answers) else [False]
     require(all(found), f"Answers are a list of fnn.lab.verdicts.Answer, not {answers!r:.60}.")
     files = {}
@@ -80,7 +80,7 @@ def save_findings(
             drawn = io.BytesIO()
             figure.savefig(drawn, format=suffix, dpi=160)
             files[f"{name}.{suffix}"] = drawn.getvalue()
-        figure.set_layout_engine("none")  # laying out is half of the work, and done for both files
+        figure.set_layout_engine("none")  # the layout takes half of the time, and is the same for both files
     files |= {f"{name}.json": store.json_bytes(rows) for name, rows in tables.items()}
     files |= {f"{name}.md": page.encode() for name, page in pages.items()}
     files |= {"answers.json": store.json_bytes([dataclasses.asdict(a) for a in answers])} if answers else {}
@@ -94,8 +94,10 @@ def write_netcdf(path: Path, dataset: xr.Dataset) -> None:
 
 
 def load(folder: Path) -> xr.Dataset:
-    """The saved data of an experiment, in memory. Raises `InputError` where they are missing or damaged, and where the
-    file takes data from other files."""
+    """The saved data of an experiment, in memory.
+
+    Raises `InputError` where they are missing or damaged, and where the file takes data from other files.
+    """
     require(isinstance(folder, str | os.PathLike), f"Results are in a folder, named by its path, not by {folder!r}.")
     path = Path(folder) / METRICS
     if not path.is_file():
@@ -107,5 +109,5 @@ def load(folder: Path) -> xr.Dataset:
             return dataset.load()
     except InputError:
         raise
-    except Exception as error:  # HDF5, h5py, h5netcdf and xarray fail in many ways at what is no file of theirs
+    except Exception as error:  # HDF5, h5py, h5netcdf and xarray raise many types for other files
         raise InputError(f"The results in {path} cannot be read ({type(error).__name__}): make them again.") from error

@@ -1,4 +1,4 @@
-"""Every experiment, each in a separate process: what fails or is killed stops no other."""
+"""Every experiment, each in a separate process, so that one that fails or is killed stops no other."""
 
 import os
 import signal
@@ -23,26 +23,26 @@ Outcome = Literal["made", "unchanged", "failed", "interrupted", "not reached"]
 
 @dataclass(frozen=True)
 class Options:
-    """Run every experiment; those that are there already, with the same options and the same code, are skipped."""
+    """Run every experiment; those that have results of the same options and the same code are skipped."""
 
     out: Path = Path("results")
     """Folder for the results; each experiment's are in a folder with its name there."""
     dataset: str = "auto"
-    """mnist, fashion_mnist, mnist_5k, or auto: full MNIST where it can be had, else the 5,000 embedded digits."""
+    """mnist, fashion_mnist, mnist_5k, or auto: full MNIST where it is found, else the 5,000 embedded digits."""
     data_dir: Path | None = None
-    """Where the data-set files are (default: the environment's FNN_DATA); otherwise they are searched for."""
+    """The folder of the data-set files (default: the environment's FNN_DATA); otherwise they are searched for."""
     quick: bool = False
-    """Tiny sizes, for a first look: minutes in all, on the embedded digits."""
+    """Tiny sizes, as a preview: minutes in all, on the embedded digits."""
     force: bool = False
-    """Make again what is there and unchanged."""
+    """Run also those whose results are unchanged."""
     jobs: int = 0
     """Experiments that measure at the same time; 0 for one, which has all cores, and with --quick for one more than
-    there are cores. While one draws what it has measured, which takes one core, the next begins."""
+    there are cores. While one draws what it has measured, which takes one core, the next starts."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What became of one experiment."""
+    """The outcome of one experiment."""
 
     name: str
     outcome: Outcome
@@ -52,15 +52,16 @@ class Entry:
 
 @dataclass(frozen=True)
 class Running:
-    """An experiment that is under way.
+    """An experiment whose process is running.
 
-    log: its output. saved: what it writes once it has measured, in whose place was something that old when it began.
+    log: the file of its output. start: by `time.perf_counter`. saved: the file that it writes once it has measured;
+    old: the time of that file's last change before.
     """
 
     name: str
     process: subprocess.Popen
     log: Path
-    began: float
+    start: float
     saved: Path
     old: int
 
@@ -70,7 +71,7 @@ class Running:
 
 
 def run(experiments: Mapping[str, Experiment], options: Options) -> list[Entry]:
-    """Run these experiments under one progress line; gives what became of each, in their order."""
+    """Run these experiments with one progress line; returns the outcome of each, in their order."""
     require(options.jobs >= 0, f"--jobs is at least 0, not {options.jobs}.")
     results.check_writable(options.out)
     arguments = ["--out", str(options.out)]
@@ -135,7 +136,7 @@ def fitting(experiment: Experiment, arguments: Sequence[str]) -> list[str]:
 
 
 def unchanged(experiment: Experiment, arguments: Sequence[str]) -> bool:
-    """Whether the results of these options, made by the code as it is now, are there and whole."""
+    """Whether there are complete results of these options, made by the present code."""
     cfg = command.configure(experiment, arguments)
     folder = cfg.out / experiment.name
     verdicts, provenance = folder / "verdicts.json", folder / "provenance.json"
@@ -151,12 +152,12 @@ def unchanged(experiment: Experiment, arguments: Sequence[str]) -> bool:
 
 
 def _in_the_way(running: Sequence[Running], experiment: Experiment) -> int:
-    """How many of those under way keep this one from beginning: all where it runs alone, else who measures."""
+    """The number of running experiments that delay this one: all where it runs alone, else those that measure."""
     return len(running) if experiment.alone else sum(one.measures() for one in running)
 
 
 def _changed(path: Path) -> int:
-    """When a file was last changed, in nanoseconds; 0 for one that is not there."""
+    """The time in nanoseconds of a file's last change; 0 where it is missing."""
     try:
         return path.stat().st_mtime_ns
     except OSError:
@@ -177,19 +178,19 @@ def _start(experiment: Experiment, arguments: Sequence[str], options: Options) -
             stdout=sink,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env={**os.environ, "PYTHONIOENCODING": "utf-8", **(_compiled_in_haste() if options.quick else {})},
+            env={**os.environ, "PYTHONIOENCODING": "utf-8", **(_fewer_optimizations() if options.quick else {})},
         )
     return Running(name, process, log, time.perf_counter(), saved, old)
 
 
-def _compiled_in_haste() -> dict[str, str]:
-    """The environment in which XLA optimizes less: what is quick compiles for longer than it runs."""
+def _fewer_optimizations() -> dict[str, str]:
+    """The environment in which XLA optimizes less: quick runs take longer to compile than to run."""
     return {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=1".strip()}
 
 
 def _ended(one: Running, interrupted: bool = False) -> Entry:
-    """What became of an experiment whose process has ended."""
-    seconds, code = time.perf_counter() - one.began, one.process.returncode
+    """The outcome of an experiment whose process has ended."""
+    seconds, code = time.perf_counter() - one.start, one.process.returncode
     if code == 0:
         return Entry(one.name, "made", seconds)
     last = (one.log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["no output"])[-1]
@@ -204,7 +205,7 @@ def line(entry: Entry) -> str:
 
 
 def table(entries: Sequence[Entry], seconds: float | int) -> str:
-    """What was made, what failed, how long each took, and all of them together."""
+    """The table of outcomes and seconds, with totals."""
     count = lambda outcome: sum(entry.outcome == outcome for entry in entries)
     ends = ", ".join(f"{count(o)} {o}" for o in Outcome.__args__ if count(o))
     return "\n".join([*map(line, entries), f"{len(entries)} experiments: {ends}; {seconds:.0f} s in all"])

@@ -1,4 +1,4 @@
-"""How people write the names of update rules, and how figures show them."""
+"""The names of update rules as people write them, and their colors and markers in figures."""
 
 from fnn.lab.figures import Look
 
@@ -61,7 +61,7 @@ TITLES = {
     "sophia": "Sophia",
     "yogi": "Yogi",
 }
-"""How people write them; a rule that is not here goes by its name. The notes' own come first: they keep their looks."""
+"""Names as people write them; a rule without an entry keeps its name. The order is that of colors and markers."""
 
 
 def title(name: str) -> str:
@@ -71,4 +71,4 @@ def title(name: str) -> str:
 
 
 LOOK = Look(title, {name: number for number, name in enumerate(TITLES)})
-"""Colors, markers and names of rules: a rule keeps its own whatever it is compared with."""
+"""Names, colors and markers of rules, the same in every figure."""

@@ -1,7 +1,7 @@
-"""Verdicts: what the seeds say of a claim, as an effect with a 95 % interval, paired by seed.
+"""Verdicts: the outcome of a claim, with its effect and 95 % interval over seeds.
 
-What depends on random seeds is judged by an interval over them: `decide` and `decide_share`. What theory says exactly
-is compared by tolerance: `exact`.
+Effects that depend on random seeds are tested by an interval over them: `decide` and `decide_share`. Exact theory is
+compared by tolerance: `exact`.
 """
 
 import math
@@ -33,7 +33,7 @@ measurable*: there was nothing to measure."""
 
 @dataclass(frozen=True)
 class Setting:
-    """What a finding was measured on.
+    """What a finding was measured on, and how that differs from the experiment's default.
 
     dataset, checksum: of the data set, "" without one. length: of the training, "2,000 steps" say.
     quick: whether the run was one of `--quick`, which gives effects and no outcomes.
@@ -53,18 +53,19 @@ class Setting:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim, the measured effect (positive speaks for it) with its 95 % interval, and what follows.
+    """A claim, its measured effect with the 95 % interval, and the outcome of its test.
 
     low, high: the interval; of an exact comparison the smallest and the largest gap.
     outcome: None for the effect of a quick run.
     source: where the claim comes from: "claim 7", "question §1.1", "slip §4.3".
-    effects: the effect of every seed; none for a share, of which `effect` and `seeds` say all.
-    sd: their standard deviation. p: two-sided, of no effect. diverged: the number of seeds without a finite effect.
+    effects: the effect of every seed; none for a share, which `effect` and `seeds` determine.
+    sd: their standard deviation. p: the two-sided p-value against the bar. diverged: the number of seeds without a
+        finite effect.
     method: what the interval is: "t", "ranks", "worst of several" (see `decide_every`), "share", "equivalence" (see
         `decide_within`), "always" or "exact".
     bar: what the effect is compared with. p_holm: p adjusted for the other primary effects of the same claim.
     figure: the name of the figure that shows it. secondary: whether it is shown beside the effect that decides.
-    repeats: what `seeds` counts where they are no seeds: the "lap" of a benchmark.
+    repeats: what `seeds` counts: the "seed", or the "lap" of a benchmark.
     """
 
     claim: str
@@ -90,17 +91,17 @@ class Verdict:
 
     @property
     def statement(self) -> str:
-        """The claim with what it was measured on."""
+        """The claim, with its setting in brackets."""
         return f"{self.claim} [{self.setting}]" if str(self.setting) else self.claim
 
     def measured_on(self, setting: Setting) -> "Verdict":
-        """The same with its setting; without an outcome where that is a quick run."""
+        """The verdict with this setting; without an outcome where that is a quick run."""
         return replace(self, setting=setting, outcome=None if setting.quick else self.outcome)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A question, what the numbers say to it in two or three plain sentences, and the figure that shows it."""
+    """An open question, its answer in two or three plain sentences, and the figure that shows it."""
 
     question: str
     answer: str
@@ -115,7 +116,7 @@ def _check_text(sentence):
 
 
 def _filled(sentence, **values):
-    """The sentence with these in their places."""
+    """The sentence with these values. Raises `InputError` where it names others."""
     _check_text(sentence)
     try:
         return sentence.format(**values)
@@ -134,12 +135,12 @@ def decide(
     bar: float | int = 0,
     below: bool = False,
 ) -> Verdict:
-    """The verdict on a claim that says `effect`, one value a seed, is above the bar, or below it.
+    """The verdict on a claim that says `effect`, one value for each seed, is above the bar, or below it.
 
     It *holds* where the whole interval (`interval`) is on that side, *does not hold* where it is on the other, is
     *undecided* in between and *not measurable* without values. Where seeds have no finite effect (runs that diverged)
     the interval is by ranks: see `paired` for −∞ and ∞; NaN counts against either outcome. `sentence` may use {effect},
-    {low}, {high}, {unit}, {seeds}. Raises `InputError` where the effect is not one number a seed.
+    {low}, {high}, {unit}, {seeds}. Raises `InputError` where the effect is not one number per seed.
     """
     _check_text(sentence)
     require(real(bar), f"A bar is a number, not {bar!r}.")
@@ -154,7 +155,7 @@ def decide(
 def decide_within(
     claim: str, effect: np.ndarray, low: float | int, high: float | int, unit: str, sentence: str, source: str = ""
 ) -> Verdict:
-    """The verdict on a claim of equivalence, which says that `effect`, one value a seed, lies between the bounds.
+    """The verdict on a claim of equivalence, which says that `effect`, one value per seed, lies between the bounds.
 
     Two one-sided tests at 5 % (Schuirmann 1987, J. Pharmacokinetics and Biopharmaceutics 15, 657–680): it *holds* where
     both bounds are excluded, that is where the 90 % interval lies within them; it *does not hold* where the 95 %
@@ -180,13 +181,13 @@ def decide_within(
         p = _p_by_t(effect - nearest) / (2 if low <= mean <= high else 1)
     measured = _measured(effect, p, "equivalence")
     shown = (format(x, "+.3g") for x in (mean, lowest, highest))
-    said = _filled(sentence, **dict(zip(("effect", "low", "high"), shown, strict=True)), unit=unit, seeds=n)
-    verdict = Verdict(claim, mean, lowest, highest, unit, n, outcome, said, source, *measured)
+    text = _filled(sentence, **dict(zip(("effect", "low", "high"), shown, strict=True)), unit=unit, seeds=n)
+    verdict = Verdict(claim, mean, lowest, highest, unit, n, outcome, text, source, *measured)
     return replace(verdict, bar=float(high))
 
 
 def decide_always(claim: str, hits: np.ndarray, sentence: str, source: str = "") -> Verdict:
-    """The verdict on a claim that says `hits`, one truth an instance, is always true: one counterexample refutes it.
+    """The verdict on a claim that says `hits`, a bool for each instance, is always true: one counterexample refutes it.
 
     Without one it *holds* from 6 instances on, and the sentence bounds the share of exceptions: with n instances below
     1 − 0.05^(1/n) at 95 % confidence. `sentence` may use {effect}, the share of hits in percent, {unit} and {seeds}.
@@ -199,17 +200,17 @@ def decide_always(claim: str, hits: np.ndarray, sentence: str, source: str = "")
         f" No exception in {n}: their share is below {1 - (1 - CONFIDENCE) ** (1 / n):.0%}." if n and not misses else ""
     )
     exceptions = f" {misses} of {n} are exceptions." if misses else ""
-    said = _filled(sentence, effect=f"{percent[0]:.3g}", unit="%", seeds=n) + bound + exceptions
+    text = _filled(sentence, effect=f"{percent[0]:.3g}", unit="%", seeds=n) + bound + exceptions
     measured = Measured((), math.nan, math.nan, 0, "always")
     mean, low, high = percent
-    return Verdict(claim, mean, low, high, "%", n, outcome, said, source, *measured, bar=100.0)
+    return Verdict(claim, mean, low, high, "%", n, outcome, text, source, *measured, bar=100.0)
 
 
 def holm(verdicts: Sequence[Verdict], level: float | int = 1 - CONFIDENCE) -> list[Verdict]:
     """The verdicts of the primary effects of one claim, with p adjusted so that all are right at this level.
 
-    Holm 1979, Scandinavian Journal of Statistics 6, 65–70: the k-th smallest of m values of p is multiplied by
-    m − k + 1, and none is below the one before. What is decided with an adjusted p above the level is *undecided*.
+    Holm 1979, Scandinavian Journal of Statistics 6, 65–70: the k-th smallest of m p-values is multiplied by
+    m − k + 1, and none is below the one before. An outcome with an adjusted p above the level becomes *undecided*.
     """
     tested = sorted((v.p, i) for i, v in enumerate(verdicts) if v.p == v.p and not v.secondary)
     adjusted, least = list(verdicts), 0.0
@@ -222,9 +223,9 @@ def holm(verdicts: Sequence[Verdict], level: float | int = 1 - CONFIDENCE) -> li
 
 
 def discoveries(p: np.ndarray, rate: float | int = 1 - CONFIDENCE) -> np.ndarray:
-    """Which of the tests with these values of p are discoveries, of which on average this share at most is false.
+    """Which of the tests with these p-values `[n]` are discoveries; the expected share of false ones is at most `rate`.
 
-    Benjamini & Hochberg 1995, Journal of the Royal Statistical Society B 57, 289–300. NaN is no discovery.
+    Benjamini & Hochberg 1995, Journal of the Royal Statistical Society B 57, 289–300. NaN is not a discovery.
     """
     p = as_numbers(p)
     order = np.argsort(np.where(np.isnan(p), np.inf, p))
@@ -236,7 +237,7 @@ def discoveries(p: np.ndarray, rate: float | int = 1 - CONFIDENCE) -> np.ndarray
 
 
 class Measured(NamedTuple):
-    """The fields of a `Verdict` that its interval comes from."""
+    """The fields of a `Verdict` that describe its sample and interval."""
 
     effects: tuple[float, ...]
     sd: float
@@ -266,7 +267,7 @@ def _p_by_t(effect):
 
 
 def _p_by_ranks(effect):
-    """The sign test's; what is 0 or not a number counts against either side."""
+    """The p-value of the sign test; zeros and NaN count against either side."""
     from scipy.stats import binom
 
     if np.isnan(effect).all():
@@ -276,7 +277,7 @@ def _p_by_ranks(effect):
 
 
 def _remark(effect, diverged):
-    """What a reader must know of an interval that is not plain Student's."""
+    """A sentence on an interval that is not plain Student's; "" for one that is."""
     n = len(effect)
     if np.isnan(effect).all():
         return ""
@@ -321,7 +322,7 @@ def decide_every(
 
 
 def decide_share(claim: str, hits: np.ndarray, above: float | int, sentence: str, source: str = "") -> Verdict:
-    """The verdict on a claim that says `hits`, one truth a seed, is true in more than the share `above` of all seeds.
+    """The verdict on a claim that `hits`, a bool for each seed, is true in more than the share `above` of all seeds.
 
     Decided as `decide` does, by the exact interval of the share. `sentence` may use {effect}, {low}, {high} (percent),
     {unit} and {seeds}.
@@ -344,17 +345,17 @@ def _verdict(claim, found, bar, unit, seeds, sentence, style, source, measured, 
     if math.isnan(mean):
         outcome = "not measurable"
     effect, lowest, highest = (format(x, style) for x in found)
-    said = _filled(sentence, effect=effect, low=lowest, high=highest, unit=unit, seeds=seeds, **more)
-    return Verdict(claim, mean, low, high, unit, seeds, outcome, said, source, *measured, bar=bar)
+    text = _filled(sentence, effect=effect, low=lowest, high=highest, unit=unit, seeds=seeds, **more)
+    return Verdict(claim, mean, low, high, unit, seeds, outcome, text, source, *measured, bar=bar)
 
 
 def exact(
     claim: str, gap: np.ndarray, tolerance: float | int, sentence: str, source: str = "", unit: str = ""
 ) -> Verdict:
-    """The verdict on a claim of exact theory, which says that no `gap`, one an instance, exceeds `tolerance`.
+    """The verdict on a claim of exact theory, which says that no `gap`, one for each instance, exceeds `tolerance`.
 
-    It *holds* where none does and *does not hold* where a single one does, or is not a number; there is no interval and
-    no least number of instances. `sentence` may use {worst}, the largest gap, {unit} and {seeds}.
+    It *holds* where none does and *does not hold* where a single one does, or is not a number; there is no interval,
+    and one instance suffices. `sentence` may use {worst}, the largest gap, {unit} and {seeds}.
     """
     gap = as_numbers(gap).ravel()
     bound = tolerance == math.inf or real(tolerance, 0)
@@ -365,15 +366,15 @@ def exact(
     else:
         worst, low, high = float(gap.max()), float(np.fmin.reduce(gap)), float(np.fmax.reduce(gap))
         outcome = "holds" if worst <= tolerance else "does not hold"
-    said = _filled(sentence, worst=f"{worst:.2g}", unit=unit, seeds=len(gap))
+    text = _filled(sentence, worst=f"{worst:.2g}", unit=unit, seeds=len(gap))
     measured = _measured(gap, math.nan, "exact")._replace(sd=math.nan)
-    return Verdict(claim, worst, low, high, unit, len(gap), outcome, said, source, *measured)
+    return Verdict(claim, worst, low, high, unit, len(gap), outcome, text, source, *measured)
 
 
 def together(outcomes: Iterable[Outcome | None]) -> Outcome | None:
-    """The outcome of a claim made of several: theirs where all agree, *mixed* where some hold and some do not.
+    """The outcome of a claim made of several: the common one; *mixed* where some hold and some do not; *undecided*.
 
-    What cannot be measured has no say. None where there is no outcome at all.
+    *Not measurable* ones are ignored beside others. None where there is no outcome at all.
     """
     found: set[Outcome] = {outcome for outcome in outcomes if outcome is not None}
     if len(found) > 1:

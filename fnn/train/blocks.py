@@ -1,8 +1,8 @@
-"""The work of a sweep, cut into blocks that fit the memory, done here, by an executor's workers, or by several hosts.
+"""The work of a sweep, divided into blocks that fit the memory, for one process, an executor or several hosts.
 
-A block is some of the settings at some of the seeds. All blocks have one size, and their last settings and seeds are
-repeated where they have fewer, so all are done by the same program, and a network's numbers do not depend on where or
-when its block is done.
+A block is some of the settings at some of the seeds. All blocks have the same size, to which smaller ones are padded by
+repeating their last setting and seed, so one program computes them all, and a network's numbers do not depend on where
+or when its block is computed.
 """
 
 import functools
@@ -35,32 +35,32 @@ SETTINGS_ON_CPU = 16
 """Settings of a block on CPU: enough for large matrix products, few enough to stay in the caches."""
 
 SHARE_OF_MEMORY = 0.5
-"""What a sweep takes of the memory that is free, where no other amount is given."""
+"""The share of the free memory that a sweep uses by default."""
 
 COPIES = 3
-"""How often the networks are held: before and after a step, and what is computed in between."""
+"""Copies of the networks in memory: before a step, after it, and the values in between."""
 
 NETWORKS = "networks-"
 """The kind of block that holds trained networks."""
 
 PARTS = "part-"
-"""The folders that hold the checkpoints of blocks that are being done."""
+"""The prefix of the folders for checkpoints of unfinished blocks."""
 
 POLL = 0.5
-"""Seconds between two inspections of a folder that other hosts write to."""
+"""Seconds between two reads of a folder that other hosts write to."""
 
-GIVEN_UP = 60.0
-"""Seconds in which no other host is at work after which the others are given up: longer than they take to start."""
+TIMEOUT = 60.0
+"""The timeout in seconds for other hosts while none of them is at work: longer than they take to start."""
 
 
 class Size(NamedTuple):
-    """How many settings and seeds a block has."""
+    """The numbers of settings and seeds of a block."""
 
     settings: int
     seeds: int
 
     def smaller(self) -> "Size":
-        """One of about half as many networks."""
+        """A size of about half as many networks."""
         return self._replace(seeds=-(-self.seeds // 2)) if self.seeds > 1 else Size(-(-self.settings // 2), 1)
 
 
@@ -68,7 +68,7 @@ ALONE = Size(1, 1)
 
 
 class Place(NamedTuple):
-    """The settings and seeds of one block."""
+    """The settings and seeds of one block, as ranges of indices."""
 
     settings: range
     seeds: range
@@ -76,7 +76,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Work:
-    """What a sweep computes.
+    """The computation of a sweep.
 
     runs: the programs by name, each of one setting. hps: their hyperparameters, leaves `[G]`; without G where
     `settings` is 0. keys: of the seeds, `[S]`. chunk: steps between two parts. labels: what is recorded.
@@ -95,12 +95,12 @@ class Work:
     compiled: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is pickled for another process: keys as numbers, and no compiled programs."""
+        """The picklable state: keys as numbers, and no compiled programs."""
         keys = np.asarray(jax.random.key_data(self.keys)), str(jax.random.key_impl(self.keys))
         return {**self.__dict__, "keys": keys, "compiled": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """The same work there."""
+        """Restore the state of `__getstate__`."""
         numbers, kind = state["keys"]
         self.__dict__.update(state, keys=jax.random.wrap_key_data(numbers, impl=kind))
 
@@ -110,18 +110,18 @@ class Work:
         return len(self.keys)
 
     def places(self) -> list[Place]:
-        """Of every block its settings and seeds, those of the same seeds one after the other."""
+        """The places of all blocks; those of the same seeds follow each other."""
         cut = lambda n, size: [range(begin, min(begin + size, n)) for begin in range(0, n, size)]
         settings = cut(max(1, self.settings), self.size.settings)
-        return [Place(these, seeds) for seeds in cut(self.seeds, self.size.seeds) for these in settings]
+        return [Place(some, seeds) for seeds in cut(self.seeds, self.size.seeds) for some in settings]
 
     def chunks(self, place: Place, folder: Path | None = None, every: float = checkpoints.EVERY) -> Iterator[Chunk]:
-        """Train the networks of a block, chunk by chunk, with checkpoints where there is a folder for them."""
-        fill = lambda part, size: np.minimum(np.arange(part.start, part.start + size), part.stop - 1)
-        seeds = fill(place.seeds, self.size.seeds)
+        """The chunks of training a block's networks, with checkpoints in `folder` every `every` seconds, if given."""
+        padded = lambda part, size: np.minimum(np.arange(part.start, part.start + size), part.stop - 1)
+        seeds = padded(place.seeds, self.size.seeds)
         runs, hps = self.runs, self.hps
         if self.settings:
-            settings = fill(place.settings, self.size.settings)
+            settings = padded(place.settings, self.size.settings)
             runs = {name: engine.over_hypers(run) for name, run in runs.items()}
             hps = jax.tree.map(lambda leaf: np.asarray(leaf)[settings], hps)
         arguments = (runs, hps, self.keys[seeds], self.data, self.steps)
@@ -131,7 +131,7 @@ class Work:
         return checkpoints.stream(folder, manifest, *arguments, chunk=self.chunk, every=every, compiled=self.compiled)
 
     def block(self, place: Place, bar: Bar, folder: Path | None = None) -> tuple[dict[str, np.ndarray], list[Any]]:
-        """What the networks of a block record, arrays named `PROGRAM/NAME`; and their own leaves, if they are kept."""
+        """(the records of a block, arrays named `PROGRAM/NAME`; the leaves of its networks, if these are kept)."""
         records, seconds, state = [], np.zeros(2), {}
         for chunk in self.chunks(place, folder):
             if not records:
@@ -154,7 +154,7 @@ class Work:
         return arrays, leaves
 
     def _own(self, array, place, axis):
-        """The array without what fills a block up."""
+        """The array without the padding of the block."""
         array = array[: len(place.seeds)]
         return array[(slice(None),) * axis + (slice(len(place.settings)),)] if self.settings else array
 
@@ -164,18 +164,18 @@ class Work:
         return store.checksum(self.data)
 
     def program(self) -> str:
-        """The SHA-256 of all programs as JAX lowers them: of what is computed, whatever its source is."""
+        """The SHA-256 of all programs as JAX lowers them, independent of the source text."""
         if "program" not in self.compiled:
-            found = hashlib.sha256()
+            digest = hashlib.sha256()
             for name, run in self.runs.items():
                 steps = jax.jit(lambda hp, key, data, run=run: train(run, 2, hp, key, data))
                 text = steps.lower(first(self.hps[name], self.settings), self.keys[0], self.data).as_text()
-                found.update(f"{name}\n{text}\n".encode())
-            self.compiled["program"] = found.hexdigest()
+                digest.update(f"{name}\n{text}\n".encode())
+            self.compiled["program"] = digest.hexdigest()
         return self.compiled["program"]
 
     def manifest(self) -> dict[str, Any]:
-        """What two sweeps have in common whose blocks are parts of one."""
+        """What two sweeps must have in common for their blocks to be parts of one."""
         return {
             "program": self.program(),
             "settings": store.checksum(self.hps),
@@ -186,7 +186,7 @@ class Work:
         }
 
     def states(self) -> dict[str, Any]:
-        """For every program one network as it starts, shapes only."""
+        """The shapes of one network's initial state, by program."""
 
         def start(hps, key, data):
             return {name: run.start(hps[name], key, run.own(key, data)) for name, run in self.runs.items()}
@@ -195,14 +195,14 @@ class Work:
 
 
 def cut(work: Work, size: Size, keep: Path | None) -> Work:
-    """The same work in blocks of this size; where the folder has blocks of another size already, of that one.
+    """The work in blocks of this size, or of the size of the blocks that are already in the folder.
 
-    Hosts may have unequal memory, so all but the first wait for the size that the first one writes there.
+    Hosts may have unequal memory, so all but the first wait for the size that the first one writes to the folder.
     """
     if keep is None:
         return replace(work, size=size)
-    began, kept = time.monotonic(), _kept_size(keep)
-    while kept is None and jax.process_index() > 0 and time.monotonic() - began < GIVEN_UP:
+    start, kept = time.monotonic(), _kept_size(keep)
+    while kept is None and jax.process_index() > 0 and time.monotonic() - start < TIMEOUT:
         time.sleep(POLL)
         kept = _kept_size(keep)
     return replace(work, size=kept or size)
@@ -220,24 +220,24 @@ def _kept_size(keep):
 
 
 def size(work: Work, memory: float | int | None, spread: bool) -> Size:
-    """The size of blocks that suits the devices and the memory.
+    """The size of blocks for the devices and the memory.
 
-    memory: bytes that all devices together may take; None for a share of what is free. spread: whether executors or
-    hosts do the blocks, so that there should be many. Raises `InputError` where a single network does not fit.
-    This is an estimate: of networks and data, without what a single step or trial takes in between.
+    memory: bytes that all devices together may use; None for a share of what is free. spread: whether an executor or
+    several hosts compute the blocks, so that there should be many. Raises `InputError` where a single network does not
+    fit. The estimate counts networks and data, not the intermediate values of a step or trial.
     """
     on_cpu = jax.local_devices()[0].platform == "cpu"
     settings, seeds = max(1, work.settings), work.seeds
     if on_cpu or spread:
         settings = math.ceil(settings / math.ceil(settings / SETTINGS_ON_CPU))
-    # A device does one seed at a time on CPU: a trial, which is one step, is kept and reported after each.
+    # A device computes one seed at a time on CPU: a trial, which is one step, is written and reported after each.
     devices = len(jax.local_devices())
     found = Size(settings, 1 if spread else min(seeds, devices) if on_cpu and not work.labels.stepped else seeds)
     allowed = _free() * SHARE_OF_MEMORY if memory is None else memory
     each, shared = COPIES * _bytes(work.states()), devices * _bytes(work.data)
     while (needed := each * found.settings * found.seeds + shared) > allowed:
-        sentence = f"One network takes {needed / 1e6:,.0f} MB with its data, and {allowed / 1e6:,.0f} MB may be taken."
-        require(found != Size(1, 1), sentence)
+        message = f"One network takes {needed / 1e6:,.0f} MB with its data, and {allowed / 1e6:,.0f} MB may be taken."
+        require(found != Size(1, 1), message)
         found = found.smaller()
     return found
 
@@ -247,7 +247,7 @@ def _bytes(tree):
 
 
 def _free():
-    """Bytes that are free: of the machine on CPU, else of all local devices."""
+    """The free bytes of the machine on CPU, else of all local devices."""
     devices = jax.local_devices()
     if devices[0].platform != "cpu":
         stats = [device.memory_stats() or {} for device in devices]
@@ -259,7 +259,7 @@ def _free():
 
 
 class Result(NamedTuple):
-    """What all blocks recorded.
+    """The results of all blocks.
 
     record: for every program its arrays `[S, rows, G, own …]`. networks: for every program its parameters, leaves
     `[S, G, …]`, if they are kept. seconds, compile_seconds: of training and of compiling.
@@ -272,7 +272,7 @@ class Result(NamedTuple):
 
 
 def done(work: Work, keep: Path | None, executor: Executor | None, bar: Bar) -> Result:
-    """Do all blocks, or read those that `keep` has, and put them together.
+    """The results of all blocks, computed or read from `keep`.
 
     Raises `InputError` where the folder holds other work or another process is at work in it, where the disk refuses,
     where the executor loses its workers, and where other hosts stop before their blocks are done.
@@ -285,7 +285,7 @@ def done(work: Work, keep: Path | None, executor: Executor | None, bar: Bar) -> 
     kept, found = Store(keep, work.manifest()), {}
     with store.locked(keep, _lock(host)):
         if hosts == 1 and not any(keep.rglob("*.npz")):
-            kept.forget()  # what was started here left nothing
+            kept.forget()  # earlier work in the folder left no blocks
         kept.claim()
         _read_new(work, kept, places, found, bar)
         ours = {number: place for number, place in places.items() if number not in found and number % hosts == host}
@@ -299,13 +299,13 @@ def done(work: Work, keep: Path | None, executor: Executor | None, bar: Bar) -> 
         if any(store.at_work(keep, _lock(other)) for other in range(hosts) if other != host):
             active = time.monotonic()
         state = f"{len(found)} of {len(places)} blocks are in {keep}, and no other process is at work on the rest"
-        require(time.monotonic() - active < GIVEN_UP, f"{state}: start all again.")
+        require(time.monotonic() - active < TIMEOUT, f"{state}: start all again.")
         time.sleep(POLL)
     return _together(work, found)
 
 
 def _lock(host):
-    """The name of the lock that a host holds on the folder while it works."""
+    """The name of a host's lock on the folder."""
     return f"-{host}"
 
 
@@ -315,7 +315,7 @@ def _part(keep, number):
 
 
 def _made(work, places, keep, executor, bar):
-    """Blocks as they are done: (number, (arrays, leaves))."""
+    """(number, (arrays, leaves)) of blocks as they are computed."""
     if executor is None:
         for number, place in places.items():
             yield number, work.block(place, bar, None if keep is None else _part(keep, number))
@@ -329,7 +329,7 @@ def _made(work, places, keep, executor, bar):
         for future in as_completed(futures):
             try:
                 made = future.result()
-            except BrokenExecutor as error:  # others may be done
+            except BrokenExecutor as error:  # other blocks may be done
                 lost = error
                 continue
             n += 1
@@ -348,12 +348,12 @@ def _made(work, places, keep, executor, bar):
 
 @functools.lru_cache(maxsize=1)
 def _loaded(payload):
-    """The work of a payload, once for all its blocks that this process does, which share compiled programs."""
+    """The work of a payload, cached, so that all blocks of this process share compiled programs."""
     return pickle.loads(payload)
 
 
 def _elsewhere(payload, settings, place):
-    """Do a block in a process of an executor. Raises `InputError` where JAX is set to other arithmetic there."""
+    """A block, computed in an executor's process. Raises `InputError` where JAX has other settings in it."""
     here = chosen()
     differ = [f"{name} {here[name]} for {value}" for name, value in settings.items() if here[name] != value]
     require(not differ, f"The executor's workers have other settings of JAX: {', '.join(differ)}.")
@@ -361,7 +361,7 @@ def _elsewhere(payload, settings, place):
 
 
 def _read_new(work, kept, places, found, bar):
-    """Add to `found` the blocks on disk that it lacks."""
+    """Add the blocks on disk to `found`."""
     for number in places:
         if number not in found and (block := _read(work, kept, number)) is not None:
             found[number] = block
@@ -387,13 +387,13 @@ def _read(work, kept, number):
 
 
 def _together(work, found):
-    """The result of all blocks by number."""
+    """The result of all blocks, `found` by number."""
     arrays, leaves = zip(*(found[number] for number in sorted(found)), strict=True)
     seconds, compile_seconds = np.sum([one.pop("seconds") for one in arrays], axis=0)
     per_row = len({place.settings for place in work.places()})
 
     def joined(parts, axis):
-        """One array of the blocks' arrays `[S, …]`, with the settings at this axis."""
+        """The blocks' arrays `[S, …]`, concatenated along seeds and, at this axis, along settings."""
         by_seeds = [parts[i : i + per_row] for i in range(0, len(parts), per_row)]
         return np.concatenate([np.concatenate(row, axis) if work.settings else row[0] for row in by_seeds])
 

@@ -1,8 +1,8 @@
-"""Checkpoints: long work on disk as it goes, so that it goes on where it was cut off, by an interrupt or by a kill.
+"""Checkpoints: long work on disk while it runs, so that it resumes after an interrupt or a kill.
 
-Every few seconds what has been found since is written as a block of a `fnn.store.Store`; a sweep's networks are written
-beside it, so that training resumes in the middle. What a resumed run finds is what an uninterrupted one finds, bit for
-bit: it uses the blocks that follow each other without a gap up to networks that are whole, and computes the rest again.
+Every few seconds the new results are written as a block of a `fnn.store.Store`, and a sweep's networks beside it, so
+that training resumes in the middle. The results of a resumed run equal those of an uninterrupted one bit for bit: it
+uses the blocks without a gap up to networks that are complete, and computes the rest again.
 """
 
 import math
@@ -23,7 +23,7 @@ from fnn.train.engine import Chunk
 from fnn.train.run import Run
 
 EVERY = 20.0
-"""Seconds between two checkpoints: what an accident costs at most. Shorter work leaves no trace."""
+"""Seconds between two checkpoints: the most work that a kill loses. Shorter work writes none."""
 
 STATE = "state-"
 """The kind of block that holds networks."""
@@ -42,10 +42,11 @@ def stream(
     every: float = EVERY,
     compiled: dict[Any, Any] | None = None,
 ) -> Iterator[Chunk]:
-    """`engine.stream`, with checkpoints: what is on disk comes first, several chunks as one; the last has its state.
+    """`engine.stream` with checkpoints: first the chunks on disk, those of a block as one; the last has its state.
 
-    manifest: what must be the same for two runs to be parts of one and is not in the other arguments: the code, say;
-        and `data`, the checksum of the data, where it is known.
+    folder: for the checkpoints. every: seconds between two. Other arguments: see `engine.stream`.
+    manifest: what else two runs must have in common to be parts of one: the code, say; and `data`, the checksum of the
+        data, where it is known.
     Raises `InputError` where the folder holds part of other work or another process is at work in it, and where the
     folder or the disk refuses.
     """
@@ -92,9 +93,10 @@ def each(
     *,
     every: float = EVERY,
 ) -> Iterator[Mapping[str, np.ndarray]]:
-    """`make(number)` for every number in turn, with checkpoints: those that are on disk are read.
+    """`make(number)` for every number in turn, as an iterator, with checkpoints: results on disk are read.
 
-    manifest: what must be the same for two runs to be parts of one. Raises `InputError` as `stream` does.
+    manifest: what two runs must have in common to be parts of one. every: seconds between checkpoints. Raises
+        `InputError` as `stream` does.
     """
     _check_every(every)
     require(callable(make), f"What is made for every number is a function of it, not {make!r}.")
@@ -138,9 +140,9 @@ def _bind(kept):
 def _resumed(kept: Store, like: Callable[[], Any]) -> tuple[list[Chunk], Any]:
     """The chunks on disk from the first step on, up to the last networks that are whole, and these networks.
 
-    like: gives the shapes of the networks. Later blocks are removed, and computed again.
+    like: returns the shapes of the networks. Later blocks are removed, and computed again.
     """
-    numbers, chunks, found, state = kept.numbers(), [], [], None
+    numbers, chunks, usable, state = kept.numbers(), [], [], None
     while block := kept.get(len(chunks)):
         chunk = _unpacked(block)
         if chunk.steps.start != (chunks[-1].steps.stop if chunks else 0):
@@ -148,23 +150,23 @@ def _resumed(kept: Store, like: Callable[[], Any]) -> tuple[list[Chunk], Any]:
         chunks.append(chunk)
         networks = kept.get(len(chunks) - 1, STATE)
         if networks and networks.first == chunk.steps.stop and (tree := _networks(networks.arrays, like())) is not None:
-            found, state = list(chunks), tree
-    if len(found) < len(numbers):
+            usable, state = list(chunks), tree
+    if len(usable) < len(numbers):
         gap = len(chunks) < len(numbers)
         why = f"block {len(chunks)} is missing" if gap else "the networks after the last are missing"
-        where = f"step {found[-1].steps.stop:,}" if found else "the first step"
-        store.log.warning("%s: %s, so training goes on from %s.", kept.folder, why, where)
+        where = f"step {usable[-1].steps.stop:,}" if usable else "the first step"
+        store.log.warning("%s: %s, so training resumes from %s.", kept.folder, why, where)
     for number in numbers[::-1]:
-        if number >= len(found):
+        if number >= len(usable):
             kept.drop(number)
     for number in kept.numbers(STATE):
-        if number != len(found) - 1:
+        if number != len(usable) - 1:
             kept.drop(number, STATE)
-    return found, state
+    return usable, state
 
 
 def _networks(leaves, like):
-    """The tree of networks with these leaves; None where they are not those of such a tree."""
+    """The tree of networks with these leaves; None where their shapes or types are not those of `like`."""
     expected = {str(i): (leaf.shape, leaf.dtype) for i, leaf in enumerate(jax.tree.leaves(like))}
     if {name: (leaf.shape, leaf.dtype) for name, leaf in leaves.items()} != expected:
         return None
@@ -179,7 +181,7 @@ def _starts(runs):
 
 
 def _packed(chunks):
-    """The records of consecutive chunks as arrays with one name each, and what they took."""
+    """The records of consecutive chunks as arrays by name, with their seconds and their number of steps."""
     seconds = np.array([[chunk.seconds, chunk.compile_seconds] for chunk in chunks]).sum(0)
     records = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *(chunk.record for chunk in chunks))
     named = {f"{name}/{what}": array for name, record in records.items() for what, array in record.items()}

@@ -1,4 +1,4 @@
-"""From the arrays that runs record to one labelled data set."""
+"""The labelled data set of the arrays that runs record."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,14 +14,14 @@ from fnn.train.settings import DIMS, Axis
 if TYPE_CHECKING:
     from xarray import DataArray, Dataset
 else:
-    DataArray = Dataset = Any  # xarray takes half as long to import as JAX: not before there is something to label
+    DataArray = Dataset = Any  # xarray takes half as long to import as JAX: only where something is labelled
 
 DIVERGED = "diverged_at"
-"""The variable that is made of the losses."""
+"""The variable with the first step whose loss is not finite."""
 
 
 class Rows(NamedTuple):
-    """After which numbers of updates an array is recorded, in order, and the name of this dimension."""
+    """The numbers of updates after which an array is recorded, rising, and the name of this dimension."""
 
     dim: str
     at: tuple[int, ...]
@@ -29,13 +29,13 @@ class Rows(NamedTuple):
 
 @dataclass(frozen=True)
 class Labels:
-    """What the arrays of a sweep are.
+    """The dimensions, coordinates and labels of a sweep's arrays.
 
-    tasks, rules: names along their dimensions; None where there is one without a name.
+    tasks, rules: names along their dimensions; None for a single one without a name.
     axes: of the settings. seeds: their numbers.
-    rows: of the arrays that are recorded after some updates only; the others are recorded at every step.
+    rows: of the arrays that are recorded after some updates only, by name; others are recorded at every step.
     stepped: whether there are steps; a trial has none.
-    labels, coords: of the recorded arrays and of their own dimensions. attrs: of the data set.
+    labels, coords: of the recorded arrays and of the dimensions that only they have. attrs: of the data set.
     """
 
     tasks: tuple[str, ...] | None
@@ -51,13 +51,13 @@ class Labels:
     def check(self, programs: Iterable[Mapping[str, tuple[int, ...]]]) -> None:
         """Raise `InputError` where arrays cannot be labelled.
 
-        programs: for each the shapes of its arrays at one step of one network.
+        programs: for each program the shapes of its arrays at one step of one network, by name.
         """
         shapes: dict[str, tuple[int, ...]] = {}
         for program in programs:
             for name, shape in program.items():
                 alike = shapes.setdefault(name, shape) == shape
-                require(alike, f"{name} is of shape {shapes[name]} here and {shape} there: sweep the tasks one by one.")
+                require(alike, f"{name} has the shapes {shapes[name]} and {shape}: sweep the tasks one by one.")
         settings = {one for axis in self.axes for one in (axis.dim, *axis.coordinates)}
         own = {*shapes, *self.coords, *(dim for name in shapes for dim in self._dims(name, shapes[name]))}
         reserved = {*DIMS, DIVERGED} if self.stepped else {"seed"}
@@ -77,7 +77,7 @@ class Labels:
                 require(fits, f"{name} has {size} places along {dim}, which has {sizes[dim]}.")
 
     def select(self, record: Mapping[str, Mapping[str, np.ndarray]], steps: range) -> dict[str, dict[str, np.ndarray]]:
-        """The arrays of every program, `[S, rows, G, own …]`: of all these steps, or of those that `rows` names."""
+        """The arrays of every program, `[S, rows, G, own …]`: all these steps, or those of them that `rows` names."""
 
         def chosen(name, array):
             places = self._numbers(name, steps) - 1 - steps.start
@@ -94,8 +94,8 @@ class Labels:
 
         programs = list(record.values())
         names = dict.fromkeys(name for one in programs for name in one)
-        found = {name: self._variable(name, [one.get(name) for one in programs], steps) for name in names}
-        ds = xr.Dataset(found, self._coords(), self.attrs)
+        variables = {name: self._variable(name, [one.get(name) for one in programs], steps) for name in names}
+        ds = xr.Dataset(variables, self._coords(), self.attrs)
         settings = {axis.dim for axis in self.axes}
         own = {dim: np.arange(n) for dim, n in ds.sizes.items() if dim not in ds.coords and dim not in settings}
         ds = ds.assign_coords(own)
@@ -120,7 +120,7 @@ class Labels:
         return {dim: list(names) for dim, names in (("task", self.tasks), ("rule", self.rules)) if names is not None}
 
     def _variable(self, name, arrays, steps):
-        """The variable of arrays `[S, rows, G, own …]` of all programs; a program without it has None, and gets NaN."""
+        """The variable of arrays `[S, rows, G, own …]` of all programs; None, of a program without it, becomes NaN."""
         import xarray as xr
 
         known = next(array for array in arrays if array is not None)
@@ -137,12 +137,12 @@ class Labels:
         attrs = {what: text for what, text in (("long_name", label.long_name), ("units", label.units)) if text}
         if not self.stepped:
             return xr.DataArray(values.take(0, len(before)), dims=[*before, *own], attrs=attrs)
-        dim, said = ("step", "step, from 0") if name not in self.rows else (self.rows[name].dim, "updates done")
-        coord = (dim, self._numbers(name, steps), {"long_name": said})
+        dim, long_name = ("step", "step, from 0") if name not in self.rows else (self.rows[name].dim, "updates done")
+        coord = (dim, self._numbers(name, steps), {"long_name": long_name})
         return xr.DataArray(values, {dim: coord}, [*before, dim, *own], attrs=attrs)
 
     def _label(self, name):
-        """The label of an array; that of the whole tree, where it is part of one."""
+        """The label of an array, or of the tree that it is part of."""
         return self.labels.get(name) or self.labels.get(name.partition(".")[0]) or Label()
 
     def _dims(self, name, shape):
@@ -150,13 +150,13 @@ class Labels:
         return self._label(name).dims or tuple(f"{name}_{i}" for i in range(len(shape)))
 
     def _numbers(self, name, steps):
-        """Which of these steps an array is recorded at; where `rows` names it, the numbers of updates done then."""
+        """The numbers of these steps at which an array is recorded; where `rows` names it, numbers of updates."""
         numbers = np.arange(steps.start, steps.stop)
         return np.array([n for n in self.rows[name].at if n - 1 in steps], int) if name in self.rows else numbers
 
 
 def flat(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The arrays of a record by names, those of trees within it as `NAME.PART`."""
+    """The arrays of a record by name, those of trees within it as `NAME.PART`."""
     leaves = jax.tree_util.tree_leaves_with_path(record)
     # netCDF allows no "/" in a name.
     return {jax.tree_util.keystr(path, simple=True, separator=".").replace("/", "."): leaf for path, leaf in leaves}

@@ -26,8 +26,8 @@ class Axis:
 
     dim: its name.
     names: the hyperparameters that vary along it, as `over` names them. coordinates: the names of their coordinates.
-    rows: what they are at each place, one value for every name; by rule, under "" where all rules have the same.
-    labels: the names of the places; None where the values are the coordinates.
+    rows: their values at each index, one for every name; by rule, under "" where all rules have the same.
+    labels: the coordinates where these are names; None where they are the values.
     """
 
     dim: str
@@ -37,34 +37,34 @@ class Axis:
     labels: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
-        """How many places it has."""
+        """Its length."""
         return len(next(iter(self.rows.values())))
 
-    def row(self, rule: str, place: int) -> tuple[Any, ...]:
-        """The values of a rule at a place."""
-        return self.rows.get(rule, self.rows.get("", ()))[place]
+    def row(self, rule: str, index: int) -> tuple[Any, ...]:
+        """The values of a rule at an index, one for every name."""
+        return self.rows.get(rule, self.rows.get("", ()))[index]
 
     def coords(self) -> dict[str, Any]:
         """Its coordinates, as `xarray.Dataset` takes them."""
         if self.labels is not None:
             return {self.dim: (self.dim, list(self.labels), {"long_name": self.names[0]})}
         dims = self.dim if "" in self.rows else ("rule", self.dim)
-        found = {}
+        coords = {}
         for i, (name, coordinate) in enumerate(zip(self.names, self.coordinates, strict=True)):
             columns = [[row[i] for row in rows] for rows in self.rows.values()]
-            found[coordinate] = (dims, columns[0] if "" in self.rows else columns, {"long_name": name})
-        return found
+            coords[coordinate] = (dims, columns[0] if "" in self.rows else columns, {"long_name": name})
+        return coords
 
 
 def axes(over: Mapping[Any, Any] | None, rules: Sequence[str]) -> tuple[Axis, ...]:
     """The axes that `over` names, in its order.
 
-    rules: the names of the rules; none where there is one without a name. Raises `InputError` where `over` is no
-    mapping from names to values, and where two dimensions would have one name.
+    rules: the names of the rules; none for a single one without a name. Raises `InputError` where `over` is not a
+    mapping from names to values, and where two dimensions would have the same name.
     """
     over = {} if over is None else over
     named = isinstance(over, Mapping)
-    require(named, f"What is varied is named, over={{'lr': [1e-3, 1e-2]}}, not {over!r:.80}.")
+    require(named, f"over is a mapping of names to values, over={{'lr': [1e-3, 1e-2]}}, not {over!r:.80}.")
     names = [one for name in over for one in (name if isinstance(name, tuple) else (name,))]
     for one in names:
         require(isinstance(one, str) and one != "", f"A hyperparameter is named by text, 'lr' say, not by {one!r}.")
@@ -98,7 +98,7 @@ def _axis(name, values, rules, every):
 
 
 def _series(values):
-    """Whether this is a list of values and no tree of hyperparameters."""
+    """Whether this is a list of values and not a tree of hyperparameters."""
     return listed(values) and not hasattr(values, "_fields")
 
 
@@ -118,16 +118,16 @@ def _numbers(name, values):
 
 
 def _short(name, every):
-    """The last part of a name, where no other of the names ends with it; else all of it."""
+    """The last part of a name where no other name ends with it, else the whole name."""
     last = lambda name: name.rpartition(".")[2]
     return last(name) if [last(one) for one in every].count(last(name)) == 1 else name.removeprefix("*.")
 
 
 def stacked(axes: Sequence[Axis], hyper: Hyper, rule: str) -> Hyper:
-    """The hyperparameters of a rule at all settings, leaves `[G]`, the last axis fastest; of no axes `hyper` itself.
+    """The hyperparameters of a rule at all settings, leaves `[G]`, the last axis fastest; without axes `hyper` itself.
 
-    Raises `InputError` where a name means no hyperparameter, or one that another name means too, and where a value is
-    of another structure or shape than the default.
+    Raises `InputError` where a name means no hyperparameter, or one that another name means too, and where the
+    structure or shape of a value is not the default's.
     """
     if not axes:
         return hyper
@@ -146,9 +146,9 @@ def stacked(axes: Sequence[Axis], hyper: Hyper, rule: str) -> Hyper:
         points.append(point)
 
     def stack(default, *values):
-        found = np.stack([np.asarray(value) for value in values])
-        # Whole numbers among the values of a real number are real numbers too.
-        return found.astype(np.result_type(np.asarray(default), found))
+        stacked = np.stack([np.asarray(value) for value in values])
+        # Integers among the values of a floating-point hyperparameter become floating-point too.
+        return stacked.astype(np.result_type(np.asarray(default), stacked))
 
     return jax.tree.map(stack, hyper, *points)
 
@@ -159,7 +159,7 @@ def size(axes: Sequence[Axis]) -> int:
 
 
 def first(hps: Hyper, settings: int) -> Hyper:
-    """The first of this number of settings; all of `hps` where the number is 0."""
+    """The hyperparameters of the first setting; `hps` itself where the number of settings is 0."""
     return jax.tree.map(lambda leaf: np.asarray(leaf)[0], hps) if settings else hps
 
 

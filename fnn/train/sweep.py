@@ -27,10 +27,10 @@ from fnn.train.run import Hyper, Moment, Record, Run, recorded, training
 from fnn.train.settings import axes, first, size, stacked
 
 Rules = Rule | ModuleType | str | Sequence[str] | Mapping[str, Rule | ModuleType | str]
-"""One rule, or several by name. A name as `optim.rule` takes it stands for its rule, as does `optim.adam`."""
+"""One rule, or several by name. A rule may be given as its name for `optim.rule`, or as its module `optim.adam`."""
 
 CHUNK = 100
-"""About how many steps are done between two reports, checkpoints and parts of a stream."""
+"""The approximate number of steps between two reports, checkpoints and parts of a stream."""
 
 
 def sweep(
@@ -51,7 +51,7 @@ def sweep(
     memory: float | int | None = None,
     progress: bool = False,
 ) -> Any:
-    """Train a task by rules, at settings, for seeds; returns an `xarray.Dataset` with a dimension for each of these.
+    """An `xarray.Dataset` of a task trained by rules, at settings, for seeds, with a dimension for each of these.
 
     What depends on the seed alone, initial weights and minibatches, is the same for all rules and settings, so that
     every comparison is paired.
@@ -67,21 +67,21 @@ def sweep(
     schedule: for a hyperparameter the shape it is multiplied by, `{"lr": schedules.cosine()}`.
     loss_after: record the minibatch's loss at inference after the update; otherwise the training loss before it.
     evaluate: numbers of updates after which the task's metrics are taken (dimension `update`); None: after the last.
-    observe: what else is recorded of a step, as `fnn.nn.instruments` computes it; arrays of a tree as `NAME.PART`.
-        A `fnn.train.Observation` names what it records.
-    observe_at: the numbers of updates after which it is (dimension `observed`, or `update` where these are those of
-        `evaluate`); None for every step.
-    keep: a folder for finished work: after an interrupt or a kill the same call goes on there, to the same numbers.
+    observe: `Moment -> arrays by name`, what else is recorded of a step, by `fnn.nn.instruments` say; arrays of a tree
+        as `NAME.PART`. A `fnn.train.Observation` has labels for them.
+    observe_at: the numbers of updates after which `observe` is called (dimension `observed`, or `update` where these
+        are those of `evaluate`); None for every step.
+    keep: a folder for finished work: after an interrupt or a kill the same call resumes from it, to the same numbers.
     networks: return `(data set, networks)`, the parameters after the last update by the names of the programs: "TASK",
         "RULE", "TASK/RULE" or "" by what has a name; every leaf has the axes of the settings and of the seeds in front.
-    executor: does the blocks of settings and seeds in its workers: any `concurrent.futures.Executor`. Several hosts
+    executor: any `concurrent.futures.Executor`, whose workers compute blocks of settings and seeds. Several hosts
         (`jax.distributed`) share the blocks where they share `keep`.
-    memory: bytes that may be taken; None for half of what is free. What needs more is done in blocks.
+    memory: bytes that may be used; None for half of what is free. Larger sweeps are computed in blocks.
     progress: show a bar in a terminal or notebook, or a line now and then in a log.
 
-    The data set has what is recorded with units, `diverged_at`, and as attributes what the task is about, steps,
-    seconds, and `provenance` (JSON). Raises `InputError` for arguments that are none, hyperparameters out of range and
-    data that do not fit, before anything is computed.
+    The data set has the recorded variables with units, `diverged_at` (the first step whose loss is not finite, −1 for
+    none), and as attributes those of the task, steps, seconds, and `provenance` (JSON). Raises `InputError` for invalid
+    arguments, hyperparameters out of range and data that do not fit, before anything is computed.
     """
     work = _work(task, rules, over, seeds, steps, schedule, loss_after, evaluate, observe, observe_at, networks)
     folder = None if keep is None else store.as_folder(keep)
@@ -110,7 +110,10 @@ def stream(
     observe_at: Sequence[int] | None = None,
     keep: str | Path | None = None,
 ) -> Iterator[Dataset]:
-    """As `sweep`, a data set for every hundred steps or so as they are done, of all networks at the same steps."""
+    """An iterator of data sets as `sweep` returns, each of the next hundred steps or so of all networks.
+
+    Arguments: see `sweep`.
+    """
     require(not isinstance(task, Trial), "A Trial has no steps to stream: use sweep.")
     work = _work(task, rules, over, seeds, steps, schedule, loss_after, evaluate, observe, observe_at, False)
     work = blocks.cut(work, blocks.Size(max(1, work.settings), work.seeds), None)
@@ -131,9 +134,9 @@ def _work(task, rules, over, seeds, steps, schedule, loss_after, evaluate, obser
     """The programs, settings and labels of a sweep, checked."""
     keys, numbers = _keys(seeds)
     if isinstance(task, Trial):
-        given = {"rules": rules, "steps": steps, "schedule": schedule, "evaluate": evaluate, "observe": observe}
-        given |= {"observe_at": observe_at, "loss_after": loss_after or None, "networks": networks or None}
-        extra = [name for name, value in given.items() if value is not None]
+        arguments = {"rules": rules, "steps": steps, "schedule": schedule, "evaluate": evaluate, "observe": observe}
+        arguments |= {"observe_at": observe_at, "loss_after": loss_after or None, "networks": networks or None}
+        extra = [name for name, value in arguments.items() if value is not None]
         require(not extra, f"A Trial is measured without {', '.join(extra)}.")
         return _measuring(task, axes(over, ()), keys, numbers)
     tasks, rules = _tasks(task), _rules(rules)
@@ -244,7 +247,7 @@ def _rule(rule) -> Rule:
 
 
 def _flat(observe):
-    """The same observation without trees."""
+    """The observation with trees flattened to arrays by name; None for None."""
     return None if observe is None else lambda moment: flat(observe(moment))
 
 
@@ -256,7 +259,7 @@ def _at(what, numbers, steps):
 
 
 def _schedule(schedule, hyper):
-    """The schedule on a run's `Hyper` of shapes by hyperparameters' names."""
+    """The schedule on a run's `Hyper`, from shapes by the names of hyperparameters."""
     if schedule is None:
         return constant
     require(isinstance(schedule, Mapping), f"A schedule is shapes by names, {{'lr': cosine()}}, not {schedule!r:.80}.")
@@ -292,21 +295,21 @@ def _labels(tasks, observe, loss_after):
 
 
 def _merged(mappings):
-    """All that one of the mappings has; of what several have, the first one's."""
-    found = {}
+    """The union of the mappings; where several have a name, the first one's value."""
+    union = {}
     for one in mappings:
-        found = {**one, **found}
-    return found
+        union = {**one, **union}
+    return union
 
 
 def _common(mappings):
-    """What all mappings have alike."""
-    first, *others = mappings
-    return {name: value for name, value in first.items() if all(name in o and o[name] == value for o in others)}
+    """The items that all mappings have."""
+    first, *rest = mappings
+    return {name: value for name, value in first.items() if all(name in o and o[name] == value for o in rest)}
 
 
 def _chunk(steps):
-    """A number of steps between two parts, near `CHUNK`, that divides them evenly where one does."""
+    """The number of steps of a chunk: the divisor of `steps` nearest to `CHUNK`, or `CHUNK` without a near one."""
     near = [n for n in range(CHUNK // 2, 2 * CHUNK + 1) if steps % n == 0]
     return steps if steps <= CHUNK else min(near, key=lambda n: abs(n - CHUNK), default=CHUNK)
 

@@ -210,7 +210,7 @@ def test_what_a_shape_cannot_draw_is_one_sentence(ds, name, change):
 
 
 def test_a_single_place_has_no_differences(ds):
-    with pytest.raises(InputError, match="between two places of rule at least"):
+    with pytest.raises(InputError, match="between at least two coordinates of rule"):
         SHAPES["differences"](ds.isel(rule=[0]))
 
 

@@ -77,7 +77,7 @@ def test_a_file_alone_has_its_page(mine, tmp_path, capsys):
 def test_a_figure_is_what_its_record_says(mine, tmp_path):
     [entry] = gather.gather(tmp_path / "results", {"mine": mine}).entries
     [figure] = entry.figures
-    assert (entry.section, entry.package, entry.said) == ("2.1", "", ("It is.", "So they say."))
+    assert (entry.section, entry.package, entry.says) == ("2.1", "", ("It is.", "So they say."))
     assert figure.title == "The loss of both"
     assert figure.caption.startswith("10 seeds, paired")
     assert figure.alt.endswith("a is above b: holds.")

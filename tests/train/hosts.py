@@ -15,7 +15,7 @@ folder, where, number, idle = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), 
 jax.distributed.initialize(where, 2, number)
 jax.local_devices()  # all hosts start their devices together
 if idle:
-    blocks.GIVEN_UP = 2.0
+    blocks.TIMEOUT = 2.0
     time.sleep(600 * number)
 try:
     swept(**ALL, keep=folder).to_netcdf(folder / f"found-{number}.nc", engine="h5netcdf")

@@ -55,7 +55,7 @@ CASES = {
     "no seeds": ((), {"seeds": range(0)}, "Seeds are a number or a range without gaps"),
     "seeds with gaps": ((), {"seeds": range(0, 9, 2)}, "Seeds are a number or a range without gaps"),
     "seeds below 0": ((), {"seeds": range(-1, 2)}, "Seeds are whole numbers from 0 on"),
-    "over no mapping": ((), {"over": [0.1]}, "What is varied is named, over={'lr'"),
+    "over no mapping": ((), {"over": [0.1]}, "over is a mapping of names to values, over={'lr'"),
     "over no text": ((), {"over": {3: [0.1]}}, "named by text, 'lr' say, not by 3"),
     "over nothing together": ((), {"over": {(): [0.1]}}, "named, .* not by ()"),
     "over no value": ((), over(lr=[]), "There is no value of lr"),

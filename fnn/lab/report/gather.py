@@ -1,4 +1,4 @@
-"""What the page says, gathered from a results folder into plain records. What cannot be read is named, and left out."""
+"""The content of the page as plain records, from a results folder. Files that cannot be read are named and left out."""
 
 import json
 import math
@@ -22,7 +22,7 @@ from fnn.search import storages
 
 @dataclass(frozen=True)
 class Fineness:
-    """How finely pictures are kept: WebP's quality, the widest in pixels, and how many an experiment shows."""
+    """The quality of pictures: WebP's quality, the largest width in pixels, and the most pictures of an experiment."""
 
     quality: int
     widest: int
@@ -39,10 +39,10 @@ FINENESS = (
     Fineness(40, 640, 2),
     Fineness(30, 480, 1),
 )
-"""The first at which the pictures of the page fit into `PICTURES`; the last even where they do not."""
+"""In order of preference: the first at which the page's pictures fit into `PICTURES` is used, or else the last."""
 
 PICTURES = 5_200_000
-"""The most bytes of all pictures, in base64. The page is to stay below 8 million; without them it takes about 1.5."""
+"""The most bytes of all pictures, in base64: the page stays below 8 million, and has 1.5 million without them."""
 
 FINDINGS = 1_000_000
 """The most bytes of all verdicts and answers on the page."""
@@ -59,7 +59,7 @@ WORDS = 3_000
 
 @dataclass(frozen=True)
 class Words:
-    """What figures.json says of a figure, see `fnn.lab.figures.words`."""
+    """The texts of a figure in figures.json, see `fnn.lab.figures.words`."""
 
     title: str
     caption: str
@@ -82,7 +82,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where an experiment's results come from, in words."""
+    """Where an experiment's results come from, as text."""
 
     data: str
     seeds: str
@@ -95,17 +95,18 @@ class Provenance:
 
     @property
     def line(self) -> str:
-        """In one line, for small print."""
+        """All of it in one line."""
         return " · ".join(part for part in (self.data, self.seeds, self.versions, self.device, self.when) if part)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """An experiment as the page shows it.
+    """An experiment on the page.
 
-    source: where it comes from, section: the number in it; said: what that says; method: how it is measured.
-    package: the one it is in, its group on the page; "" for a file alone.
-    others: figures that are in the results and not shown.
+    source: where the question comes from; section: its number; says: what the source says, in paragraphs; method: how
+        it is measured, in paragraphs.
+    package: of the experiment, its group on the page; "" for a file without one.
+    others: names of figures that are in the results folder and not shown.
     provenance: None where there are no results.
     """
 
@@ -114,7 +115,7 @@ class Entry:
     source: str
     section: str
     package: str
-    said: tuple[str, ...]
+    says: tuple[str, ...]
     method: tuple[str, ...]
     takes: str
     figures: tuple[Figure, ...]
@@ -139,7 +140,7 @@ class Group:
 
     @property
     def anchor(self) -> str:
-        """Its place in the page."""
+        """The id of its element."""
         return f"group-{self.package.replace('.', '-')}"
 
     @property
@@ -149,7 +150,7 @@ class Group:
 
     @property
     def about(self) -> str:
-        """What its docstring says beside the heading."""
+        """Its docstring without the heading."""
         first, _, rest = self._doc.partition("\n")
         about = first.partition(": ")[2]
         return f"{about[:1].upper()}{about[1:]} {rest}".strip()
@@ -161,7 +162,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Gathered:
-    """All there is. troubles: what could not be read, a sentence each."""
+    """All content of the page. troubles: a sentence for each file that could not be read."""
 
     entries: tuple[Entry, ...]
     troubles: tuple[str, ...]
@@ -184,7 +185,7 @@ class Gathered:
 
 
 def gather(out: Path, experiments: Mapping[str, Experiment]) -> Gathered:
-    """Everything in a results folder about these experiments. Raises `InputError` where there is no such folder."""
+    """The content of a results folder for these experiments. Raises `InputError` where there is no such folder."""
     require(out.is_dir(), f"There is no results folder {out}: run an experiment first, or name it with --out.")
     troubles: list[str] = []
     read = {name: _read(out, name, troubles) for name in experiments}
@@ -213,7 +214,7 @@ def _read(out: Path, name: str, troubles: list[str]) -> tuple[list[Finding], Pro
 
 
 def _fitting(out: Path, found: Mapping[str, list[Finding]], troubles: list[str]) -> dict[str, list[Finding]]:
-    """The findings that the page has room for: those of experiments with few are all shown."""
+    """The findings that fit the page: experiments with few findings keep them all."""
     share = _share([sum(map(_weight, several)) for several in found.values()], FINDINGS)
     fitting = {}
     for name, several in found.items():
@@ -234,7 +235,7 @@ def _weight(finding: Finding) -> int:
 
 
 def _share(wanted: Sequence[int], total: float | int) -> float | int:
-    """The largest bound of each that keeps their sum within the total."""
+    """The largest s for which the sum of min(wanted, s) is at most the total; ∞ where all fit."""
     for i, one in enumerate(sorted(wanted)):
         share = total / (len(wanted) - i)
         if one > share:
@@ -248,28 +249,28 @@ def _entry(
     name: str,
     experiment: Experiment,
     found: Sequence[Finding],
-    there: Provenance | None,
+    provenance: Provenance | None,
     fineness: Fineness,
     troubles: list[str],
 ) -> Entry:
     verdicts = [finding for finding in found if isinstance(finding, Verdict)]
     answers = [finding for finding in found if isinstance(finding, Answer)]
-    shown, others = _figures(out, name, verdicts, answers, fineness, troubles) if there else ((), ())
+    shown, others = _figures(out, name, verdicts, answers, fineness, troubles) if provenance else ((), ())
     return Entry(
         name=name,
         question=experiment.question,
         source=experiment.source,
         section=experiment.section,
         package=experiment.module.rpartition(".")[0],
-        said=tuple(_paragraphs(experiment.says)),
+        says=tuple(_paragraphs(experiment.says)),
         method=tuple(_paragraphs(experiment.method)),
         takes=f"Takes {experiment.takes}." if experiment.takes else "",
         figures=shown,
         others=others,
         verdicts=tuple(verdicts),
         answers=tuple(answers),
-        provenance=there,
-        command=_command(experiment, there),
+        provenance=provenance,
+        command=_command(experiment, provenance),
     )
 
 
@@ -286,20 +287,22 @@ def _figures(
     fineness: Fineness,
     troubles: list[str],
 ) -> tuple[tuple[Figure, ...], tuple[str, ...]]:
-    """An experiment's figures and the names of what is left out. Those that show answers and claims come before
-    others, and a user's own, of which figures.json says nothing, last."""
+    """An experiment's figures, and the names of those that are left out.
+
+    Figures of answers and claims are kept first, and a user's own, which figures.json lacks, last.
+    """
     folder = out / name
-    ours, said = store.listed(folder), _words(out, folder / "figures.json", troubles)
+    ours, texts = store.listed(folder), _words(out, folder / "figures.json", troubles)
     written = [one.removesuffix(".png") for one in ours if one.endswith(".png")]
-    there = sorted({*written, *(path.stem for path in folder.glob("*.png") if path.is_file())})
-    known = [*(one for one in said if one in there), *(one for one in there if one not in said)]
+    existing = sorted({*written, *(path.stem for path in folder.glob("*.png") if path.is_file())})
+    known = [*(one for one in texts if one in existing), *(one for one in existing if one not in texts)]
     first = [finding.figure for finding in (*answers, *(v for v in verdicts if not v.secondary))]
-    order = [*dict.fromkeys(one for one in first if one in there), *(one for one in known if one not in first)]
+    order = [*dict.fromkeys(one for one in first if one in existing), *(one for one in known if one not in first)]
     chosen, shown = order[: fineness.most], []
     for one in [one for one in known if one in chosen]:
         picture = folder / f"{one}.png"
         try:
-            if findings.there(out, picture) and picture.name in ours:  # a user's own figures have no checksum
+            if findings.present(out, picture) and picture.name in ours:  # a user's own figures have no checksum
                 store.verify(picture)
             uri, width, height = pictures.picture(picture, fineness.quality, fineness.widest)
         except InputError as error:
@@ -308,30 +311,30 @@ def _figures(
         except (OSError, ValueError) as error:
             troubles.append(f"{picture} cannot be read ({type(error).__name__}: {error}); --redraw makes it again")
             continue
-        words = said.get(one, Words("", "", ""))
-        spoken = one.replace("_", " ").strip()
-        title = words.title[:WORDS] or spoken[:1].upper() + spoken[1:]
+        words = texts.get(one, Words("", "", ""))
+        spaced = one.replace("_", " ").strip()
+        title = words.title[:WORDS] or spaced[:1].upper() + spaced[1:]
         shows = tuple(verdict for verdict in verdicts if verdict.figure == one)
         alt, caption = words.alt[:WORDS] or title, words.caption[:WORDS]
         shown.append(Figure(one, title, uri, width, height, alt, caption, shows))
-    others = [one for one in there if one not in chosen]
+    others = [one for one in existing if one not in chosen]
     more = [f"{len(others) - OTHERS:,} more"] if len(others) > OTHERS else []
     return tuple(shown), (*others[:OTHERS], *more)
 
 
 def _words(out: Path, path: Path, troubles: list[str]) -> dict[str, Words]:
-    """What figures.json says of each figure; nothing where it cannot be read."""
+    """The texts in figures.json by figure; empty where it cannot be read."""
     try:
-        return store.read_json(path, dict[str, Words]) if findings.there(out, path) else {}
+        return store.read_json(path, dict[str, Words]) if findings.present(out, path) else {}
     except InputError as error:
         troubles.append(f"{str(error).rstrip('.')}; --redraw makes it again")
         return {}
 
 
 def _provenance(out: Path, path: Path, troubles: list[str]) -> Provenance | None:
-    """Read provenance.json; what is of another type than ours is left out."""
+    """The content of provenance.json, without values of wrong types; None where it is missing or unreadable."""
     try:
-        if not findings.there(out, path):
+        if not findings.present(out, path):
             return None
         origin = store.read_json(path, dict)
     except InputError as error:
@@ -365,17 +368,17 @@ def _word(value: Any) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
-def _command(experiment: Experiment, there: Provenance | None) -> str:
-    """The command that makes these results again, wherever the results and the data lie."""
-    given, arguments = list(there.arguments if there else ()), []
-    if given and given[0] == experiment.name:  # it was started by the command of its package
-        given.pop(0)
-    while given:
-        one = given.pop(0)
+def _command(experiment: Experiment, provenance: Provenance | None) -> str:
+    """The command that makes these results again, without the options that name folders."""
+    words, arguments = list(provenance.arguments if provenance else ()), []
+    if words and words[0] == experiment.name:  # it was started by the command of its package
+        words.pop(0)
+    while words:
+        one = words.pop(0)
         if one in ("--redraw", "--profile"):
             continue
         if one in ("--out", "--data-dir", "--storage"):
-            given[:1] = []
+            words[:1] = []
         elif not one.startswith(("--out=", "--data-dir=", "--storage=")):
             arguments.append(one)
     return shlex.join([*command.started(experiment), *arguments])

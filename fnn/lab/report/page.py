@@ -1,4 +1,4 @@
-"""The page itself: records put into one HTML file, which forbids itself the network and foreign scripts."""
+"""The page: one HTML file of the gathered records, whose policy forbids the network and foreign scripts."""
 
 import base64
 import hashlib
@@ -21,13 +21,14 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class More:
-    """What a page has beside the results of its experiments. Nothing in it comes from a results folder, but for `data`.
+    """The content of a page beside the results of its experiments. Only `data` may come from a results folder.
 
-    title, lead: at the top. command: the one that makes the page.
+    title, lead: at the top. command: that makes the page.
     parts: HTML at the start of a group of experiments, by its package, and at the end of the page, by "".
     contents: more entries of a group in the table of contents, (id, title), in the same way.
     data: JSON by id, for the scripts, in elements `data-ID`. scripts: JavaScript modules. library: one more script,
-    kept as text in the element `library` until one of them starts it. credits: of it. troubles: what could not be read.
+    kept as text in the element `library` until one of them starts it. credits: of the library. troubles: a sentence for
+    each file that could not be read.
     """
 
     title: str = "What the experiments found"
@@ -44,7 +45,7 @@ class More:
 
 @dataclass(frozen=True)
 class Written:
-    """Where the page is, its bytes, and what it lacks: experiments without results, and files that cannot be read."""
+    """The page: its path, its bytes, the experiments without results, and a sentence for each unreadable file."""
 
     path: Path
     size: int
@@ -53,10 +54,10 @@ class Written:
 
 
 def write(out: Path, experiments: Mapping[str, Experiment], more: Callable[[], More] = More) -> Written:
-    """Make the page of the results folder `out`.
+    """Write the page of the results folder `out`; returns its path, size and what it lacks.
 
-    experiments: by name, in the page's order. more: makes what else is on it, after the checks. Raises `InputError`
-    where the folder or the extra is missing.
+    experiments: by name, in the page's order. more: returns the rest of its content, called after the checks. Raises
+    `InputError` where the folder or the extra is missing.
     """
     check_installed("The report", "jinja2", "pillow")
     results.check_writable(out)
@@ -72,7 +73,7 @@ def write(out: Path, experiments: Mapping[str, Experiment], more: Callable[[], M
 
 
 def render(found: gather.Gathered, more: More, troubles: Sequence[str]) -> str:
-    """The page's text. Everything that comes from results is escaped by the template engine, data by `tojson`."""
+    """The HTML of the page. Everything that comes from results is escaped by the template engine, data by `tojson`."""
     import jinja2
 
     # Only these scripts may run in the page: their hashes are in its policy.
@@ -112,11 +113,11 @@ OUTCOMES = {
     "not measurable": "–",
     "effect only": "·",
 }
-"""Every outcome of a verdict with a sign, so that color is not needed; quick runs have effects only."""
+"""A sign for every outcome, beside its color; quick runs have effects only."""
 
 
 def marked(text: str) -> Any:
-    """Text of a docstring with its `code`, its *stress* and its points marked up, everything else escaped."""
+    """A docstring's text as HTML: `code`, *emphasis* and bullet points marked up, everything else escaped."""
     from markupsafe import Markup, escape
 
     safe = re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text)))
@@ -125,17 +126,17 @@ def marked(text: str) -> Any:
 
 
 def slug(text: str) -> str:
-    """A name that can stand in an id."""
+    """The text with every character that an id must not have replaced by "-"."""
     return re.sub(r"[^A-Za-z0-9_-]+", "-", text)
 
 
 def outcome(verdict: Verdict) -> str:
-    """The outcome in words, "effect only" for a quick run, which has none."""
+    """The outcome as text, "effect only" for a quick run, which has none."""
     return verdict.outcome or "effect only"
 
 
 def effect(verdict: Verdict) -> str:
-    """The effect with its interval and unit, as people write them."""
+    """The effect with its interval and unit as text."""
     style = ".3g" if verdict.unit == "%" else "+.3g"
     numbers = [format(float(x), style).replace("-", "−") for x in (verdict.effect, verdict.low, verdict.high)]
     interval = f" [{numbers[1]}, {numbers[2]}]" if verdict.seeds > 1 else f", one {verdict.repeats} has no interval"
@@ -154,7 +155,7 @@ def whisker(verdict: Verdict) -> dict[str, float] | None:
 
 
 def _harmless(script: str) -> str:
-    """A script that cannot end the element it stands in: the same characters, written otherwise within its strings."""
+    """The script with `</script` and `<!--` escaped within its strings, so that it cannot end its element."""
     return re.sub(r"<(?=/script|!--)", r"\\x3c", script, flags=re.I)
 
 

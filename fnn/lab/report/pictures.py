@@ -1,4 +1,4 @@
-"""Pictures of a results folder as the page holds them: small, and with their size."""
+"""Pictures of a results folder as data URIs, scaled down, with their size."""
 
 import base64
 import io
@@ -15,7 +15,7 @@ TALLEST = 5
 def picture(path: Path, quality: int, widest: int) -> tuple[str, int, int]:
     """(data URI, width, height) of a PNG, as WebP, scaled down to `widest` pixels where it is wider.
 
-    Raises `OSError` or `ValueError` where the file is no such picture, or one too large.
+    Raises `OSError` or `ValueError` where the file is not a PNG picture, or too large.
     """
     from PIL import Image
 
