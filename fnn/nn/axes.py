@@ -65,7 +65,7 @@ class Axes:
         return self.outputs if self.entries else tuple(range(x.ndim))
 
     def matrix(self, x: Shaped[Array, "..."]) -> Shaped[Array, "inputs outputs"]:
-        """The weights as a matrix: a row an input at a place of the window, a column an output."""
+        """The weights as a matrix: a row for each input and position of the window, a column for each output."""
         order = self.summed + self.outputs
         if order == (0, 1):
             return x
@@ -114,7 +114,7 @@ def multihead(x: Any) -> Axes:
 
 
 def check_convention(convention: Any) -> None:
-    """Raise `InputError` where this is no convention."""
+    """Raise `InputError` where this is not a convention."""
     require(
         callable(convention),
         f"A convention is a function array -> Axes, as fnn.nn.axes.inputs_first, not {convention!r}.",

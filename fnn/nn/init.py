@@ -51,7 +51,7 @@ def truncated(key: Key, shape: Sequence[int], dtype=jnp.float32) -> Array:
 
 
 def constant(value: Scalar) -> Initializer:
-    """Every entry `value`. Equal weights never part: see `experiments.initial_weights.zero_init_symmetry`."""
+    """Every entry `value`. Equal weights stay equal: see `experiments.initial_weights.zero_init_symmetry`."""
     return lambda key, shape, dtype=jnp.float32: jnp.full(shape, value, dtype)
 
 
@@ -98,7 +98,7 @@ def xavier(draw: Draw = gaussian, gain: Scalar = 1.0) -> Initializer:
 
 
 def lecun(draw: Draw = gaussian, gain: Scalar = 1.0) -> Initializer:
-    """Variance gain² / n_in: what Xavier's name is given to in the notes, under its first author's."""
+    """Variance gain² / n_in: what the notes call Xavier's, by the name of its first author."""
     return xavier(draw, gain)
 
 

@@ -1,7 +1,7 @@
-"""Instruments: pure functions that look at a network, its gradients and its steps, for any model and any rule.
+"""Instruments: pure functions that measure a network, its gradients and its steps, for any model and any rule.
 
 They measure arrays and pytrees, so they serve flax or equinox models as well as ours, alone, under `vmap`, or inside
-the training loop as the `observe` of `fnn.train.training`. Everything comes back as floating-point numbers.
+the training loop as the `observe` of `fnn.train.training`. All results are floating-point.
 """
 
 from collections.abc import Callable
@@ -63,7 +63,7 @@ def norms(tree: Params) -> Params:
 
 
 def distance(params: Params, start: Params) -> Params:
-    """‖w − w₀‖₂ of every array: how far training has gone from where it began."""
+    """‖w − w₀‖₂ of every array: the distance of training from its start."""
     check_alike(params, start)
     return norms(jax.tree.map(jnp.subtract, params, start))
 
@@ -82,7 +82,7 @@ def rank(w: Float[Array, "rows columns"], tolerance: Scalar | None = None) -> Fl
 
 
 def stable_rank(w: Float[Array, "rows columns"]) -> Float[Array, ""]:
-    """‖W‖²_F / ‖W‖²₂, which small singular values hardly move. Rudelson & Vershynin 2007, arXiv:math/0503442, §1."""
+    """‖W‖²_F / ‖W‖²₂, which small singular values hardly change. Rudelson & Vershynin 2007, arXiv:math/0503442, §1."""
     values = linear_algebra.singular_values(w)
     return jnp.square(values).sum() / jnp.square(values[0])
 
@@ -131,7 +131,7 @@ def hessian_extremes(loss: Loss, params: Params, key: Key, iterations: int = 20)
     first = jax.random.normal(key, flat.shape, flat.dtype)
     basis = jnp.zeros((iterations + 1, flat.size), flat.dtype).at[0].set(first / jnp.linalg.norm(first))
     basis, (alphas, betas) = jax.lax.scan(step, basis, jnp.arange(iterations))
-    # In place of a missing vector's quotient stands one that lies within the spectrum.
+    # The quotient of a missing vector is replaced by one within the spectrum.
     alphas = jnp.where(basis[:-1].any(1), alphas, alphas[0])
     tridiagonal = jnp.diag(alphas) + jnp.diag(betas[:-1], 1) + jnp.diag(betas[:-1], -1)
     values, vectors = linear_algebra.eigh(tridiagonal)

@@ -7,7 +7,7 @@ Takes the gradients of the examples one by one, `Extra.example_grads`, and not t
 step and
 keeps no account: an accountant turns clip, noise, B and the number of steps into (ε, δ).
 
-When not to use it: where nobody asks for privacy; noise and clipping cost accuracy.
+When not to use it: where privacy is not required; noise and clipping cost accuracy.
 """
 
 from typing import NamedTuple

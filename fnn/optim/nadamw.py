@@ -2,7 +2,7 @@
 
     w ← w − lr · (m̄ / (√v̂ + eps) + weight_decay · w)        m̄, v̂ as in NAdam, optax's or torch's
 
-torch's is `NAdam(decoupled_weight_decay=True)`; its weight_decay is 0 unless asked for, and its lr 2e-3.
+torch's is `NAdam(decoupled_weight_decay=True)`; its weight_decay is 0 by default, and its lr 2e-3.
 
 When not to use it: as AdamW.
 """

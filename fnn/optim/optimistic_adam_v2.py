@@ -1,4 +1,4 @@
-"""Optimistic Adam: NAdam's step, twice, less the step before. Daskalakis et al. 2018, arXiv:1711.00141, Algorithm 1.
+"""Optimistic Adam: twice NAdam's step minus the step before. Daskalakis et al. 2018, arXiv:1711.00141, Algorithm 1.
 
     u = m̄ / (√v̂ + eps)                                      m̄, v̂ as in NAdam (optax's form)
     w ← w − lr · ((alpha + beta) · u − beta · u_before)     u_before = u at first

@@ -3,7 +3,7 @@
     w ← w − lr · g                              (optax, book)
     torch   w ← w − lr · (g + weight_decay · w)     lr 1e-3
 
-torch's L2 term is 0 unless asked for.
+torch's L2 term is 0 by default.
 
 When not to use it: on badly conditioned losses, where the one step size that the steepest direction allows
 (lr < 2/L) leaves the flat directions crawling.

@@ -5,7 +5,7 @@
     h ← b2 · h + (1 − b2) · z ⊙ ∇²f z        every tenth step, z of random signs (Hutchinson), f the minibatch's loss
 
 In the paper h is renewed before it is used, and m is not corrected; this is optax's. Curvature costs about two
-gradients, which is why it is asked for every tenth step; under `vmap` it is paid at every step.
+gradients, which is why it is computed every tenth step; under `vmap` it is paid at every step.
 
 When not to use it: on short runs, since h starts at 0 and the step is lr · sign(m) until it has grown.
 """

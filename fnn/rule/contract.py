@@ -18,7 +18,7 @@ from fnn.rule.hyper import get, lr_path, own_lr
 
 
 class Extra(NamedTuple):
-    """What some rules read beyond the gradient; training gives the first four.
+    """The arguments of an update beyond the gradient; training gives the first four.
 
     value: the loss at the parameters.
     value_fn: `params -> loss` on the same minibatch, for rules that evaluate the loss at other parameters.
@@ -37,7 +37,7 @@ class Extra(NamedTuple):
 
 
 NOTHING = Extra()
-"""What a caller who only has gradients gives."""
+"""The `Extra` of a caller that has gradients only."""
 
 
 class Rule(NamedTuple):
@@ -74,7 +74,7 @@ class Lifted(NamedTuple):
 
 
 class Empty(NamedTuple):
-    """What stands in a state's tree at a parameter that has no such part: a node without leaves."""
+    """A node without leaves, in a state's tree at a parameter that has no such part."""
 
 
 EMPTY = Empty()
@@ -332,7 +332,7 @@ def needed(extra: Extra, *names: str) -> list[Any]:
 def adjusted(
     lr: Scalar | None, step: Callable[[Extra], tuple[Params, Any]], params: Params, extra: Extra
 ) -> tuple[Params, Any]:
-    """The updates and the state of `step(extra)`, the updates less lr · `extra.decay` · w, times `extra.scale`.
+    """The updates minus lr · `extra.decay` · w, times `extra.scale`, and the state, of `step(extra)`.
 
     A rule without an lr leaves the decay to the rules inside it.
     """

@@ -30,7 +30,7 @@ BY_PLACES = {
 
 
 def extra(g: Params, w: Params, value: Scalar, key: Key) -> Extra:
-    """What there is to know of a loss whose gradient at w is g, whose value there is `value` and whose Hessian is I.
+    """The `Extra` of a loss whose gradient at w is g, whose value at w is `value` and whose Hessian is I.
 
     Its examples' gradients are 3, −2 and 2 times g, whose mean is g.
     """

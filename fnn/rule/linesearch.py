@@ -1,7 +1,7 @@
-"""How far along a direction: a step length by Wolfe's conditions. Nocedal & Wright 2006, Algorithms 3.5 and 3.6.
+"""Line search: a step length by Wolfe's conditions. Nocedal & Wright 2006, Algorithms 3.5 and 3.6.
 
-Lengths 1, 2, 4, … are tried until the interval between the last two holds a good one; then the interval is narrowed
-at the minimum of a cubic, else of a parabola, else in its middle. Decrease may be told by values or, close to a
+Lengths 1, 2, 4, … are tried until the interval between the last two contains a good one; then the interval is narrowed
+at the minimum of a cubic, else of a parabola, else at its midpoint. Decrease is measured by values or, close to a
 minimum, where values no longer differ, by slopes (Hager & Zhang 2005, eq. 27).
 """
 
@@ -20,9 +20,9 @@ from fnn.base.types import Params, Scalar
 TRIALS = 20
 DECREASE, CURVATURE = 1e-4, 0.9
 SAME = 1e-6
-"""Values this close, relative to the first, are told apart by slopes."""
+"""Values this close, relative to the first, are compared by slopes."""
 NARROW = 1e-5
-"""An interval shorter than this holds nothing better than the best found."""
+"""The interval length at which the search ends with the best point found."""
 
 
 class Point(NamedTuple):
@@ -34,8 +34,12 @@ class Point(NamedTuple):
 
 
 class Search(NamedTuple):
-    """trials: done so far; now: the last; low, high: the ends of the interval, low the better; third: a point beside
-    it, for the cubic; safe: the best with enough decrease; found, done, failed: where the search stands."""
+    """The state of a search.
+
+    trials: done so far; now: the last; low, high: the ends of the interval, low the better; third: a point outside it,
+    for the cubic; safe: the best with enough decrease; outside: whether the last value was not finite; found: whether
+    there is an interval; done, failed: whether the search has ended, and how.
+    """
 
     trials: Array
     now: Point
@@ -52,9 +56,9 @@ class Search(NamedTuple):
 def wolfe(f: Callable[[Params], Scalar], w: Params, p: Params, value: Scalar, slope: Array) -> Array:
     """The length a for which w + a · p satisfies the strong conditions; `value` and `slope` are those at a = 0.
 
-    Where no trial does, the best of those that decrease enough; 0 where not even a finite value was met.
+    Where no trial does, the best of those that decrease enough; 0 where no value was finite.
 
-    Raises `InputError` where f is no function of parameters like w and p.
+    Raises `InputError` where f is not a function of parameters like w and p.
     """
     require(callable(f), f"A line search is along a function of the parameters, not {f!r}.")
     check_params(w)
@@ -66,8 +70,8 @@ def wolfe(f: Callable[[Params], Scalar], w: Params, p: Params, value: Scalar, sl
     start = Point(jnp.zeros((), dtype), jnp.asarray(value, dtype), slope)
 
     def at(a):
-        there, gradient = jax.value_and_grad(f)(jax.tree.map(lambda w, p: w + a * p, w, p))
-        return Point(a, jnp.asarray(there, dtype), dot(gradient, p).astype(dtype))
+        height, gradient = jax.value_and_grad(f)(jax.tree.map(lambda w, p: w + a * p, w, p))
+        return Point(a, jnp.asarray(height, dtype), dot(gradient, p).astype(dtype))
 
     def go_on(s):
         p = at(jnp.where(s.found, between(s), jnp.where(s.trials == 0, 1, 2 * s.now.a)))

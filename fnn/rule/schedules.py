@@ -1,6 +1,6 @@
 """Schedules: maps on hyperparameters, `(hp, progress) -> hp`, so that any hyperparameter can be scheduled.
 
-A *shape* is a function of `Progress` that gives a multiplier; `on("lr", shape)` turns it into a schedule of that
+A *shape* is a function of `Progress` that returns a multiplier; `on("lr", shape)` turns it into a schedule of that
 hyperparameter. Progress is read before the update (as optax reads its count).
 
 A boundary named as a share b of a run of N updates lies before update `round(b * N)`, counted from 0; a half is rounded
@@ -28,7 +28,7 @@ from fnn.rule.hyper import get, put
 @functools.partial(jax.tree_util.register_dataclass, data_fields=("done",), meta_fields=("updates",))
 @dataclass(frozen=True)
 class Progress:
-    """Where a run, or a segment of one, stands.
+    """The progress of a run, or of a segment of one.
 
     done: updates done, from 0 to `updates`.
     updates: of the run in all, at least 1; static.
@@ -88,21 +88,21 @@ def on(name: str, shape: Shape) -> Schedule:
 
 
 def both(*schedules: Schedule) -> Schedule:
-    """One schedule after another, for several hyperparameters at once."""
+    """The schedule that applies these one after the other, for several hyperparameters."""
 
     strangers = [one for one in schedules if not callable(one)]
     require(not strangers, f"Schedules are functions (hp, progress) -> hp, not {strangers}.")
 
     def schedule(hp, progress):
-        for each in schedules:
-            hp = each(hp, progress)
+        for one in schedules:
+            hp = one(hp, progress)
         return hp
 
     return schedule
 
 
 def flat(progress: Progress) -> Scalar:
-    """1 all along."""
+    """1, at every progress."""
     return jnp.ones_like(progress.share)
 
 
@@ -120,7 +120,7 @@ def polynomial(power: Scalar = 1.0, floor: Scalar = 0.0) -> Shape:
 
 
 def exponential(end: Scalar) -> Shape:
-    """end^p, where p is the share done: falls (or climbs) from 1 to `end` by a constant factor a step."""
+    """end^p, where p is the share done: falls (or climbs) from 1 to `end` by a constant factor per step."""
     require(real(end, 0), f"A shape falls to a number from 0 on, not to {end!r}.")
     return lambda progress: jnp.asarray(end) ** progress.share
 

@@ -105,7 +105,7 @@ def _sm3(hp):
 
 
 def _adafactor(hp):
-    # `optax.adafactor` raises its count to the power in float32; handed a power of our own it keeps float64.
+    # `optax.adafactor` raises its count to the power in float32; with another power function it keeps float64.
     keep = lambda count, decay: 1 - (count + 1).astype(jnp.result_type(float)) ** -decay
     return optax.chain(
         optax.scale_by_factored_rms(decay_rate=hp.decay, epsilon=hp.eps, decay_rate_fn=keep),

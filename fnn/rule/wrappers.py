@@ -225,7 +225,7 @@ def decay(rule: Rule, where: Where = matrices) -> Rule:
 
 
 def decay_decoupled(rule: Rule, where: Where = matrices) -> Rule:
-    """The rule's step less lr · weight_decay · w. Loshchilov & Hutter 2019, arXiv:1711.05101, as optax and torch do it.
+    """The rule's step minus lr · weight_decay · w. Loshchilov & Hutter 2019, arXiv:1711.05101, as in optax and torch.
 
     It is subtracted by the rule whose lr scales it: inside schedules, averages, accumulation and whatever scales steps,
     in each of several groups with that group's lr; frozen arrays do not decay. Raises `InputError` where a rule in it
@@ -270,8 +270,8 @@ def by_group(rules: Mapping[str, Rule], label: Callable[[Params], Any]) -> Rule:
     there are several groups, the group's place in `rules` is folded into the key. Raises `InputError` for a name
     without a rule.
     """
-    given = isinstance(rules, Mapping) and len(rules) > 0
-    require(given, f"Groups are rules by name, {{'weights': adam, 'biases': sgd}}, not {rules!r}.")
+    named = isinstance(rules, Mapping) and len(rules) > 0
+    require(named, f"Groups are rules by name, {{'weights': adam, 'biases': sgd}}, not {rules!r}.")
     rules = {name: checked(rule) for name, rule in rules.items()}
     require(callable(label), f"What names groups is a function of the parameters, not {label!r}.")
 
@@ -334,7 +334,7 @@ class Accumulated(NamedTuple):
 
 
 def accumulate(rule: Rule, every: int) -> Rule:
-    """A step of the rule every so many gradients, with their mean; none in between.
+    """The rule that steps after every `every` gradients, with their mean, and not in between.
 
     The same step as one with a minibatch `every` times as large, without batch normalization. The rule also reads the
     mean of the losses, and the last minibatch's key. Minibatches are not kept, so a rule that evaluates the loss
@@ -357,8 +357,8 @@ def accumulate(rule: Rule, every: int) -> Rule:
         if every > 1:
             extra = without(extra, "value_fn", refused.format("the loss elsewhere"))
             extra = without(extra, "example_grads", refused.format("every example's gradient"))
-        given = extra if extra.value is None else extra._replace(value=value)
-        step, inner = rule.update(hp.inner, mean, s.inner, w, given)
+        averaged = extra if extra.value is None else extra._replace(value=value)
+        step, inner = rule.update(hp.inner, mean, s.inner, w, averaged)
         full = seen == every - 1
         state = Accumulated(
             jax.tree.map(lambda new, old: jnp.where(full, new, old), inner, s.inner),
@@ -385,7 +385,7 @@ class Averaged(NamedTuple):
 
 
 def smooth(rule: Rule) -> Rule:
-    """The rule fed with the corrected moving average of the gradients.
+    """The rule with the corrected moving average of the gradients in place of the gradient.
 
     m ← keep · m + (1 − keep) · g, and m / (1 − keepᵗ).
 
@@ -464,7 +464,7 @@ class Ahead(NamedTuple):
 
 
 def lookahead(rule: Rule, every: int = 5) -> Rule:
-    """Slow weights that follow: every so many steps φ ← φ + share · (w − φ), and w ← φ. The `result` is φ.
+    """The rule with slow weights φ as `result`: after every `every` steps φ ← φ + share · (w − φ), and w ← φ.
 
     Zhang et al. 2019, arXiv:1907.08610, Algorithm 1.
     """
@@ -554,6 +554,6 @@ def _is_narrow(p):
 
 
 def _map_up_to(f, params, *trees):
-    """f of every parameter and what stands at its place in the other trees."""
+    """f of every parameter and the corresponding nodes of the other trees."""
     leaves, tree = jax.tree.flatten(params)
     return tree.unflatten([f(*at) for at in zip(leaves, *map(tree.flatten_up_to, trees), strict=True)])
