@@ -17,6 +17,12 @@ def tree(dtype=jnp.float32):
     return {"scalar": draw(), "layers": [(draw(3, 4), draw(4)), (draw(4, 2), draw(2))], "deep": {"er": {"x": draw(5)}}}
 
 
+def small(dtype=jnp.float32):
+    """A matrix and a vector: what a rule compiles for each shape of array, it compiles for these two only."""
+    rng = np.random.default_rng(1)
+    return {"w": jnp.asarray(rng.standard_normal((3, 4)), dtype), "b": jnp.asarray(rng.standard_normal(4), dtype)}
+
+
 def _like(params, f):
     leaves, structure = jax.tree.flatten(params)
     return structure.unflatten([jnp.asarray(f(i, w.shape), w.dtype) for i, w in enumerate(leaves)])

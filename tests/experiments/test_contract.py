@@ -1,6 +1,7 @@
 """What every experiment keeps: labels, figures, claims, redrawing, resuming, options, help, its place on the page.
 
-Experiments are discovered, and each runs once, with --quick, for all tests.
+Experiments are discovered, and each runs once, with --quick, for all tests. All this is the work of `fnn.lab` for one
+experiment as for any other, so that the runs of some that differ in kind are enough; those of the others are slow.
 """
 
 import contextlib
@@ -38,9 +39,22 @@ def started(experiment, *words):
     return code, out.getvalue(), err.getvalue()
 
 
+OF_EVERY_KIND = ("weight_init_compare", "hyperparameter_map", "loss_surface", "optimizer_oracles", "bench_search")
+"""A sweep, a sweep of a trial, a figure of its own without training, exact results with tables, a benchmark."""
+
+
 @pytest.fixture(scope="module", params=EXPERIMENTS)
-def experiment(request):
+def every(request):
     """Every experiment."""
+    return EXPERIMENTS[request.param]
+
+
+@pytest.fixture(
+    scope="module",
+    params=[name if name in OF_EVERY_KIND else pytest.param(name, marks=pytest.mark.slow) for name in EXPERIMENTS],
+)
+def experiment(request):
+    """Every experiment whose run is tested."""
     return EXPERIMENTS[request.param]
 
 
@@ -138,12 +152,12 @@ def numbers(experiment):
             yield field.name.replace("_", "-"), "-1" if isinstance(kind, int) else "nan"
 
 
-def test_a_bad_number_is_one_sentence_before_work_starts(experiment, tmp_path, monkeypatch):
+def test_a_bad_number_is_one_sentence_before_work_starts(every, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    run = functools.wraps(experiment.run)(lambda cfg: pytest.fail("it measures"))
-    idle = dataclasses.replace(experiment, run=run)
-    assert idle.name == experiment.name
-    for option, value in numbers(experiment):
+    run = functools.wraps(every.run)(lambda cfg: pytest.fail("it measures"))
+    idle = dataclasses.replace(every, run=run)
+    assert idle.name == every.name
+    for option, value in numbers(every):
         code, said, wrong = started(idle, "--quick", f"--{option}", value)
         assert (code, said) == (2, ""), (option, value)
         assert len(wrong.splitlines()) == 1, wrong
@@ -151,20 +165,20 @@ def test_a_bad_number_is_one_sentence_before_work_starts(experiment, tmp_path, m
         assert not list(tmp_path.iterdir())
 
 
-def test_its_help_says_what_it_is(experiment):
-    code, said, _ = started(experiment, "--help")
+def test_its_help_says_what_it_is(every):
+    code, said, _ = started(every, "--help")
     assert code == 0
-    assert experiment.question.split()[-1] in said
+    assert every.question.split()[-1] in said
     assert "--out" in said
 
 
-def test_its_record_is_complete(experiment):
-    assert experiment.question.endswith("?") or "? " in experiment.question or ": " in experiment.question
-    assert experiment.takes
-    assert experiment.method
-    assert experiment.claims
-    assert all(claim.figure for claim in experiment.claims)
-    assert experiment.module.startswith("experiments.")
+def test_its_record_is_complete(every):
+    assert every.question.endswith("?") or "? " in every.question or ": " in every.question
+    assert every.takes
+    assert every.method
+    assert every.claims
+    assert all(claim.figure for claim in every.claims)
+    assert every.module.startswith("experiments.")
 
 
 def test_it_has_its_place_on_the_page(experiment, out):
