@@ -803,19 +803,16 @@ def test_weights_moved_from_outside_stay_moved(spec):
     hp = functools.reduce(lambda hp, name: hyper.put(hp, name, 0.0), decays, bare.hyper)
     way = {"a": jnp.full((3, 2), 5.0), "b": jnp.asarray([-7.0, 3.0])}
 
-    def steps(moves):
-        def step(carry, batch, key):
-            w, state = carry
-            g = of_batch(batch).grad(weights())
-            at = lambda v: sum(jnp.vdot(g, v - w) for g, v, w in zip(*map(jax.tree.leaves, (g, v, w)), strict=True))
-            extra = Extra(jnp.ones(()), at, lambda: of_batch(batch).each(weights()), key)
-            updates, state = bare.update(hp, g, state, w, extra)
-            w = plus(apply_updates(w, updates), way, moves)
-            return (w, state), (updates, bare.result(hp, w, state))
+    def step(carry, batch, key):
+        w, state, moves = carry
+        g = of_batch(batch).grad(weights())
+        at = lambda v: sum(jnp.vdot(g, v - w) for g, v, w in zip(*map(jax.tree.leaves, (g, v, w)), strict=True))
+        extra = Extra(jnp.ones(()), at, lambda: of_batch(batch).each(weights()), key)
+        updates, state = bare.update(hp, g, state, w, extra)
+        w = plus(apply_updates(w, updates), way, moves)
+        return (w, state, moves), (updates, bare.result(hp, w, state))
 
-        return follow(step, (weights(), bare.init(hp, weights())))
-
-    plain, moved = steps(0.0), steps(1.0)
+    plain, moved = (follow(step, (weights(), bare.init(hp, weights()), jnp.float64(moves))) for moves in (0, 1))
     same = lambda a, b: jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-7, atol=1e-9), a, b)
     if spec in READS_WEIGHTS:
         with pytest.raises(AssertionError):
