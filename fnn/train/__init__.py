@@ -17,11 +17,13 @@ from fnn.train.run import (
     train,
     training,
 )
+from fnn.train.stopping import EarlyStopping
 
 __all__ = [
     "Check",
     "Drawing",
     "Drawn",
+    "EarlyStopping",
     "Hyper",
     "Moment",
     "Observation",

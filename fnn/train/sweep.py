@@ -25,6 +25,7 @@ from fnn.train.labels import DIVERGED, Dataset, Labels, Rows, flat
 from fnn.train.progress import progress as reported
 from fnn.train.run import Hyper, Moment, Record, Run, recorded, training
 from fnn.train.settings import axes, first, size, stacked
+from fnn.train.stopping import EarlyStopping
 
 Rules = Rule | ModuleType | str | Sequence[str] | Mapping[str, Rule | ModuleType | str]
 """One rule, or several by name. A rule may be given as its name for `optim.rule`, or as its module `optim.adam`."""
@@ -45,6 +46,7 @@ def sweep(
     evaluate: Sequence[int] | None = None,
     observe: Callable[[Moment], Record] | None = None,
     observe_at: Sequence[int] | None = None,
+    stopping: EarlyStopping | None = None,
     keep: str | Path | None = None,
     networks: bool = False,
     executor: Executor | None = None,
@@ -71,9 +73,12 @@ def sweep(
         as `NAME.PART`. A `fnn.train.Observation` has labels for them.
     observe_at: the numbers of updates after which `observe` is called (dimension `observed`, or `update` where these
         are those of `evaluate`); None for every step.
+    stopping: `EarlyStopping("validation_loss", patience=5)`: the metric, of those evaluated, by which a network stops
+        and by which the parameters are chosen that `networks` returns.
     keep: a folder for finished work: after an interrupt or a kill the same call resumes from it, to the same numbers.
-    networks: return `(data set, networks)`, the parameters after the last update by the names of the programs: "TASK",
-        "RULE", "TASK/RULE" or "" by what has a name; every leaf has the axes of the settings and of the seeds in front.
+    networks: return `(data set, networks)`, the parameters after the last update, or with `stopping` the best ones, by
+        the names of the programs: "TASK", "RULE", "TASK/RULE" or "" by what has a name; every leaf has the axes of the
+        settings and of the seeds in front.
     executor: any `concurrent.futures.Executor`, whose workers compute blocks of settings and seeds. Several hosts
         (`jax.distributed`) share the blocks where they share `keep`.
     memory: bytes that may be used; None for half of what is free. Larger sweeps are computed in blocks.
@@ -83,7 +88,9 @@ def sweep(
     none), and as attributes those of the task, steps, seconds, and `provenance` (JSON). Raises `InputError` for invalid
     arguments, hyperparameters out of range and data that do not fit, before anything is computed.
     """
-    work = _work(task, rules, over, seeds, steps, schedule, loss_after, evaluate, observe, observe_at, networks)
+    work = _work(
+        task, rules, over, seeds, steps, schedule, loss_after, evaluate, observe, observe_at, stopping, networks
+    )
     folder = None if keep is None else store.as_folder(keep)
     submits = executor is None or hasattr(executor, "submit")
     require(submits, f"An executor is one of concurrent.futures, with a method submit, unlike {executor!r:.80}.")
@@ -108,6 +115,7 @@ def stream(
     evaluate: Sequence[int] | None = None,
     observe: Callable[[Moment], Record] | None = None,
     observe_at: Sequence[int] | None = None,
+    stopping: EarlyStopping | None = None,
     keep: str | Path | None = None,
 ) -> Iterator[Dataset]:
     """An iterator of data sets as `sweep` returns, each of the next hundred steps or so of all networks.
@@ -115,7 +123,7 @@ def stream(
     Arguments: see `sweep`.
     """
     require(not isinstance(task, Trial), "A Trial has no steps to stream: use sweep.")
-    work = _work(task, rules, over, seeds, steps, schedule, loss_after, evaluate, observe, observe_at, False)
+    work = _work(task, rules, over, seeds, steps, schedule, loss_after, evaluate, observe, observe_at, stopping, False)
     work = blocks.cut(work, blocks.Size(max(1, work.settings), work.seeds), None)
     return _parts(work, None if keep is None else store.as_folder(keep))
 
@@ -130,12 +138,19 @@ def _parts(work, folder):
         yield ds
 
 
-def _work(task, rules, over, seeds, steps, schedule, loss_after, evaluate, observe, observe_at, networks) -> Work:
+def _work(
+    task, rules, over, seeds, steps, schedule, loss_after, evaluate, observe, observe_at, stopping, networks
+) -> Work:
     """The programs, settings and labels of a sweep, checked."""
     keys, numbers = _keys(seeds)
     if isinstance(task, Trial):
         arguments = {"rules": rules, "steps": steps, "schedule": schedule, "evaluate": evaluate, "observe": observe}
-        arguments |= {"observe_at": observe_at, "loss_after": loss_after or None, "networks": networks or None}
+        arguments |= {
+            "observe_at": observe_at,
+            "stopping": stopping,
+            "loss_after": loss_after or None,
+            "networks": networks or None,
+        }
         extra = [name for name, value in arguments.items() if value is not None]
         require(not extra, f"A Trial is measured without {', '.join(extra)}.")
         return _measuring(task, axes(over, ()), keys, numbers)
@@ -161,6 +176,8 @@ def _work(task, rules, over, seeds, steps, schedule, loss_after, evaluate, obser
                 observe=seen,
                 observe_at=observe_at,
             )
+            if stopping is not None:
+                runs[name] = stopping(runs[name], evaluate)
             names.setdefault(task_name, name)
     data = next(iter(tasks.values())).data
     _check(runs, hps, data, size(along))
@@ -170,6 +187,9 @@ def _work(task, rules, over, seeds, steps, schedule, loss_after, evaluate, obser
         if observe_at is not None:
             dim = "update" if observe_at == evaluate else "observed"
             rows |= dict.fromkeys(more, Rows(dim, observe_at))
+        if stopping is not None:
+            require(stopping.metric in metrics, f"No metric {stopping.metric}: there are {', '.join(metrics)}.")
+            metrics = {**metrics, **dict.fromkeys(stopping.labels({}), metrics[stopping.metric])}
         rows |= dict.fromkeys(metrics, Rows("update", evaluate))
         shapes.append({name: leaf.shape for name, leaf in {**more, **(metrics if evaluate else {})}.items()})
     labels = Labels(
@@ -178,7 +198,7 @@ def _work(task, rules, over, seeds, steps, schedule, loss_after, evaluate, obser
         axes=along,
         seeds=numbers,
         rows=rows,
-        labels=_labels(tasks, observe, loss_after),
+        labels=_labels(tasks, observe, loss_after, stopping),
         coords={**_merged(one.coords for one in tasks.values()), **getattr(observe, "coords", {})},
         attrs={**_common(one.about for one in tasks.values()), "steps": steps, "provenance": json.dumps(origin())},
     )
@@ -287,11 +307,12 @@ def _check(runs, hps, data, settings):
         check(first(hps[name], settings), data)
 
 
-def _labels(tasks, observe, loss_after):
+def _labels(tasks, observe, loss_after, stopping):
     labels = _merged(task.labels for task in tasks.values())
     loss = labels.get("loss", Label("loss on the minibatch", "nats"))
     named = Label("loss on the minibatch after the update", loss.units, loss.dims) if loss_after else loss
-    return {**labels, "loss": named, **getattr(observe, "labels", {})}
+    beside = {} if stopping is None else stopping.labels(labels)
+    return {**labels, "loss": named, **beside, **getattr(observe, "labels", {})}
 
 
 def _merged(mappings):
