@@ -1,7 +1,7 @@
 """The charts that people play with, as Vega-Lite. Their data come from play.js, by the names given here.
 
 Vega is the library: about 0.9 MB with Vega-Lite, a fifth of Plotly; it draws SVG, which prints sharply, takes its
-colours from the page (`currentColor`) and is described to screen readers; and its expressions can be interpreted, so
+colors from the page (`currentColor`) and is described to screen readers; and its expressions can be interpreted, so
 that the page may forbid every evaluation of text.
 """
 
@@ -16,7 +16,7 @@ Spec = dict[str, Any]
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
 DASHES = ([1, 0], [6, 2], [2, 2], [8, 2, 2, 2], [4, 1], [1, 2], [10, 3], [3, 3, 1, 3])
 INK = "currentColor"
-"""The text's colour, whatever the page's theme."""
+"""The text's color, whatever the page's theme."""
 
 CONFIG: Spec = {
     "background": None,
@@ -40,13 +40,13 @@ CONFIG: Spec = {
 }
 
 
-def colours(names: Sequence[str]) -> list[str]:
-    """A colour for each name, Okabe and Ito's as in the figures, where the notes' rules have theirs; the text's for
+def colors(names: Sequence[str]) -> list[str]:
+    """A color for each name, Okabe and Ito's as in the figures, where the notes' rules have theirs; the text's for
     black."""
     notes = titles.NOTES if set(names) & set(titles.NOTES) else ()
     order = [*notes, *(name for name in names if name not in notes)]
-    picked = [plotting.colour(order.index(name)) for name in names]
-    return [INK if colour == "#000000" else colour for colour in picked]
+    picked = [plotting.color(order.index(name)) for name in names]
+    return [INK if color == "#000000" else color for color in picked]
 
 
 def _chart(description: str, height: int, **rest: Any) -> Spec:
@@ -78,12 +78,12 @@ RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def _by_rule() -> Spec:
-    """Colour by rule. The page's checkboxes are the legend."""
+    """Color by rule. The page's checkboxes are the legend."""
     return {
         "field": "rule",
         "type": "nominal",
         "legend": None,
-        "scale": {"domain": list(RULES), "range": colours(RULES)},
+        "scale": {"domain": list(RULES), "range": colors(RULES)},
     }
 
 
@@ -216,7 +216,7 @@ def plane() -> Spec:
         "encoding": {"x": _number("lr", ""), "y": _number("mu", "")},
     }
     return _chart(
-        "Over learning rate and momentum: what a step of Momentum leaves of the distance to the minimum. Grey: it "
+        "Over learning rate and momentum: what a step of Momentum leaves of the distance to the minimum. Gray: it "
         "diverges. Dashed: the exact edge of stability, lr = 2 (1 + α) / L.",
         340,
         layer=[cells, edge, here],
@@ -249,7 +249,7 @@ def histogram() -> Spec:
         "Histogram of the activations of the chosen layer.",
         300,
         data={"name": "bins"},
-        mark={"type": "bar", "fill": plotting.COLOURS[0], "binSpacing": 0.5},
+        mark={"type": "bar", "fill": plotting.COLORS[0], "binSpacing": 0.5},
         encoding={
             "x": _number("from", "activation", scale={"nice": False, "zero": False}, bin="binned"),
             "x2": {"field": "to"},
@@ -279,15 +279,15 @@ def spread() -> Spec:
         300,
         data={"name": "layers"},
         layer=[
-            {"mark": {"type": "line", "stroke": plotting.COLOURS[0], "strokeWidth": 2, "clip": True}, "encoding": axes},
+            {"mark": {"type": "line", "stroke": plotting.COLORS[0], "strokeWidth": 2, "clip": True}, "encoding": axes},
             {
                 "mark": {"type": "point", "filled": True, "clip": True, "opacity": 1},
                 "encoding": {
                     **axes,
                     "size": {"condition": {"test": "datum.chosen", "value": 170}, "value": 40},
                     "color": {
-                        "condition": {"test": "datum.chosen", "value": plotting.COLOURS[1]},
-                        "value": plotting.COLOURS[0],
+                        "condition": {"test": "datum.chosen", "value": plotting.COLORS[1]},
+                        "value": plotting.COLORS[0],
                     },
                 },
             },
@@ -296,7 +296,7 @@ def spread() -> Spec:
 
 
 def curves(contenders: Mapping[str, str]) -> Spec:
-    """A learning curve a seed, thin, and their mean, thick. contenders: colour by name. Signal `picked`: a seed."""
+    """A learning curve a seed, thin, and their mean, thick. contenders: color by name. Signal `picked`: a seed."""
     names = list(contenders)
     hover = {
         "name": "followed",
@@ -375,7 +375,7 @@ def sensitivity() -> Spec:
                 "field": "which",
                 "type": "nominal",
                 "legend": None,
-                "scale": {"domain": [0, 1], "range": [plotting.COLOURS[1], plotting.COLOURS[0]]},
+                "scale": {"domain": [0, 1], "range": [plotting.COLORS[1], plotting.COLORS[0]]},
             },
             "strokeDash": {
                 "field": "which",

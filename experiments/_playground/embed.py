@@ -48,7 +48,7 @@ def paths(found: play.Paths) -> Block:
     return {
         "charts": {"surface": charts.surface(), "descent": charts.descent()},
         "rules": [{"name": name, "title": titles.title(name)} for name in play.RULES],
-        "colours": charts.colours(play.RULES),
+        "colors": charts.colors(play.RULES),
         "surfaces": [
             {
                 "name": surface.name,
@@ -147,12 +147,12 @@ def learning_curves(out: Path, troubles: list[str]) -> Block | None:
         whole = shown.values[..., : points * each].astype(float)
         blocks = whole.reshape(*whole.shape[:2], -1, each).mean(-1)
         called = [titles.title(one) if name.startswith("optimizer") else one for one in names]
-        colours = dict(zip(called, charts.colours(names), strict=True))
+        colors = dict(zip(called, charts.colors(names), strict=True))
         races.append(
             {
                 "title": title,
                 "experiment": name,
-                "chart": charts.curves(colours),
+                "chart": charts.curves(colors),
                 "contenders": called,
                 "each": each,
                 "packed": pack({"loss": Rounded(logarithm(np.maximum(blocks, 1e-6)), -6, 4)}),

@@ -80,7 +80,7 @@ function chart(figure, name, spec, once = () => {}) {
         mode: "vega-lite",
         renderer: "svg",
         ast: true, // expressions are interpreted: the page allows no evaluation of text
-        tooltip: { theme: "page" }, // its colours are in style.css, and follow the reader's choice
+        tooltip: { theme: "page" }, // its colors are in style.css, and follow the reader's choice
         actions: false,
       });
       view = made.view;
@@ -312,7 +312,7 @@ const figures = {
   },
 };
 
-// The mean over so many neighbours on both sides, fewer at the ends.
+// The mean over so many neighbors on both sides, fewer at the ends.
 function smoothed(values, reach) {
   if (!reach) return values;
   return values.map((_, i) => {

@@ -26,8 +26,8 @@ RATES = np.geomspace(1, 1000, 10)
 """The learning rates to try, as multiples of --lr."""
 VALIDATION = 2000
 """How many training images, those after the first --images, choose a learning rate."""
-LEARNT = 0.5
-"""A network that classifies half of its training images has learnt something; guessing classifies a tenth."""
+LEARNED = 0.5
+"""A network that classifies half of its training images has learned something; guessing classifies a tenth."""
 FIT = 0.99
 """From this training accuracy on a network fits its images, and what differs beyond is generalization."""
 TITLES = {"bn": "Batch Normalization", "plain": "Normal (without BN)"}
@@ -197,7 +197,7 @@ def first_networks(ds: xr.Dataset) -> Figure:
     """The notes' figure 14: accuracy of single networks over the epochs, solid with batch norm, dashed without."""
 
     def curve(ax, accuracy, kind):
-        color = plotting.colour(list(TITLES).index(kind))
+        color = plotting.color(list(TITLES).index(kind))
         ax.plot(ds.epoch, accuracy.isel(seed=0), LINES[kind], color=color, label=TITLES[kind], linewidth=1.3)
 
     fig = panels(ds, "Training accuracy from 16 weight scales W (notes, figure 14)", curve)
@@ -209,7 +209,7 @@ def all_networks(ds: xr.Dataset) -> Figure:
     """The same over all seeds."""
 
     def curve(ax, accuracy, kind):
-        color = plotting.colour(list(TITLES).index(kind))
+        color = plotting.color(list(TITLES).index(kind))
         mean, low, high = plotting.band(accuracy.transpose("seed", "epoch").values)
         ax.plot(ds.epoch, mean, LINES[kind], color=color, label=TITLES[kind], linewidth=1.3)
         ax.fill_between(ds.epoch, low, high, color=color, alpha=0.25, linewidth=0)
@@ -238,12 +238,12 @@ def over_scales(ds: xr.Dataset) -> Figure:
 
 def over_rates(ds: xr.Dataset) -> Figure:
     """Accuracies after the last epoch against the learning rate: in training, on the test set, and their gap."""
-    learnt = ds.train_accuracy >= LEARNT
+    learned = ds.train_accuracy >= LEARNED
     fig = plotting.figure(11.0, 4.2)
     left, center, right = fig.subplots(1, 3)
     _against(left, ds.lr, 100 * ds.train_accuracy, "training accuracy (%)", named=True)
-    _against(center, ds.lr, 100 * ds.test_accuracy.where(learnt), "test accuracy (%)")
-    _against(right, ds.lr, gap(ds).where(learnt), "training − test accuracy (points)")
+    _against(center, ds.lr, 100 * ds.test_accuracy.where(learned), "test accuracy (%)")
+    _against(right, ds.lr, gap(ds).where(learned), "training − test accuracy (points)")
     left.axhline(100 * ds.target, color="0.5", linestyle=":", linewidth=1)
     left.set_ylim(0, 104)
     for ax in (center, right):
@@ -253,7 +253,7 @@ def over_rates(ds: xr.Dataset) -> Figure:
         "He's initial weights, after epoch {epochs}",
         "mean with its 95 % interval",
         "dotted: the target",
-        f"test accuracy and gap where training reached {LEARNT:.0%}",
+        f"test accuracy and gap where training reached {LEARNED:.0%}",
     )
     plotting.caption(fig, about(ds, *details, which="lr_diverged"))
     return fig
@@ -372,15 +372,15 @@ CLAIMS = (
     ),
     lab.Claim(
         "With batch norm a network learns from more of the 16 weight scales",
-        of_bn(lambda ds: (last(ds) >= 100 * LEARNT).sum("scale").astype(float)),
+        of_bn(lambda ds: (last(ds) >= 100 * LEARNED).sum("scale").astype(float)),
         *(lab.above(0.0), "scales", "claim 8", "weight_scale"),
-        detail=f"It learns from a scale that leads to a training accuracy of {LEARNT:.0%} after the last epoch.",
+        detail=f"It learns from a scale that leads to a training accuracy of {LEARNED:.0%} after the last epoch.",
         secondary=True,
     ),
     lab.Claim(
         "With batch norm a network learns from every one of the 16 weight scales",
         lambda ds: last(ds).sel(kind="bn", drop=True),
-        *(lab.above(100 * LEARNT), "%", "claim 8", "weight_scale"),
+        *(lab.above(100 * LEARNED), "%", "claim 8", "weight_scale"),
         each="scale",
         detail=f"{LAST}.",
         secondary=True,

@@ -177,7 +177,7 @@ def whole_search(ds: xr.Dataset) -> Figure:
     ax = plotting.axes(fig, f"{ds.trials} trials of {ds.epochs} epochs", "seconds", "")
     for number, row in enumerate(rows(ds)):
         whole = ds.trials * row["seconds"]
-        ax.barh(TITLES[row["contender"]], whole, color=plotting.colour(number))
+        ax.barh(TITLES[row["contender"]], whole, color=plotting.color(number))
         ax.annotate(f" {whole:.1f} s", (whole, number), va="center", fontsize="small")
     ax.invert_yaxis()
     ax.margins(x=0.12)

@@ -164,8 +164,8 @@ def start(ds: xr.Dataset) -> Figure:
         values = ds[what].sel(contender=pair)
         middle = values.median("lap")
         reach = np.abs(values.quantile([0, 1], "lap") - middle)
-        colours = [plotting.colour(number) for number in range(len(pair))]
-        ax.bar(range(len(pair)), middle, yerr=reach, color=colours, capsize=3, width=0.6)
+        colors = [plotting.color(number) for number in range(len(pair))]
+        ax.bar(range(len(pair)), middle, yerr=reach, color=colors, capsize=3, width=0.6)
         ax.set_xticks(range(len(pair)), pair)
         plotting.dress(ax, ylabel="s")
         ax.set_title(title, fontsize="medium")

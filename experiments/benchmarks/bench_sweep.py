@@ -243,7 +243,7 @@ def cost_per_network(ds: xr.Dataset) -> Figure:
         at = 1e6 * ds.seconds.sel(contender=contender)
         middle = at.median("lap")
         reach = np.abs(at.quantile([0, 1], "lap") - middle)
-        mark = {"color": plotting.colour(i), "marker": plotting.MARKERS[i], "capsize": 2, "markersize": 5}
+        mark = {"color": plotting.color(i), "marker": plotting.MARKERS[i], "capsize": 2, "markersize": 5}
         ax.errorbar(ds.networks, middle, reach, label=TITLES[str(contender)], **mark)
     limit = 1e6 * ds.flop_per_step / ds.peak_flop_per_second
     ax.axhline(limit, color="0.4", linestyle="--", linewidth=1, label="matrix products at this machine's best rate")

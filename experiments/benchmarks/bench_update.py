@@ -238,7 +238,7 @@ def beside_twin(ds: xr.Dataset) -> Figure:
             rung = np.arange(len(names)) + 0.5 * (number / max(n - 1, 1) - 0.5)
             reach = np.abs(found[:, 1:] - found[:, :1]).T
             reach = np.where(np.isfinite(reach), reach, 0)  # few laps have no interval
-            style = {"color": plotting.colour(number), "marker": plotting.MARKERS[number], "markersize": 3}
+            style = {"color": plotting.color(number), "marker": plotting.MARKERS[number], "markersize": 3}
             ax.errorbar(found[:, 0], rung, xerr=reach, linestyle="none", linewidth=1, label=f"{size:,}", **style)
         ax.axvline(1, color="0.4", linestyle="--", linewidth=1)
         ax.set_xscale("log", base=2)
@@ -269,7 +269,7 @@ def of_bound(ds: xr.Dataset) -> Figure | None:
         for number, contender in enumerate(ds.contender.values):
             at = share.sel(contender=contender, tree=tree)
             filled = {"markerfacecolor": "none"} if number else {}
-            style = {"color": plotting.colour(number), "marker": plotting.MARKERS[0], "markersize": 5}
+            style = {"color": plotting.color(number), "marker": plotting.MARKERS[0], "markersize": 5}
             ax.plot(at, np.arange(at.size), linestyle="none", label=str(contender), **style, **filled)
         ax.axvline(1, color="0.4", linewidth=1, label="a ← a + s · b")
         ax.axvline(1 / NEAR, color="0.4", linestyle="--", linewidth=1, label=f"{NEAR:g} × its time a byte")

@@ -151,7 +151,7 @@ def figure(ds: xr.Dataset) -> Figure:
     fine = np.linspace(0, np.sqrt(4.5), 2000) ** 2
     for run, (rule, beta) in RUNS.items():
         ax, number = panels[rule], MOMENTA.index(beta) if beta else len(MOMENTA)
-        style = {"color": plotting.colour(number), "linewidth": 1.1}
+        style = {"color": plotting.color(number), "linewidth": 1.1}
         ax.plot(fine, spectral_radius(companion(rule, beta, fine)), **style)
         ax.axvline(stability_limit(rule, beta), linestyle="--", **style)
         z, factor = (values.sel(run=run).values.ravel() for values in (stretch(ds), ds.factor))

@@ -211,7 +211,7 @@ def figure(ds: xr.Dataset) -> Figure:
     right.yaxis.tick_right()
     right.set_yticks(range(len(specs)), ["–" if k is None else f"{k:.2g}" for k in degrees], fontsize="small")
     bar = fig.colorbar(image, ax=(left, right), location="top", shrink=0.6, aspect=40, pad=0.005)
-    bar.set_label("largest relative change of the path under g → c·g (decades; 0 and more are one colour)")
+    bar.set_label("largest relative change of the path under g → c·g (decades; 0 and more are one color)")
     streams = f"{ds.sizes['update']} normal gradients"
     plotting.caption(
         fig,

@@ -162,7 +162,7 @@ def figure(ds: xr.Dataset) -> Figure:
     left, middle, right = fig.subplots(1, 3)
     negative = ds.fresh_label.values < 0
     for number, fitter in enumerate(map(str, ds.fitter.values)):
-        look = {"marker": plotting.MARKERS[number], "color": plotting.colour(number), "linestyle": "none"}
+        look = {"marker": plotting.MARKERS[number], "color": plotting.color(number), "linestyle": "none"}
         outputs = on_fresh(ds.common.sel(fitter=fitter).values, -1)
         plotting.curve(left, ds.fit.values, outputs, title(fitter), number, markers=8)
         wrong = mistakes(ds, fitter)
@@ -176,7 +176,7 @@ def figure(ds: xr.Dataset) -> Figure:
     left.axhline(0, color="0.6", linewidth=0.8)
     right.axline((0, 0), slope=1, color="0.3", linestyle=":", linewidth=1.2)
     plotting.dress(left, xscale="log", xlabel="updates", ylabel="output", title="on a fresh negative example")
-    plotting.dress(middle, ylabel="share (%)", title="fresh examples labelled wrong", xticks=[], ylim=(-5, 105))
+    plotting.dress(middle, ylabel="share (%)", title="fresh examples labeled wrong", xticks=[], ylim=(-5, 105))
     plotting.dress(right, xlabel="predicted", ylabel="measured", title="all weights at the end")
     plotting.legend(fig, 6, of=left)
     training = f"{ds.sizes['example']} training and {ds.sizes['fresh_example']:,} fresh examples"
@@ -233,7 +233,7 @@ def on_adaptive(ds: xr.Dataset) -> str:
     """Adam's output beside theory's."""
     negative = (as_assumed(ds).fresh_label.values < 0).mean()
     return (
-        f"Gaps are shares labelled otherwise; {100 * negative:.0f} % of the examples are negative. Adam's output on "
+        f"Gaps are shares labeled otherwise; {100 * negative:.0f} % of the examples are negative. Adam's output on "
         f"one is {output(ds, 'adam'):.4f}, predicted 0.25."
     )
 

@@ -533,7 +533,7 @@ def rungs(
     for rung, one in enumerate(values.transpose("rule", across).values):
         at = mark(one)
         reach = [[at - one.min()], [one.max() - at]]
-        style = {"color": plotting.colour(number), "marker": plotting.MARKERS[number], "markersize": 4, "linewidth": 1}
+        style = {"color": plotting.color(number), "marker": plotting.MARKERS[number], "markersize": 4, "linewidth": 1}
         ax.errorbar(at, rung + lift, xerr=reach, linestyle="none", **style, **(look if rung == 0 else {}))
 
 
@@ -578,12 +578,12 @@ def by_rule(ds: xr.Dataset, x: str, y: str) -> tuple[Figure, dict[str, tuple[Axe
 def drift_of_updates(ds: xr.Dataset) -> Figure:
     """How the largest difference of an update grows along the streams."""
     fig, panels = by_rule(ds, "updates", "difference (ulp)")
-    labelled = set()
+    labeled = set()
     for spec, (ax, number, dialect) in panels.items():
         gap = np.maximum(ds.ulp_at_step.sel(rule=spec), 0.2)
-        label = None if dialect in labelled else dialect
-        ax.plot(ds.step, gap, label=label, color=plotting.colour(number), linewidth=1.1)
-        labelled.add(dialect)
+        label = None if dialect in labeled else dialect
+        ax.plot(ds.step, gap, label=label, color=plotting.color(number), linewidth=1.1)
+        labeled.add(dialect)
     plotting.legend(fig, 3, "How far updates are from their optax twins'")
     plotting.caption(fig, f"{about_streams(ds)} · the largest of all streams · equal updates stand at the lower end")
     return fig
@@ -592,15 +592,15 @@ def drift_of_updates(ds: xr.Dataset) -> Figure:
 def drift_of_losses(ds: xr.Dataset) -> Figure:
     """How far the losses in training drift apart, in float32."""
     fig, panels = by_rule(ds, "updates", "|loss − twin's| (nats)")
-    labelled = set()
+    labeled = set()
     for spec, (ax, number, dialect) in panels.items():
         gap = np.maximum(ds.loss_gap.sel(rule=spec), 1e-8)
-        label = None if dialect in labelled else dialect
-        ax.plot(ds.iteration, gap.max("network"), color=plotting.colour(number), label=label, linewidth=1.1)
+        label = None if dialect in labeled else dialect
+        ax.plot(ds.iteration, gap.max("network"), color=plotting.color(number), label=label, linewidth=1.1)
         ax.fill_between(
-            ds.iteration, gap.min("network"), gap.max("network"), color=plotting.colour(number), alpha=0.2, linewidth=0
+            ds.iteration, gap.min("network"), gap.max("network"), color=plotting.color(number), alpha=0.2, linewidth=0
         )
-        labelled.add(dialect)
+        labeled.add(dialect)
     plotting.legend(fig, 3, "How far training losses drift from the optax twins'")
     diverged = int((ds.diverged_at >= 0).sum())
     plotting.caption(

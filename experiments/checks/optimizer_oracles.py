@@ -32,7 +32,7 @@ class Config(lab.Options):
     positive: float = 0.7
     """The probability of a positive example there."""
     fresh: int = 1000
-    """Fresh examples to be labelled."""
+    """Fresh examples to be labeled."""
     fits: int = 2000
     """Updates on the training examples."""
     rounds: int = 10_000

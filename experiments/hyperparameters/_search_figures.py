@@ -63,7 +63,7 @@ def slices(trials: Trials, caption: str) -> Figure:
     panels = fig.subplots(1, len(trials.settings), sharey=True)
     for number, (ax, (name, numbers)) in enumerate(zip(panels, trials.settings.items(), strict=True)):
         plotting.dress(ax, xlabel=name, ylabel="" if number else trials.called)
-        ax.scatter(numbers, trials.values, s=4, color=plotting.colour(number), alpha=0.25, linewidths=0)
+        ax.scatter(numbers, trials.values, s=4, color=plotting.color(number), alpha=0.25, linewidths=0)
         logs = np.log10(numbers)
         edges = np.linspace(logs.min(), logs.max(), BINS + 1)
         where = np.clip(np.digitize(logs, edges) - 1, 0, BINS - 1)
@@ -119,9 +119,7 @@ def importance(trials: Trials, caption: str) -> Figure | None:
     names = list(trials.settings)
     mean, low, high = plotting.band(found)
     rungs = list(range(len(names)))
-    ax.barh(
-        rungs, mean, xerr=(mean - low, high - mean), color=[plotting.colour(r) for r in rungs], alpha=0.6, capsize=3
-    )
+    ax.barh(rungs, mean, xerr=(mean - low, high - mean), color=[plotting.color(r) for r in rungs], alpha=0.6, capsize=3)
     for seed in found:
         ax.plot(seed, rungs, ".", color="0.2", markersize=3)
     ax.set(yticks=rungs, yticklabels=names, xlim=(0, 1))

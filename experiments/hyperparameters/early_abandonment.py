@@ -162,7 +162,7 @@ def price(ds: xr.Dataset) -> Figure:
             at, mean = [100 * row["cost"] for row in mine], np.array([row["lost"] for row in mine])
             reach = np.abs([[row[end] for row in mine] for end in ("low", "high")] - mean)
             reach = np.where(np.isfinite(reach), reach, 0)  # one seed has no interval
-            style = {"color": plotting.colour(number), "marker": plotting.MARKERS[number], "markersize": 5}
+            style = {"color": plotting.color(number), "marker": plotting.MARKERS[number], "markersize": 5}
             ax.errorbar(at, mean, reach, capsize=2, label=f"the best 1/{eta} go on", **style)
             for x, y, row in zip(at, mean, mine, strict=True) if by == "accuracy" else ():  # both panels have the same
                 ax.annotate(f" {row['first']}", (x, y), fontsize="x-small", color="0.35")
@@ -179,7 +179,7 @@ def price(ds: xr.Dataset) -> Figure:
 
 
 def curves(ds: xr.Dataset) -> Figure:
-    """The first seed's trials: whole in grey, in colour as far as the schedule follows them."""
+    """The first seed's trials: whole in gray, in color as far as the schedule follows them."""
     fig = plotting.figure()
     plan = shown(ds)
     ax = plotting.axes(fig, "Successive halving of one seed's trials", "epochs", "validation accuracy (%)")
@@ -189,16 +189,16 @@ def curves(ds: xr.Dataset) -> Figure:
     for trial, n in zip(accuracy[0], reached, strict=True):
         last = plan.rungs[n - 1]
         ax.plot(epochs, trial, color="0.85", linewidth=0.8, zorder=1)
-        ax.plot(epochs[:last], trial[:last], color=plotting.colour(n - 1), linewidth=1.2, zorder=1 + n)
+        ax.plot(epochs[:last], trial[:last], color=plotting.color(n - 1), linewidth=1.2, zorder=1 + n)
     for number, (rung, count) in enumerate(
         zip(plan.rungs, halving.counts(len(reached), plan.rungs, plan.keep), strict=True)
     ):
-        ax.plot([], [], color=plotting.colour(number), label=f"{count} to epoch {rung}")
+        ax.plot([], [], color=plotting.color(number), label=f"{count} to epoch {rung}")
         ax.axvline(rung, color="0.5", linewidth=0.6, linestyle=":")
     ax.set(xlim=(1, epochs[-1]))
     plotting.legend(fig)
     share = cost(plan, len(reached))
-    plotting.caption(fig, about(first, f"compared by loss; {share:.0%} of the updates; grey: what was given up"))
+    plotting.caption(fig, about(first, f"compared by loss; {share:.0%} of the updates; gray: what was given up"))
     return fig
 
 
@@ -214,7 +214,7 @@ def for_real(ds: xr.Dataset) -> Figure:
     )
     best, kept = bests(ds)
     low, high = min(best.min(), kept.min()) - 1, max(best.max(), kept.max()) + 1
-    ax.plot(best, kept, plotting.MARKERS[0], color=plotting.colour(0), linestyle="none", alpha=0.6)
+    ax.plot(best, kept, plotting.MARKERS[0], color=plotting.color(0), linestyle="none", alpha=0.6)
     ax.plot([low, high], [low, high], color="0.5", linewidth=1, linestyle="--")
     ax.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     plotting.caption(fig, about(ds, f"kept for {share:.0%} of the updates", "one dot per seed; dashed: nothing lost"))

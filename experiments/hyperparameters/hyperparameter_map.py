@@ -161,7 +161,7 @@ def luck_of_seeds(ds: xr.Dataset) -> Figure:
         "its mean accuracy for the other seeds (%)",
     )
     own, others = luck(ds)
-    ax.plot(own, others, plotting.MARKERS[0], color=plotting.colour(0), linestyle="none", alpha=0.5)
+    ax.plot(own, others, plotting.MARKERS[0], color=plotting.color(0), linestyle="none", alpha=0.5)
     low, high = min(own.min(), others.min()) - 1, max(own.max(), others.max()) + 1
     ax.plot([low, high], [low, high], color="0.5", linewidth=1, linestyle="--")
     ax.set(xlim=(low, high), ylim=(low, high), aspect="equal")

@@ -75,7 +75,7 @@ def run(cfg: Config) -> xr.Dataset:
 
 
 def variable(dims: str, values: Any, long_name: str, units: str = "1") -> xr.DataArray:
-    """A labelled array; dims: their names, with spaces between."""
+    """A labeled array; dims: their names, with spaces between."""
     return xr.DataArray(values, dims=dims.split(), attrs={"long_name": long_name, "units": units})
 
 
@@ -231,9 +231,9 @@ def spearman(curves: np.ndarray) -> np.ndarray:
     from scipy.stats import rankdata
 
     ranks = rankdata(curves, axis=1)
-    centred = ranks - ranks.mean(1, keepdims=True)
-    size = np.sqrt((centred**2).sum(1))
-    return np.einsum("ste,st->se", centred, centred[..., -1]) / np.maximum(size * size[:, -1:], 1e-12)
+    centered = ranks - ranks.mean(1, keepdims=True)
+    size = np.sqrt((centered**2).sum(1))
+    return np.einsum("ste,st->se", centered, centered[..., -1]) / np.maximum(size * size[:, -1:], 1e-12)
 
 
 def abandoned(ds: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
@@ -342,8 +342,8 @@ def best_curves(ds: xr.Dataset) -> Figure:
     for place, ax in enumerate(_panels(fig)):
         lr, l2 = settings.lr[0, place], settings.l2[0, place]
         ax.set_title(f"Best-{place + 1} (lr:{lr:.2g}, λ:{l2:.1g})", fontsize="x-small")
-        ax.plot(ds.epoch, ds.panel_validation[place], color=plotting.colour(0), label="" if place else "validation")
-        ax.plot(ds.epoch, ds.panel_train[place], "--", color=plotting.colour(1), label="" if place else "training")
+        ax.plot(ds.epoch, ds.panel_validation[place], color=plotting.color(0), label="" if place else "validation")
+        ax.plot(ds.epoch, ds.panel_train[place], "--", color=plotting.color(1), label="" if place else "training")
     plotting.legend(fig)
     detail = f"the {PANELS} best of {ds.sizes['trial']} random trials"
     plotting.caption(fig, about(first, detail, f"over {ds.sizes['epoch']} epochs"))
@@ -417,8 +417,8 @@ def short_training(ds: xr.Dataset) -> Figure:
     plotting.curve(middle, ds.epoch.values, 100 * lost, "", 2)
     middle.axhline(POINT, color="0.5", linewidth=0.8, linestyle=":")
     plotting.dress(middle, ylabel="accuracy on fresh images\nlost by keeping the\nbest 20 % (points)")
-    lower.plot(ds.epoch, 100 * best_kept.mean(0), color=plotting.colour(3), label="seeds whose final best is kept")
-    lower.plot(ds.epoch, 100 * saved(ds), "--", color=plotting.colour(6), label="updates saved")
+    lower.plot(ds.epoch, 100 * best_kept.mean(0), color=plotting.color(3), label="seeds whose final best is kept")
+    lower.plot(ds.epoch, 100 * saved(ds), "--", color=plotting.color(6), label="updates saved")
     plotting.dress(lower, ylabel="share (%)", xlabel="epochs before the ranking")
     lower.set(xlim=(1, ds.sizes["epoch"]), ylim=(0, 102))
     lower.legend(loc="center right", frameon=False)
@@ -436,7 +436,7 @@ def sixty_trials(ds: xr.Dataset) -> Figure:
     k = np.arange(1, n + 1)
     ax.plot(k, 100 * (1 - (1 - TOP) ** k), color="black", label=f"1 − {1 - TOP:.2f}ᵏ")
     without = 1 - _search.missed(n)[1:, best_part(n)]
-    ax.plot(k, 100 * without, "--", color=plotting.colour(4), label=f"of {n}, none drawn twice")
+    ax.plot(k, 100 * without, "--", color=plotting.color(4), label=f"of {n}, none drawn twice")
     plotting.curve(ax, k, 100 * hits(ds), "counted, ties included", 0)
     ax.set(xlim=(1, n), ylim=(0, 102))
     plotting.legend(fig, 3)
@@ -493,7 +493,7 @@ def ranges(ds: xr.Dataset) -> Figure | None:
             for number in range(seeds):
                 at = ds["round"].values + 0.7 * ((number + 0.5) / seeds - 0.5)
                 low, high = 10 ** ds[f"{form}_range"].sel(axis=axis)[number].values.T
-                ax.vlines(at, low, high, color=plotting.colour(0), linewidth=1.6, alpha=0.8)
+                ax.vlines(at, low, high, color=plotting.color(0), linewidth=1.6, alpha=0.8)
             ax.set(yscale="log", xticks=range(1, last + 1))
             ax.set_xticklabels([*(f"round {i}" for i in range(1, last)), "result"])
     detail = f"one bar per seed; each round's range is that of the best {KEPT:.0%} of the {ds.each} trials before"

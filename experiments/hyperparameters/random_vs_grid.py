@@ -247,7 +247,7 @@ def importances(ds: xr.Dataset) -> Figure:
     for ax, (space, surfaces) in zip(fig.subplots(1, 3, sharey=True), spaces(ds).items(), strict=True):
         mean, low, high = 100 * np.array(plotting.band(importance(surfaces)))
         names = ["first", "second"] if space == "equal" else [NAMES[a] for a in Setting._fields[: surfaces.ndim - 1]]
-        ax.bar(range(len(mean)), mean, yerr=[mean - low, high - mean], color=plotting.colour(0), capsize=3, width=0.6)
+        ax.bar(range(len(mean)), mean, yerr=[mean - low, high - mean], color=plotting.color(0), capsize=3, width=0.6)
         ax.set_xticks(range(len(mean)), [*(n.replace(" ", "\n") for n in names), "inter-\nactions"], fontsize="small")
         ax.set(title=SPACES[space], ylim=(0, 100))
         ax.grid(axis="y", alpha=0.25, linewidth=0.6)
@@ -273,9 +273,9 @@ def projection(ds: xr.Dataset) -> Figure:
         at = _search.setting(unit)
         _contours(fig, ax, ds, mean, "l2", bar=False)
         ax.plot(at.lr, at.l2, "o", color="white", markeredgecolor="black", markersize=6, clip_on=False)
-        top.plot(ds.lr, mean.mean(1), color=plotting.colour(0))
+        top.plot(ds.lr, mean.mean(1), color=plotting.color(0))
         top.plot(at.lr, np.interp(np.log(at.lr), np.log(ds.lr), mean.mean(1)), "o", color="black", markersize=4)
-        side.plot(mean.mean(0), ds.l2, color=plotting.colour(0))
+        side.plot(mean.mean(0), ds.l2, color=plotting.color(0))
         side.plot(np.interp(np.log(at.l2), np.log(ds.l2), mean.mean(0)), at.l2, "o", color="black", markersize=4)
         for extra in (top, side):
             extra.spines[["top", "right"]].set_visible(False)

@@ -247,7 +247,7 @@ def choice(ds: xr.Dataset) -> Figure:
         at, means = [row["place"] for row in mine], np.array([100 * row["accuracy"] for row in mine])
         reach = np.abs([[100 * row[end] for row in mine] for end in ("low", "high")] - means)
         reach = np.where(np.isfinite(reach), reach, 0)  # one seed has no interval
-        look = {"color": plotting.colour(worse), "marker": plotting.MARKERS[worse], "markersize": 5, "capsize": 2}
+        look = {"color": plotting.color(worse), "marker": plotting.MARKERS[worse], "markersize": 5, "capsize": 2}
         if mine:
             ax.errorbar(at, means, reach, linestyle="none", label=name, **look)
     for row in best:

@@ -99,7 +99,7 @@ def spreads(halves: np.ndarray, images: int) -> tuple[float, float]:
     """(variance of the noise for one image, variance τ² of the true accuracies), from test accuracies `[S, T, 2]`.
 
     Two halves of the test images, `images` each, share the true accuracy and not the noise. What is easy or hard for
-    all trials alike favours none and counts as neither.
+    all trials alike favors none and counts as neither.
     """
     off = halves - halves.mean(1, keepdims=True)
     freedom = halves.shape[0] * (halves.shape[1] - 1)
@@ -312,9 +312,9 @@ def optimism(ds: xr.Dataset) -> Figure:
         for ax, pool in ((left, equal_trials(ds)), (right, random_trials(ds))):
             found = best(pool, size)
             plotting.curve(ax, found.ks, found.optimism, name if ax is left else "", number)
-        colour = plotting.colour(number)
-        left.plot(far, 100 * optimism_of_equals(far, size, noise, true), "--", color=colour, linewidth=1)
-        right.plot(far, 100 * optimism_of_equals(far, size, noise, 0.0), ":", color=colour, linewidth=1)
+        color = plotting.color(number)
+        left.plot(far, 100 * optimism_of_equals(far, size, noise, true), "--", color=color, linewidth=1)
+        right.plot(far, 100 * optimism_of_equals(far, size, noise, 0.0), ":", color=color, linewidth=1)
     for ax in (left, right):
         ax.axhline(0, color="0.5", linewidth=0.8)
         ax.set(xscale="log")
@@ -335,9 +335,9 @@ def all_trials(ds: xr.Dataset) -> Figure:
     blocks = notes_size(ds) // BLOCK
     for number, (pool, name) in enumerate(((random_trials(ds), "random trials"), (equal_trials(ds), "equal trials"))):
         test, validation = 100 * pool.test[0].mean(-1), 100 * pool.validation[0, :, :blocks].mean(-1)
-        colour, top = plotting.colour(number), validation.argmax()
-        ax.scatter(test, validation, s=14, marker=plotting.MARKERS[number], color=colour, linewidths=0.9, label=name)
-        ax.scatter(test[top], validation[top], s=130, facecolors="none", edgecolors=colour, linewidths=1.2)
+        color, top = plotting.color(number), validation.argmax()
+        ax.scatter(test, validation, s=14, marker=plotting.MARKERS[number], color=color, linewidths=0.9, label=name)
+        ax.scatter(test[top], validation[top], s=130, facecolors="none", edgecolors=color, linewidths=1.2)
     ax.axline((0, 0), slope=1, color="0.6", linewidth=0.8, zorder=0)
     plotting.legend(fig)
     plotting.caption(

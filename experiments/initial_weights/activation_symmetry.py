@@ -267,7 +267,7 @@ def top_eigenvalue(ds: xr.Dataset) -> Figure:
     for ax, predicted in zip(axs, (units(ds) * ds["mean"] ** 2, ds.squared_means), strict=True):
         for number, (name, one) in enumerate(CONTENDERS.items()):
             x, y = (a.sel(activation=name).transpose("seed", "layer").values.ravel() for a in (predicted, top(ds)))
-            style = {"color": plotting.colour(number), "markersize": 4, "alpha": 0.6}
+            style = {"color": plotting.color(number), "markersize": 4, "alpha": 0.6}
             ax.plot(x, y, plotting.MARKERS[number], label=one.title if ax is axs[0] else "", **style)
         ax.axline((1, 1), (10, 10), color="0.4", linestyle="--", linewidth=1)
         ax.set(xscale="log", yscale="log", xlabel="predicted eigenvalue")
@@ -304,7 +304,7 @@ def learning_rates(ds: xr.Dataset) -> Figure:
     )
     losses = mean_loss(ds).transpose("activation", "seed", "lr")
     for number, (name, one) in enumerate(CONTENDERS.items()):
-        values, color, marker = losses.sel(activation=name).values, plotting.colour(number), plotting.MARKERS[number]
+        values, color, marker = losses.sel(activation=name).values, plotting.color(number), plotting.MARKERS[number]
         ax.plot(ds.lr, np.median(values, 0), color=color, linewidth=1.3, marker=marker, label=one.title)
         ax.plot(ds.lr, values.T, ".", color=color, markersize=3, alpha=0.6)
     ax.set(xscale="log", yscale="log")

@@ -313,7 +313,7 @@ def geometric(ax: Axes, values: xr.DataArray, over: str, across: str, **style: A
 
 
 def by_depth(ds: xr.Dataset) -> Figure:
-    """The weights' gradient at initialisation over the layers, a curve for each depth."""
+    """The weights' gradient at initialization over the layers, a curve for each depth."""
     fig, grid = panels([", ".join(kind) for kind in kinds(ds)], ds.sizes["init"], 7.0, "layer", "‖∂L/∂W‖")
     for ax, (activation, scale) in zip(grid, kinds(ds), strict=True):
         for depth, color in zip(ds.depth.values, ordered_colors(ds.sizes["depth"]), strict=True):
@@ -338,13 +338,13 @@ def relu_factor(scale: Scale) -> float:
 
 
 def by_scale(ds: xr.Dataset, what: str, title: str, y: str) -> Figure:
-    """A quantity of the deepest networks at initialisation over the hidden layers, and theory where there is one."""
+    """A quantity of the deepest networks at initialization over the hidden layers, and theory where there is one."""
     depth = int(ds.depth.max())
     fig, grid = panels(ds.activation.values, ds.sizes["activation"], 4.6, "hidden layer", y)
     for ax, activation in zip(grid, ds.activation.values, strict=True):
         for number, scale in enumerate(ds.init.values):
             values = ds[what].sel(activation=activation, init=scale, depth=depth).isel(layer=slice(depth))
-            style = {"color": plotting.colour(number), "marker": plotting.MARKERS[number]}
+            style = {"color": plotting.color(number), "marker": plotting.MARKERS[number]}
             geometric(ax, values, "layer", "draw", label=scale if ax is grid[0] else None, **style)
             if (what, activation) == ("received", "ReLU"):
                 at_the_end = float(10 ** decades(values.sel(layer=depth)).mean())
@@ -370,7 +370,7 @@ def target_figure(ds: xr.Dataset) -> Figure:
     scales, markers = list(ds.init.values), dict(zip(ds.activation.values, ("o", "s", "^"), strict=True))
     for activation, scale in kinds(ds):
         one = {"activation": activation, "init": scale}
-        style = {"marker": markers[activation], "color": plotting.colour(scales.index(scale)), "s": 26, "alpha": 0.8}
+        style = {"marker": markers[activation], "color": plotting.color(scales.index(scale)), "s": 26, "alpha": 0.8}
         ax.scatter(gradient.sel(one), heights.sel(one), label=f"{activation}, {scale}", **style)
     bar = 10.0**-VANISHED * float(10 ** decades(gradient.sel(activation="ReLU", init="He")).mean())
     ax.axvline(bar, color="0.4", linestyle="--", linewidth=1)

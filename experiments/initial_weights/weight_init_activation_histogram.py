@@ -288,7 +288,7 @@ def activation(setting: str) -> Activation:
 
 
 def panels(ds: xr.Dataset, settings: Sequence[str]) -> tuple[Figure, np.ndarray]:
-    """A row of panels a setting, a panel a layer; the y axis, the same along a row, is labelled at the left alone."""
+    """A row of panels a setting, a panel a layer; the y axis, the same along a row, is labeled at the left alone."""
     fig = plotting.figure(10.5, 1.1 + 1.6 * len(settings))
     axs = fig.subplots(len(settings), ds.sizes["layer"], sharey="row", squeeze=False)
     for row, setting in zip(axs, settings, strict=True):
@@ -313,7 +313,7 @@ def histograms(ds: xr.Dataset, settings: Sequence[str], title: str) -> Figure:
     for row, setting in zip(axs, settings, strict=True):
         one = ds.sel(setting=setting).isel(seed=0)
         for ax, share in zip(row, one.share.transpose("layer", "bin").values, strict=True):
-            ax.stairs(values * share, one.edges.values, fill=True, color=plotting.colour(0))
+            ax.stairs(values * share, one.edges.values, fill=True, color=plotting.color(0))
         row[0].set_ylabel("activations" if len(settings) == 1 else f"{setting.split(', ')[1]}\nactivations")
         if not activation(setting).bounded:
             row[0].set_ylim(0, CUT * values)
@@ -333,8 +333,8 @@ def spreads(ds: xr.Dataset, settings: Sequence[str], title: str) -> Figure:
         for i, ax in enumerate(row):
             band, mean, limit = labels if ax is axs[0, 0] else (None,) * 3
             low, high = np.quantile(shares[:, i], [0.025, 0.975], axis=0)
-            ax.stairs(high, edges, baseline=low, fill=True, color=plotting.colour(0), alpha=0.3, label=band)
-            ax.stairs(shares[:, i].mean(0), edges, color=plotting.colour(0), linewidth=1.2, label=mean)
+            ax.stairs(high, edges, baseline=low, fill=True, color=plotting.color(0), alpha=0.3, label=band)
+            ax.stairs(shares[:, i].mean(0), edges, color=plotting.color(0), linewidth=1.2, label=mean)
             ax.plot((edges[1:] + edges[:-1]) / 2, theory[i], "k.", markersize=3, label=limit)
             if not activation(setting).bounded:
                 ax.set_ylim(0, 100 * CUT)
@@ -379,7 +379,7 @@ def mean_squares(ds: xr.Dataset) -> Figure:
         for weights in some:
             one = ds.sel(setting=f"{name}, {weights}")
             number = list(GAIN).index(weights)
-            color, marker = plotting.colour(number), plotting.MARKERS[number]
+            color, marker = plotting.color(number), plotting.MARKERS[number]
             mean, low, high = plotting.band(one.mean_square.transpose("seed", "layer").values)
             ax.plot(ds.layer, one.predicted_mean_square, "--", color=color, linewidth=1)
             style = {"color": color, "marker": marker, "markersize": 5, "linestyle": "none", "capsize": 3}
@@ -403,7 +403,7 @@ def why_2(ds: xr.Dataset) -> Figure:
     for number, (name, share, law) in enumerate((("linear", 1, "gain²"), ("ReLU", 0.5, "gain²/2"))):
         factors = 1 + growth(ds.swept_mean_square.sel(swept=name)).transpose("seed", "gain2").values / 100
         low, middle, high = np.quantile(factors, [0.025, 0.5, 0.975], axis=0)
-        color, marker = plotting.colour(number), plotting.MARKERS[number]
+        color, marker = plotting.color(number), plotting.MARKERS[number]
         style = {"color": color, "marker": marker, "linestyle": "none", "capsize": 3}
         ax.errorbar(ds.gain2, middle, [middle - low, high - middle], label=f"{name}, measured", **style)
         ax.plot(ds.gain2, share * ds.gain2, "--", color=color, linewidth=1, label=f"{name}, predicted: {law}")
@@ -647,7 +647,7 @@ EXPERIMENT = lab.Experiment(
     "left open.",
     method="Applies 5 layers of 100 units, x ← φ(x W) without biases, to 1,000 Gaussian examples, and measures the "
     "activations of every layer: sigmoid with weights of std 1, of std 0.01 and Xavier's, tanh with Xavier's, "
-    "ReLU with std 0.01, Xavier's and He's. Nothing is learnt. Beside the measured stands what theory says of "
+    "ReLU with std 0.01, Xavier's and He's. Nothing is learned. Beside the measured stands what theory says of "
     "infinitely wide layers.\n\nA slip: the notes' listing of Xavier multiplies by √n where it must divide by "
     "it. Xavier here divides; the listing as printed is measured beside it.",
     takes="about 15 seconds for 50 networks of each setting on two cores",

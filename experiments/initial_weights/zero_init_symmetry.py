@@ -392,8 +392,8 @@ def spreads(ds: xr.Dataset) -> Figure:
             number, dashes = look(ds, name)
             with np.errstate(divide="ignore"):
                 mean, low, high = (10**x for x in plotting.band(np.log10(values)))
-            ax.plot(ds["update"], mean, dashes, color=plotting.colour(number), label=name, linewidth=1.3)
-            ax.fill_between(ds["update"], low, high, color=plotting.colour(number), alpha=0.2, linewidth=0)
+            ax.plot(ds["update"], mean, dashes, color=plotting.color(number), label=name, linewidth=1.3)
+            ax.fill_between(ds["update"], low, high, color=plotting.color(number), alpha=0.2, linewidth=0)
         ax.set(title=TITLES[activation], xlabel="updates", yscale="log", xlim=(0, int(ds["update"][-1])))
         if together:
             note = "exactly 0 at every update: " + ", ".join(together)
@@ -439,10 +439,8 @@ def ranks(ds: xr.Dataset, what: str, y: str) -> Figure:
                 mean, low, high = plotting.band(values)
                 # Many curves lie on each other, so those drawn first are broad.
                 breadth = max(4.5 - 1.5 * list(ds.equal.values).index(name), 1) if name in ds.equal else 1.3 if i else 4
-                ax.plot(
-                    ds.score, mean, dashes, color=plotting.colour(number), marker=".", label=name, linewidth=breadth
-                )
-                ax.fill_between(ds.score, low, high, color=plotting.colour(number), alpha=0.2, linewidth=0)
+                ax.plot(ds.score, mean, dashes, color=plotting.color(number), marker=".", label=name, linewidth=breadth)
+                ax.fill_between(ds.score, low, high, color=plotting.color(number), alpha=0.2, linewidth=0)
             ax.set_title(f"{matrix}, {TITLES[activation]}", fontsize="medium")
             ax.set_xscale("log")
             ax.set_yscale("symlog", linthresh=1)
@@ -464,7 +462,7 @@ def accuracies(ds: xr.Dataset) -> Figure:
         one = 100 * ds.sel(activation=activation).isel(score=-1)[["test_accuracy", "narrow_test_accuracy"]]
         for i, name in enumerate(names):
             values = one.test_accuracy.sel(start=name).values
-            ax.scatter(values, np.full(len(values), i), s=22, alpha=0.7, color=plotting.colour(look(ds, name)[0]), lw=0)
+            ax.scatter(values, np.full(len(values), i), s=22, alpha=0.7, color=plotting.color(look(ds, name)[0]), lw=0)
         for name in ds.equal.values:
             values = one.narrow_test_accuracy.sel(equal=name).values
             at = np.full(len(values), names.index(name) + 0.3)
@@ -635,9 +633,9 @@ def answers(ds: xr.Dataset) -> list[lab.Answer]:
     for activation in ds.activation.values.tolist():
         zeros = at_the_end(ds, activation, ZEROS).isel(start=0).values
         above = side(zeros, 100 * ds.guessing + POINTS)
-        learnt = {-1: "no more than guessing", 1: "more than guessing"}.get(above, "perhaps a little")
+        learned = {-1: "no more than guessing", 1: "more than guessing"}.get(above, "perhaps a little")
         sentences.append(
-            f"With {TITLES[activation]} they learn {learnt}: {zeros.mean():.1f} % of the test set, where random ones "
+            f"With {TITLES[activation]} they learn {learned}: {zeros.mean():.1f} % of the test set, where random ones "
             f"reach {float(of_random(ds, activation).mean()):.1f} %."
         )
     most = float(apart_in_ulp(ds, of_kind(ds, "equal")).max())

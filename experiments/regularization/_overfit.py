@@ -299,7 +299,7 @@ def bars(ax: Axes, values: xr.DataArray, label: str, number: int) -> None:
         values[x].values,
         mean,
         (mean - low, high - mean),
-        color=plotting.colour(number),
+        color=plotting.color(number),
         marker=plotting.MARKERS[number],
         label=label,
         linewidth=1.0,

@@ -418,8 +418,8 @@ def about_ensembles(ds: xr.Dataset) -> str:
 
 def about_dropout(ds: xr.Dataset) -> str:
     """The caption of the figures about dropout."""
-    learnt = f"{ds.images:,} training images, {ds.dropout_steps} updates"
-    return f"{about(ds, learnt, f'first {ds.probe:,} test images')}; mean with its 95 % interval"
+    learned = f"{ds.images:,} training images, {ds.dropout_steps} updates"
+    return f"{about(ds, learned, f'first {ds.probe:,} test images')}; mean with its 95 % interval"
 
 
 def ensembles(ds: xr.Dataset) -> Figure:
@@ -479,7 +479,7 @@ def masked_networks(ds: xr.Dataset) -> Figure:
     left.set(xscale="log")
     right.set(xscale="log", yscale="log", ylim=(float(ds.masked_variation.mean("seed").min()) / 2, None))
     plotting.legend(fig)
-    plotting.caption(fig, f"{about_dropout(ds)}; grey: within {ALIKE:g} points")
+    plotting.caption(fig, f"{about_dropout(ds)}; gray: within {ALIKE:g} points")
     return fig
 
 
@@ -495,7 +495,7 @@ def factors(ds: xr.Dataset) -> Figure:
     )
     near, far = int(ds.layer[0]), int(ds.layer[-1])
     for i, ratio in enumerate(ds.ratio.values):
-        one, colour = ds.sel(ratio=ratio), plotting.colour(2 * i)
+        one, color = ds.sel(ratio=ratio), plotting.color(2 * i)
         off = one.factor_error.transpose("seed", ...)
         name = f"ratio {ratio:g}"
         plotting.curve(drawn[0], ds.factor.values, off.sel(layer=near).values, f"{name} (left: layer {near})", 2 * i)
@@ -503,9 +503,9 @@ def factors(ds: xr.Dataset) -> Figure:
         plotting.curve(drawn[1], ds.factor.values, one.factor_variation.values, "", 2 * i)
         plotting.curve(drawn[2], ds.factor.values, one.factor_loss.values, "", 2 * i)
         for ax in drawn:
-            ax.axvline(1 - ratio, color=colour, linewidth=0.9)
+            ax.axvline(1 - ratio, color=color, linewidth=0.9)
             if ratio != 1 - ratio:
-                ax.axvline(ratio, color=colour, linewidth=0.9, linestyle=":")
+                ax.axvline(ratio, color=color, linewidth=0.9, linestyle=":")
     drawn[0].set(ylim=(0, 1.5))
     drawn[1].set(ylim=(0, None))
     drawn[2].set(yscale="log", ylim=(float(ds.factor_loss.mean("seed").min()) / 2, None))
@@ -530,8 +530,8 @@ def exact_results(ds: xr.Dataset) -> Figure:
     )
     exact = example()
     for number, average in enumerate(MEANS):
-        colour, label = plotting.colour(number), f"{average} mean"
-        left.scatter(exact["scaled"], exact[average], s=9, color=colour, label=label, linewidths=0)
+        color, label = plotting.color(number), f"{average} mean"
+        left.scatter(exact["scaled"], exact[average], s=9, color=color, label=label, linewidths=0)
     left.axline((0, 0), slope=1, color="0.6", linewidth=0.8, zorder=0)
     plotting.curve(right, ds.updates.values, ds.to_ridge.values, "to ridge regression", 2)
     plotting.curve(right, ds.updates.values, ds.to_no_penalty.values, "to no penalty", 3)

@@ -25,8 +25,8 @@ from fnn.train import Moment, Observation
 
 RULES = ("sgd", "adam")
 KINDS = ("L2", "decoupled")
-LEARNT = 0.5
-"""Below this training accuracy a network has not learnt enough for its margins to mean anything."""
+LEARNED = 0.5
+"""Below this training accuracy a network has not learned enough for its margins to mean anything."""
 SOON = 100
 """The notes' "after about 100 epochs"."""
 NEARLY_ALL = 95.0
@@ -320,19 +320,19 @@ def why(ds: xr.Dataset) -> Figure:
 
 
 def why_against_decay(ds: xr.Dataset) -> Figure | None:
-    """The same against λ, as multiples of what it is without decay, for the λ at which enough is learnt."""
+    """The same against λ, as multiples of what it is without decay, for the λ at which enough is learned."""
     end = ds.sel(epoch=ds.epochs, drop=True)
-    learnt = np.flatnonzero(end.train_accuracy.mean("seed") >= LEARNT)
-    if not end.decay[learnt].any():
+    learned = np.flatnonzero(end.train_accuracy.mean("seed") >= LEARNED)
+    if not end.decay[learned].any():
         return None
     fig = plotting.figure(8.0, 5.2)
     (ax,) = _overfit.panels(fig, (f"After {ds.epochs} epochs", "λ", "multiple of its value without decay"))
     for number, (label, values) in enumerate(explained(end).items()):
-        _overfit.bars(ax, (values / values.sel(decay=0.0, drop=True)).isel(decay=learnt), label, number)
+        _overfit.bars(ax, (values / values.sel(decay=0.0, drop=True)).isel(decay=learned), label, number)
     ax.set_yscale("log")
-    on_decays(ax, end.decay.values[learnt])
+    on_decays(ax, end.decay.values[learned])
     plotting.legend(fig, 2)
-    left_out = f"λ that leave the training accuracy below {LEARNT:.0%} are not shown"
+    left_out = f"λ that leave the training accuracy below {LEARNED:.0%} are not shown"
     plotting.caption(fig, _overfit.about(ds, WHERE, left_out, "mean of the paired ratios with its 95 % interval"))
     return fig
 
@@ -400,7 +400,7 @@ def why_in_words(ds: xr.Dataset) -> str:
     if (change := side(test)) > 0:
         so = "it fits its own images less tightly and recognizes more unseen ones"
     elif change < 0:
-        so = "at this λ the gap is narrower because less is learnt, not because more unseen images are recognized"
+        so = "at this λ the gap is narrower because less is learned, not because more unseen images are recognized"
     else:
         so = "at this λ it is neither better nor worse at unseen images, as far as these seeds decide"
     return (

@@ -152,7 +152,7 @@ def sensitivity(ds: xr.Dataset) -> Figure:
         there = np.unique(place)
         means = [accuracy[place == b].mean() for b in there]
         middles = 10 ** ((edges[there] + edges[there + 1]) / 2)
-        color, mark = plotting.colour(number), plotting.MARKERS[number % len(plotting.MARKERS)]
+        color, mark = plotting.color(number), plotting.MARKERS[number % len(plotting.MARKERS)]
         ax.plot(middles, means, mark, linestyle="-", color=color, label=title(name), markersize=4, linewidth=1.2)
         ax.axvline(float(one.default_lr), color=color, linewidth=0.7, linestyle=":")
     ax.set(xscale="log", ylim=(0, 100))

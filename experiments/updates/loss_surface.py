@@ -160,7 +160,7 @@ def arrows(ds: xr.Dataset) -> Figure:
     downhill = -in_window(ds).field.isel(grid_x=every, grid_y=every)
     x, y = downhill.sel(axis="x"), downhill.sel(axis="y")
     ax.quiver(downhill.grid_x, downhill.grid_y, x, y, angles="xy", color="0.4", width=0.0025)
-    ax.plot(0, 0, "+", color=plotting.colour(1), markersize=12, markeredgewidth=2)
+    ax.plot(0, 0, "+", color=plotting.color(1), markersize=12, markeredgewidth=2)
     window(ax, ds)
     plotting.caption(fig, "arrows: −∇f, their length in proportion; cross: the minimum")
     return fig
@@ -221,7 +221,7 @@ def compare(ax: Axes, bars: np.ndarray, exact: np.ndarray, values: np.ndarray) -
         measured[:, 0],
         np.abs(measured[:, 1:] - measured[:, :1]).T,
         fmt="o",
-        color=plotting.colour(0),
+        color=plotting.color(0),
         markersize=4,
         capsize=2,
         label="random points",

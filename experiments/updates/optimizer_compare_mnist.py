@@ -106,7 +106,7 @@ def twin_differences(ds: xr.Dataset) -> Figure | None:
     for name in names:
         # Equal losses have no place on a log axis; they are drawn on its floor.
         drawn = np.maximum(gap.sel(rule=name), 1e-9)
-        ax.plot(ds.step, drawn, color=plotting.colour(LOOK.number(name, names)), label=title(name), linewidth=0.9)
+        ax.plot(ds.step, drawn, color=plotting.color(LOOK.number(name, names)), label=title(name), linewidth=0.9)
     ax.set(yscale="log", xlim=(0, ds.sizes["step"]))
     plotting.legend(fig)
     rounding = "float32, where rounding differs by a unit in the last place and training amplifies it"

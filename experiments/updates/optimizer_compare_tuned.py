@@ -53,7 +53,7 @@ def default_rates(cfg: Config) -> dict[str, float]:
     return {name: hyper.get(rule.hyper, hyper.lr_path(rule.hyper) or "lr") for name, rule in cfg.rules().items()}
 
 
-def learnt(images: DataSet, batch: int) -> Task:
+def learned(images: DataSet, batch: int) -> Task:
     """The task, with validation images set aside from the end of the training images; metrics of these and the test
     images."""
     n = len(images.y_train) - int(VALIDATION * len(images.y_train))
@@ -74,7 +74,7 @@ def run(cfg: Config) -> xr.Dataset:
 
     Dimensions rule, setting (the number of a learning rate in a rule's grid, from the smallest), seed, step.
     """
-    task, default = learnt(cfg.load(), cfg.batch), default_rates(cfg)
+    task, default = learned(cfg.load(), cfg.batch), default_rates(cfg)
     grid = {name: [lr * 10 ** (k / 2 - 1) for k in range(cfg.rates)] for name, lr in default.items()}
     ds = trained(cfg, task, grid, "grid")
     for number in range(cfg.extensions):
@@ -277,7 +277,7 @@ def against_rate(ax: Axes, one: xr.Dataset, label: str, number: int) -> None:
     loss = one.validation_loss.transpose("seed", "setting").values
     plotting.curve(ax, one.lr.values, loss, label, number, markers=1)
     at = one.lr.values[~np.isfinite(loss).all(0)]
-    ax.plot(at, np.full(len(at), 0.985), "x", color=plotting.colour(number), transform=ax.get_xaxis_transform())
+    ax.plot(at, np.full(len(at), 0.985), "x", color=plotting.color(number), transform=ax.get_xaxis_transform())
 
 
 def panels(ds: xr.Dataset, heading: str, x: str, y: str, draw: Callable[[Axes, str], None], **axis) -> Figure:
@@ -342,14 +342,14 @@ def ranks(ds: xr.Dataset) -> Figure:
     ax = plotting.axes(fig, f"Steps to a training loss of {ds.target:g} nats", "iterations", "")
     end = ds.sizes["step"]
     for number, (which, lift) in enumerate((("best", -0.22), ("default", 0.22))):
-        style = {"color": plotting.colour(number), "marker": plotting.MARKERS[number], "markersize": 4}
+        style = {"color": plotting.color(number), "marker": plotting.MARKERS[number], "markersize": 4}
         label = f"at the {which} learning rate"
         for place, row in enumerate(rows):
             found = row[which]
             steps = found["steps"]
             if steps is None:
                 note = f"{found['reached'] or 'none'} of {row['seeds']} seeds" if found["reached"] is not None else ""
-                ax.annotate(note, (1.02 * end, place + lift), va="center", fontsize=6, color=plotting.colour(number))
+                ax.annotate(note, (1.02 * end, place + lift), va="center", fontsize=6, color=plotting.color(number))
                 continue
             reach = [[steps - (found["low"] or steps)], [(found["high"] or steps) - steps]]
             ax.errorbar(steps, place + lift, xerr=reach, linestyle="none", linewidth=1, label=label, **style)

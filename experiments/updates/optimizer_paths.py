@@ -247,8 +247,8 @@ def starts_figure(ds: xr.Dataset) -> Figure:
         contours(ax, ds)
         for seed in range(shown):
             x, y = ds.place.sel(contender=name).isel(seed=seed).values.T
-            ax.plot(x, y, "-", color=plotting.colour(seed % 6), linewidth=0.8, alpha=0.8)
-            ax.plot(x[0], y[0], "o", color=plotting.colour(seed % 6), markersize=3.5)
+            ax.plot(x, y, "-", color=plotting.color(seed % 6), linewidth=0.8, alpha=0.8)
+            ax.plot(x[0], y[0], "o", color=plotting.color(seed % 6), markersize=3.5)
         ax.set(title=called(ds, name), xlim=(-13, 13), ylim=(-4, 4))
     plotting.caption(fig, caption(ds, f"dots: the first {shown} of them"))
     return fig
@@ -258,8 +258,8 @@ def log_curve(ax: Axes, x: np.ndarray, values: np.ndarray, label: str, number: i
     """The geometric mean over seeds of `values` `[S, n]` with its 95 % band; the median where some are 0."""
     with np.errstate(divide="ignore"):
         mean, low, high = map(np.exp, plotting.band(np.log(values)))
-    ax.plot(x, mean, style, color=plotting.colour(number), label=label, linewidth=1.3)
-    ax.fill_between(x, low, high, color=plotting.colour(number), alpha=0.2, linewidth=0)
+    ax.plot(x, mean, style, color=plotting.color(number), label=label, linewidth=1.3)
+    ax.fill_between(x, low, high, color=plotting.color(number), alpha=0.2, linewidth=0)
 
 
 def loss_figure(ds: xr.Dataset) -> Figure:
@@ -331,7 +331,7 @@ def terms_panel(ax: Axes, ds: xr.Dataset, axis: str, curvature: float) -> None:
     predictions = (ds.alpha * exact[:, 1], lr * curvature * exact[:, 0])
     for number, (name, measured, predicted) in enumerate(zip(names, terms(ds, axis), predictions, strict=True)):
         log_curve(ax, updates, abs(measured) / start, name, number)
-        marks = {"marker": plotting.MARKERS[number], "markersize": 4, "color": plotting.colour(number)}
+        marks = {"marker": plotting.MARKERS[number], "markersize": 4, "color": plotting.color(number)}
         ax.plot(updates, abs(predicted), linestyle="none", fillstyle="none", label="the same, exact", **marks)
     part = f"part of the step / |{axis} of the start|"
     plotting.dress(ax, yscale="log", xlabel="update", ylabel=part, title=f"along {axis}")

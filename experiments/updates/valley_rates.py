@@ -302,7 +302,7 @@ def rate_panel(ax: Axes, ds: xr.Dataset, what: str) -> None:
 def marks(ax: Axes, x: np.ndarray, values: np.ndarray, label: str, number: int) -> None:
     """The mean over seeds of `values` `[S, n]` as marks with 95 % intervals."""
     mean, low, high = plotting.band(values)
-    look = {"fmt": plotting.MARKERS[number], "color": plotting.colour(number), "markersize": 4}
+    look = {"fmt": plotting.MARKERS[number], "color": plotting.color(number), "markersize": 4}
     ax.errorbar(x, mean, (mean - low, high - mean), label=label, **look)
 
 
@@ -319,7 +319,7 @@ def bowl_figure(ds: xr.Dataset) -> Figure:
     for number, name in enumerate(exact):
         measured = ds.factor_by_rate.sel(rule=name, bowl="round").transpose("seed", "lr")
         marks(ax, size, measured.values, f"{title(name)}, measured", number)
-        ax.plot(fine, exact[name], color=plotting.colour(number), linewidth=1.1, label=f"{title(name)}, exact")
+        ax.plot(fine, exact[name], color=plotting.color(number), linewidth=1.1, label=f"{title(name)}, exact")
     for bound in (1 - np.sqrt(ds.alpha), 1 + np.sqrt(ds.alpha)):
         ax.axvline(bound, color="0.5", linewidth=0.9, linestyle="--")
     ax.axvline(LARGEST * ds.momentum, color="black", linewidth=0.9, linestyle=":")
@@ -339,7 +339,7 @@ def condition_figure(ds: xr.Dataset) -> Figure:
     notes = f"lr {ds.momentum:g}"
     names = ("SGD, best lr", "Momentum, best lr and α", f"SGD, {notes}", f"Momentum, {notes}, α {ds.alpha:g}")
     for number, (tuning, name) in enumerate(zip(ds.tuning.values, names, strict=True)):
-        exact, line = exact_factor(tuning, fine, ds), {"color": plotting.colour(number), "linewidth": 1}
+        exact, line = exact_factor(tuning, fine, ds), {"color": plotting.color(number), "linewidth": 1}
         one = ds.sel(tuning=tuning).transpose("seed", "kappa", ...)
         marks(left, kappa, 1 - one.factor_by_kappa.values, name, number)
         marks(right, kappa, arrived(one.steps_by_kappa).values, name, number)

@@ -121,7 +121,7 @@ def name_of(layer: Layer, params: Params) -> str:
 def network_diagram(blocks: Sequence[Block], n_in: int, shaded: str = "Batch Norm") -> Figure:
     """A network as a row of boxes, from its inputs on the left; `shaded` names the layers to highlight.
 
-    Each arrow is labelled with the number of values that it carries.
+    Each arrow is labeled with the number of values that it carries.
     """
     step, width, height = 1.0, 0.52, 2.0
     fig = plotting.figure(0.58 * (len(blocks) + 1.6), 2.0)
@@ -358,7 +358,7 @@ def draw(graph: Graph) -> Figure:
             ax.add_patch(FancyArrowPatch((x + RADIUS, y), (x + 1 - 0.25, y), **ARROW))
             ax.text(x + 1, y, name, ha="center", va="center", fontsize="large")
         elif graph.nodes[number].inputs:
-            ax.text(x + 0.5, y + 0.1, name, ha="center", va="bottom", color=plotting.colour(0))
+            ax.text(x + 0.5, y + 0.1, name, ha="center", va="bottom", color=plotting.color(0))
     _frame(ax, (-0.6, columns + 0.4), (min(rows) - 0.7, max(rows) + 0.5))
     return fig
 

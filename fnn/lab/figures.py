@@ -1,4 +1,4 @@
-"""The recurring figures, as functions of a labelled data set: title, units, seeds and caption come from its labels.
+"""The recurring figures, as functions of a labeled data set: title, units, seeds and caption come from its labels.
 
     figures.curves("loss", hue="init", smooth=11)(dataset)      # a Matplotlib figure
 
@@ -171,7 +171,7 @@ class dots:
             plotting.legend(fig)
         for i, place in enumerate(places):
             one = factor * values.sel({self.by: place}).values
-            color = plotting.colour(self.look.number(place, places))
+            color = plotting.color(self.look.number(place, places))
             ax.scatter(one, np.full(len(one), i), s=24, alpha=0.7, color=color, linewidths=0)
             ended = one[np.isfinite(one)]
             lost = f", {len(one) - len(ended)} diverged" if len(ended) < len(one) else ""
@@ -279,7 +279,7 @@ class histograms:
             for j, col in enumerate(values[self.col].values):
                 ax = axes[i, j]
                 counts = values.sel({self.row: row, self.col: col}).values
-                ax.bar(middles, counts, width=np.diff(middles).mean(), color=plotting.colour(0))
+                ax.bar(middles, counts, width=np.diff(middles).mean(), color=plotting.color(0))
                 plotting.dress(ax, title=self.cols(col) if i == 0 else "", ylabel=self.rows(row) if j == 0 else "")
                 ax.set_yticks([])
         for ax in axes[-1]:

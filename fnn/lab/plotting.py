@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from fnn.base import statistics
 from fnn.base.errors import require, whole
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 MARKERS = ("o", "x", "s", "D", "^", "v", "*", "P")
 
 
@@ -54,9 +54,9 @@ def caption(figure: Figure, text: str) -> None:
     figure.supxlabel(textwrap.fill(text, letters), fontsize="small", color="0.35")
 
 
-def colour(number: int) -> str:
+def color(number: int) -> str:
     """The color of this number, modulo the number of colors."""
-    return COLOURS[number % len(COLOURS)]
+    return COLORS[number % len(COLORS)]
 
 
 def smooth(values: np.ndarray, window: int = 11, beta: float | int = 2.0) -> np.ndarray:
@@ -121,5 +121,5 @@ def curve(
     mark = {"marker": MARKERS[number % len(MARKERS)], "markevery": markers, "markersize": 5} if markers else {}
     if label and (bad := diverged(values)):
         label += f" (median; {bad} of {len(values)} diverged)"
-    ax.plot(x, mean, color=colour(number), label=label, linewidth=1.3, **mark)
-    ax.fill_between(x, low, high, color=colour(number), alpha=0.2, linewidth=0)
+    ax.plot(x, mean, color=color(number), label=label, linewidth=1.3, **mark)
+    ax.fill_between(x, low, high, color=color(number), alpha=0.2, linewidth=0)

@@ -1,4 +1,4 @@
-"""Labelled results with provenance: one folder per experiment, every file in it whole or absent.
+"""Labeled results with provenance: one folder per experiment, every file in it whole or absent.
 
 metrics.nc         the `xarray.Dataset` of the run (netCDF 4)
 provenance.json    configuration, command, versions, revision, device, data set, times

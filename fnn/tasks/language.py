@@ -1,4 +1,4 @@
-"""Language modelling: the next token of a text, from those before it."""
+"""Language modeling: the next token of a text, from those before it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The labelled data set of the arrays that runs record."""
+"""The labeled data set of the arrays that runs record."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from fnn.train.settings import DIMS, Axis
 if TYPE_CHECKING:
     from xarray import DataArray, Dataset
 else:
-    DataArray = Dataset = Any  # xarray takes half as long to import as JAX: only where something is labelled
+    DataArray = Dataset = Any  # xarray takes half as long to import as JAX: only where something is labeled
 
 DIVERGED = "diverged_at"
 """The variable with the first step whose loss is not finite."""
@@ -49,7 +49,7 @@ class Labels:
     attrs: Mapping[str, Any] = field(default_factory=dict)
 
     def check(self, programs: Iterable[Mapping[str, tuple[int, ...]]]) -> None:
-        """Raise `InputError` where arrays cannot be labelled.
+        """Raise `InputError` where arrays cannot be labeled.
 
         programs: for each program the shapes of its arrays at one step of one network, by name.
         """

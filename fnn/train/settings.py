@@ -1,4 +1,4 @@
-"""The settings of a sweep: what `over` names, as labelled axes and as stacked hyperparameters."""
+"""The settings of a sweep: what `over` names, as labeled axes and as stacked hyperparameters."""
 
 import itertools
 import math

@@ -1,4 +1,4 @@
-"""Sweeps: rules × settings × seeds of a task, paired, in one program, as one labelled data set."""
+"""Sweeps: rules × settings × seeds of a task, paired, in one program, as one labeled data set."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence

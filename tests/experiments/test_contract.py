@@ -70,8 +70,8 @@ def out(experiment, tmp_path_factory):
 
 def test_its_data_are_labelled(experiment, out):
     ds = results.load(out / experiment.name)
-    unlabelled = {dim for dim in ds.dims if not any(dim in coord.dims for coord in ds.coords.values())}
-    assert not unlabelled, "every dimension has its places"
+    unlabeled = {dim for dim in ds.dims if not any(dim in coord.dims for coord in ds.coords.values())}
+    assert not unlabeled, "every dimension has its places"
     assert {"seed", "lap"} & set(ds.dims), "what is repeated"
     said = {name: ds[name].attrs for name in ds.data_vars}
     assert not [name for name, attrs in said.items() if not attrs.get("long_name")], "what is measured, in words"

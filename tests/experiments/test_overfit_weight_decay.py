@@ -211,7 +211,7 @@ def test_answers_follow_the_numbers(ds):
     kind = made_up(ds, train_plain=0.98, test_plain=0.6, train_decayed=0.9, test_decayed=0.8)
     cruel = made_up(ds, train_plain=0.7, test_plain=0.65, train_decayed=0.99, test_decayed=0.5)
     assert "recognizes more unseen ones" in EXPERIMENT.answer(kind)[0].answer
-    assert "less is learnt" in EXPERIMENT.answer(cruel)[0].answer
+    assert "less is learned" in EXPERIMENT.answer(cruel)[0].answer
 
 
 def test_less_learning_is_no_narrower_gap(ds):

@@ -51,8 +51,8 @@ def test_dropped_units_are_crossed_out_and_have_no_weights():
     assert len(ax.texts) == 2 * 2 + 2 * 2
     assert len(ax.lines) == 2 * 3  # two strokes each
     middle = lambda ends: round(float(np.mean(np.asarray(ends))), 6)
-    centres = {(middle(line.get_xdata()), middle(line.get_ydata())) for line in ax.lines}
-    assert centres == {(0.0, 0.0), (-1.5, 2.0), (1.5, 2.0)}
+    centers = {(middle(line.get_xdata()), middle(line.get_ydata())) for line in ax.lines}
+    assert centers == {(0.0, 0.0), (-1.5, 2.0), (1.5, 2.0)}
 
 
 def test_a_mask_belongs_to_its_layer():
@@ -124,8 +124,8 @@ def test_another_function_has_another_graph():
     own = graph_of(FORWARD, X, UNIT, UNIT, 1e-6)
 
     def by_range(x, gamma, beta, eps):
-        centred = x - x.mean(0)
-        return gamma * centred / (jnp.abs(centred).max(0) + eps) + beta
+        centered = x - x.mean(0)
+        return gamma * centered / (jnp.abs(centered).max(0) + eps) + beta
 
     other = graph_of(by_range, X, UNIT, UNIT, 1e-6)
     assert operations(other) == {"mean": 1, "−": 1, "abs": 1, "max": 1, "+": 2, "×": 1, "÷": 1}

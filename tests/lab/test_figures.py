@@ -15,7 +15,7 @@ SEEDS, STEPS = 6, 40
 
 @pytest.fixture
 def ds():
-    """A labelled data set like a sweep's."""
+    """A labeled data set like a sweep's."""
     rng = np.random.default_rng(0)
     shape = {"rule": 3, "lr": 2, "seed": SEEDS, "step": STEPS}
     draw = lambda *dims: (dims, rng.uniform(0.1, 0.9, [{**shape, "update": 2, "bin": 5}[dim] for dim in dims]))

@@ -140,7 +140,7 @@ def look(moment):
 
 
 def test_a_run_that_asks_for_nothing_is_the_same_program(data):
-    """Its jaxpr has no trace of the instruments; and looking changes nothing that is learnt."""
+    """Its jaxpr has no trace of the instruments; and looking changes nothing that is learned."""
     rule, key = optim.rule("adam"), jax.random.key(0)
     hp = train.Hyper(rule.hyper)
     plain = train.training(TASK, rule, 10)

@@ -132,8 +132,8 @@ def test_equal_units_stay_equal(x64, weights, activation, moves):
 
     start, params = trained(net)
     assert spread(params) < 1e-12
-    travelled = [float(jnp.abs(a.w - b.w).max()) for a, b in zip(affines(start), affines(params), strict=True)]
-    assert all(d > 1e-9 for d in travelled) if moves else travelled == [0, 0, 0]
+    traveled = [float(jnp.abs(a.w - b.w).max()) for a, b in zip(affines(start), affines(params), strict=True)]
+    assert all(d > 1e-9 for d in traveled) if moves else traveled == [0, 0, 0]
     assert jnp.abs(params[-1].b).max() > 1e-3
     assert spread(trained(multilayer((6, 5), 3, activation=activation, weights=he()))[1]) > 0.1
 

@@ -125,7 +125,7 @@ CASES = {
 }
 """Our rules and dialects, and the optimizer of torch that each is held to."""
 
-CANCELLING = ("adam", "amsgrad", "adamax", "radam", "muon")
+CANCELING = ("adam", "amsgrad", "adamax", "radam", "muon")
 """Rules whose updates are sums over gradients of both signs. torch rounds m + (1 − b1) · (g − m) where we round
 b1 · m + (1 − b1) · g, and where the sum passes through 0 little but that rounding is left of it (1e-11, once in 5,000
 coordinates). So they, and parameters, which are sums too, may be apart by 1e-12 of their largest value so far."""
@@ -306,7 +306,7 @@ def test_parity_with_torch(spec):
             pairs = [(w + u, found) for w, u, found in zip(before, path.updates, after, strict=True)]
             pairs += zip(path.result, result, strict=True) if sighted else []
             for a, b in pairs:
-                summed = sighted or spec.partition(":")[0] in CANCELLING
+                summed = sighted or spec.partition(":")[0] in CANCELING
                 size = np.maximum.accumulate(np.abs(b)) if summed else np.abs(b)
                 assert np.all(np.abs(a - b) <= RTOL * size), (kind, hp, np.nanmax(np.abs(a - b) / size))
 
@@ -441,13 +441,13 @@ def losses(kind: str) -> np.ndarray:
     rng, t = np.random.default_rng(3), np.arange(200)
     return {
         "noise": rng.uniform(1, 2, len(t)),
-        "levelling": 0.5 + np.exp(-t / 10) + 1e-3 * rng.standard_normal(len(t)),
+        "leveling": 0.5 + np.exp(-t / 10) + 1e-3 * rng.standard_normal(len(t)),
         "stairs": 10.0 - t // 25,
         "negative": -np.log1p(t) + rng.uniform(0, 1, len(t)),
     }[kind]
 
 
-@pytest.mark.parametrize("kind", ["noise", "levelling", "stairs", "negative"])
+@pytest.mark.parametrize("kind", ["noise", "leveling", "stairs", "negative"])
 @pytest.mark.parametrize("mode", ["rel", "abs"])
 @pytest.mark.parametrize(
     ("factor", "patience", "cooldown", "least"),

@@ -1,4 +1,4 @@
-"""Sweeps are labelled and paired: a data set says what was varied, and each of its networks is that of a single run."""
+"""Sweeps are labeled and paired: a data set says what was varied, and each of its networks is that of a single run."""
 
 import itertools
 import json
