@@ -275,6 +275,7 @@ CASES = {
     **bad("wrapped rule", wrappers.clip_norm, None, "adam", optim),
     **bad("decayed rule", wrappers.decay, None, "adam"),
     **bad("averaged rule", wrappers.ema, None, "adam"),
+    **bad("bounded rule", wrappers.max_norm, None, "adam"),
     **bad("looking ahead", wrappers.lookahead, None, "adam"),
     **bad("accumulated rule", lambda r: wrappers.accumulate(r, 2), None, "adam"),
     **bad("where", lambda w: wrappers.only(ADAM, w), None, "w", 3),

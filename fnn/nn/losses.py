@@ -6,6 +6,7 @@ from jaxtyping import Array, Float, Int
 
 from fnn.base.errors import require
 from fnn.base.types import Params, Scalar
+from fnn.nn.axes import axes, undeclared
 
 SUM_TOLERANCE = 0.01
 """How far the sum of a row of probabilities may be from 1, which is more than bfloat16 rounds."""
@@ -121,12 +122,19 @@ def _known(classes, logits):
 
 
 def weights(params: Params) -> list[Array]:
-    """The leaves that lie under the name `w`: weights, without biases and without batch norm's γ and β."""
+    """The arrays that their layer declares to be weights or a table, without biases, scales and shifts; where no layer
+    declares anything, those named `w`."""
 
     def name(path):
         return getattr(path[-1], "name", getattr(path[-1], "key", None)) if path else None
 
-    return [leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params) if name(path) == "w"]
+    declared = jax.tree.leaves(axes(params, undeclared))
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return [
+        leaf
+        for (path, leaf), found in zip(leaves, declared, strict=True)
+        if (not found.exempt if found.known else name(path) == "w")
+    ]
 
 
 def l2_penalty(params: Params) -> Float[Array, ""]:

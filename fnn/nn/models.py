@@ -1,19 +1,21 @@
-"""Networks from layers: the multilayer network of the notes, a small convolutional one."""
+"""Networks from layers: the multilayer network of the notes, a small convolutional one, a transformer."""
 
 from collections.abc import Callable, Sequence
 from typing import Literal
 
 from jaxtyping import Array
 
-from fnn.base.errors import listed, require
+from fnn.base.errors import listed, require, whole
 from fnn.base.types import Initializer, Scalar
-from fnn.nn.activations import elementwise, relu
-from fnn.nn.contract import Layer, serial
+from fnn.nn.activations import elementwise, gelu, relu
+from fnn.nn.attention import attention
+from fnn.nn.contract import Layer, residual, serial
 from fnn.nn.convolution import Window, convolution, flatten, max_pool
 from fnn.nn.dense import affine
-from fnn.nn.dropout import dropout
-from fnn.nn.init import he
-from fnn.nn.normalization import batch_norm
+from fnn.nn.dropout import dropout, inverted_dropout
+from fnn.nn.embedding import embedding, positions
+from fnn.nn.init import he, xavier
+from fnn.nn.normalization import batch_norm, layer_norm
 
 
 def multilayer(
@@ -70,3 +72,39 @@ def cnn(
     for n in dense:
         layers += [affine(n, weights), elementwise(activation)]
     return serial(*layers, affine(outputs, weights))
+
+
+def transformer(
+    vocabulary: int,
+    context: int = 64,
+    *,
+    blocks: int = 2,
+    width: int = 64,
+    heads: int = 4,
+    place: Literal["learned", "rotary"] = "learned",
+    causal: bool = True,
+    activation: Callable[[Array], Array] = gelu,
+    weights: Initializer | None = None,
+    dropout_ratio: Scalar | None = None,
+) -> Layer:
+    """From tokens `[batch, time]`, time at most `context`, to logits of the next ones `[batch, time, vocabulary]`.
+
+    Embedding and learned positions; then for each block x + attention(norm(x)) and x + mlp(norm(x)), where the
+    multilayer part is four times as wide inside; layer norm; and an affine layer to the logits. With rotary positions
+    the attention has them, and the context has no limit. `weights` (variance 1 / inputs by default) initializes all
+    matrices but the table; dropout, where a ratio is given, acts on what a block adds.
+
+    Vaswani et al. 2017, arXiv:1706.03762, with the norms where Xiong et al. 2020, arXiv:2002.04745, §3, put them.
+    """
+    require(whole(blocks), f"A transformer has 0 blocks or more, not {blocks!r}.")
+    require(place in ("learned", "rotary"), f"The places of tokens are 'learned' or 'rotary', not {place!r}.")
+    weights = xavier() if weights is None else weights
+    base = 10_000.0 if place == "rotary" else None
+    drop = [] if dropout_ratio is None else [inverted_dropout(dropout_ratio)]
+    layers = [embedding(vocabulary, width)]
+    layers += [positions(context)] if place == "learned" else []
+    for _ in range(blocks):
+        inside = (affine(4 * width, weights), elementwise(activation), affine(width, weights))
+        layers.append(residual(layer_norm(), attention(heads, causal, base=base, w=weights), *drop))
+        layers.append(residual(layer_norm(), *inside, *drop))
+    return serial(*layers, layer_norm(), affine(vocabulary, weights))

@@ -195,6 +195,39 @@ def clip_adaptive(rule: Rule, layout: Convention = multihead) -> Rule:
     return clipped(rule, shorter, 0.01)
 
 
+class Bounded(NamedTuple):
+    """inner: the rule's; limit: the largest norm of a unit's weights, ∞ for no limit."""
+
+    inner: Any
+    limit: Limit = 3.0
+
+
+def max_norm(rule: Rule, layout: Convention = multihead) -> Rule:
+    """The rule, after whose step every unit's weights are scaled down to a norm of at most limit.
+
+    w ← w · min(1, limit / ‖w‖), the nearest point that is allowed. Srivastava et al. 2014, Dropout, §5.1. A unit has
+    the weights of one output or is an entry of a table, as the layer declares its axes and otherwise by `layout`;
+    biases, scales and shifts are free. Rules around it may lengthen its steps, so it is best the outermost.
+
+    When not to use it: where normalization follows the weights, whose size then changes nothing but the step.
+    """
+    rule = checked(rule)
+
+    def update(hp, t: Array, g: Params, s: Any, w: Params, extra: Extra):
+        step, s = rule.update(hp.inner, g, s, w, extra)
+
+        def bounded(known, w, u):
+            if known.exempt:
+                return u
+            size = norm_along(w + u, known.unit(w), 0.0)
+            # From w + u, not w: an array within its limit takes the rule's step, bit for bit.
+            return jnp.where(size > hp.limit, (w + u) * (hp.limit / jnp.where(size == 0, 1, size)) - w, u)
+
+        return jax.tree.map(bounded, axes(w, layout), w, step), s
+
+    return composed(Bounded(rule.hyper), _inner_init(rule), update, _inner_result(rule), inside=[rule])
+
+
 class Decayed(NamedTuple):
     """inner: the rule's; weight_decay: the share of the weights."""
 

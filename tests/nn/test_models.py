@@ -12,7 +12,7 @@ from fnn.base.errors import InputError
 from fnn.nn.init import constant, he, normal
 from fnn.nn.layers import Affine, BatchNorm, elementwise, relu, sigmoid, tanh
 from fnn.nn.losses import softmax_cross_entropy
-from fnn.nn.models import multilayer
+from fnn.nn.models import cnn, multilayer, transformer
 
 KEY = jax.random.key(0)
 NOISE = jax.random.key(1)
@@ -142,3 +142,47 @@ def test_normalize_has_three_values():
     # Unwrapped, because the annotations' check of the tests would answer first.
     with pytest.raises(InputError, match="'before', 'after' or None, not 'between'"):
         inspect.unwrap(multilayer)((6,), 3, normalize="between")
+
+
+def test_a_cnn_halves_images_and_widens_them():
+    net = cnn(10)
+    images = jax.ShapeDtypeStruct((2, 28, 28, 1), jnp.float32)
+    params, stats = jax.eval_shape(lambda key: net.init(key, images), KEY)
+    shapes = [layer.w.shape for layer in params if layer]
+    assert shapes == [(16, 1, 3, 3), (32, 16, 3, 3), (128, 7 * 7 * 32), (10, 128)]
+    run = lambda params, x: net.apply(params, stats, x, None, True)[0]
+    assert jax.eval_shape(run, params, images).shape == (2, 10)
+
+
+def test_a_transformers_parameters():
+    """12 · width² + 13 · width a block, as GPT-2's; the tables, the last norm and the layer to the logits."""
+    width, vocabulary, context, blocks = 64, 65, 32, 2
+    net = transformer(vocabulary, context, blocks=blocks, width=width)
+    tokens = jax.ShapeDtypeStruct((2, context), jnp.int32)
+    params, _ = jax.eval_shape(lambda key: net.init(key, tokens), KEY)
+    block = 12 * width**2 + 13 * width
+    others = (vocabulary + context) * width + 2 * width + (width + 1) * vocabulary
+    assert sum(w.size for w in jax.tree.leaves(params)) == blocks * block + others
+
+
+def test_dropout_acts_on_what_blocks_add():
+    net = transformer(5, 4, width=8, heads=2, dropout_ratio=0.5)
+    tokens = jnp.array([[0, 1, 2, 3]])
+    params, stats = net.init(KEY, tokens)
+    run = lambda key, train: net.apply(params, stats, tokens, key, train)[0]
+    assert (run(KEY, True) != run(NOISE, True)).any()
+    np.testing.assert_array_equal(run(KEY, False), run(None, False))
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: cnn(10, channels=16), "channels of convolutions are a list of whole numbers, not 16"),
+        (lambda: cnn(10, dense="128"), "widths of dense layers are a list"),
+        (lambda: transformer(5, blocks=-1), "0 blocks or more, not -1"),
+    ],
+)
+def test_networks_of_no_such_shape(make, sentence):
+    with pytest.raises(InputError, match=sentence):
+        make()

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from fnn import interop, layers, models, optim, wrappers
-from fnn.nn.axes import NO_WEIGHTS, Axes, axes, inputs_first, multihead, only_matrices, outputs_first
+from fnn.nn.axes import NO_WEIGHTS, Axes, axes, inputs_first, multihead, only_matrices, outputs_first, undeclared
 from fnn.optim import adafactor, muon
 from fnn.optim.galore import low_rank
 from fnn.rule import EMPTY, twins
@@ -63,10 +63,26 @@ def test_axes_are_those_that_layers_declare_and_elsewhere_the_conventions():
 
 
 def test_every_layer_with_parameters_declares_their_axes():
-    made = [layers.affine(3), layers.batch_norm()]
-    for layer in made:
-        params, _ = layer.init(KEY, jnp.zeros((2, 4)))
-        assert len(type(params).AXES) == len(params)
+    series, tokens = jnp.zeros((2, 3, 4)), jnp.zeros((2, 3), int)
+    made = {
+        layers.Affine: (layers.affine(3), series),
+        layers.Attention: (layers.attention(2), series),
+        layers.BatchNorm: (layers.batch_norm(), series),
+        layers.Convolution: (layers.convolution(3, 2), series),
+        layers.GRU: (layers.gru(3), series),
+        layers.Gain: (layers.rms_norm(), series),
+        layers.LSTM: (layers.lstm(3), series),
+        layers.Scaled: (layers.layer_norm(), series),
+        layers.Table: (layers.embedding(5, 3), tokens),
+    }
+    state = {layers.Layer, layers.Running}
+    assert made.keys() == {kind for kind in vars(layers).values() if isinstance(kind, type)} - state
+    for kind, (layer, x) in made.items():
+        params, _ = layer.init(KEY, x)
+        assert type(params) is kind
+        declared = axes(params, undeclared)
+        assert all(found.known for found in jax.tree.leaves(declared))
+        assert jax.tree.structure(declared) == jax.tree.structure(params)
 
 
 def test_a_matrix_and_back():

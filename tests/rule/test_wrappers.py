@@ -10,7 +10,8 @@ from test_parity import RTOL, along, streams
 
 from fnn import interop, optim, schedules, wrappers
 from fnn.base.errors import InputError
-from fnn.nn.axes import outputs_first
+from fnn.nn.axes import inputs_first, outputs_first
+from fnn.nn.layers import Affine, Table
 from fnn.rule import Extra, Rule, apply_updates, twins
 from fnn.rule.wrappers import (
     accumulate,
@@ -24,6 +25,7 @@ from fnn.rule.wrappers import (
     ema,
     lookahead,
     matrices,
+    max_norm,
     only,
     polyak,
     smooth,
@@ -233,3 +235,31 @@ def test_wrong_company_gets_one_sentence():
     rule = by_group({"fast": ADAM}, groups)
     with pytest.raises(InputError, match="no rule for the group slow; there are fast"):
         rule.init(rule.hyper, params)
+
+
+def test_max_norm_brings_long_units_back():
+    """To the nearest weights within the limit; others take the rule's own step, and biases are free."""
+    rule = max_norm(SGD)
+    hp = rule.hyper._replace(inner=rule.hyper.inner._replace(lr=0.5), limit=2.0)
+    w = Affine(jnp.array([[1.0, 1.0], [0.1, 0.2], [3.0, 4.0], [0.0, 0.0]]), jnp.array([9.0, 0.0, 0.0, 0.0]))
+    g = Affine(jnp.array([[-2.0, -2.0], [0.1, 0.1], [0.0, 0.0], [0.0, 0.0]]), jnp.ones(4))
+    free, _ = SGD.update(hp.inner, g, SGD.init(hp.inner, w), w)
+    u, _ = rule.update(hp, g, rule.init(hp, w), w)
+    after = np.asarray(w.w + free.w)
+    size = np.linalg.norm(after, axis=1, keepdims=True)
+    np.testing.assert_allclose(w.w + u.w, after * np.minimum(1, 2 / np.maximum(size, 1e-9)), rtol=1e-12)
+    assert (size > 2).ravel().tolist() == [True, False, True, False]
+    np.testing.assert_array_equal(u.w[1], free.w[1])
+    np.testing.assert_array_equal(u.b, free.b)
+    unbounded, _ = rule.update(hp._replace(limit=jnp.inf), g, rule.init(hp, w), w)
+    assert_same(unbounded, free, rtol=0)
+
+
+def test_max_norm_bounds_the_units_that_layers_and_conventions_name():
+    zero = lambda w: jax.tree.map(jnp.zeros_like, w)
+    projected = lambda rule, w: apply_updates(w, rule.update(rule.hyper, zero(w), rule.init(rule.hyper, w), w)[0])
+    bare = 10 + jnp.arange(6.0).reshape(2, 3)
+    for layout, axis in [(inputs_first, 0), (outputs_first, 1)]:
+        np.testing.assert_allclose(np.linalg.norm(projected(max_norm(SGD, layout), bare), axis=axis), 3.0, rtol=1e-12)
+    table = projected(max_norm(SGD), Table(bare))
+    np.testing.assert_allclose(np.linalg.norm(table.w, axis=1), 3.0, rtol=1e-12)
