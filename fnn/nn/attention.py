@@ -85,8 +85,8 @@ def attention(
         check_key(key)
         width, inner = x.shape[-1], heads * features(x)
         *into, back = jax.random.split(key, 4)
-        maps = (affine_params(k, width, inner, w, b, x.dtype) for k in into)
-        return Attention(*maps, affine_params(back, inner, width, w, b, x.dtype)), ()
+        query, keys, value = (affine_params(k, width, inner, w, b, x.dtype) for k in into)
+        return Attention(query, keys, value, affine_params(back, inner, width, w, b, x.dtype)), ()
 
     def apply(params, stats, x, key, train):
         batch, time, _ = x.shape
