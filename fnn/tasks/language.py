@@ -11,6 +11,7 @@ from jaxtyping import Array, Int
 
 from fnn.base.errors import require, whole
 from fnn.base.types import Key
+from fnn.data import DataSet
 from fnn.nn.contract import Layer
 from fnn.nn.losses import next_token_cross_entropy
 from fnn.tasks.contract import Label, Task
@@ -34,7 +35,7 @@ class Windows:
 
 def language(
     network: Layer | Callable[[Any], Layer],
-    text: Mapping[str, Any],
+    text: DataSet | Mapping[str, Any],
     batch: int = 32,
     *,
     context: int = 64,
@@ -43,7 +44,7 @@ def language(
     """The task of predicting the next token at every place of windows of a text, by softmax cross-entropy.
 
     network: from tokens `[batch, context]` to logits `[batch, context, tokens]`.
-    text: the tokens 0, 1, … of "train" and of other parts, an array of one axis each.
+    text: a data set as `fnn.data.from_text` returns it, or the tokens 0, 1, … of "train" and of other parts, an array of one axis each.
     batch: windows per step, which start anywhere in the training text. context: their length.
     options: further arguments of `supervised`.
     Its metrics are `PART_loss` in nats a token and `PART_bits` in bits a token, on the windows that follow each other.
@@ -52,6 +53,11 @@ def language(
     require(whole(batch, 1), f"A minibatch needs at least 1 window, not {batch!r}.")
     require(whole(context, 1), f"A window has at least 1 token, not {context!r}.")
     require(options.get("sample") is None, "A sample of windows is no text: give a shorter text instead of sample.")
+    about = options.pop("about", None) or {}
+    if isinstance(text, DataSet):
+        stream = text.x_train.ndim == 1 and text.x_train.dtype == np.int32
+        require(stream, f"{text.name} is no text: it has examples of shape {text.x_train.shape[1:]}.")
+        about, text = text.about | about, {part: np.append(x, y[-1:]) for part, (x, y) in text.parts.items()}
     require(isinstance(text, Mapping), f"A text is a mapping from names to tokens, not {text!r:.80}.")
     data = {name: windows(name, tokens, context) for name, tokens in text.items()}
     bits = lambda logits, y: next_token_cross_entropy(logits, y) / LN_2
@@ -60,6 +66,7 @@ def language(
         *(network, data, next_token_cross_entropy),
         metrics={"bits": bits, **options.pop("metrics", {})},
         batch=Windows(batch),
+        about=about,
         **{"check": _check, "labels": labels, "block": max(1, 16_384 // context), **options},
     )
     prepare = options.get("prepare", unchanged)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.base.errors import require
+from fnn.data import DataSet
 from fnn.nn.contract import Layer
 from fnn.nn.losses import mean_squared_error
 from fnn.tasks.contract import Label, Task
@@ -16,7 +17,7 @@ from fnn.tasks.supervised import Score, supervised
 
 def regression(
     network: Layer | Callable[[Any], Layer],
-    data: Mapping[str, Split] | None = None,
+    data: DataSet | Mapping[str, Split] | None = None,
     batch: int | Callable[[Any, Any, Any], Array] = 128,
     *,
     loss: Score = mean_squared_error,

@@ -7,11 +7,9 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Shaped, UInt8
+from jaxtyping import Array, Float, Shaped, UInt8
 
-from fnn.base.checks import check_key
 from fnn.base.errors import require
-from fnn.base.types import Key
 from fnn.data import DataSet
 
 
@@ -69,12 +67,9 @@ def values(array: Any) -> np.ndarray | None:
 
 
 def splits(images: DataSet, train: int | None = None) -> dict[str, Split]:
-    """A data set as splits "train", of its first `train` training examples or of all, and "test"."""
-    known: Any = images  # NumPy arrays in fields for JAX arrays
-    return {
-        "train": Split(known.x_train[:train], known.y_train[:train]),
-        "test": Split(known.x_test, known.y_test),
-    }
+    """A data set as splits "train", of its first `train` training examples or of all, "test" and any "validation"."""
+    parts: Any = images.parts  # NumPy arrays in fields for JAX arrays
+    return {part: Split(x[:train], y[:train]) if part == "train" else Split(x, y) for part, (x, y) in parts.items()}
 
 
 def rows(x: UInt8[Array, "n ..."] | Float[Array, "n ..."]) -> Float[Array, "n features"]:
@@ -90,25 +85,6 @@ def images(x: UInt8[Array, "n ..."] | Float[Array, "n ..."]) -> Float[Array, "n 
     """
     require(x.ndim in (3, 4), f"Images are of shape (n, height, width) or (n, height, width, channels), not {x.shape}.")
     return rows(x).reshape(x.shape if x.ndim == 4 else (*x.shape, 1))
-
-
-def stratified(key: Key, labels: Int[Array, " n"] | Int[np.ndarray, " n"]) -> Int[Array, " n"]:
-    """The indices `[n]` of n examples in a random order, in every prefix of which the classes are in proportion.
-
-    Of the first m examples m · n_c / n are of class c, to within (1 + C · n_c / n) / 2 with C classes: one, where all
-    are equally common. So it may be cut anywhere to train, validate and test on. The n_c examples of a class are
-    shuffled, number r = 0, 1, … of them gets the sort key (r + ½) / n_c, and equal sort keys are ordered at random.
-    """
-    check_key(key)
-    one_axis = getattr(labels, "ndim", None) == 1 and len(labels) > 0
-    require(one_axis, f"Labels are an array of one axis, not {getattr(labels, 'shape', repr(labels))}.")
-    labels = jnp.asarray(labels)
-    k_shuffle, k_equals = jax.random.split(key)
-    by_class = jnp.lexsort((jax.random.uniform(k_shuffle, labels.shape), labels))
-    ordered = labels[by_class]
-    first, end = (jnp.searchsorted(ordered, ordered, side=side) for side in ("left", "right"))
-    at = (jnp.arange(len(labels)) - first + 0.5) / (end - first)
-    return by_class[jnp.lexsort((jax.random.uniform(k_equals, at.shape), at))]
 
 
 def averaged(score: Callable[[Split], Array], split: Split, block: int) -> Array:

@@ -9,11 +9,12 @@ from jaxtyping import Array
 
 from fnn.base.errors import InputError, require, whole
 from fnn.base.types import Hyper, Key, Scalar
+from fnn.data import DataSet
 from fnn.nn.contract import Layer
 from fnn.nn.losses import l2_penalty, weights
 from fnn.tasks.contract import Label, Task, everything
 from fnn.tasks.drawing import Sample, WithReplacement
-from fnn.tasks.splits import Split, averaged, check_split
+from fnn.tasks.splits import Split, averaged, check_split, splits
 
 Score = Callable[[Array, Array], Scalar]
 """`(outputs, targets) -> number`, the mean over a batch."""
@@ -26,7 +27,7 @@ def unchanged(x: Array) -> Array:
 
 def supervised(
     network: Layer | Callable[[Hyper], Layer],
-    data: Mapping[str, Split] | None,
+    data: DataSet | Mapping[str, Split] | None,
     loss: Score,
     *,
     metrics: Mapping[str, Score] | None = None,
@@ -44,7 +45,7 @@ def supervised(
     """The task of learning targets from inputs, by any loss that is a mean over examples.
 
     network: a layer, or `hp -> Layer`, called while tracing, so its numbers may be swept.
-    data: splits by name, of which "train" is learned. None: the run gets its data from its caller.
+    data: a data set, or splits by name, of which "train" is learned. None: the run gets its data from its caller.
     loss: `(outputs, targets) -> number`, the mean over a batch; `fnn.losses` has the usual ones.
     metrics: further ones by name, taken of every split beside the loss, as `SPLIT_loss` and `SPLIT_NAME`.
     batch: examples per step, drawn with replacement; or `(key, data, i) -> indices`, `Epochs(128)` say.
@@ -75,6 +76,8 @@ def supervised(
     require(augment is None or callable(augment), f"An augmentation is a function (key, inputs), not {augment!r}.")
     require(whole(block, 1), f"A block needs at least 1 example, not {block}.")
     require(sample is None or whole(sample, 1), f"A sample has at least 1 example, not {sample!r}.")
+    if isinstance(data, DataSet):
+        about, data = {**data.about, **(about or {})}, splits(data)
     if sample is not None and data is not None and "train" in data:
         most = len(data["train"].y)
         require(sample <= most, f"A sample of {sample:,} is more than the {most:,} examples of train.")
@@ -85,8 +88,8 @@ def supervised(
         return layer
 
     def fits(hp, data):
-        splits = isinstance(data, Mapping) and all(isinstance(split, Split) for split in data.values())
-        require(splits, "The data of a supervised task are a mapping from names to tasks.Split(x, y).")
+        named = isinstance(data, Mapping) and all(isinstance(split, Split) for split in data.values())
+        require(named, "The data of a supervised task are a mapping from names to tasks.Split(x, y).")
         require("train" in data, f"There is no split 'train' to learn from; there are {', '.join(data) or 'none'}.")
         for name in sorted(data, key="train".__ne__):
             check_split(name, data[name])

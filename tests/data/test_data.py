@@ -5,12 +5,14 @@ No test leaves this machine: the mirrors are loopback servers, and any other add
 
 import gzip
 import hashlib
+import io
 import os
 import signal
 import socket
 import struct
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 import tracemalloc
@@ -421,9 +423,10 @@ def test_a_user_without_a_home_has_no_cache(tmp_path, monkeypatch, mirrors):
 
 
 def test_unknown_name():
-    text = sentence(data.load, "cifar10")
-    assert "'cifar10'" in text
-    assert all(name in text for name in ("auto", "mnist", "fashion_mnist", "mnist_5k"))
+    text = sentence(data.load, "imagenet")
+    assert "'imagenet'" in text
+    assert all(name in text for name in data.NAMES)
+    assert "or a path" in text
 
 
 @pytest.mark.parametrize("name", data.NAMES)
@@ -922,3 +925,144 @@ def test_two_processes_download_at_once(cache, mirrors):
     assert files_below(cache) == sorted(f"{file}.gz" for file in known.FILES)
     assert len(os.listdir(cache)) == 4
     assert data.load("mnist").source == f"{cache} (cache)"
+
+
+# CIFAR and tiny Shakespeare
+
+
+PLAY = b"First Citizen:\nBefore we proceed any further, hear me speak.\n" * 10
+
+
+def archive(kind):
+    """A small archive as CIFAR's are, and its images."""
+    rng = np.random.default_rng(5)
+    folder, names, labels, classes = {
+        "cifar10": ("cifar-10-batches-bin", [*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"], 1, 10),
+        "cifar100": ("cifar-100-binary", ["train.bin", "test.bin"], 2, 100),
+    }[kind]
+    tables = {name: rng.integers(0, 256, (4, labels + 3072), np.uint8) for name in names}
+    for table in tables.values():
+        table[:, :labels] = np.arange(4)[:, None]
+    contents = {name: table.tobytes() for name, table in tables.items()}
+    names = "".join(f"class{i}\n" for i in range(classes)).encode()
+    contents |= {"batches.meta.txt" if kind == "cifar10" else "fine_label_names.txt": names}
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as tar:
+        for name, content in contents.items():
+            member = tarfile.TarInfo(f"{folder}/{name}")
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    last = list(tables.values())[-1]
+    return stream.getvalue(), last[:, labels:].reshape(4, 3, 32, 32).transpose(0, 2, 3, 1)
+
+
+CONTENTS = {
+    "cifar10": ("cifar-10-binary.tar.gz", archive("cifar10")[0]),
+    "cifar100": ("cifar-100-binary.tar.gz", archive("cifar100")[0]),
+    "tiny_shakespeare": ("input.txt", PLAY),
+}
+
+
+@pytest.fixture
+def offered(request, monkeypatch, mirrors):
+    """A set other than MNIST on a live mirror: its name, its file, and the mirror."""
+    file, content = CONTENTS[request.param]
+    monkeypatch.setitem(known.SHA256, request.param, {file: hashlib.sha256(content).hexdigest()})
+    monkeypatch.setitem(known.MIRRORS, request.param, (mirrors[0].url,))
+    mirrors[0].routes[f"/{file}"] = content
+    return request.param, file, mirrors[0]
+
+
+every = pytest.mark.parametrize("offered", CONTENTS, indirect=True)
+
+
+@every
+def test_others_are_downloaded_once_and_verified(cache, offered):
+    name, file, mirror = offered
+    place = cache.with_name(name)
+    ds = data.load(name)
+    assert (ds.name, ds.source) == (name, f"{place} (downloaded)")
+    assert (data.load(name).checksum, data.load(name).source) == (ds.checksum, f"{place} (cache)")
+    assert mirror.asked == [f"/{file}"]
+    (place / file).write_bytes(b"changed")
+    mirror.routes[f"/{file}"] = flipped(CONTENTS[name][1], 40)
+    text = sentence(data.load, name)
+    assert f"expected {known.SHA256[name][file]} for {name}" in text
+    assert f"put {file} in a folder {name}/" in text
+    assert files_below(place) == []
+
+
+@every
+def test_others_from_a_named_folder(tmp_path, offered):
+    name, file, mirror = offered
+    for place in (tmp_path / "a", tmp_path / "b" / name.replace("_", "-")):
+        place.mkdir(parents=True)
+        (place / file).write_bytes(CONTENTS[name][1])
+        assert data.load(name, tmp_path / place.relative_to(tmp_path).parts[0]).source == f"{place} (data_dir)"
+    (tmp_path / "a" / file).write_bytes(flipped(CONTENTS[name][1], 40))
+    assert "has SHA-256" in sentence(data.load, name, tmp_path / "a")
+    (tmp_path / "empty").mkdir()
+    expected = f"expected {file}, or a folder {name}/ with it"
+    text = f"{name} is not in {tmp_path / 'empty'} (data_dir), it is empty: {expected}"
+    assert sentence(data.load, name, tmp_path / "empty") == text
+    assert mirror.asked == []
+
+
+@pytest.mark.parametrize("offered", ["cifar10", "cifar100"], indirect=True)
+def test_the_images_of_cifar(offered):
+    ds = data.load(offered[0])
+    np.testing.assert_array_equal(ds.x_test, archive(offered[0])[1])
+    assert ds.x_train.shape[1:] == (32, 32, 3)
+    assert ds.y_test.tolist() == [0, 1, 2, 3]
+    assert ds.classes[3] == "class3"
+
+
+@pytest.mark.parametrize("offered", ["cifar10"], indirect=True)
+def test_an_archive_that_lacks_a_file(monkeypatch, offered):
+    name, file, mirror = offered
+    content = archive("cifar100")[0]
+    monkeypatch.setitem(known.SHA256, name, {file: hashlib.sha256(content).hexdigest()})
+    mirror.routes[f"/{file}"] = content
+    assert "has no batches.meta.txt" in sentence(data.load, name)
+
+
+def test_the_play_is_tokens_by_position(tmp_path, monkeypatch):
+    monkeypatch.setitem(known.SHA256, "tiny_shakespeare", {"input.txt": hashlib.sha256(PLAY).hexdigest()})
+    (tmp_path / "tinyshakespeare").mkdir()
+    (tmp_path / "tinyshakespeare" / "input.txt.gz").write_bytes(gzip.compress(PLAY))
+    ds = data.load("tiny_shakespeare", tmp_path)
+    assert "".join(ds.classes[token] for token in ds.x_train[:13]) == "First Citizen"
+    assert "".join(ds.classes[token] for token in ds.y_train[:13]) == "irst Citizen:"
+
+
+def test_real_tiny_shakespeare(monkeypatch):
+    if not (REAL_MNIST / "tinyshakespeare").is_dir():
+        pytest.skip(f"Tiny Shakespeare is not here: {REAL_MNIST / 'tinyshakespeare'} is absent")
+    monkeypatch.setattr(known, "SHA256", REAL_SHA256)
+    ds = data.load("tiny_shakespeare", REAL_MNIST)
+    assert len(ds.classes) == 65
+    assert sum(len(x) + 1 for x, _ in ds.parts.values()) == 1_115_394
+    assert ds.x_train[:5].tolist() == [18, 47, 56, 57, 58]
+    by_path = data.load(REAL_MNIST / "tinyshakespeare" / "input.txt.gz")
+    assert by_path.checksum == ds.checksum
+
+
+# Paths
+
+
+def test_a_path_is_told_from_a_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    put(tmp_path / "mnist", OTHER)
+    put(tmp_path / "digits", OTHER)
+    for path in ("./mnist", "digits", tmp_path / "digits", Path("mnist")):
+        ds = data.load(path)
+        assert (ds.checksum, ds.classes) == (checksum(OTHER), tuple("0123456789"))
+    assert "was not found" in sentence(data.load, "mnist")
+    assert "it is where known names are looked for, and 'digits' is a path" in sentence(data.load, "digits", tmp_path)
+    assert sentence(data.load, "none.csv") == "none.csv does not exist: expected a table in CSV"
+    assert sentence(data.load, "none.npz") == "none.npz does not exist: expected an .npz file of NumPy arrays"
+    assert "none/here does not exist" in sentence(data.load, "none/here")
+    assert "none.txt does not exist" in sentence(data.load, "none.txt")
+    assert "has zero bytes" in sentence(data.load, f"digits/{IMAGES}")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert data.load("~/digits").checksum == checksum(OTHER)
