@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int32, Shaped
 
-from fnn.base.errors import InputError, real, require, whole
+from fnn.base.errors import InputError, listed, real, require, whole
 from fnn.data.data_set import PARTS, DataSet, Pair, data_set
 
 SHARE = 0.2
@@ -44,6 +44,9 @@ def from_arrays(
     Raises `InputError` for arrays that are no numbers, are not finite, or do not belong together, for a single class
     and for one that "train" lacks, and where there are fewer examples than are to be drawn.
     """
+    for what, names in (("classes", classes), ("features", features)):
+        texts = listed(names) and all(isinstance(one, str) for one in names)
+        require(texts, f"The names of {what} are a list of texts, not {names!r:.50}.")
     given = {"train": (x, y)}
     counts: dict[str, Any] = {}
     for part, wanted in (("test", test), ("validation", validation)):
@@ -89,17 +92,20 @@ def from_parts(
     )
 
 
-def standardized(data: DataSet, columns: Sequence[int] | None = None) -> DataSet:
+def standardized(data: DataSet, columns: Sequence[int | str] | None = None) -> DataSet:
     """The data set with columns of its table scaled to mean 0 and standard deviation 1 of the training examples.
 
-    columns: their places; None for all. A column that is constant becomes 0.
+    columns: their names or places; None for all. A column that is constant becomes 0.
     """
+    require(isinstance(data, DataSet), f"What is standardized is a data set, not {data!r:.50}.")
     shape = data.x_train.shape
     table = len(shape) == 2 and data.x_train.dtype != np.int32
     require(table, f"Only a table's columns are standardized; {data.name} has examples of shape {shape[1:]}.")
-    chosen = np.arange(shape[1]) if columns is None else np.asarray(columns, int)
-    there = bool(np.all((chosen >= 0) & (chosen < shape[1])))
-    require(there, f"{data.name} has the columns 0 to {shape[1] - 1}, not all of {chosen.tolist()}.")
+    asked: Sequence[Any] = range(shape[1]) if columns is None else columns
+    require(listed(asked), f"Columns are a list of names or places, not {columns!r:.50}.")
+    wrong = [c for c in asked if c not in data.features and not whole(c, 0, shape[1] - 1)]
+    require(not wrong, f"{data.name} has no column {wrong[:1]} among its {shape[1]}.")
+    chosen = [data.features.index(c) if c in data.features else int(c) for c in asked]
     train = data.x_train[:, chosen]
     mean, deviation = train.mean(0, dtype=np.float64), train.std(0, dtype=np.float64)
     parts = {}

@@ -26,6 +26,12 @@ _NAME = re.compile(
 )
 _PART = {"t10k": "test", "val": "validation", "valid": "validation"}
 
+
+def is_part(name: str) -> bool:
+    """Whether a file of this name is one of a set's IDX files."""
+    return _NAME.fullmatch(name) is not None
+
+
 CIFAR = {
     "cifar10": ([f"data_batch_{i}.bin" for i in range(1, 6)], "test_batch.bin", "batches.meta.txt", 1),
     "cifar100": (["train.bin"], "test.bin", "fine_label_names.txt", 2),

@@ -6,7 +6,7 @@ from pathlib import Path
 from fnn.base.errors import require
 from fnn.data import files, known
 from fnn.data.data_set import DataSet
-from fnn.data.folder import from_folder
+from fnn.data.folder import from_folder, is_part
 from fnn.data.npz import from_npz
 from fnn.data.table import from_csv
 from fnn.data.text import from_text
@@ -37,6 +37,7 @@ def load(name: str | os.PathLike[str] = "auto", data_dir: str | os.PathLike[str]
         return from_npz(path)
     if path.is_dir() or not path.exists():
         return from_folder(path)
+    require(not is_part(path.name), f"{path} is one file of a set of images and labels: name the folder around it")
     return from_text(path)
 
 

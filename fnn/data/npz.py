@@ -1,6 +1,5 @@
 """`.npz` files, as `numpy.savez` writes them: read without pickle, within a bound on memory."""
 
-import io
 import math
 import os
 import re
@@ -96,7 +95,7 @@ def _place(member: str) -> tuple[str, str] | None:
     return (*parts, "train")[0], axes[0]
 
 
-def _array(stream: io.BufferedIOBase, what: str, most: int) -> tuple[Shaped[np.ndarray, "..."], int]:
+def _array(stream: Any, what: str, most: int) -> tuple[Shaped[np.ndarray, "..."], int]:
     """The array in a `.npy` stream, and its size in bytes, which may be `most`."""
     try:
         version = np.lib.format.read_magic(stream)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float32, Shaped
 
-from fnn.base.errors import InputError, near, require, whole
+from fnn.base.errors import InputError, listed, near, require, whole
 from fnn.data import files
 from fnn.data.arrays import file_name, from_arrays, standardized
 from fnn.data.data_set import DataSet
@@ -67,6 +67,9 @@ def from_csv(
     length, columns of one name, a target that is not there or not clear, and as `from_arrays` does.
     """
     path = files.named(path)
+    for option, value in (("header", header), ("classes", classes)):
+        require(value in (None, True, False), f"{option} is True, False or None, not {value!r:.50}.")
+    require(isinstance(drop, str) or listed(drop), f"drop is a list of names of columns, not {drop!r:.50}.")
     text = files.text(path, EXPECTED)
     table = _Table(path, text, header, delimiter)
     dropped = {table.place(name, "drop") for name in ([drop] if isinstance(drop, str) else drop)}

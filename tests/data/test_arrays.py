@@ -125,10 +125,11 @@ def test_columns_are_standardized_by_the_training_rows():
     np.testing.assert_allclose(ds.x_train.std(0), [1, 0, 1], atol=1e-6)
     mean, deviation = ds.scales["a"]
     np.testing.assert_allclose(ds.x_test[:, 0] * deviation + mean, raw.x_test[:, 0], rtol=1e-5)
-    some = data.standardized(raw, [2])
+    some = data.standardized(raw, ["c"])
+    assert some.checksum == data.standardized(raw, [2]).checksum
     np.testing.assert_array_equal(some.x_test[:, :2], raw.x_test[:, :2])
     assert list(some.scales) == ["c"]
-    assert "not all of [3]" in sentence(data.standardized, raw, [3])
+    assert "no column [3] among its 3" in sentence(data.standardized, raw, [3])
     assert "examples of shape (3, 2)" in sentence(data.standardized, data.from_arrays(X, Y))
 
 

@@ -1063,6 +1063,6 @@ def test_a_path_is_told_from_a_name(tmp_path, monkeypatch):
     assert sentence(data.load, "none.npz") == "none.npz does not exist: expected an .npz file of NumPy arrays"
     assert "none/here does not exist" in sentence(data.load, "none/here")
     assert "none.txt does not exist" in sentence(data.load, "none.txt")
-    assert "has zero bytes" in sentence(data.load, f"digits/{IMAGES}")
+    assert "is one file of a set of images and labels" in sentence(data.load, f"digits/{IMAGES}")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert data.load("~/digits").checksum == checksum(OTHER)
