@@ -1,7 +1,9 @@
 """The READMEs are true: their examples run, the new optimizer works, their files and commands are there."""
 
+import gzip
 import os
 import re
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -115,3 +117,26 @@ def test_the_search_runs(capsys):
     exec(compile(block("search.Log"), "README.md", "exec"), {})
     *_, reached = capsys.readouterr().out.split()
     assert 0 <= float(reached) < 0.1, "the loss is 1 where it begins"
+
+
+def test_data_of_every_kind_are_loaded(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    rows = [f"{40 + i}.5,{i % 5},{'York' if i % 3 else 'Bath'},{1000 * i}" for i in range(50)]
+    (tmp_path / "houses.csv").write_text("\n".join(["area,rooms,town,price", *rows]), "utf-8")
+    np.savez("skin.npz", train_images=rng.integers(0, 256, (70, 8, 8, 3), np.uint8), train_labels=np.arange(70) % 7)
+    (tmp_path / "digits").mkdir()
+    for part, n in (("train", 40), ("t10k", 20)):
+        images = struct.pack(">4B3I", 0, 0, 8, 3, n, 8, 8) + bytes(n * 64)
+        (tmp_path / "digits" / f"{part}-images-idx3-ubyte").write_bytes(images)
+        labels = struct.pack(">4BI", 0, 0, 8, 1, n) + bytes(i % 4 for i in range(n))
+        (tmp_path / "digits" / f"{part}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(labels))
+    (tmp_path / "song.txt").write_text("Row, row, row your boat gently down the stream.\n" * 40, "utf-8")
+    names = {}
+    for text in re.findall(r"```python\n(.*?)```", TEXTS[ROOT / "fnn/data/README.md"], re.S):
+        exec(compile(text, "README.md", "exec"), names)
+    assert "(70, 8, 8) (10, 8, 8) ('bright', 'dark')" in capsys.readouterr().out
+    assert names["houses"].features == ("area", "rooms", "town=Bath", "town=York")
+    assert names["houses"].y_train.dtype == np.float32
+    assert (len(names["skin"].classes), len(names["digits"].classes)) == (7, 4)
+    assert names["lines"].x_train.shape == (53, 32)

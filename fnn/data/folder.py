@@ -79,7 +79,7 @@ def from_folder(
     """The data set in a folder of IDX files, or of CIFAR's binary files.
 
     path: the folder, or torchvision's around `raw/`. Where it has files of several sets, their beginning in that
-        folder: "gzip/emnist-letters".
+        folder: "gzip/emnist-letters". A data set is called as its folder, "mnist/", which is no name of a known one.
     test, validation, key, stratify: see `from_arrays`; parts that are in the folder need none.
     Images of EMNIST are turned upright, their classes named by the mapping beside them. Of QMNIST's labels, which have
     8 numbers each, the first is the class.
@@ -88,7 +88,8 @@ def from_folder(
     path = files.named(path)
     folder, wanted = (path, None) if path.is_dir() else (path.parent, path.name.lower())
     require(folder.is_dir(), f"{path} does not exist: expected a file, or a folder of IDX files")
-    how = {"test": test, "validation": validation, "key": key, "stratify": stratify, "name": file_name(path)}
+    name = file_name(path) + "/" * (wanted is None)
+    how = {"test": test, "validation": validation, "key": key, "stratify": stratify, "name": name}
     for inner in (folder, folder / "raw", folder / "gzip"):
         if sets := idx_files(inner):
             return _from_idx(path, sets, wanted, how)

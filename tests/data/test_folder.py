@@ -68,7 +68,7 @@ def test_spellings_of_one_set(tmp_path, names, inner, end):
     put(tmp_path, {f"{inner}{name}": array for name, array in named(*names, end=end, y=y).items()})
     ds = data.load(tmp_path)
     assert ds.checksum == EXPECTED.checksum
-    assert (ds.name, ds.source) == (tmp_path.name, str(tmp_path))
+    assert (ds.name, ds.source) == (f"{tmp_path.name}/", str(tmp_path))
 
 
 def test_emnist_is_turned_upright_and_named_by_its_mapping(tmp_path):

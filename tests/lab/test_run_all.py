@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from experiments.__main__ import COLLECTION
@@ -92,6 +93,20 @@ def test_a_bad_folder_or_data_set_is_a_sentence(tmp_path):
     with pytest.raises(InputError, match="--jobs is at least 0, not -1"):
         run_all.run(ONE, Options(out=tmp_path / "results", jobs=-1))
     assert not (tmp_path / "results").exists()
+
+
+def test_a_path_reaches_the_experiments_as_it_is(tmp_path, monkeypatch):
+    np.savez(tmp_path / "mine.npz", x=np.zeros((40, 3), np.uint8), y=np.arange(40) % 4)
+    started = []
+
+    def start(experiment, arguments, options):
+        started.extend(arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_all, "_start", start)
+    path = str(tmp_path / "mine.npz")
+    run_all.run({"zero_init_symmetry": EXPERIMENTS["zero_init_symmetry"]}, Options(out=tmp_path / "out", dataset=path))
+    assert started[started.index("--dataset") + 1] == path
 
 
 def test_an_interrupt_names_what_is_left(tmp_path):
