@@ -184,7 +184,6 @@ CASES = {
     **bad("csv", data.from_csv, None, 3.5, "", "\0", "/nowhere", "/"),
     **bad("text", data.from_text, None, 3.5, "", "\0", "/nowhere", "/"),
     **bad("share of a text", lambda n: data.from_text(__file__, test=n), 0.0, -0.1, 1, NAN, "a", None),
-    **bad("windows", lambda ds: data.windows(ds, 2), None, "x", data.from_arrays(X, [0, 1] * 3)),
     **bad("standardized", data.standardized, None, "x"),
     **bad("columns", lambda c: data.standardized(data.from_arrays(X, [0, 1] * 3), c), [4], ["a"], "a", 0, [0.5]),
     **bad("data_dir", lambda where: data.load("mnist_5k", where), 3, ["x"], "/nowhere"),

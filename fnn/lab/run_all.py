@@ -28,7 +28,8 @@ class Options:
     out: Path = Path("results")
     """Folder for the results; each experiment's are in a folder with its name there."""
     dataset: str = "auto"
-    """mnist, fashion_mnist, mnist_5k, or auto: full MNIST where it is found, else the 5,000 embedded digits; or a path."""
+    """mnist, fashion_mnist, mnist_5k, or auto: full MNIST where it is found, else the 5,000 embedded digits; or a
+    path."""
     data_dir: Path | None = None
     """The folder of the data-set files (default: the environment's FNN_DATA); otherwise they are searched for."""
     quick: bool = False

@@ -44,7 +44,8 @@ def language(
     """The task of predicting the next token at every place of windows of a text, by softmax cross-entropy.
 
     network: from tokens `[batch, context]` to logits `[batch, context, tokens]`.
-    text: a data set as `fnn.data.from_text` returns it, or the tokens 0, 1, … of "train" and of other parts, an array of one axis each.
+    text: a data set as `fnn.data.from_text` returns it, or the tokens 0, 1, … of "train" and of other parts, an array
+        of one axis each.
     batch: windows per step, which start anywhere in the training text. context: their length.
     options: further arguments of `supervised`.
     Its metrics are `PART_loss` in nats a token and `PART_bits` in bits a token, on the windows that follow each other.

@@ -1,4 +1,4 @@
-"""Text as tokens: vocabulary, parts by position, windows; tiny Shakespeare itself where it is here."""
+"""Text as tokens: vocabulary, and parts by position."""
 
 import gzip
 
@@ -53,22 +53,6 @@ def test_without_validation(tmp_path):
     ds = data.from_text(put(tmp_path, TEXT), test=0.5, validation=0)
     assert list(ds.parts) == ["train", "test"]
     assert len(ds.x_train) == len(ds.x_test) == len(TEXT) // 2 - 1
-
-
-def test_windows(tmp_path):
-    ds = data.load(put(tmp_path, TEXT))
-    cut = data.windows(ds, 8)
-    assert cut.x_train.shape == cut.y_train.shape == (len(ds.x_train) // 8, 8)
-    assert decoded(ds, cut.x_train[3]) == TEXT[24:32]
-    assert decoded(ds, cut.y_train[3]) == TEXT[25:33]
-    assert (cut.classes, cut.name) == (ds.classes, ds.name)
-    near = data.windows(ds, 8, stride=1)
-    assert len(near.x_test) == len(ds.x_test) - 7
-    assert np.shares_memory(near.x_test, ds.x_test)
-    assert "fewer than a window of 100" in sentence(data.windows, ds, 100)
-    assert "at least 1 token" in sentence(data.windows, ds, 0)
-    assert "at least 1 token apart" in sentence(data.windows, ds, 8, stride=0)
-    assert "examples of shape (8,)" in sentence(data.windows, cut, 2)
 
 
 BAD = {

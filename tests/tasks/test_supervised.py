@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnn import layers, losses, models, optim, sweep, tasks
+from fnn import data, layers, losses, models, optim, sweep, tasks
 from fnn.base.errors import InputError
 from fnn.tasks import Split
 from fnn.train import Hyper, train, training
@@ -178,3 +178,27 @@ def test_windows_start_anywhere_and_never_leave_the_text():
 def test_a_text_that_does_not_fit_is_a_sentence(text, sentence):
     with pytest.raises(InputError, match=sentence):
         trained(tasks.language(next_of(5), {"train": text}, 4, context=8))
+
+
+def test_a_data_set_is_the_data_of_every_task(tmp_path):
+    """With its validation part, and its name and checksum in what is recorded."""
+    known = dict(zip(("test", "validation"), ((X[30:35], Y[30:35]), (X[35:], Y[35:])), strict=True))
+    numbers = data.from_arrays(X[:30], Y[:30], **known)
+    task = tasks.regression(LINE, numbers, 8)
+    splits = {"train": DATA["train"], **{name: Split(*pair) for name, pair in known.items()}}
+    one, other = trained(task)[1], trained(tasks.regression(LINE, splits, 8))[1]
+    assert {"train_loss", "test_loss", "validation_loss"} <= set(one)
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+    assert task.about["checksum"] == numbers.checksum
+    signs = data.from_arrays(X, Y > 0, test=10)
+    assert "test_accuracy" in trained(tasks.binary(LINE, signs, 8))[1]
+
+    (tmp_path / "song.txt").write_text("abcde" * 20, "utf-8")
+    text = data.from_text(tmp_path / "song.txt", test=0.2, validation=0)
+    task = tasks.language(next_of(5), text, 4, context=8)
+    tokens = np.tile(np.arange(5), 20)
+    given = tasks.language(next_of(5), {"train": tokens[:80], "test": tokens[80:]}, 4, context=8)
+    jax.tree.map(np.testing.assert_array_equal, task.data, given.data)
+    assert (task.about["dataset"], task.about["context"]) == ("song.txt", 8)
+    with pytest.raises(InputError, match="is no text: it has examples of shape"):
+        tasks.language(next_of(5), numbers)
