@@ -1,10 +1,16 @@
 """Trees and gradient sequences that rules are held to: the shapes and sizes where mistakes show."""
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fnn.rule import Rule, apply_updates, gradient_streams
+
 STEPS = 120
+RTOL = 1e-12
+"""How far a rule may be from its twin in float64."""
 
 
 def tree(dtype=jnp.float32):
@@ -46,3 +52,37 @@ def gradients(kind: str, params, steps: int = STEPS):
 
 
 KINDS = ("normal", "zeros", "tiny", "huge", "sign flips", "one-hot", "all scales")
+
+
+@cache
+def streams():
+    """Parameters, and gradients of every kind, each leaf `[kinds, steps, …]`."""
+    params = tree(jnp.float64)
+    stack = lambda trees: jax.tree.map(lambda *a: np.stack(a), *trees)
+    return params, stack([stack(gradients(kind, params)) for kind in KINDS])
+
+
+def trajectory(rule: Rule, hp, params, grads):
+    """All updates of a rule along given gradients, each leaf `[steps, …]`."""
+
+    def step(carry, now):
+        g, i = now
+        params, state = carry
+        value = 1 + jnp.cos(i / 7.0) / 2
+        extra = gradient_streams.extra(g, params, value, jax.random.fold_in(jax.random.key(0), i))
+        updates, state = rule.update(hp, g, state, params, extra)
+        return (apply_updates(params, updates), state), updates
+
+    _, updates = jax.lax.scan(step, (params, rule.init(hp, params)), (grads, jnp.arange(STEPS)))
+    return updates
+
+
+def along(rule: Rule, hps):
+    """Updates at many hyperparameters along all streams, each leaf `[settings, kinds, steps, …]`, every operation
+    rounded alone."""
+    params, grads = streams()
+    many = jax.vmap(jax.vmap(trajectory, (None, None, None, 0)), (None, 0, None, None))
+    program = jax.jit(
+        lambda hps, params, grads: many(rule, hps, params, grads), compiler_options=gradient_streams.EXACT
+    )
+    return jax.tree.map(np.asarray, program(hps, params, grads))

@@ -106,6 +106,25 @@ def test_a_convolutional_network_is_swept(capsys):
     assert "adam" in capsys.readouterr().out
 
 
+def test_a_network_of_flax_is_swept(capsys):
+    pytest.importorskip("flax")
+    names = {}
+    exec(compile(block("nn.from_flax"), "README.md", "exec"), names)
+    assert dict(names["flax_found"].test_accuracy.sizes) == {"rule": 3, "lr": 2, "seed": 5, "update": 1}
+    assert names["flax_found"].test_accuracy.mean("seed").max() > 0.6
+    assert "momentum" in capsys.readouterr().out
+
+
+def test_a_regression_stops_early(capsys):
+    names = {}
+    exec(compile(block("EarlyStopping"), "README.md", "exec"), names)
+    found = names["stopped"]
+    assert dict(found.test_error.sizes) == {"rule": 2, "lr": 2, "seed": 3, "update": 15}
+    assert found.updates_done.min() < 300
+    assert found.best_validation_loss.isel(update=-1).min() < 0.02
+    assert "adam" in capsys.readouterr().out
+
+
 def test_the_two_commands_are_one_line_each():
     commands = [line for line in README.splitlines() if line.startswith("python3 -m venv")]
     assert len(commands) == 2

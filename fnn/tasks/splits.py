@@ -72,13 +72,15 @@ def splits(images: DataSet, train: int | None = None) -> dict[str, Split]:
     return {part: Split(x[:train], y[:train]) if part == "train" else Split(x, y) for part, (x, y) in parts.items()}
 
 
-def rows(x: UInt8[Array, "n ..."] | Float[Array, "n ..."]) -> Float[Array, "n features"]:
+def rows(x: UInt8[Array | np.ndarray, "n ..."] | Float[Array | np.ndarray, "n ..."]) -> Float[Array, "n features"]:
     """Bytes 0…255 as rows of numbers 0…1; floating-point numbers as rows of float32, not scaled."""
-    numbers = x.reshape(len(x), -1).astype(jnp.float32)
+    numbers = jnp.asarray(x.reshape(len(x), -1)).astype(jnp.float32)
     return numbers / 255 if x.dtype == jnp.uint8 else numbers
 
 
-def images(x: UInt8[Array, "n ..."] | Float[Array, "n ..."]) -> Float[Array, "n height width channels"]:
+def images(
+    x: UInt8[Array | np.ndarray, "n ..."] | Float[Array | np.ndarray, "n ..."],
+) -> Float[Array, "n height width channels"]:
     """Images `[n, height, width]` or `[n, height, width, channels]` with an axis of channels, in the numbers of `rows`.
 
     Raises `InputError` for other shapes.

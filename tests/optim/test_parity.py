@@ -1,19 +1,16 @@
 """Every rule equals its optax twin: float64, 120 steps, nested trees, adversarial gradients, 1e-12 a coordinate."""
 
 from decimal import Decimal, localcontext
-from functools import cache
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import problems
 import pytest
+from problems import KINDS, RTOL, STEPS, along, streams
 
 from fnn import interop, optim, schedules
-from fnn.rule import Rule, apply_updates, gradient_streams, hyper, twins
-
-RTOL = 1e-12
+from fnn.rule import Rule, gradient_streams, hyper, twins
 
 TWINLESS = {
     "nadam:torch": "optax has no schedule of the momentum; held to torch in test_torch.py",
@@ -56,40 +53,6 @@ def settings(rule: Rule):
     return names, jax.tree.map(lambda *h: jnp.asarray(h, jnp.float64), *hps)
 
 
-@cache
-def streams():
-    """Parameters, and gradients of every kind, each leaf `[kinds, steps, …]`."""
-    params = problems.tree(jnp.float64)
-    stack = lambda trees: jax.tree.map(lambda *a: np.stack(a), *trees)
-    return params, stack([stack(problems.gradients(kind, params)) for kind in problems.KINDS])
-
-
-def trajectory(rule: Rule, hp, params, grads):
-    """All updates of a rule along given gradients, each leaf `[steps, …]`."""
-
-    def step(carry, now):
-        g, i = now
-        params, state = carry
-        value = 1 + jnp.cos(i / 7.0) / 2
-        extra = gradient_streams.extra(g, params, value, jax.random.fold_in(jax.random.key(0), i))
-        updates, state = rule.update(hp, g, state, params, extra)
-        return (apply_updates(params, updates), state), updates
-
-    _, updates = jax.lax.scan(step, (params, rule.init(hp, params)), (grads, jnp.arange(problems.STEPS)))
-    return updates
-
-
-def along(rule: Rule, hps):
-    """Updates at many hyperparameters along all streams, each leaf `[settings, kinds, steps, …]`, every operation
-    rounded alone."""
-    params, grads = streams()
-    many = jax.vmap(jax.vmap(trajectory, (None, None, None, 0)), (None, 0, None, None))
-    program = jax.jit(
-        lambda hps, params, grads: many(rule, hps, params, grads), compiler_options=gradient_streams.EXACT
-    )
-    return jax.tree.map(np.asarray, program(hps, params, grads))
-
-
 def test_every_rule_and_dialect_has_a_twin_or_a_reason():
     assert set(twins.TWINS) | set(TWINLESS) == set(optim.rules())
     assert not set(twins.TWINS) & set(TWINLESS)
@@ -102,7 +65,7 @@ def test_parity(spec):
     names, hps = settings(rule)
     ours, theirs = along(rule, hps), along(twins.twin(spec, optim.rule(spec).hyper), hps)
     shared = [i for i, name in enumerate(["", *names]) if name not in UNMOVED.get(spec, {})]
-    for k, kind in enumerate(problems.KINDS):
+    for k, kind in enumerate(KINDS):
         of_a_kind = [jax.tree.map(lambda a, k=k: a[:, k], side) for side in (ours, theirs)]
         if (spec, kind) in APART:
             assert all(np.isfinite(u).all() for u in jax.tree.leaves(of_a_kind[0]))
@@ -185,7 +148,7 @@ def test_rules_rounded_less_than_their_twins_equal_their_equations(spec):
     ours, (params, grads) = along(rule, hps)["scalar"], streams()
     for i in range(len(hps.lr)):
         hp = jax.tree.map(lambda h, i=i: h[i], hps)
-        for k, kind in enumerate(problems.KINDS):
+        for k, kind in enumerate(KINDS):
             theirs = in_fifty_digits(spec, hp, params["scalar"], grads["scalar"][k])
             rounding = 1e-45 + 4 * np.finfo(float).eps * np.abs(np.cumsum(theirs)).max()
             np.testing.assert_allclose(ours[i, k], theirs, rtol=RTOL, atol=rounding, err_msg=kind)
@@ -211,14 +174,14 @@ def test_parity_under_a_schedule(spec):
     powers of 2, which neither side rounds."""
     rule = optim.rule(spec)
     name = hyper.lr_path(rule.hyper)
-    falling = schedules.scheduled(rule, schedules.on(name, schedules.steps(0.5, 0.25, 0.5, 0.75)), problems.STEPS)
-    at = {round(share * problems.STEPS): 0.5 for share in (0.25, 0.5, 0.75)}
+    falling = schedules.scheduled(rule, schedules.on(name, schedules.steps(0.5, 0.25, 0.5, 0.75)), STEPS)
+    at = {round(share * STEPS): 0.5 for share in (0.25, 0.5, 0.75)}
     lr = optax.piecewise_constant_schedule(hyper.get(rule.hyper, name), at)
 
     twin = interop.from_optax((), lambda hp: twins.TWINS[spec](hyper.put(hp, name, lr)))
     once = jax.tree.map(lambda h: jnp.asarray([h], jnp.float64), rule.hyper)
     ours, theirs = along(falling, once), along(twin, once)
-    for k, kind in enumerate(problems.KINDS):
+    for k, kind in enumerate(KINDS):
         for a, b, w in zip(*map(jax.tree.leaves, (ours, theirs, streams()[0])), strict=True):
             if (spec, kind) not in APART:
                 rounding = spacing(spec, w, b[:, k])
@@ -230,7 +193,7 @@ def follow(spec, kind, **changed):
     rule = optim.rule(spec) if isinstance(spec, str) else spec
     hp = rule.hyper._replace(**changed)
     once = jax.tree.map(lambda h: jnp.asarray([h], jnp.float64), hp)
-    return along(rule, once)["scalar"][0, problems.KINDS.index(kind)]
+    return along(rule, once)["scalar"][0, KINDS.index(kind)]
 
 
 @pytest.mark.parametrize("spec", ["momentum", "nesterov"])
@@ -240,7 +203,7 @@ def test_book_momentum_parts_from_optax_under_a_schedule_only(spec):
 
     def falling(spec):
         rule = optim.rule(spec)
-        return schedules.scheduled(rule, schedules.on("lr", schedules.cosine()), problems.STEPS)
+        return schedules.scheduled(rule, schedules.on("lr", schedules.cosine()), STEPS)
 
     assert np.max(np.abs(follow(falling(spec), "normal") - follow(falling(book), "normal"))) > 1e-4
 

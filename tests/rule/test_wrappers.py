@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import problems
 import pytest
-from test_parity import RTOL, along, streams
+from problems import RTOL, along, streams
 
 from fnn import interop, optim, schedules, wrappers
 from fnn.base.errors import InputError
