@@ -7,12 +7,11 @@ import io
 import itertools
 import math
 import os
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Shaped
+from jaxtyping import Float32, Float64, Shaped
 
 from fnn.base.errors import InputError, listed, near, require, whole
 from fnn.data import files
@@ -28,11 +27,12 @@ MISSING = frozenset(("", "na", "n/a", "#n/a", "<na>", "nan", "-nan", "null", "?"
 
 MOST_CATEGORIES = 1000
 
+MOST_COLUMNS = 2**16
+
 MOST_WHOLE = 64
 """Whole numbers as a target are classes up to so many different ones; beyond, a person must say what they are."""
 
 _BLOCK = 4096
-_WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
 
 
 def from_csv(
@@ -55,7 +55,7 @@ def from_csv(
     target: the name of the target column, or its place, 0, 1, … or −1. None takes the one that is called as in
         `TARGETS`.
     classes: whether the target is a class or a number. None takes text and up to `MOST_WHOLE` whole numbers for
-        classes, and columns with a decimal point for numbers.
+        classes, and columns with a fraction for numbers.
     header: whether the first line has the names of columns. None takes it for names where no cell is a number, or one
         that is not has a number below. Without names, columns are called "0", "1", ….
     delimiter: None takes the one of , ; tab | that is most frequent in the first line.
@@ -79,14 +79,12 @@ def from_csv(
     nameless = "name it, or leave it out, drop=('',), as the index that pandas writes."
     require(all(table.names[i] for i in kept), f"{path} has a column without a name: {nameless}")
     require(len(kept) > 1, f"{path} has no column beside the target {table.names[at]!r}.")
-    texts, fractional = table.kinds(kept, at)
-    numbers = [i for i in kept if i not in texts]
-    columns = table.columns(numbers, [i for i in kept if i in texts], at)
+    columns = (None if dropped else table.all_numbers(at)) or table.columns(kept, at)
     of_target = columns.pop(at)
-    if at in texts:
-        y, named = of_target.values, _class_names(table, at, of_target, classes)
+    if of_target.values.dtype == np.float64:
+        y, named = _as_target(table, at, of_target.values, classes), ()
     else:
-        y, named = _as_target(table, at, of_target.values, classes, fractional), ()
+        y, named = of_target.values, _class_names(table, at, of_target, classes)
     x, scaled = _joined(path, list(columns.values()))
     found = from_arrays(
         x,
@@ -120,10 +118,13 @@ class _Table:
             delimiter = max(",;\t|", key=first.count)
         one = isinstance(delimiter, str) and len(delimiter) == 1 and delimiter not in '"\r\n '
         require(one, f"A delimiter is one character, not {delimiter!r}.")
+        widest = max(line.count(delimiter) for line in io.StringIO(text))
+        wide = f"{path} has a line of {widest + 1:,} cells: at most {MOST_COLUMNS:,} are allowed"
+        require(widest < MOST_COLUMNS, wide)
         self.path, self.text, self.delimiter = path, text, delimiter
         # Python takes 1_000 for a number, a table's author for a name.
         self.number = _number if "_" in text else float
-        self.header, self.names = False, ()
+        self.header, self.names, self.begin = False, (), 0
         (_, first), (_, second) = [*itertools.islice(self.rows(), 2), (0, []), (0, [])][:2]
         if header is None:
             header = self._is_header(first, second)
@@ -144,7 +145,7 @@ class _Table:
                 if not row:
                     continue
                 if header:
-                    header = False
+                    header, self.begin = False, reader.line_num
                     continue
                 fits = not width or len(row) == width
                 require(fits, f"{self.path} has {len(row)} cells in line {reader.line_num}: expected {width}")
@@ -162,15 +163,25 @@ class _Table:
         require(known, f"{option} names {column!r}, no column of {self.path}: {near(column, shown)}{most}")
         return self.names.index(str(column))
 
-    def kinds(self, kept: Sequence[int], target: int) -> tuple[set[int], bool]:
-        """The columns that are not numbers, and whether the target has a number that is not written as a whole one.
+    def all_numbers(self, target: int) -> dict[int, _Column] | None:
+        """The columns as `columns` returns them, ten times as fast; None where a cell is no finite number."""
+        text = io.StringIO(self.text)
+        how = {"delimiter": self.delimiter, "skiprows": self.begin, "comments": None, "quotechar": '"', "ndmin": 2}
+        try:
+            cells = np.loadtxt(text, np.float64, **how)
+        except ValueError:
+            return None
+        if cells.shape[1] != len(self.names) or not np.isfinite(cells).all():
+            return None
+        features = self._float32(cells, range(cells.shape[1]))
+        found = {i: _Column([name], features[:, i]) for i, name in enumerate(self.names)}
+        found[target] = _Column([self.names[target]], cells[:, target])
+        return found
 
-        Refuses cells that are missing or not finite.
-        """
+    def kinds(self, kept: Sequence[int]) -> set[int]:
+        """The columns that are not numbers. Refuses cells that are missing or not finite."""
         texts: set[int] = set()
-        fractional = False
         for line, row in self.rows():
-            fractional = fractional or _WHOLE.fullmatch(row[target]) is None
             if not texts and self._finite(row):
                 continue
             for i in kept:
@@ -184,10 +195,12 @@ class _Table:
                     missing = cell.lower() in MISSING
                     fault = f"no value ({cell!r})" if missing else f"{cell!r}, which is not finite,"
                     raise InputError(f"{self.path} has {fault} in line {line}, column {self.names[i]!r}.")
-        return texts, fractional
+        return texts
 
-    def columns(self, numbers: Sequence[int], texts: Sequence[int], target: int) -> dict[int, _Column]:
+    def columns(self, kept: Sequence[int], target: int) -> dict[int, _Column]:
         """By place, in the order of the file, the columns; numbers in float32, those of the target in float64."""
+        texts = sorted(self.kinds(kept))
+        numbers = [i for i in kept if i not in texts]
         categories: dict[int, dict[str, int]] = {i: {} for i in texts}
         codes = {i: array.array("i") for i in texts}
         features = [i for i in numbers if i != target]
@@ -204,9 +217,10 @@ class _Table:
             if target in numbers:
                 y.append(self.number(row[target]))
             if len(block) == _BLOCK:
-                blocks.append(self._float32(block, features))
+                blocks.append(self._float32(np.array(block), features))
                 block = []
-        table = np.concatenate([*blocks, self._float32(block, features)])
+        rest = np.array(block).reshape(len(block), len(features))
+        table = np.concatenate([*blocks, self._float32(rest, features)])
         found = {i: _Column([self.names[i]], table[:, j]) for j, i in enumerate(features)}
         if target in numbers:
             found[target] = _Column([self.names[target]], np.array(y))
@@ -218,12 +232,14 @@ class _Table:
             found[i] = _Column([prefix + value for value in values], order[np.array(codes[i])])
         return dict(sorted(found.items()))
 
-    def _float32(self, block: list[list[float]], columns: Sequence[int]) -> Float32[np.ndarray, "rows columns"]:
+    def _float32(
+        self, block: Float64[np.ndarray, "rows columns"], columns: Sequence[int]
+    ) -> Float32[np.ndarray, "rows columns"]:
         with np.errstate(over="ignore"):
-            values = np.array(block, np.float64).reshape(len(block), len(columns)).astype(np.float32)
+            values = block.astype(np.float32)
         if not (finite := np.isfinite(values)).all():
             row, column = (int(i) for i in np.unravel_index(np.argmin(finite), finite.shape))
-            cell = f"{block[row][column]:g} in column {self.names[columns[column]]!r}"
+            cell = f"{block[row, column]:g} in column {self.names[columns[column]]!r}"
             raise InputError(f"{self.path} has {cell}, which is beyond float32.")
         return values
 
@@ -280,20 +296,19 @@ def _joined(path: Any, columns: Sequence[_Column]) -> tuple[Float32[np.ndarray, 
     return table, numbers
 
 
-def _as_target(table: _Table, at: int, y: Any, classes: bool | None, fractional: bool) -> Any:
+def _as_target(table: _Table, at: int, y: Float64[np.ndarray, " rows"], classes: bool | None) -> Any:
     """The target's numbers as whole ones, which are classes, or as floating-point ones."""
     what = f"The target {table.names[at]!r} of {table.path}"
-    distinct = len(np.unique(y))
+    distinct, fractional = len(np.unique(y)), bool(np.any(y != np.floor(y)))
     if classes is None:
         clear = fractional or (distinct <= MOST_WHOLE and 2 * distinct <= len(y))
         asked = f"say classes=True or classes=False; it has {distinct:,} different whole numbers in {len(y):,} rows"
         require(clear, f"{what} may be classes or numbers: {asked}.")
     if classes is False or (classes is None and fractional):
         return y
-    integers = y.astype(np.int64) if np.abs(y).max() < 2**53 else None
-    sound = integers is not None and bool(np.all(integers == y))
-    require(sound, f"{what} has numbers that are not whole, so it names no classes.")
-    return integers
+    sound = not fractional and np.abs(y).max() < 2**53
+    require(bool(sound), f"{what} has numbers that are not whole, or beyond 2⁵³, so it names no classes.")
+    return y.astype(np.int64)
 
 
 def _number(cell: str) -> float:

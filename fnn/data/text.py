@@ -31,10 +31,14 @@ def tokenized(text: str, name: str, source: str, test: float = 0.05, validation:
         sound = real(share, 0, 1) and share < 1 and (share > 0 or part == "validation")
         require(sound, f"The {part} part of a text is a share below 1 and {least}, not {share!r}.")
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
-    seen = np.bincount(codes) > 0
+    blocks = [slice(begin, begin + files.CHUNK) for begin in range(0, len(codes), files.CHUNK)]
+    seen = np.zeros(0x110000, bool)
+    for block in blocks:  # NumPy widens indices to 8 bytes each
+        seen[codes[block]] = True
     classes = tuple(map(chr, np.flatnonzero(seen)))
     require(len(classes) > 1, f"{name} has {len(classes)} different characters: a text has at least two.")
-    tokens = (np.cumsum(seen, dtype=np.int32) - 1)[codes]
+    numbers = np.cumsum(seen, dtype=np.int32) - 1
+    tokens = np.concatenate([numbers[codes[block]] for block in blocks])
     n = len(tokens)
     begins = {"train": 0, "validation": round(n * (1 - test - validation)), "test": round(n * (1 - test))}
     if validation == 0:

@@ -96,7 +96,7 @@ def test_names_that_are_numbers_are_seen_where_one_is_not(tmp_path):
     assert len(whole(data.from_csv(plain, 1, header=True))) == 18
 
 
-def test_a_target_with_a_decimal_point_is_a_regression(tmp_path):
+def test_a_target_with_a_fraction_is_a_regression(tmp_path):
     ds = data.from_csv(put(tmp_path, TABLE), "size", validation=0.1)
     assert ds.classes == ()
     assert ds.y_train.dtype == np.float32
@@ -133,6 +133,7 @@ BAD = {
     "empty": ("", {}, "is empty"),
     "blank": ("\n \n", {}, "has no rows"),
     "names only": (HEADER + "\n", {}, "has a line of names, and no rows"),
+    "wide": ("a,b,y\n" + "1," * 2**16 + "2\n", {}, "has a line of 65,537 cells: at most 65,536"),
     "one column": ("label\n1\n2\n", {}, "has one column, by the delimiter ','"),
     "missing number": (changed(ROW7, ROW7.replace("6,", ",", 1)), {}, "has no value ('') in line 8, column 'rank'"),
     "NA": (changed(ROW7, ROW7.replace(COLORS[0], "NA")), {}, "has no value ('NA') in line 8, column 'color'"),
@@ -198,6 +199,17 @@ def test_sizes_are_bounded(tmp_path, monkeypatch):
     assert "becomes a table of 60 × 5" in sentence(put(tmp_path, TABLE))
 
 
+def test_numbers_alone_are_read_at_once_and_the_same(tmp_path, monkeypatch):
+    text = '"a","b\n2",y\n\n' + "".join(f"{v!r}, {i},{i % 2}\n" for i, v in enumerate(RNG.normal(size=50).tolist()))
+    path = put(tmp_path, text)
+    fast = data.load(path)
+    assert fast.features == ("a", "b\n2")
+    monkeypatch.setattr(np, "loadtxt", lambda *args, **named: int("x"))
+    slow = data.load(path)
+    assert slow.checksum == fast.checksum
+    assert slow.scales == fast.scales
+
+
 def test_blocks_of_rows_are_one_table(tmp_path, monkeypatch):
     path = put(tmp_path, TABLE)
     expected = data.load(path).checksum
@@ -211,7 +223,7 @@ def test_the_tables_that_scikit_learn_ships(tmp_path):
     from sklearn import datasets
 
     shipped = Path(datasets.__file__).parent / "data"
-    digits = data.from_csv(shipped / "digits.csv.gz", -1, classes=True, standardize=False)
+    digits = data.from_csv(shipped / "digits.csv.gz", -1, standardize=False)
     assert digits.classes == tuple("0123456789")
     expected = datasets.load_digits()
     assert digits.checksum == data.from_arrays(expected.data, expected.target).checksum
