@@ -252,11 +252,14 @@ def _cut(name: str, parts: dict[str, Pair], wanted: Mapping[str, int], key: Any,
         return parts
     import jax
 
+    from fnn.base.checks import check_key
     from fnn.data.splitting import stratified
 
+    key = jax.random.key(0, impl="threefry2x32") if key is None else key
+    check_key(key)
     x, y = parts["train"]
     strata = y if stratify and y.ndim == 1 else np.zeros(len(y), np.int32)
-    order = np.asarray(stratified(jax.random.key(0, impl="threefry2x32") if key is None else key, strata))
+    order = np.asarray(jax.jit(stratified)(key, strata))
     begin = 0
     for part in (part for part in PARTS if part in wanted):
         places = order[begin : begin + wanted[part]]
