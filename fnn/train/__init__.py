@@ -1,5 +1,6 @@
 """Training: one run, sweeps over devices in blocks on disk, successive halving and populations."""
 
+from fnn.train.parameters import load, save, starting_from
 from fnn.train.run import (
     Check,
     Drawing,
@@ -34,6 +35,9 @@ __all__ = [
     "check_run",
     "draw",
     "extra",
+    "load",
+    "save",
+    "starting_from",
     "train",
     "training",
 ]
