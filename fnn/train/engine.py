@@ -17,7 +17,7 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from fnn.base.checks import check_hyper, check_keys, check_settings
+from fnn.base.checks import check_hyper, check_keys
 from fnn.base.errors import listed, real, require, whole
 from fnn.base.types import Hyper, Key, Keys
 from fnn.rule.hyper import get, put
@@ -49,18 +49,6 @@ def seeds(n: int, first: int = 0) -> Keys:
     require(whole(n, 1), f"A sweep needs at least 1 seed, not {n!r}.")
     require(whole(first), f"Seeds are whole numbers from 0 on, and the first is not {first!r}.")
     return jax.vmap(jax.random.key)(jnp.arange(first, first + n))
-
-
-def sweep(f: Callable[..., Any], hps: Hyper, keys: Keys, *rest: Any) -> Any:
-    """`f(hp, key, *rest)` for hps `[G]` × keys `[S]`; every leaf of the result is `[G, S, …]`.
-
-    The outer map is over seeds, so what depends on the key alone is computed S times and not G · S times.
-    """
-    require(callable(f), f"What is swept is a function (hp, key) -> anything, not {f!r}.")
-    check_keys(keys)
-    check_settings(hps)
-    shared = (None,) * len(rest)
-    return jax.vmap(jax.vmap(f, (0, None, *shared)), (None, 0, *shared), 1)(hps, keys, *rest)
 
 
 def over_hypers(run: Run) -> Run:

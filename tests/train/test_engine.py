@@ -1,5 +1,6 @@
 """Sweeps: vmapped runs are single runs, contenders are paired, one that diverges disturbs nobody."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -61,23 +62,14 @@ def test_grid_names_what_is_wrong(axes, message):
         engine.grid(optim.rule("sgd").hyper, **axes)
 
 
-def test_a_sweep_is_a_run_for_each_point():
-    f = lambda hp, key, a: hp["lr"] * jax.random.normal(key, (2,)) + a
-    hps, keys = {"lr": jnp.array([1.0, 2.0, 3.0])}, engine.seeds(4)
-    out = engine.sweep(f, hps, keys, 7.0)
-    assert out.shape == (3, 4, 2)
-    for g in range(3):
-        for s in range(4):
-            np.testing.assert_allclose(out[g, s], f({"lr": hps["lr"][g]}, keys[s], 7.0), rtol=1e-6)
-
-
-def test_what_depends_on_the_seed_alone_is_computed_once_a_seed():
-    """In the compiled program the draw has the seeds' axis and not the hyperparameters'."""
-    f = lambda hp, key: hp * jax.random.normal(key, (5,))
-    text = jax.jit(engine.sweep, static_argnums=0).lower(f, jnp.ones(7), engine.seeds(3)).as_text()
-    assert "tensor<3x5x" in text
-    assert "tensor<3x7x5xui32>" not in text
-    assert "tensor<7x3x5xui32>" not in text
+def test_what_depends_on_the_seed_alone_is_computed_once_a_seed(data):
+    """In the compiled program of seven settings the draws of a step have no axis of settings."""
+    run = engine.over_hypers(train.training(small_task(), optim.rule("sgd"), STEPS))
+    hps = train.Hyper(engine.grid(optim.rule("sgd").hyper, lr=[0.1 * i for i in range(1, 8)]))
+    text = jax.jit(lambda hps, key: train.train(run, STEPS, hps, key, data)).lower(hps, engine.seeds(1)[0]).as_text()
+    drawn = set(re.findall(r"tensor<([0-9x]*)ui32>", text))
+    assert drawn
+    assert not [shape for shape in drawn if "7" in shape.split("x")]
 
 
 def test_seeds_do_not_depend_on_their_number():
@@ -138,7 +130,7 @@ def test_runs_of_one_task_draw_once(data):
         return collect(runs, {n: train.Hyper(r.hyper) for n, r in PAIR.items()}, data)
 
     together, once = losses(counted, counted), len(drawn)
-    alone = losses(counted, lambda key, data: counted(key, data))
+    alone = losses(counted, lambda key, data, i: counted(key, data, i))
     assert len(drawn) == 3 * once
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), together, alone)
 
@@ -163,13 +155,8 @@ def test_new_values_do_not_recompile(data):
         traces.append(1)
         return run.step(*arguments)
 
-    f = jax.jit(
-        lambda hps: engine.sweep(
-            lambda hp, key: train.train(run._replace(step=step), STEPS, hp, key, data)[1]["loss"],
-            hps,
-            engine.seeds(2),
-        )
-    )
+    together = engine.over_hypers(run._replace(step=step))
+    f = jax.jit(lambda hps: train.train(together, STEPS, hps, engine.seeds(1)[0], data)[1]["loss"])
     first = f(train.Hyper(engine.grid(optim.rule("sgd").hyper, lr=[0.1, 0.2])))
     before = len(traces)
     second = f(train.Hyper(engine.grid(optim.rule("sgd").hyper, lr=[0.3, 0.4])))
