@@ -1,1 +1,1 @@
-"""The parts of the page that are of the notes: charts to play with, their sections, the list of update rules."""
+"""The notes' parts of the page: interactive charts, sections, the list of update rules."""

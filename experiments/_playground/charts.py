@@ -1,8 +1,8 @@
-"""The charts that people play with, as Vega-Lite. Their data come from play.js, by the names given here.
+"""The interactive charts, as Vega-Lite. Their data come from play.js, under the names in this file.
 
-Vega is the library: about 0.9 MB with Vega-Lite, a fifth of Plotly; it draws SVG, which prints sharply, takes its
-colors from the page (`currentColor`) and is described to screen readers; and its expressions can be interpreted, so
-that the page may forbid every evaluation of text.
+Vega is used because it is small (about 0.9 MB with Vega-Lite, a fifth of Plotly); it draws SVG, which prints sharply,
+uses the page's colors (`currentColor`) and has descriptions for screen readers; and its expressions can be interpreted,
+so that the page can forbid every evaluation of text.
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,8 +41,8 @@ CONFIG: Spec = {
 
 
 def colors(names: Sequence[str]) -> list[str]:
-    """A color for each name, Okabe and Ito's as in the figures, where the notes' rules have theirs; the text's for
-    black."""
+    """A color for each name: Okabe and Ito's, as in the figures, which reserve some for the notes' rules; the text's
+    for black."""
     notes = titles.NOTES if set(names) & set(titles.NOTES) else ()
     order = [*notes, *(name for name in names if name not in notes)]
     picked = [plotting.color(order.index(name)) for name in names]
@@ -87,7 +87,7 @@ def _by_rule() -> Spec:
     }
 
 
-def _look(name: str, of: Sequence[Any]) -> Spec:
+def _style(name: str, of: Sequence[Any]) -> Spec:
     domain = {"domain": list(RULES), "range": list(of[: len(RULES)])}
     return {"field": "rule", "type": "nominal", "legend": None, "scale": domain, "title": name}
 
@@ -124,7 +124,7 @@ def surface() -> Spec:
     line = {
         "data": {"name": "paths"},
         "mark": {"type": "line", "clip": True, "strokeWidth": 2},
-        "encoding": {**place, "color": _by_rule(), "strokeDash": _look("", DASHES), "order": {"field": "step"}},
+        "encoding": {**place, "color": _by_rule(), "strokeDash": _style("", DASHES), "order": {"field": "step"}},
     }
     steps = {
         "data": {"name": "paths"},
@@ -134,7 +134,7 @@ def surface() -> Spec:
     heads = {
         "data": {"name": "heads"},
         "mark": {"type": "point", "filled": True, "clip": True, "size": 120, "opacity": 1},
-        "encoding": {**place, "color": _by_rule(), "shape": _look("", SHAPES), "tooltip": tip},
+        "encoding": {**place, "color": _by_rule(), "shape": _style("", SHAPES), "tooltip": tip},
     }
     minima = {
         "data": {"name": "minima"},
@@ -162,14 +162,14 @@ def descent() -> Spec:
             "x": _number("step", "step", scale={"domainMin": 0, "domainMax": {"expr": "last"}, "nice": False}),
             "y": _number("f", "f", scale={"type": "log", "domain": [1e-8, 1e3], "clamp": True}, axis=_decades(-8, 3)),
             "color": _by_rule(),
-            "strokeDash": _look("", DASHES),
+            "strokeDash": _style("", DASHES),
         },
         params=[{"name": "last", "value": 30}],
     )
 
 
 def plane() -> Spec:
-    """Momentum's factor a step over learning rate and momentum, the edge of stability, and the chosen place."""
+    """Momentum's factor per step over learning rate and momentum, the edge of stability, and the chosen place."""
     axes = {
         "x": _number("lr0", "learning rate", scale={"nice": False, "zero": True}, axis={"grid": False}),
         "x2": {"field": "lr1"},
@@ -216,8 +216,8 @@ def plane() -> Spec:
         "encoding": {"x": _number("lr", ""), "y": _number("mu", "")},
     }
     return _chart(
-        "Over learning rate and momentum: what a step of Momentum leaves of the distance to the minimum. Gray: it "
-        "diverges. Dashed: the exact edge of stability, lr = 2 (1 + α) / L.",
+        "Over learning rate and momentum: the factor by which a step of Momentum changes the distance to the minimum. "
+        "Gray: it diverges. Dashed: the exact edge of stability, lr = 2 (1 + α) / L.",
         340,
         layer=[cells, edge, here],
     )
@@ -296,7 +296,7 @@ def spread() -> Spec:
 
 
 def curves(contenders: Mapping[str, str]) -> Spec:
-    """A learning curve a seed, thin, and their mean, thick. contenders: color by name. Signal `picked`: a seed."""
+    """One learning curve per seed, thin, and their mean, thick. contenders: color by name. Signal `picked`: a seed."""
     names = list(contenders)
     hover = {
         "name": "followed",
@@ -339,7 +339,7 @@ def curves(contenders: Mapping[str, str]) -> Spec:
 
 
 def sensitivity() -> Spec:
-    """The loss at the end against the learning rate, a line a rule, one of them chosen."""
+    """The loss at the end against the learning rate, one line per rule, one of them chosen."""
     axes = {
         "x": _number(
             "factor", "learning rate / the rule's default", scale={"type": "log", "nice": False}, axis=_decades(-2, 3)
@@ -387,7 +387,7 @@ def sensitivity() -> Spec:
         },
     }
     return _chart(
-        "The training loss that every rule ends at, against its learning rate as a multiple of its default.",
+        "The final training loss of every rule, against its learning rate as a multiple of its default.",
         380,
         layer=[every, chosen],
     )

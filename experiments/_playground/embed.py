@@ -1,4 +1,4 @@
-"""What play.js is given: for every figure its charts and its packed data."""
+"""The input of play.js: for every figure its charts and its packed data."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +19,7 @@ FARTHEST = 0.5
 """A path is followed until it is this far outside the window, in widths of it."""
 
 CURVES = {"optimizer_compare_mnist": "Update rules (§1.5)", "weight_init_compare": "Initial weights under SGD (§2.3.1)"}
-"""The experiments whose learning curves can be played with, and what they compare."""
+"""The experiments whose learning curves are interactive, and the titles of their comparisons."""
 
 POINTS = 200
 """Points of a learning curve; longer ones are averaged in blocks."""
@@ -32,13 +32,13 @@ NAME = 60
 
 
 def logarithm(values: np.ndarray) -> np.ndarray:
-    """log₁₀; 0 is below everything."""
+    """log₁₀; that of 0 is below any range."""
     with np.errstate(divide="ignore"):
         return np.log10(values)
 
 
 def paths(found: play.Paths) -> Block:
-    """The descents of surfaces. Places are kept as shares of the window."""
+    """The descents of surfaces. Points are stored as fractions of the window."""
     surfaces = all_surfaces()
     window = np.array([surface.window for surface in surfaces])
     low, high = window[:, ::2], window[:, 1::2]
@@ -109,7 +109,7 @@ def activations(found: play.Activations) -> Block:
 
 
 def sensitivity(found: play.Sensitivity) -> Block:
-    """The loss that every rule ends at, against its learning rate."""
+    """The final loss of every rule, against its learning rate."""
     return {
         "charts": {"sensitivity": charts.sensitivity()},
         "rules": [titles.title(name) for name in found.rules],
@@ -120,7 +120,7 @@ def sensitivity(found: play.Sensitivity) -> Block:
 
 
 def learning_curves(out: Path, troubles: list[str]) -> Block | None:
-    """Learning curves of the experiments that have them; None where there are none."""
+    """Learning curves of the experiments that have them; None without any."""
     races = []
     for name, title in CURVES.items():
         path = out / name / results.METRICS
@@ -162,7 +162,7 @@ def learning_curves(out: Path, troubles: list[str]) -> Block | None:
 
 
 def measured(out: Path, cfg: play.Config) -> dict[str, Block]:
-    """Everything to play with that our own rules compute."""
+    """All interactive blocks that fnn's rules compute."""
     return {
         "paths": paths(_kept(out, play.paths, play.Paths, cfg)),
         "plane": plane(_kept(out, play.plane, play.Plane, cfg)),
@@ -172,7 +172,7 @@ def measured(out: Path, cfg: play.Config) -> dict[str, Block]:
 
 
 def _kept(out: Path, make: Callable[[play.Config], Any], kind: type[Any], cfg: play.Config) -> Any:
-    """What `make` gives, from the file where it was kept if the code and the settings are still the same."""
+    """The result of `make(cfg)`, read from its file if code and settings are unchanged."""
     file = out / "report" / f"{make.__name__}.npz"
     fingerprint = f"{command.sources_of(Path(play.__file__))} {cfg}"
     try:
@@ -180,7 +180,7 @@ def _kept(out: Path, make: Callable[[play.Config], Any], kind: type[Any], cfg: p
         if label == {"fingerprint": fingerprint}:
             return kind(**arrays)
     except (OSError, store.Damaged):
-        pass  # it is made again
+        pass  # computed again
     found = make(cfg)
     store.write(file, store.pack({"fingerprint": fingerprint}, found._asdict()))
     return found

@@ -1,4 +1,4 @@
-"""Arrays made small enough to stand in a page: rounded to 8 or 16 bits, differenced along the last axis, gzipped."""
+"""Arrays made small enough for a page: rounded to 8 or 16 bits, differenced along the last axis, gzipped."""
 
 import base64
 import gzip
@@ -11,9 +11,9 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Rounded:
-    """An array and the range in which it is kept, in equal steps: of 16 bits, or of 8 where `short`.
+    """An array and the range in which it is stored, in equal steps: of 16 bits, or of 8 where `short`.
 
-    What is not finite or outside the range is kept as missing; below `low` it is kept as `low` where `floor`.
+    Values that are not finite or outside the range are stored as missing; values below `low` as `low` where `floor`.
     """
 
     values: np.ndarray
@@ -34,10 +34,10 @@ class Rounded:
 
 
 def pack(arrays: Mapping[str, Rounded]) -> dict[str, Any]:
-    """`{"parts": [{name, shape, low, high, short}], "gzip": base64}`: all arrays' bytes, one after the other.
+    """`{"parts": [{name, shape, low, high, short}], "gzip": base64}`: the concatenated bytes of all arrays.
 
-    The bytes are those of differences (modulo the type) along the last axis, low bytes before high bytes: what a
-    smooth curve leaves there is small, and gzip makes little of it. `unpack` in play.js does the reverse.
+    The bytes are those of differences (modulo the type) along the last axis, low bytes before high bytes: those of a
+    smooth curve are small and compress well. `unpack` in play.js does the reverse.
     """
     parts, planes = [], []
     for name, array in arrays.items():

@@ -1,4 +1,4 @@
-"""What the page of the notes' experiments has beside their results."""
+"""The parts of the page of the notes' experiments beside their results."""
 
 import importlib.metadata
 from importlib import import_module
@@ -35,17 +35,17 @@ SECTIONS = {
 """The notes' sections of a chapter."""
 
 PLAYS = {
-    "paths": ("updates", "Walk down a surface"),
+    "paths": ("updates", "Paths down a surface"),
     "plane": ("updates", "Where Momentum is stable"),
     "curves": ("updates", "Learning curves, seed by seed"),
     "activations": ("initial_weights", "Activations by weight scale and depth"),
-    "sensitivity": ("", "How much every rule minds its learning rate"),
+    "sensitivity": ("", "Sensitivity of every rule to its learning rate"),
 }
-"""What can be played with: its chapter, "" for the end of the page, and its title."""
+"""The interactive figures: (chapter, "" for the end of the page; title)."""
 
 
 def more(out: Path, quick: bool) -> More:
-    """The notes' parts of the page of the results folder `out`, with little to play with if `quick`."""
+    """The notes' parts of the page of the results folder `out`, with little interactive data if `quick`."""
     check_installed("The report", "jinja2", "vl-convert-python")
     import jinja2
     import vl_convert
@@ -72,8 +72,9 @@ def more(out: Path, quick: bool) -> More:
     contents.setdefault("", []).append(("rules", f"The {len(common['rules'])} update rules"))
     return More(
         title="Training dynamics: the notes, measured",
-        lead="Reading notes on chapter 6 of Deep Learning from Scratch make claims and leave questions. Here each is "
-        "an experiment: what the notes say, what was measured over many seeds, and what follows, in the notes’ order.",
+        lead="Reading notes on chapter 6 of Deep Learning from Scratch make claims and leave questions. Each is "
+        "an experiment here: what the notes say, what was measured over many seeds, and the result, in the notes’ "
+        "order.",
         command="python -m experiments report",
         parts={**{f"experiments.{place}": part(place) for place in SECTIONS}, "": part("end")},
         contents=contents,
@@ -91,7 +92,7 @@ def rules() -> list[dict[str, str]]:
     for name in optim.names():
         doc = import_module(f"fnn.optim.{name}").__doc__ or ""
         title, about = titles.title(name), doc.partition("\n")[0]
-        about = about.removeprefix(title).lstrip(".:, ")  # the name stands beside it already
+        about = about.removeprefix(title).lstrip(".:, ")  # the name is in the column before it
         dialects = ", ".join(optim.dialects(name))
         found.append({"name": name, "title": title, "about": about[:1].upper() + about[1:], "dialects": dialects})
     return found

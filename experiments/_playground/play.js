@@ -1,4 +1,4 @@
-// The charts to play with. Data blocks and charts stand in the page as JSON; nothing is fetched.
+// The interactive charts. Data blocks and charts are in the page as JSON; nothing is fetched.
 const $ = (selector, inside = document) => inside.querySelector(selector);
 const $$ = (selector, inside = document) => [...inside.querySelectorAll(selector)];
 const read = (id) => JSON.parse($(`#data-${id}`).textContent);
@@ -54,15 +54,15 @@ function vega() {
       const script = document.createElement("script");
       script.type = "module"; // its names stay its own
       script.textContent = $("#library").textContent;
-      addEventListener("vega", () => resolve(window.vegaEmbed), { once: true }); // it says when it is ready
+      addEventListener("vega", () => resolve(window.vegaEmbed), { once: true }); // it dispatches this when it is ready
       document.head.append(script);
     });
   }
   return library;
 }
 
-// A chart of the page, drawn when it is first given data. `set(data, signals)` shows these from then on, and gives the
-// view; `once(view)` is called when it is first drawn.
+// A chart of the page, drawn when `set(data, signals)` is first called; `set` returns the view. `once(view)` is called
+// after the first drawing.
 function chart(figure, name, spec, once = () => {}) {
   let view = null;
   return {
@@ -115,10 +115,10 @@ function controls(figure, show) {
 }
 
 const say = (figure, name, text) => ($(`output[data-of="${name}"]`, figure).textContent = text);
-// Says what the pointer is at: `name` is the chart's selection, `words` of its fields.
+// Writes what the pointer is at: `name` is the chart's selection, `words` of its fields.
 const pointed = (figure, name, words) => (view) =>
   view.addSignalListener(name, (_, fields) => say(figure, "pointed", fields.who ? words(fields) : "nothing"));
-const tell = (figure, text) => ($(".told", figure).textContent = text);
+const describe = (figure, text) => ($(".status", figure).textContent = text);
 
 // ---- The figures ----
 
@@ -169,7 +169,7 @@ const figures = {
       await Promise.all([map.set({ ...ground, paths, heads }, window), descent.set({ paths }, { last: Math.max(1, now.step) })]);
       const ended = heads.map((head) => `${head.who} ${head.f === null ? "has diverged" : `f = ${short(head.f)}`}`);
       const on = { Rosenbrock: "Rosenbrock’s surface", Beale: "Beale’s surface", saddle: "the saddle" }[now.surface];
-      tell(figure, `On ${on ?? surface.name.replace("valley, ", "the valley with ")}, f = ${surface.formula}, after ${now.step} steps: ${ended.join("; ") || "no rule chosen"}.`);
+      describe(figure, `On ${on ?? surface.name.replace("valley, ", "the valley with ")}, f = ${surface.formula}, after ${now.step} steps: ${ended.join("; ") || "no rule chosen"}.`);
     });
   },
 
@@ -213,7 +213,7 @@ const figures = {
       shaded = k;
       const [measured, exact] = ["measured", "exact"].map((name) => at(arrays[name], k, now.lr, now.momentum));
       const fate = exact < 1 ? "it comes to the minimum" : exact > 1 ? "it diverges" : "it neither comes nor goes";
-      tell(
+      describe(
         figure,
         `In the valley with κ = ${block.conditions[k]}, at learning rate ${short(lr)} and momentum ${short(mu)}, a step ` +
           `leaves ${measured.toFixed(3)} of the distance to the minimum (theory ${exact.toFixed(3)}): ${fate}.`,
@@ -239,7 +239,7 @@ const figures = {
       const layers = spreads.map((spread, i) => ({ layer: i + 1, spread, chosen: i + 1 === now.layer }));
       await Promise.all([histogram.set({ bins }), spread.set({ layers })]);
       const ends = 100 * (shares[0] + (now.activation === "relu" ? 0 : shares[shares.length - 1]));
-      tell(
+      describe(
         figure,
         `${now.activation}, weights of std ${short(std)}${whose}, layer ${now.layer}: the activations’ standard deviation is ` +
           `${short(spreads[now.layer - 1])}; ${ends.toFixed(0)} % of them lie in the ${now.activation === "relu" ? "lowest bin" : "two outermost bins"}.`,
@@ -279,7 +279,7 @@ const figures = {
       }
       const whole = rows.filter((one) => Number.isFinite(one.loss));
       await lines.set({ seeds: whole, means }, { logarithmic: now.log, picked: now.seed - 1 });
-      tell(figure, `${race.title}: ${seeds} seeds each, ${now.log ? "log" : "linear"} scale. Mean loss at the end: ${last.join("; ")}.`);
+      describe(figure, `${race.title}: ${seeds} seeds each, ${now.log ? "log" : "linear"} scale. Mean loss at the end: ${last.join("; ")}.`);
     });
   },
 
@@ -296,7 +296,7 @@ const figures = {
       const names = [now.first, now.second];
       const chosen = names.flatMap((who, which) => lines.filter((one) => one.who === who).map((one) => ({ ...one, which })));
       await all.set({ lines, chosen });
-      const told = names.map((who) => {
+      const sentences = names.map((who) => {
         const own = lines.filter((one) => one.who === who);
         if (!own.length) return `${who} diverges at every one of these learning rates`;
         const best = own.reduce((a, b) => (b.loss < a.loss ? b : a), own[0]);
@@ -307,12 +307,12 @@ const figures = {
           `default${edge}; ${fine.length} of ${block.factor.length} learning rates come within 1.5 times that loss`
         );
       });
-      tell(figure, `${told.join(". ")}.`);
+      describe(figure, `${sentences.join(". ")}.`);
     });
   },
 };
 
-// The mean over so many neighbors on both sides, fewer at the ends.
+// The moving mean over `reach` neighbors on both sides, fewer at the ends.
 function smoothed(values, reach) {
   if (!reach) return values;
   return values.map((_, i) => {
@@ -329,7 +329,7 @@ async function start(figure) {
   try {
     await figures[figure.dataset.play](figure);
   } catch (error) {
-    tell(figure, `This figure cannot be drawn in this browser (${error.message}).`);
+    describe(figure, `This figure cannot be drawn in this browser (${error.message}).`);
     console.error(error);
   }
 }

@@ -1,6 +1,6 @@
-"""What people can play with in the report, computed by our own rules: every setting of a slider is one lane of a vmap.
+"""The interactive data of the report, computed by fnn's rules: the settings of a slider are the axis of a vmap.
 
-Each function gives plain NumPy arrays with an axis for each slider; `pack` makes them small.
+Each function returns plain NumPy arrays with an axis for each slider; `pack` makes them small.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from fnn.train import engine
 
 @dataclass(frozen=True)
 class Config:
-    """How much there is to play with."""
+    """The amount of interactive data."""
 
     steps: int = 60
     """Updates on a surface."""
@@ -34,31 +34,31 @@ class Config:
     scales: int = 31
     """Initial standard deviations of the weights."""
     depth: int = 10
-    """Hidden layers that activations pass."""
+    """Hidden layers of the networks whose activations are shown."""
     rules: tuple[str, ...] = ()
-    """The rules whose sensitivity to the learning rate is measured; none: all there are."""
+    """The rules whose sensitivity to the learning rate is measured; none: all."""
     sensitivity_steps: int = 100
     """Updates of the networks whose sensitivity is measured."""
 
 
 QUICK = Config(steps=12, factors=3, rates=8, momenta=5, scales=5, depth=3, rules=("sgd", "adam"), sensitivity_steps=5)
-"""Few of everything, for tests."""
+"""A small configuration, for tests."""
 
 RULES = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "lion")
 """The rules on the surfaces: the notes' own, and one of later years."""
 
 KEEPS = {"momentum": "mu", "nesterov": "mu", "adam": "b1", "lion": "b1"}
-"""What the momentum slider sets, in the rules that have a momentum."""
+"""The hyperparameter that the momentum slider sets, for the rules that have one."""
 
 MOMENTA = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99)
 
 IN_VALLEY = {"sgd": 0.95, "momentum": 0.1, "nesterov": 0.1, "adagrad": 1.5, "rmsprop": 0.15, "adam": 0.3}
-"""The notes' learning rates in their valley, and `optimizer_paths`' for the rules that the notes do not run."""
+"""The notes' learning rates in their valley, and those of `optimizer_paths` for the rules that the notes do not run."""
 
 
 class Paths(NamedTuple):
     """base `[rule, surface]`: the learning rate at factor 1; factor `[lr]`; places `[rule, surface, lr, mu, step, 2]`
-    and f `[rule, surface, lr, mu, step]`. A rule without momentum has the same path at all of them."""
+    and f `[rule, surface, lr, mu, step]`. A rule without momentum has the same path at all momenta."""
 
     base: np.ndarray
     factor: np.ndarray
@@ -69,11 +69,11 @@ class Paths(NamedTuple):
 def paths(cfg: Config) -> Paths:
     """Every rule's descent of every surface, at learning rates around its own and at all momenta.
 
-    A rule's own rate is `optimizer_paths`' in the valleys; elsewhere the one of as many from 10⁻⁵ to 10² that ends
-    lowest at momentum 0.9.
+    A rule's own rate is `optimizer_paths`' in the valleys; elsewhere the one of `cfg.factors` from 10⁻⁵ to 10²
+    with the lowest final f at momentum 0.9.
     """
     surfaces = all_surfaces()
-    middle = 2 * (cfg.factors - 1) // 3  # more room below than above: most rules diverge soon
+    middle = 2 * (cfg.factors - 1) // 3  # more factors below 1 than above: most rules diverge soon
     factor = 2.0 ** ((np.arange(cfg.factors) - middle) / 4)
     base, place, value = [], [], []
     with jax.enable_x64(True):
@@ -112,7 +112,8 @@ def _descents(rule: Rule, name: str, surfaces: tuple[Surface, ...], steps: int):
 
 
 def _own_rates(many: Callable, name: str, surfaces: tuple[Surface, ...], count: int, momenta: np.ndarray) -> np.ndarray:
-    """The learning rate at factor 1 on every surface. `many` is given as many as later, so that it compiles once."""
+    """The learning rate at factor 1 on every surface. `many` is called with the shapes of later calls, so that it
+    compiles once."""
     candidates = np.logspace(-5, 2, count)
     _, f = many(np.arange(len(surfaces)), np.broadcast_to(candidates, (len(surfaces), count)), momenta)
     usual = MOMENTA.index(0.9) if name in KEEPS else 0
@@ -122,7 +123,7 @@ def _own_rates(many: Callable, name: str, surfaces: tuple[Surface, ...], count: 
 
 
 class Plane(NamedTuple):
-    """lr `[l]`, momentum `[m]`, condition `[k]`; measured and exact `[k, l, m]`: what a step leaves of the distance to
+    """lr `[l]`, momentum `[m]`, condition `[k]`; measured and exact `[k, l, m]`: the factor per step of the distance to
     the minimum in the long run; value `[k, l, m, step]`: f, from the notes' start on."""
 
     lr: np.ndarray
@@ -140,8 +141,8 @@ LONG = 400
 def plane(cfg: Config) -> Plane:
     """Momentum in valleys of several condition numbers, over the plane of learning rate and momentum.
 
-    The stable region is 0 < lr < 2 (1 + α) / L. Measured as the rate at which the largest distance of a window of
-    `LONG` / 4 updates falls (or grows) until the next, since a complex root makes distances swing.
+    The stable region is 0 < lr < 2 (1 + α) / L. Measured as the ratio of the largest distances of consecutive windows
+    of `LONG` / 4 updates, since distances oscillate where a root is complex.
     """
     momenta = np.linspace(0, 0.96, cfg.momenta)
     rates = np.linspace(0, 4.4 / LARGEST, cfg.rates + 1)[1:]
@@ -227,7 +228,7 @@ SEEDS = 3
 def sensitivity(cfg: Config) -> Sensitivity:
     """Every rule that has a learning rate, on the embedded digits, at rates from 1/100 to 1,000 times its default.
 
-    49-20-10 on images shrunk to 7 × 7, which keeps 50 rules a matter of a minute; ReLU, He's weights, minibatches of 64
+    49-20-10 on images shrunk to 7 × 7, so that 50 rules take about a minute; ReLU, He's weights, minibatches of 64
     of 1,000 digits; the mean over `SEEDS` seeds, which all rules share.
     """
     digits = data.load("mnist_5k")

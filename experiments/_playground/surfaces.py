@@ -1,4 +1,4 @@
-"""The surfaces on which the report lets people play: f(x, y) ≥ 0 with its minima at 0, a window and a start."""
+"""The surfaces of the report's interactive figure: f(x, y) ≥ 0 with its minima at 0, a window and a start."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ CONDITIONS = (1, 2, 5, 10, 20, 50, 100)
 
 @dataclass(frozen=True)
 class Surface:
-    """A function of `w = (x, y)`, and what to show of it.
+    """A function of `w = (x, y)`, with its formula, window, start and minima.
 
     window: (x low, x high, y low, y high).
     minima: where f is 0.
@@ -51,7 +51,7 @@ def saddle(w: Float[Array, "2"]) -> Scalar:
 
 
 def all_surfaces() -> tuple[Surface, ...]:
-    """The valley at every condition number, then the others."""
+    """The valley at every condition number, then the other surfaces."""
     valleys = tuple(
         Surface(f"valley, κ = {k}", f"x²/{k} + y²", lambda w, k=k: valley(w, k), (-10, 10, -5, 5), (-7, 2), ((0, 0),))
         for k in CONDITIONS
@@ -79,7 +79,7 @@ def all_surfaces() -> tuple[Surface, ...]:
 
 
 def any_value(surfaces: tuple[Surface, ...], number: Scalar, w: Float[Array, "2"]) -> Scalar:
-    """f of the surface with this number, which may be traced: so one compiled program descends all of them."""
+    """f of the surface with this number, which may be traced: so that one compiled program covers all of them."""
     return jax.lax.switch(number, [surface.value for surface in surfaces], w)
 
 

@@ -1,4 +1,4 @@
-"""Does batch normalization make learning fast and indifferent to the initial weights? (notes §3, figures 12 to 14)"""
+"""Does batch normalization make learning fast and independent of the initial weights? (notes §3, figures 12 to 14)"""
 
 import math
 from collections.abc import Callable
@@ -25,11 +25,12 @@ SCALES = np.logspace(0, -4, 16)
 RATES = np.geomspace(1, 1000, 10)
 """The learning rates to try, as multiples of --lr."""
 VALIDATION = 2000
-"""How many training images, those after the first --images, choose a learning rate."""
+"""Validation images that choose a learning rate: training images after the first --images."""
 LEARNED = 0.5
-"""A network that classifies half of its training images has learned something; guessing classifies a tenth."""
+"""The training accuracy from which on a network counts as having learned; guessing has a tenth."""
 FIT = 0.99
-"""From this training accuracy on a network fits its images, and what differs beyond is generalization."""
+"""The training accuracy from which on a network counts as fitting its images: test accuracies then differ by
+generalization."""
 TITLES = {"bn": "Batch Normalization", "plain": "Normal (without BN)"}
 LINES = {"bn": "-", "plain": "--"}
 
@@ -49,9 +50,9 @@ class Config(lab.DataOptions):
     lr: float = 0.01
     """Learning rate of SGD over the weight scales, and the smallest of the 10 that are tried."""
     placement: Literal["before", "after"] = "before"
-    """Where batch norm stands: before the activation or after it."""
+    """Position of batch norm: before the activation or after it."""
     running_variance: float = 0.0
-    """Where the running variance starts: 0 as in the book, 1 as in most libraries, which misleads small weights."""
+    """Initial running variance: 0 as in the book; 1, as in most libraries, is far too large where weights are small."""
     target: float = 0.9
     """A learning rate is usable if it leads to this training accuracy after the last epoch."""
 
@@ -76,26 +77,26 @@ class Hyper(NamedTuple):
 def network(cfg: Config, normalize: Literal["before", "after"] | None, weights: Initializer) -> Layer:
     """The notes' network: the same initial weights from a key with batch norm and without it.
 
-    Running variances start where `cfg` says.
+    Running variances start at `cfg.running_variance`.
     """
     plain = models.multilayer(HIDDEN, 10, weights=weights)
     built = models.multilayer(HIDDEN, 10, weights=weights, normalize=normalize)
 
-    def begin(key, x):
+    def init(key, x):
         params, stats = built.init(key, x)
-        # Layers in between shift the keys of those behind them: the affine layers are taken from the plain network.
+        # Batch norm layers shift the keys of later layers, so the affine layers are taken from the plain network.
         affine = iter(p for p in plain.init(key, x)[0] if isinstance(p, Affine))
         first = lambda s: s._replace(var=jnp.full_like(s.var, cfg.running_variance)) if isinstance(s, Running) else s
         return tuple(next(affine) if isinstance(p, Affine) else p for p in params), tuple(map(first, stats))
 
-    return built._replace(init=begin)
+    return built._replace(init=init)
 
 
 def splits(cfg: Config, images: DataSet) -> dict[str, Split]:
     """The images trained on, those after them for validation, and the test set."""
-    there, beyond = len(images.x_train), cfg.images + VALIDATION
-    enough = cfg.images < there
-    require(enough, f"--images is below the {there:,} training images of {images.name}, not {cfg.images:,}.")
+    total, beyond = len(images.x_train), cfg.images + VALIDATION
+    enough = cfg.images < total
+    require(enough, f"--images is below the {total:,} training images of {images.name}, not {cfg.images:,}.")
     held = replace(
         images,
         x_train=images.x_train[cfg.images : beyond],
@@ -105,7 +106,7 @@ def splits(cfg: Config, images: DataSet) -> dict[str, Split]:
 
 
 def run(cfg: Config) -> xr.Dataset:
-    """Train from 16 weight scales, and from He's weights at 10 learning rates."""
+    """Accuracies from 16 weight scales, and from He's weights at 10 learning rates."""
     images = cfg.load()
     data, each = splits(cfg, images), cfg.images // cfg.batch
 
@@ -155,9 +156,9 @@ def network_figure(ds: xr.Dataset) -> Figure:
 
 
 def graph_figure(ds: xr.Dataset) -> Figure:
-    """The notes' figure 13: the computational graph of batch norm's forward pass, of the function that is run here."""
+    """The notes' figure 13: the computational graph of batch norm's forward pass, drawn from its program."""
     x, unit = jnp.zeros((ds.batch, HIDDEN[0])), jnp.zeros(HIDDEN[0])
-    # The forward rule also gives what it keeps for the backward pass: x̂, r, γ and ε.
+    # The forward rule also returns the residuals of the backward pass: x̂, r, γ and ε.
     forward = layers.normalize.fwd
     assert forward is not None
     fig = diagrams.draw(diagrams.graph_of(forward, x, unit, unit, 1e-6, results=("y", "μ", "σ²", "x̂", "", "", "")))
@@ -170,12 +171,12 @@ def about(ds: xr.Dataset, *details: str, which: str = "diverged") -> str:
     """The caption of a measured figure, with the number of networks of each kind that diverged."""
     bn, plain = (int(ds[which].sel(kind=kind).sum()) for kind in TITLES)
     n = ds[which].size // len(TITLES)
-    diverged = f"of {n} networks each {bn} with and {plain} without batch norm diverged and call every image a 0"
+    diverged = f"of {n} networks each {bn} with and {plain} without batch norm diverged and classify every image as 0"
     return figures.caption(ds, "{images:,} images", *details, diverged)
 
 
 def panels(ds: xr.Dataset, title: str, curve: Callable[[Axes, xr.DataArray, str], None]) -> Figure:
-    """The notes' 4 × 4 panels, one a weight scale; `curve(ax, accuracy, kind)` draws one curve into a panel."""
+    """The notes' 4 × 4 panels, one per weight scale; `curve(ax, accuracy, kind)` draws one curve into a panel."""
     fig = plotting.figure(9.0, 8.4)
     grid = fig.subplots(4, 4, sharex=True, sharey=True)
     for ax, scale in zip(grid.flat, ds.scale.values, strict=True):
@@ -220,7 +221,7 @@ def all_networks(ds: xr.Dataset) -> Figure:
 
 
 def over_scales(ds: xr.Dataset) -> Figure:
-    """How fast and how far each kind learns, against the weight scale."""
+    """Mean and final training accuracy of each kind against the weight scale."""
     fig = plotting.figure(9.0, 4.4)
     left, right = fig.subplots(1, 2, sharey=True)
     _against(left, ds.scale, speed(ds), f"mean over {ds.epochs} epochs", named=True)
@@ -267,7 +268,7 @@ def _against(ax: Axes, x: xr.DataArray, percent: xr.DataArray, title: str, named
         plotting.curve(ax, x.values, values, label if named else "", number, markers=1)
 
 
-# -- what claims measure, in percent and points --
+# -- effects, in percent and points --
 
 
 def speed(ds: xr.Dataset) -> xr.DataArray:
@@ -296,7 +297,7 @@ def both_fit(ds: xr.Dataset) -> xr.DataArray:
 
 
 def chosen(ds: xr.Dataset) -> xr.DataArray:
-    """For each kind and seed the place of the learning rate that the validation images choose."""
+    """For each kind and seed the index of the learning rate that is best on the validation images."""
     return ds.validation_accuracy.argmax("lr")
 
 
@@ -318,7 +319,7 @@ def _usable(ds):
 def _equally_fit(ds):
     fitting = ", ".join(f"{rate:.2g}" for rate in ds.lr.values[both_fit(ds).values])
     if not fitting:
-        return f"At no learning rate did both come to classify {FIT:.0%} of them."
+        return f"At no learning rate did both classify {FIT:.0%} of them."
     return f"Both classify {FIT:.0%} of them at learning rate {fitting}; the effect is how much narrower the gap is."
 
 
@@ -334,7 +335,7 @@ def _at_equal_rates(ds):
 def _at_chosen_rates(ds):
     rates = ds.lr[chosen(ds)].median("seed")
     return (
-        "The effect is of test accuracies, at the rates that validation images choose for each seed (median "
+        "The effect is of test accuracies, at the rates that are best on validation images for each seed (median "
         f"{float(rates.sel(kind='bn')):.2g} against {float(rates.sel(kind='plain')):.2g})."
     )
 
@@ -368,7 +369,7 @@ CLAIMS = (
         "With batch norm the accuracy depends less on the weight scale",
         of_bn(lambda ds: last(ds).max("scale") - last(ds).mean("scale"), lower=True),
         *(lab.above(0.0), "points", "claim 8", "weight_scale"),
-        detail=f"{LAST}: its mean over the 16 scales falls short of the best scale's by less.",
+        detail=f"{LAST}: its mean over the 16 scales is closer to that of the best scale.",
     ),
     lab.Claim(
         "With batch norm a network learns from more of the 16 weight scales",
@@ -415,7 +416,7 @@ CLAIMS = (
 
 
 def summary(ds: xr.Dataset) -> str:
-    """The final accuracies, a line a weight scale and a line a learning rate."""
+    """The final accuracies, one line per weight scale and one per learning rate."""
     means = last(ds).mean("seed").transpose("scale", "kind").values
     lines = [f"{'W':>9}{'with BN':>14}{'without':>14}   training accuracy (%) after epoch {ds.epochs}"]
     lines += [f"{scale:9.3g}{bn:14.1f}{plain:14.1f}" for scale, (bn, plain) in zip(ds.scale.values, means, strict=True)]
@@ -428,17 +429,18 @@ def summary(ds: xr.Dataset) -> str:
 
 
 EXPERIMENT = lab.Experiment(
-    question="Does batch normalization make learning fast and indifferent to the initial weights?",
+    question="Does batch normalization make learning fast and independent of the initial weights?",
     source="notes §3, figures 12, 13 and 14",
-    says="Batch norm lets learning go fast (at larger learning rates), depends less on the initial weights, and "
+    says="Batch norm speeds up learning (at larger learning rates), makes it depend less on the initial weights, and "
     "suppresses overfitting.",
     method="Trains the notes' network, 784-100-100-100-100-100-10 with ReLU, on the first 1,000 training images by "
-    "SGD, with and without batch norm, from weights N(0, W²) at the notes' 16 scales W. Beside it the same pair "
-    "starts from He's weights and trains at 10 learning rates; there the test set is evaluated once, at the end. All "
+    "SGD, with and without batch norm, from weights N(0, W²) at the notes' 16 scales W. The same pair also "
+    "trains from He's weights at 10 learning rates; for these the test set is evaluated once, at the end. All "
     "networks of a seed start from the same draws and train on the same minibatches. The accuracy is that at inference "
     "after each epoch: batch norm then uses its running averages (momentum 0.9), which start at 0 as in the book's "
-    "listing. (The book takes its first accuracy after the first update of the first epoch.) A diverged network counts "
-    'with the accuracy it has: it calls every image a 0. The notes\' ε, "10e-7", is 1e-6.',
+    "listing. (The book records its first accuracy after the first update of the first epoch.) A diverged network "
+    "counts "
+    'with the accuracy it has: it classifies every image as 0. The notes\' ε, "10e-7", is 1e-6.',
     takes="about two minutes for 12 seeds on two cores",
     config=Config,
     quick={"seeds": 2, "epochs": 3, "dataset": "mnist_5k"},

@@ -1,8 +1,8 @@
-"""What a user would write instead: the notes' NumPy way, PyTorch and flax in loops, and both of them vmapped.
+"""The alternatives that a user would write: NumPy as in the notes, PyTorch and flax in loops, and both under vmap.
 
 Each contender is a generator `laps(work)`: it builds its networks, then every `next` trains each of them for
-`work.steps` more steps, recording the minibatch loss after each update, and gives the seconds that took and the
-seconds spent compiling before it. All do the same arithmetic on the same sizes, each in its own idiom.
+`work.steps` more steps, recording the minibatch loss after each update, and yields the seconds of that and
+of compilation before it. All do the same arithmetic on the same sizes, each in the idiom of its library.
 """
 
 import itertools
@@ -20,7 +20,7 @@ LR = {"sgd": 0.01, "momentum": 0.01, "adagrad": 0.01, "adam": 0.001}
 
 
 class Work(NamedTuple):
-    """rules × seeds networks of the given layer sizes, `steps` updates a lap on minibatches of `batch`."""
+    """rules × seeds networks of the given layer sizes, `steps` updates per lap on minibatches of `batch`."""
 
     images: DataSet
     sizes: tuple[int, ...]
@@ -37,7 +37,7 @@ class Lap(NamedTuple):
     compile_seconds: float = 0.0
 
 
-# -- the notes' way: layer objects, dictionaries of float64 arrays, a class an optimizer, one network after another --
+# -- as in the notes: layer objects, dictionaries of float64 arrays, one class per optimizer, networks in a loop --
 
 
 class _Affine:
@@ -67,7 +67,7 @@ class _Relu:
 
 
 class _Network:
-    """The notes' multilayer net, which carries its weight decay along whatever λ is; here it is 0, as in §1.5."""
+    """The notes' multilayer net, with its weight decay term; here λ is 0, as in §1.5."""
 
     def __init__(self, sizes, rng, weight_decay=0.0):
         self.params, self.layers, self.weight_decay = {}, [], weight_decay
@@ -146,7 +146,7 @@ class _Adam:
 
 
 def numpy_laps(work: Work) -> Iterator[Lap]:
-    """The notes' listing: contenders share each minibatch, and train one after another."""
+    """The notes' listing: contenders share each minibatch, and are trained one after another."""
     makers = {"sgd": _Sgd, "momentum": _Momentum, "adagrad": _AdaGrad, "adam": _Adam}
     x = work.images.x_train.reshape(len(work.images.x_train), -1).astype(np.float32) / 255
     y = work.images.y_train
@@ -154,7 +154,7 @@ def numpy_laps(work: Work) -> Iterator[Lap]:
     networks = [[_Network(work.sizes, rng) for _ in work.rules] for rng in rngs]
     optimizers = [[makers[r](n.params) for r, n in zip(work.rules, row, strict=True)] for row in networks]
     while True:
-        began = time.perf_counter()
+        start = time.perf_counter()
         losses = []
         for _ in range(work.steps):
             for rng, row, their in zip(rngs, networks, optimizers, strict=True):
@@ -163,7 +163,7 @@ def numpy_laps(work: Work) -> Iterator[Lap]:
                 for network, optimizer in zip(row, their, strict=True):
                     optimizer.update(network.params, network.gradient(x_batch, t_batch))
                     losses.append(network.loss(x_batch, t_batch))
-        yield Lap(time.perf_counter() - began)
+        yield Lap(time.perf_counter() - start)
 
 
 class Rows(NamedTuple):
@@ -183,7 +183,7 @@ def numpy_trial(
     batch: int,
     rng: np.random.Generator,
 ) -> list[float]:
-    """One trial of the notes' search by SGD, as their `Trainer` does it: validation accuracies, an epoch each.
+    """The validation accuracy after each epoch of one trial of the notes' search by SGD, as by their `Trainer`.
 
     After every update it computes the minibatch's loss, and after every epoch the accuracy on both sets.
     """
@@ -236,7 +236,7 @@ def torch_laps(work: Work, compiled: bool = False) -> Iterator[Lap]:
     networks = [[_torch_network(work.sizes, x.device) for _ in work.rules] for _ in range(work.seeds)]
     makers = _torch_makers()
     optimizers = [[makers[r](n.parameters()) for r, n in zip(work.rules, row, strict=True)] for row in networks]
-    began = time.perf_counter()
+    start = time.perf_counter()
     if compiled:
         # One program for all networks: their weights are its arguments.
         shape = networks[0][0]
@@ -247,9 +247,9 @@ def torch_laps(work: Work, compiled: bool = False) -> Iterator[Lap]:
             networks[0][0](x[: work.batch])
         for optimizer in itertools.chain(*optimizers):
             optimizer.zero_grad()
-    compile_seconds = time.perf_counter() - began
+    compile_seconds = time.perf_counter() - start
     while True:
-        began = time.perf_counter()
+        start = time.perf_counter()
         losses = []
         for _ in range(work.steps):
             for row, their in zip(networks, optimizers, strict=True):
@@ -261,7 +261,7 @@ def torch_laps(work: Work, compiled: bool = False) -> Iterator[Lap]:
                     optimizer.step()
                     with torch.no_grad():
                         losses.append(torch.nn.functional.cross_entropy(network_(x_batch), t_batch).item())
-        yield Lap(time.perf_counter() - began, compile_seconds)
+        yield Lap(time.perf_counter() - start, compile_seconds)
         compile_seconds = 0.0
 
 
@@ -280,7 +280,7 @@ def torch_vmap_laps(work: Work) -> Iterator[Lap]:
 
     losses_of, gradients_of = torch.vmap(loss), torch.vmap(torch.func.grad(loss))
     while True:
-        began = time.perf_counter()
+        start = time.perf_counter()
         losses = []
         for _ in range(work.steps):
             picked = torch.randint(len(y), (work.seeds, work.batch), device=x.device)
@@ -292,7 +292,7 @@ def torch_vmap_laps(work: Work) -> Iterator[Lap]:
                 optimizer.step()
                 with torch.no_grad():
                     losses.append(losses_of(weights, x_batch, t_batch).cpu().numpy())
-        yield Lap(time.perf_counter() - began)
+        yield Lap(time.perf_counter() - start)
 
 
 def _optax_makers() -> dict[str, Any]:
@@ -359,13 +359,13 @@ def flax_laps(work: Work) -> Iterator[Lap]:
     optimizers = [
         [nnx.Optimizer(n, makers[r], wrt=nnx.Param) for r, n in zip(work.rules, row, strict=True)] for row in networks
     ]
-    began = time.perf_counter()
+    start = time.perf_counter()
     for row, their in zip(networks[:1], optimizers[:1], strict=True):
         for model, optimizer in zip(row, their, strict=True):
             step(model, optimizer, *pick(keys[0], x, y)).block_until_ready()
-    compile_seconds, done = time.perf_counter() - began, 0
+    compile_seconds, done = time.perf_counter() - start, 0
     while True:
-        began = time.perf_counter()
+        start = time.perf_counter()
         losses = []
         for i in range(done, done + work.steps):
             for key, row, their in zip(keys, networks, optimizers, strict=True):
@@ -373,7 +373,7 @@ def flax_laps(work: Work) -> Iterator[Lap]:
                 losses += [step(m, o, *batch) for m, o in zip(row, their, strict=True)]
         np.asarray(losses)
         done += work.steps
-        yield Lap(time.perf_counter() - began, compile_seconds)
+        yield Lap(time.perf_counter() - start, compile_seconds)
         compile_seconds = 0.0
 
 
@@ -409,16 +409,16 @@ def flax_scan_laps(work: Work) -> Iterator[Lap]:
     carries = [(weights, jax.vmap(makers[rule].init)(weights)) for rule in work.rules]
     programs = [program(makers[rule]) for rule in work.rules]
     steps = jnp.arange(work.steps)
-    began = time.perf_counter()
+    start = time.perf_counter()
     compiled = [one.lower(*carry, keys, x, y, steps).compile() for one, carry in zip(programs, carries, strict=True)]
-    compile_seconds, done = time.perf_counter() - began, 0
+    compile_seconds, done = time.perf_counter() - start, 0
     while True:
-        began = time.perf_counter()
+        start = time.perf_counter()
         results = [one(*carry, keys, x, y, done + steps) for one, carry in zip(compiled, carries, strict=True)]
         carries = [carry for carry, _ in results]
         np.asarray([losses for _, losses in results])
         done += work.steps
-        yield Lap(time.perf_counter() - began, compile_seconds)
+        yield Lap(time.perf_counter() - start, compile_seconds)
         compile_seconds = 0.0
 
 

@@ -1,4 +1,4 @@
-"""What a step of a program costs: compiled, overwriting its own arrays, timed in laps that contenders take in turns."""
+"""The cost of a program's step: compiled, overwriting its arrays, timed in laps that alternate between contenders."""
 
 import contextlib
 import math
@@ -18,21 +18,21 @@ from fnn.base.types import Params
 from fnn.rule import Rule, apply_updates, gradient_streams
 
 Fixed = Annotated[int, tyro.conf.Suppress]
-"""An option that a benchmark does not offer: it repeats laps, of the same networks, and no seeds."""
+"""A benchmark's replacement of --seeds: it repeats laps of the same networks."""
 
 LOOKS_AROUND = re.compile(r"stablehlo\.(reduce|dot|while|case|concatenate|iota|custom_call)")
-"""Operations by which numbers of an array come to know of each other, or of where they stand."""
+"""Operations whose results depend on other elements of an array, or on positions in it."""
 
 LEAST_LAPS = 3
-"""So many laps are taken whatever they cost."""
+"""The least number of laps, whatever their time."""
 
 
 @contextlib.contextmanager
 def uncached() -> Iterator[None]:
-    """In the block a compilation is asked for what it costs: none is found in the persistent cache, or put there."""
+    """A context in which compilations neither read nor write the persistent cache, so that their time is measured."""
     used = jax.config.values["jax_enable_compilation_cache"]
     jax.config.update("jax_enable_compilation_cache", False)
-    compilation_cache.reset_cache()  # JAX looks at the option once
+    compilation_cache.reset_cache()  # JAX reads the option once
     try:
         yield
     finally:
@@ -41,50 +41,50 @@ def uncached() -> Iterator[None]:
 
 
 class Program:
-    """A compiled step `(*given, *carry) -> carry`, which overwrites what it carries.
+    """A compiled step `(*given, *carry) -> carry`, which overwrites `carry`.
 
-    compile_seconds: for tracing, lowering and compiling it.
+    compile_seconds: the time of tracing, lowering and compiling it.
     """
 
     def __init__(self, step: Callable[..., tuple], given: tuple, carry: tuple):
         self.given = given
-        # Copied, since what is given away must not be shared: a twin may keep a hyperparameter in its state.
+        # Copied, since donated arrays must not be shared: a twin may keep a hyperparameter in its state.
         self.carry = jax.tree.map(jnp.copy, carry)
         donated = tuple(range(len(given), len(given) + len(carry)))
-        began = time.perf_counter()
+        start = time.perf_counter()
         self.lowered = jax.jit(step, donate_argnums=donated).lower(*given, *self.carry)
         self.compiled = self.lowered.compile()
-        self.compile_seconds = time.perf_counter() - began
+        self.compile_seconds = time.perf_counter() - start
         self.lap(1)  # the first one warms up
 
     def lap(self, steps: int) -> float:
-        """Seconds per step, of so many."""
-        began = time.perf_counter()
+        """Seconds per step, over `steps` steps."""
+        start = time.perf_counter()
         for _ in range(steps):
             self.carry = self.compiled(*self.given, *self.carry)
         jax.block_until_ready(self.carry)
-        return (time.perf_counter() - began) / steps
+        return (time.perf_counter() - start) / steps
 
     def peak_bytes(self) -> int:
-        """Memory that a step holds at most: its arguments, what it works in, and results that overwrite no argument."""
+        """The peak memory of a step: its arguments, temporaries, and results that overwrite no argument."""
         memory: Any = self.compiled.memory_analysis()
         held = memory.argument_size_in_bytes + memory.temp_size_in_bytes
         return held + memory.output_size_in_bytes - memory.alias_size_in_bytes
 
     def moved_bytes(self) -> int:
-        """Bytes that a step must move at least: it reads all it is given, and reads and writes all it carries."""
+        """The least bytes that a step moves: it reads `given`, and reads and writes `carry`."""
         given, carry = (sum(x.nbytes for x in jax.tree.leaves(tree)) for tree in (self.given, self.carry))
         return given + 2 * carry
 
     def elementwise(self) -> bool:
-        """Whether every number of its arrays is computed from those at the same place alone."""
+        """Whether every element of its arrays is computed from those at the same index alone."""
         return not LOOKS_AROUND.search(self.lowered.as_text())
 
 
 def update(rule: Rule, weights: Params, gradient: Params) -> Program:
-    """What a training loop does with a gradient: the rule's update, applied. Hyperparameters are traced.
+    """The program that applies a rule's update, as in a training loop. Hyperparameters are traced.
 
-    Whatever the rule asks about the loss beside its gradient is answered by `gradient_streams.extra`.
+    What the rule needs of the loss beside its gradient is given by `gradient_streams.extra`.
     """
 
     def step(hp, g, value, seed, state, w):
@@ -96,15 +96,15 @@ def update(rule: Rule, weights: Params, gradient: Params) -> Program:
 
 
 def triad(size: int) -> Program:
-    """a ← a + s · b on arrays of so many numbers: the rate at which memory, or cache, lets them through."""
+    """The program a ← a + s · b on arrays of `size` numbers: it measures the bandwidth of memory, or of a cache."""
     a, b = jnp.ones((2, size))
     return Program(lambda s, b, a: (a + s * b,), (jnp.float32(1e-3), b), (a,))
 
 
 def product_rates(times: int = 3, with_torch: bool = False) -> list[float]:
-    """FLOP/s of a float32 matrix product on the device, so many times by each library: others may be at work, too.
+    """FLOP/s of a float32 matrix product on the device, `times` times by each library: other programs may be running.
 
-    The product is of a size that fills the device, at the precision that JAX is set to, PyTorch's the same: on GPU,
+    The product is large enough to fill the device, at the precision of JAX's settings, PyTorch's the same: on GPU,
     unless `jax_default_matmul_precision` says otherwise, factors are rounded to TF32.
     """
     on_cpu = jax.default_backend() == "cpu"
@@ -122,9 +122,9 @@ def product_rates(times: int = 3, with_torch: bool = False) -> list[float]:
         doings.append(lambda: torch.stack([(tensor @ tensor)[0, 0] for _ in range(products)]).cpu())
     rates = []
     for do in doings * times:
-        began = time.perf_counter()
+        start = time.perf_counter()
         do()
-        rates.append(2 * n**3 * products / (time.perf_counter() - began))
+        rates.append(2 * n**3 * products / (time.perf_counter() - start))
     return rates
 
 
@@ -140,7 +140,7 @@ def torch_device() -> str:
 
 
 def squares(number: int, size: int) -> tuple[Params, Params]:
-    """Weights and gradients of a model that is so many square matrices, of about `size` numbers in all."""
+    """Weights and gradients of a model of `number` square matrices, of about `size` numbers in all."""
     side = round(math.sqrt(size / number))
     keys = jax.random.split(jax.random.key(0), (2, number))
     weights, gradient = ([jax.random.normal(k, (side, side)) for k in ks] for ks in keys)
@@ -148,16 +148,18 @@ def squares(number: int, size: int) -> tuple[Params, Params]:
 
 
 def in_turns(programs: Sequence[Program], laps: int, lap: float, patience: float = math.inf) -> np.ndarray:
-    """Seconds per step, `[program, lap]`: the programs take turns, in laps of about `lap` seconds.
+    """Seconds per step, `[program, lap]`: the programs alternate, in laps of about `lap` seconds.
 
-    After `patience` seconds no more laps are begun but for the first few; those left out are NaN.
+    After `patience` seconds only the first few laps are still taken; those left out are NaN.
     """
     steps = max(1, math.ceil(lap / max(program.lap(1) for program in programs)))
     seconds = np.full((len(programs), laps), np.nan)
-    began = time.perf_counter()
+    start = time.perf_counter()
     for number in range(laps):
-        if number >= LEAST_LAPS and time.perf_counter() - began > patience:
+        if number >= LEAST_LAPS and time.perf_counter() - start > patience:
             break
-        for p in range(len(programs))[:: (-1) ** number]:  # nobody always comes after the same one
+        for p in range(len(programs))[
+            :: (-1) ** number
+        ]:  # the order alternates, so that no program always follows the same one
             seconds[p, number] = programs[p].lap(steps)
     return seconds

@@ -1,4 +1,4 @@
-"""How long does the notes' search take: their way, in one compiled program, and with early abandonment?"""
+"""How long does the notes' search take: as in the notes, in one compiled program, and with early abandonment?"""
 
 import itertools
 import time
@@ -24,9 +24,9 @@ from fnn.train import engine
 SIZES = (784, *_search.HIDDEN, 10)
 TITLES = {"numpy": "NumPy, the notes' way", "fnn": "fnn", "fnn_halving": "fnn, successive halving"}
 AIM = 20.0
-"""How many times faster than the notes' way ours is meant to be."""
+"""The aim: times as fast as the notes' code."""
 ETA, FIRST = 3, 2
-"""Halving: the best third goes on, for the first time after two epochs."""
+"""Halving: the best third continues, for the first time after two epochs."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class Config(lab.DataOptions):
     trials: int = 20
     """Settings a seed."""
     epochs: int = 50
-    """Epochs that a whole trial trains for."""
+    """Epochs of a whole trial."""
     few: int = 3
-    """Trials that NumPy does in a lap."""
+    """Trials of NumPy per lap."""
     laps: int = 2
     """Timed laps of each contender; the median counts."""
 
@@ -58,7 +58,7 @@ def flop_per_trial(epochs: int) -> float:
 
 
 def notes_way(cfg: Config, images: DataSet) -> Callable[[], int]:
-    """What does some trials the notes' way and gives how many."""
+    """A function that runs some trials as in the notes and returns their number."""
     x = images.x_train[: _search.IMAGES].reshape(_search.IMAGES, -1).astype(np.float32) / 255
     y, n = images.y_train[: _search.IMAGES], _search.VALIDATION
     rng = np.random.default_rng(0)
@@ -75,7 +75,7 @@ def notes_way(cfg: Config, images: DataSet) -> Callable[[], int]:
 
 
 def ours(cfg: Config, train_settings: _search.Trainer) -> Callable[[], int]:
-    """What does all trials of as many seeds as there are cores, and gives how many."""
+    """A function that runs all trials of one seed per core and returns their number."""
     keys = engine.seeds(len(jax.local_devices()))
     settings = _search.samples(keys, cfg.trials)
 
@@ -87,7 +87,7 @@ def ours(cfg: Config, train_settings: _search.Trainer) -> Callable[[], int]:
 
 
 def run(cfg: Config) -> xr.Dataset:
-    """Time every contender in turns."""
+    """Times of all contenders, in alternating laps."""
     images = cfg.load()
     require(len(images.x_train) >= _search.IMAGES, f"This takes {_search.IMAGES} training images.")
     data, plan = tasks.splits(images), _search.schedule(FIRST, ETA, cfg.epochs)
@@ -101,9 +101,9 @@ def run(cfg: Config) -> xr.Dataset:
     first, seconds, rates = {}, {name: [] for name in laps}, []
     with tqdm(total=len(laps) * (cfg.laps + 1), unit="lap", disable=None, leave=False) as bar:
         for number, (name, lap) in itertools.product(range(cfg.laps + 1), laps.items()):
-            began = time.perf_counter()
+            start = time.perf_counter()
             trials = lap()
-            took = time.perf_counter() - began
+            took = time.perf_counter() - start
             if number == 0:
                 first[name] = (took, trials)  # with its compilation
                 rates += _timing.product_rates()
@@ -116,12 +116,12 @@ def run(cfg: Config) -> xr.Dataset:
             "seconds": (
                 ("contender", "lap"),
                 np.array(list(seconds.values())),
-                {"long_name": "time a trial", "units": "s"},
+                {"long_name": "time per trial", "units": "s"},
             ),
             "compile_seconds": (
                 "contender",
                 compile_seconds,
-                {"long_name": "what the first lap took longer", "units": "s"},
+                {"long_name": "extra time of the first lap", "units": "s"},
             ),
         },
         {"contender": list(laps), "lap": np.arange(cfg.laps)},
@@ -141,7 +141,7 @@ def run(cfg: Config) -> xr.Dataset:
 
 
 def rows(ds: xr.Dataset) -> list[dict]:
-    """The measurements, a row a contender. What halving gives up is not counted as work."""
+    """The measurements, one row per contender. Abandoned updates are not counted as work."""
     found = []
     for name in ds.contender.values:
         seconds = float(ds.seconds.sel(contender=name).median())
@@ -161,8 +161,8 @@ def rows(ds: xr.Dataset) -> list[dict]:
 
 
 def table(ds: xr.Dataset) -> str:
-    """The rows, for people."""
-    lines = [f"{'':26}{'s a trial':>11}{f's for {ds.trials}':>12}{'of peak':>9}{'faster':>9}{'compile s':>11}"]
+    """The rows as a table of text."""
+    lines = [f"{'':26}{'s per trial':>11}{f's for {ds.trials}':>12}{'of peak':>9}{'faster':>9}{'compile s':>11}"]
     for row in rows(ds):
         lines.append(
             f"{TITLES[row['contender']]:26}{row['seconds']:11.4f}{ds.trials * row['seconds']:12.1f}"
@@ -172,7 +172,7 @@ def table(ds: xr.Dataset) -> str:
 
 
 def whole_search(ds: xr.Dataset) -> Figure:
-    """Seconds for the whole search, a bar a contender."""
+    """Seconds for the whole search, one bar per contender."""
     fig = plotting.figure(7.0, 2.6)
     ax = plotting.axes(fig, f"{ds.trials} trials of {ds.epochs} epochs", "seconds", "")
     for number, row in enumerate(rows(ds)):
@@ -181,7 +181,7 @@ def whole_search(ds: xr.Dataset) -> Figure:
         ax.annotate(f" {whole:.1f} s", (whole, number), va="center", fontsize="small")
     ax.invert_yaxis()
     ax.margins(x=0.12)
-    plotting.caption(fig, f"{ds.device}, a core a seed; median of {ds.sizes['lap']} laps")
+    plotting.caption(fig, f"{ds.device}, one core per seed; median of {ds.sizes['lap']} laps")
     return fig
 
 
@@ -198,15 +198,16 @@ def faster(name: str) -> lab.Claim:
 
 
 EXPERIMENT = lab.Experiment(
-    question="How long does the notes' search take: their way, in one compiled program, and with early abandonment?",
+    question="How long does the notes' search take: as in the notes, in one compiled program, and with early "
+    "abandonment?",
     source="benchmark",
     method="""The work is that of the notes' §5.2: random settings of learning rate and weight decay, each trained for
 50 epochs on 400 images and validated on 100 others after every epoch. The notes train one network after another with
-layer objects in NumPy; here all settings of a seed are one program, and a core trains a seed. With successive halving
-the program compares the trials after 2, 6 and 18 epochs, and each time the best third goes on.
+layer objects in NumPy; here all settings of a seed are one program, with one seed per core. With successive halving
+the program compares the trials after 2, 6 and 18 epochs, and each time the best third continues.
 
-The contenders take turns; every time is a median of laps, in seconds a trial. NumPy's trials are all alike, so a few of
-them stand for all.""",
+The contenders alternate; every time is a median of laps, in seconds per trial. NumPy's trials all take the same time,
+so a few of them are measured.""",
     takes="about three quarters of a minute on two cores; the README's numbers (--trials 100 --laps 3) take four",
     alone=True,
     config=Config,

@@ -24,22 +24,22 @@ IMPORTS = {
     "import jax": "import jax",
     "import fnn": "from fnn import data, models, optim, schedules, sweep, tasks, train",
 }
-"""Statements whose time is taken."""
+"""The statements that are timed."""
 
 RULES = {"one rule": ("adam",), "four rules": ("sgd", "momentum", "adagrad", "adam")}
-"""Rules of the sweeps that are compiled, with nothing to be found in a cache …"""
+"""Rules of the sweeps that are compiled, with an empty cache …"""
 
 AGAIN = "four rules, again"
-"""… and the last of them again, in another process, with what the first has put there."""
+"""… and the last of them again, in another process, with the cache that the first has filled."""
 
 AIM = 1.2
-"""What importing and compiling are to cost at most, in the time of jax and of one rule."""
+"""The aim: the largest time of importing and of compiling, relative to jax and to one rule."""
 
 IMPORTING = """
 import time
-began = time.perf_counter()
+start = time.perf_counter()
 {statement}
-print({{"seconds": time.perf_counter() - began}})
+print({{"seconds": time.perf_counter() - start}})
 """
 
 SWEEPING = """
@@ -52,11 +52,11 @@ from fnn.lab import process
 process.prepare()
 counted = collections.Counter()
 jax.monitoring.register_event_listener(lambda event, **details: counted.update([event]))
-began = time.perf_counter()
+start = time.perf_counter()
 work = _contenders.Work(data.load("mnist_5k"), (784, 100, 100, 100, 100, 10), {rules}, 2, 128, 5)
 lap = next(_contenders.fnn_laps(work))
 print(json.dumps({{
-    "seconds": time.perf_counter() - began,
+    "seconds": time.perf_counter() - start,
     "compile_seconds": lap.compile_seconds,
     "compiled": counted["/jax/compilation_cache/cache_misses"],
     "found": counted["/jax/compilation_cache/cache_hits"],
@@ -71,7 +71,7 @@ class Config(lab.Options):
     seeds: Fixed = 1
     """Of everything that is compiled."""
     laps: int = 2
-    """Turns; the median counts."""
+    """Repetitions; the median counts."""
 
     def check(self) -> None:
         """Raise `InputError` for options that cannot be used."""
@@ -80,7 +80,7 @@ class Config(lab.Options):
 
 
 def run(cfg: Config) -> xr.Dataset:
-    """Time every contender in turns."""
+    """Times of all contenders, alternating."""
     contenders = [*IMPORTS, *RULES, AGAIN]
     device = provenance.describe_devices(jax.local_devices())
     print(f"{len(contenders)} ways to start, {cfg.laps} times each, on {device}", flush=True)
@@ -110,11 +110,11 @@ def run(cfg: Config) -> xr.Dataset:
 
 def imports() -> dict[str, Mapping[str, float]]:
     """Seconds for every import, each in a new process."""
-    return {name: said(IMPORTING.format(statement=statement)) for name, statement in IMPORTS.items()}
+    return {name: last_json(IMPORTING.format(statement=statement)) for name, statement in IMPORTS.items()}
 
 
 def starts() -> dict[str, Mapping[str, float]]:
-    """What every sweep costs to start with an empty cache, and the last of them again."""
+    """Times to start every sweep with an empty cache, and the last of them again."""
     found = {}
     for name, rules in RULES.items():
         with tempfile.TemporaryDirectory() as cache:
@@ -126,11 +126,11 @@ def starts() -> dict[str, Mapping[str, float]]:
 
 def swept(rules: tuple[str, ...], cache: str) -> Mapping[str, float]:
     """A few steps of a sweep in a new process with this cache of compilations."""
-    return said(SWEEPING.format(cores=process.cores(), rules=rules), JAX_COMPILATION_CACHE_DIR=cache)
+    return last_json(SWEEPING.format(cores=process.cores(), rules=rules), JAX_COMPILATION_CACHE_DIR=cache)
 
 
-def said(program: str, **environment: str) -> Mapping[str, float]:
-    """The JSON object that is the last line a program prints."""
+def last_json(program: str, **environment: str) -> Mapping[str, float]:
+    """The JSON object in the last line that a program prints."""
     command = [sys.executable, "-c", program]
     environment = os.environ | {"PYTHONIOENCODING": "utf-8"} | environment
     done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", env=environment)
@@ -145,7 +145,7 @@ def times(what: str, ours: str, theirs: str) -> Callable[[xr.Dataset], xr.DataAr
 
 
 def rows(ds: xr.Dataset) -> list[dict]:
-    """The measurements, a row a contender: medians over turns, NaN left out."""
+    """The measurements, one row per contender: medians over turns, NaN left out."""
     found = []
     for contender in ds.contender.values:
         one = {name: float(ds[name].sel(contender=contender).median()) for name in ds.data_vars}
@@ -178,8 +178,8 @@ EXPERIMENT = lab.Experiment(
     source="benchmark",
     method="""Every measurement is a separate process. Imports: what the README's ten lines import, beside jax alone.
 Compiling: the notes' four rules in one sweep beside Adam alone, on the notes' network, with an empty cache; and again
-in another process, with what is in the cache then: JAX itself counts what it compiles. The contenders take turns, and
-every ratio is of one turn.""",
+in another process, with the cache that is then filled; JAX counts what it compiles. The contenders alternate, and
+every ratio is of one repetition.""",
     takes="about a minute on two cores",
     alone=True,
     config=Config,
@@ -208,7 +208,9 @@ every ratio is of one turn.""",
             lab.exactly(0),
             "programs",
             figure="start",
-            detail=lambda ds: f"It finds at least {float(ds.found.sel(contender=AGAIN).min()):g} in the cache.",
+            detail=lambda ds: (
+                f"It reads at least {float(ds.found.sel(contender=AGAIN).min()):g} programs from the cache."
+            ),
             repeats="lap",
         ),
     ),

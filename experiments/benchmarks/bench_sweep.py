@@ -1,4 +1,4 @@
-"""How fast do K networks train, beside what a user would write instead?"""
+"""How fast do K networks train, compared with what a user would write otherwise?"""
 
 import importlib.util
 import itertools
@@ -34,9 +34,9 @@ TITLES = {
     "fnn": "fnn",
 }
 PACKAGES = {"torch": ("torch",), "flax": ("flax.nnx", "optax")}
-"""What contenders import, by the first part of their names."""
+"""The packages of contenders, by the first part of their names."""
 AIMS = {"numpy": 10.0, "torch": 3.5, "flax_scan": 1.3}
-"""How many times faster than these ours is meant to be where all rules run."""
+"""The aims: times as fast as these, where all rules run."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ class Config(lab.DataOptions):
     laps: int = 3
     """Timed laps of each contender; the median counts."""
     lap: int = 400
-    """Network-steps a lap, shared among the K networks."""
+    """Network-steps per lap, shared among the K networks."""
     measure_memory: bool = True
-    """Measure memory too, at the most networks, in a process each."""
+    """Measure memory too, at the largest number of networks, each in a separate process."""
 
     def check(self) -> None:
         """Raise `InputError` for options that cannot be used."""
@@ -76,7 +76,7 @@ class Config(lab.DataOptions):
 def flop_per_step(batch: int = BATCH) -> int:
     """Multiplications and additions in the matrix products of one network-step.
 
-    Forward twice (before and after the update) and two products a layer backward, but for the first, whose input
+    Forward twice (before and after the update) and two products per layer backward, except for the first, whose input
     needs no gradient.
     """
     layers = [2 * batch * n_in * n_out for n_in, n_out in itertools.pairwise(SIZES)]
@@ -84,13 +84,13 @@ def flop_per_step(batch: int = BATCH) -> int:
 
 
 def work(images: data.DataSet, networks: int, lap: int) -> Work:
-    """The K networks: all four rules on K/4 seeds, or Adam alone."""
+    """The work of K networks: all four rules on K/4 seeds, or Adam alone."""
     rules = ("adam",) if networks == 1 else RULES
     return Work(images, SIZES, rules, networks // len(rules), BATCH, max(1, lap // networks))
 
 
 def at_home(contender: str, w: Work) -> Work:
-    """The work in laps that suit the contender: programs go on in chunks of steps, a loop has none."""
+    """The work in laps that suit the contender: compiled loops run in chunks of steps, Python loops do not."""
     if contender not in ("fnn", "flax_scan"):
         return w
     networks = w.seeds * len(w.rules)
@@ -99,9 +99,9 @@ def at_home(contender: str, w: Work) -> Work:
 
 
 def peak_bytes(contender: str, w: Work) -> float:
-    """Memory that a fresh process needs for one lap beyond its imports and images; NaN where it cannot be told.
+    """Memory that a fresh process needs for one lap beyond its imports and images; NaN where it cannot be measured.
 
-    The device's, where it has its own.
+    Device memory, where the device has its own.
     """
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
@@ -132,7 +132,7 @@ def _most_held(contender: str) -> float:
 
 
 def _most_resident() -> float:
-    # getrusage would count the parent too: Linux hands its high-water mark down to a spawned child.
+    # getrusage would count the parent too: on Linux a spawned child inherits its high-water mark.
     try:
         lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
@@ -141,7 +141,7 @@ def _most_resident() -> float:
 
 
 def run(cfg: Config) -> xr.Dataset:
-    """Time every contender at every number of networks."""
+    """Times of all contenders at every number of networks."""
     images = cfg.load()
     here = lambda package: package not in PACKAGES or importlib.util.find_spec(package)
     present = [c for c in cfg.racers() if here(c.partition("_")[0])]
@@ -170,8 +170,8 @@ def run(cfg: Config) -> xr.Dataset:
             for contender in laps:
                 contender.close()  # pyright: ignore[reportAttributeAccessIssue]
             medians = 1e6 * np.median(seconds[:, k], axis=-1)
-            told = [f"{TITLES[c]} {_short(median)}" for c, median in zip(present, medians, strict=True)]
-            bar.write(f"{networks:5d} networks, µs per network-step: {', '.join(told)}")  # minutes may lie behind it
+            times = [f"{TITLES[c]} {_short(median)}" for c, median in zip(present, medians, strict=True)]
+            bar.write(f"{networks:5d} networks, µs per network-step: {', '.join(times)}")  # after minutes of work
             if networks == max(counts) and cfg.measure_memory:
                 memory[:, k] = [peak_bytes(c, w) for c in present]
     dims = ("contender", "networks")
@@ -195,7 +195,7 @@ def run(cfg: Config) -> xr.Dataset:
 
 
 def rows(ds: xr.Dataset) -> list[dict]:
-    """The measurements, a row a contender and number of networks."""
+    """The measurements, one row per contender and number of networks."""
     found = []
     for contender, networks in itertools.product(ds.contender.values, ds.networks.values):
         one = ds.sel(contender=contender, networks=networks)
@@ -215,7 +215,7 @@ def rows(ds: xr.Dataset) -> list[dict]:
 
 
 def table(ds: xr.Dataset) -> str:
-    """The rows, for people."""
+    """The rows as a table of text."""
     lines = [
         f"Best float32 matrix product: {ds.peak_flop_per_second / 1e9:.0f} GFLOP/s (precision: {ds.precision})",
         f"{'':28}{'networks':>9}{'µs/network-step':>17}{'of peak':>9}{'fnn faster by':>15}{'compile s':>11}{'MB':>7}",
@@ -281,13 +281,13 @@ def faster(contender: str, aim: float) -> lab.Claim:
 
 
 EXPERIMENT = lab.Experiment(
-    question="How fast do K networks train, beside what a user would write instead?",
+    question="How fast do K networks train, compared with what a user would write otherwise?",
     source="benchmark",
     method="""The work is that of `optimizer_compare_mnist`: the notes' network, minibatches of 128, SGD, Momentum,
 AdaGrad and Adam on K/4 seeds each (K = 1: Adam alone), gathering, forward, backward and update, and the loss recorded
-after the update. The contenders take turns; every time is a median of laps, and beside them stands the best float32
+after the update. The contenders alternate; every time is a median of laps, and is compared with the best float32
 matrix product that any of them reaches on this machine in the same run. Contenders whose package is not installed are
-left out, and named.""",
+left out, and printed.""",
     takes="about a minute on two cores; the README's table takes twenty "
     "(--contenders all --networks 1 4 16 64 256 1024 --laps 5)",
     alone=True,

@@ -21,16 +21,16 @@ from fnn.rule import Rule, twins
 
 CONTENDERS = {"fnn": optim.rule, "optax": lambda spec: twins.twin(spec, optim.rule(spec).hyper)}
 CONTROL = "adam"
-"""The rule whose twin is timed against itself."""
+"""The rule whose twin is timed against itself, as a control."""
 TREES = {"many small": 32, "few large": 4}
 """Numbers of square matrices in a model."""
 
 AIM = 0.9
-"""What the median update is to cost at most, in its twin's time."""
+"""The aim: the largest median time of an update over its twin's."""
 NEAR = 1.3
-"""How many times the bound an elementwise update is to take at most."""
+"""The aim: the largest time of an elementwise update over its bound."""
 CHANCE = 0.025
-"""The share of equal programs of which one is slower with its whole 95 % interval."""
+"""The share of pairs of equal programs in which the first is slower with its whole 95 % interval."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ class Config(lab.Options):
     laps: int = 15
     """Timed laps of each contender; the median counts."""
     lap: float = 0.01
-    """Seconds a lap lasts at least, in as many updates as that takes."""
+    """The least seconds of a lap; it has as many updates as that takes."""
     patience: float = 0.4
-    """Seconds after which a model gets no more laps than three, for rules that are slow."""
+    """Seconds after which a model has at most three laps, for slow rules."""
 
     def check(self) -> None:
         """Raise `InputError` for options that cannot be used."""
@@ -67,7 +67,7 @@ class Config(lab.Options):
 
 
 def run(cfg: Config) -> xr.Dataset:
-    """Time rule after rule; an interrupt keeps the rules that are done."""
+    """Times of the rules; after an interrupt, of those that are done."""
     specs = cfg.specs()
     device = provenance.describe_devices(jax.local_devices())
     print(f"{len(specs)} rules and their twins at {', '.join(map('{:,}'.format, cfg.sizes))} parameters")
@@ -77,7 +77,7 @@ def run(cfg: Config) -> xr.Dataset:
 
 
 def measure(cfg: Config, specs: Sequence[str]) -> xr.Dataset:
-    """The times of all rules that were reached, `attrs["complete"]` if they are all there are; and the control's."""
+    """The times of all rules up to an interrupt, and the control's; `attrs["complete"]` is whether there was none."""
     control = ratios(timed(cfg, [twins.twin(CONTROL, optim.rule(CONTROL).hyper)] * len(CONTENDERS)))
     found, complete = [], 1
     bar = tqdm(specs, unit="rule", disable=None, leave=False)
@@ -97,7 +97,8 @@ def measure(cfg: Config, specs: Sequence[str]) -> xr.Dataset:
 
 
 def timed(cfg: Config, rules: Sequence[Rule], number: int = 0) -> xr.Dataset:
-    """A rule and its twin, at every size and in both trees. Who is built first changes with the model and `number`."""
+    """Times of a rule and its twin, at every size and in both trees. The order of building alternates with model and
+    `number`."""
     sizes = sorted(cfg.sizes)
     shape = len(CONTENDERS), len(sizes), len(TREES)
     seconds, triad = np.empty((*shape, cfg.laps)), np.empty((*shape[1:], cfg.laps))
@@ -105,7 +106,9 @@ def timed(cfg: Config, rules: Sequence[Rule], number: int = 0) -> xr.Dataset:
     elementwise = False
     for s, (t, leaves) in itertools.product(range(len(sizes)), enumerate(TREES.values())):
         model = _timing.squares(leaves, sizes[s])
-        turn = (-1) ** (number + s + t)  # code that is built first lies better, data found in a cache compile sooner
+        turn = (-1) ** (
+            number + s + t
+        )  # code built first is placed better in memory, and later code compiles faster from caches
         programs = [_timing.update(rule, *model) for rule in rules[::turn]][::turn]
         times = _timing.in_turns([*programs, _timing.triad(sizes[s])], cfg.laps, cfg.lap, cfg.patience)
         seconds[:, s, t], triad[s, t] = times[:-1], times[-1]
@@ -128,7 +131,7 @@ def timed(cfg: Config, rules: Sequence[Rule], number: int = 0) -> xr.Dataset:
 
 
 def bandwidth(ds: xr.Dataset) -> xr.DataArray:
-    """The yardstick's bytes per second, by the number of parameters: the median of all its laps."""
+    """Bytes per second of a ← a + s · b, by the number of parameters: the median of all its laps."""
     number = 3 * np.dtype(np.float32).itemsize * ds.parameters
     return number / ds.triad.median(("rule", "tree", "lap"))
 
@@ -139,7 +142,7 @@ def ratios(ds: xr.Dataset) -> xr.DataArray:
 
 
 def bounds(ds: xr.Dataset) -> xr.DataArray:
-    """How many times the memory's bound an update takes, lap by lap."""
+    """The time of an update over its memory bound, lap by lap."""
     return ds.seconds / (ds.moved_bytes / bandwidth(ds))
 
 
@@ -159,7 +162,7 @@ def median_interval(laps: np.ndarray) -> tuple[float, float, float]:
 
 
 def rows(ds: xr.Dataset) -> list[dict]:
-    """The measurements, a row a contender, rule, size and tree."""
+    """The measurements, one row per contender, rule, size and tree."""
     found = []
     ratio, bound = ratios(ds), bounds(ds).median("lap")
     for spec, size, tree in itertools.product(ds.rule.values, ds.parameters.values, ds.tree.values):
@@ -194,7 +197,7 @@ def by_cost(ds: xr.Dataset) -> list[str]:
 
 
 def table(ds: xr.Dataset) -> str:
-    """Our time over the twin's at every size and in every tree, a line a rule, the worst first."""
+    """Our time over the twin's at every size and in every tree, one line per rule, the worst first."""
     ratio, compiling, bound = ratios(ds).median("lap"), compile_ratios(ds), bounds(ds).median("lap")
     cells = list(itertools.product(ds.parameters.values, ds.tree.values))
     found = zip(ds.parameters.values, bandwidth(ds).values, strict=True)
@@ -216,7 +219,7 @@ def table(ds: xr.Dataset) -> str:
 
 
 def ladder(names: list[str], trees: list[str], label: str) -> tuple[Figure, list]:
-    """A panel a tree, with a rung a rule and the first of them on top."""
+    """One panel per tree, with one rung per rule and the first of them on top."""
     fig = plotting.figure(9.0, 2.0 + 0.24 * len(names))
     panels = fig.subplots(1, len(trees), sharey=True, squeeze=False)[0]
     for ax, tree in zip(panels, trees, strict=True):
@@ -243,7 +246,7 @@ def beside_twin(ds: xr.Dataset) -> Figure:
         ax.axvline(1, color="0.4", linestyle="--", linewidth=1)
         ax.set_xscale("log", base=2)
         ax.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
-        # Ticks stand at powers of 2: with one on either side of 1 the scale can be read.
+        # Ticks are at powers of 2: with one on either side of 1 the scale can be read.
         low, high = ax.get_xlim()
         ax.set_xlim(min(low, 0.48), max(high, 2.1))
     plotting.legend(fig, n, "What a hand-written update costs beside optax's, by the number of parameters", panels[0])
@@ -256,7 +259,7 @@ def beside_twin(ds: xr.Dataset) -> Figure:
 
 
 def of_bound(ds: xr.Dataset) -> Figure | None:
-    """What share of the memory's rate the elementwise rules reach at the largest size; None without such rules."""
+    """The share of the memory's rate that the elementwise rules reach at the largest size; None without such rules."""
     if not ds.elementwise.any():
         return None
     size = int(ds.parameters.max())
@@ -272,7 +275,7 @@ def of_bound(ds: xr.Dataset) -> Figure | None:
             style = {"color": plotting.color(number), "marker": plotting.MARKERS[0], "markersize": 5}
             ax.plot(at, np.arange(at.size), linestyle="none", label=str(contender), **style, **filled)
         ax.axvline(1, color="0.4", linewidth=1, label="a ← a + s · b")
-        ax.axvline(1 / NEAR, color="0.4", linestyle="--", linewidth=1, label=f"{NEAR:g} × its time a byte")
+        ax.axvline(1 / NEAR, color="0.4", linestyle="--", linewidth=1, label=f"{NEAR:g} × its time per byte")
         ax.set_xlim(0, None)
     plotting.legend(fig, 4, f"How near elementwise updates of {size:,} parameters come to the memory's rate", panels[0])
     rate = float(bandwidth(ds).sel(parameters=size)) / 1e9
@@ -300,13 +303,13 @@ def judged(ds: xr.Dataset) -> tuple[xr.DataArray, np.ndarray]:
 
 
 def not_slower(ds: xr.Dataset) -> xr.DataArray:
-    """Of every update whether its interval reaches down to the twin's time."""
+    """Whether the interval of each update includes the twin's time or less."""
     _, found = judged(ds)
     return xr.DataArray(found[:, 1] <= 1, dims="update")
 
 
 def slowest(ds: xr.Dataset) -> str:
-    """The update whose whole interval lies highest, in words."""
+    """The sentence on the update with the highest interval."""
     ratio, found = judged(ds)
     if not len(found):
         return ""
@@ -321,7 +324,7 @@ def slowest(ds: xr.Dataset) -> str:
 
 
 def of_elementwise(ds: xr.Dataset) -> xr.DataArray:
-    """How many times the bound elementwise updates take at the largest size, in the laps that all of them took."""
+    """The time of elementwise updates over their bound at the largest size, in the laps that all of them have."""
     size = int(ds.parameters.max())
     some = bounds(ds).sel(rule=ds.rule[ds.elementwise], contender="fnn", parameters=size, drop=True)
     times = some.stack(update=("rule", "tree")).transpose("lap", "update").dropna("lap")
@@ -330,7 +333,7 @@ def of_elementwise(ds: xr.Dataset) -> xr.DataArray:
 
 
 def within_aim(ds: xr.Dataset) -> str:
-    """How many elementwise updates are near the bound, in words."""
+    """The sentence on how many elementwise updates are near the bound."""
     medians = of_elementwise(ds).median("lap")
     return (
         f"At {int(ds.parameters.max()):,} parameters the medians of {int((medians <= NEAR).sum())} of {medians.size} "
@@ -339,7 +342,7 @@ def within_aim(ds: xr.Dataset) -> str:
 
 
 def dearest_to_compile(ds: xr.Dataset) -> str:
-    """The rule whose updates take longest to compile beside its twin's, in words."""
+    """The sentence on the rule with the longest compilation relative to its twin's."""
     ratio = compile_ratios(ds)
     worst = ratio.isel(rule=int(ratio.argmax("rule")))
     models = ds.sizes["parameters"] * ds.sizes["tree"]
@@ -353,22 +356,22 @@ EXPERIMENT = lab.Experiment(
     question="What does one update of every hand-written rule cost, beside its optax twin and the machine's memory?",
     source="benchmark",
     method="""Updates are timed as a training loop does them: `update` and `apply_updates` in one compiled program with
-traced hyperparameters, which is given state and parameters to overwrite. Models are trees of many small and of few
-large square float32 matrices. Ours, the twin and the yardstick, a ← a + s · b on arrays of as many numbers as there are
-parameters, take turns; every time is a median of laps, every ratio a median of the laps' ratios. As a control, one
-program is built twice and timed against itself: so far apart are equal programs.
+traced hyperparameters, which overwrites state and parameters. Models are trees of many small and of few
+large square float32 matrices. Ours, the twin and, for the memory's rate, a ← a + s · b on arrays of as many numbers as
+there are parameters alternate; every time is a median of laps, every ratio a median of the laps' ratios. As a control,
+one program is built twice and timed against itself, which shows the difference of equal programs.
 
-The bound is the time in which memory would let through what an update has to read (gradients, parameters, state) and
-to write (parameters, state), once each, at the yardstick's rate. It is meant for elementwise rules at sizes that no
-cache holds; others must look at everything twice or do more than move it.
+The bound is the time to read (gradients, parameters, state) and to write (parameters, state) once each at the memory's
+rate. It applies to elementwise rules at sizes above any cache; others must read everything twice or do more than move
+it.
 
 What some rules need of the loss beside its gradient is computed from a quadratic that costs little, the same for both
-sides. Work done on few updates only (GaLore's singular vectors, Sophia's curvature) falls on few laps and hardly moves
+sides. Work done on few updates only (GaLore's singular vectors, Sophia's curvature) is in few laps and hardly changes
 a median.
 
 Of many updates some are slower than their twins' by chance: equal programs are with their whole 95 % interval in 2.5 %
 of cases. So the updates that are slower are counted, and their share is compared with that; an update of fewer than
-six laps has no interval and no say.""",
+six laps has no interval and is not counted.""",
     takes="about a minute on two cores; all rules (--rules all) take six",
     alone=True,
     config=Config,
@@ -384,7 +387,7 @@ six laps has no interval and no say.""",
             repeats="lap",
         ),
         lab.Claim(
-            "Fewer updates are slower than their optax twins' than chance makes of equal programs",
+            "Fewer updates are slower than their optax twins' than equal programs are by chance",
             not_slower,
             lab.share(1 - CHANCE),
             figure="beside_twin",

@@ -1,16 +1,16 @@
-"""Online problems on which Adam goes to the worst place. Reddi, Kale & Kumar 2018, arXiv:1904.09237.
+"""Online problems on which Adam goes to the worst point. Reddi, Kale & Kumar 2018, arXiv:1904.09237.
 
 In round t a player at x in [−1, 1] pays f_t(x) = g_t x and moves by a rule with rate lr/√t.
 
-    Theorem 1   g = C, −1, −1, C, −1, −1, … with C > 2: the best place is −1. With b1 = 0, b2 = 1/(1 + C²) and
+    Theorem 1   g = C, −1, −1, C, −1, −1, … with C > 2: the best point is −1. With b1 = 0, b2 = 1/(1 + C²) and
                 lr < √(1 − b2), Adam is back at its start +1 after every third round. There it pays C, −1, −1 at least,
                 where −1 pays −C, 1, 1: its average regret is never below (2 C − 4)/3.
-    Theorem 3   g = C with probability (1 + δ)/(C + 1), else −1, which is δ in the mean: the best place is −1. Adam
+    Theorem 3   g = C with probability (1 + δ)/(C + 1), else −1, which is δ in the mean: the best point is −1. Adam
                 moves by the mean of −m/√v, which is above 0 where C is large enough.
 
-Players' moves are clipped to [−1, 1], the projection of one dimension. Adam without momentum and correction, the
-theorem's, is RMSProp. AMSGrad without momentum is gradient descent with rates that only fall, and Zinkevich 2003 bounds
-its regret by D²/2η_T + Σ η_t g_t²/2 with D = 2.
+Players' moves are clipped to [−1, 1], the projection of one dimension. Adam without momentum and correction, as in
+the theorem, is RMSProp. AMSGrad without momentum is gradient descent with rates that only fall, and Zinkevich 2003
+bounds its regret by D²/2η_T + Σ η_t g_t²/2 with D = 2.
 """
 
 import functools
@@ -33,25 +33,25 @@ from fnn.rule import Rule
 
 WRONG = {"adam": "Adam", "rmsprop:book": "Adam, uncorrected"}
 RIGHT = {"amsgrad": "AMSGrad, corrected", "amsgrad:paper": "AMSGrad"}
-"""The players, and what people call them here: "corrected" as Adam is, for means that start at 0."""
+"""The players and their titles: "corrected", as Adam is, for means that start at 0."""
 LARGE, DELTA, B1, B2, RATE = 20.0, 1.0, 0.5, 0.5, 0.5
 """C, δ and the players' hyperparameters in Theorem 3."""
 TOSSERS = ("adam", "amsgrad:paper")
 DRAWS = 16
-"""The last gradients, on which alone Adam's move depends in Theorem 3: with b1 and b2 of ½ the rest weighs 2⁻¹⁶."""
+"""Number of last gradients on which Adam's move depends in Theorem 3: with b1 and b2 of ½ the others weigh 2⁻¹⁶."""
 SAMPLED = 0.05
-"""What counts as equal of a mean over random rounds, relative to it."""
+"""Relative tolerance of a mean over random rounds."""
 ROUNDED = 1e-9
-"""The tolerance of a theorem's bound, relative to it: float64 sums of 10,000 rounds are that exact."""
+"""Relative tolerance of a theorem's bound: the accuracy of float64 sums of 10,000 rounds."""
 AT_THE_END = 0.05
-"""This close to −1 AMSGrad has arrived: it still moves a little within every three rounds."""
+"""Distance from −1 that counts as arrived: AMSGrad still moves slightly within every three rounds."""
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def play(
     rules: tuple[Rule, ...], hypers: tuple[Hyper, ...], gradients: Float[Array, "games rounds"], start: float
 ) -> list[tuple[Float[Array, "games rounds"], Float[Array, "games rounds"]]]:
-    """Every player's places x₁, x₂, … in every game, and its moves before they are clipped, over lr/√t."""
+    """Every player's points x₁, x₂, … in every game, and its moves before clipping, divided by lr/√t."""
     rounds = gradients.shape[-1]
     falling = schedules.on("lr", lambda progress: 1 / jnp.sqrt(1 + progress.t))
 
@@ -70,7 +70,7 @@ def play(
 
 
 def players(names: Iterable[str], n: int, lr: Any, b1: Any, b2: Any) -> tuple[tuple[Rule, ...], tuple[Hyper, ...]]:
-    """The rules of these names, and hyperparameters for n games: those of these that a rule has, and no eps."""
+    """The rules of these names, and their hyperparameters for n games, with eps = 0."""
     given = {"lr": lr, "b1": b1, "b2": b2, "rho": b2, "eps": 0.0}
     rules = tuple(map(optim.rule, names))
     hypers = (rule.hyper._replace(**{name: given[name] for name in rule.hyper._fields}) for rule in rules)
@@ -85,7 +85,7 @@ def measure(keys: Keys, rounds: int) -> xr.Dataset:
 
 
 def constants(keys: Keys, rounds: int) -> xr.Dataset:
-    """Theorem 1: places and average regrets, with C from 3 to 10 and lr from 0.3 to 0.9 of the largest allowed."""
+    """Theorem 1: points and average regrets, with C from 3 to 10 and lr from 0.3 to 0.9 of the largest allowed."""
     large, share = np.asarray(uniform(keys, 2)).T
     large, share = 3 + 7 * large, 0.3 + 0.6 * share
     b2 = 1 / (1 + large**2)
@@ -94,7 +94,7 @@ def constants(keys: Keys, rounds: int) -> xr.Dataset:
     seen, cycles = marks(rounds), marks(rounds // 3)
     games = play(*players(WRONG | RIGHT, len(large), lr, 0.0, b2), gradient, 1.0)
     place = np.stack([places for places, _ in games])
-    # After whole cycles, in which the gradients sum to C − 2 > 0, the best place in hindsight is −1.
+    # After whole cycles, in which the gradients sum to C − 2 > 0, the best point in hindsight is −1.
     regret = (gradient * (place + 1)).cumsum(-1)[..., 2::3][..., cycles - 1] / (3 * cycles)
     return xr.Dataset(
         {
@@ -113,7 +113,7 @@ def constants(keys: Keys, rounds: int) -> xr.Dataset:
 
 
 def coins(keys: Keys, rounds: int) -> xr.Dataset:
-    """Theorem 3: places, and the mean move of every game."""
+    """Theorem 3: points, and the mean move of every game."""
     gradient = np.where(tosses(keys, chance(LARGE, DELTA), rounds), LARGE, -1.0)
     games = play(*players(TOSSERS, len(gradient), RATE, B1, B2), gradient, 0.0)
     place, move = (np.stack(each) for each in zip(*games, strict=True))
@@ -137,7 +137,7 @@ def chance(large: float, delta: float) -> float:
 
 
 def expected_move(large: float, delta: float, b1: float, b2: float) -> float:
-    """The mean of Adam's −m̂/√v̂ after `DRAWS` rounds of Theorem 3, over everything that can have happened."""
+    """The mean of Adam's −m̂/√v̂ after `DRAWS` rounds of Theorem 3, over all sequences of gradients."""
     heads = (np.arange(2**DRAWS)[:, None] >> np.arange(DRAWS)) & 1 == 1
     g = np.where(heads, large, -1.0)
     corrected = lambda b, moment: moment @ ((1 - b) * b ** np.arange(DRAWS)) / (1 - b**DRAWS)
@@ -146,12 +146,12 @@ def expected_move(large: float, delta: float, b1: float, b2: float) -> float:
 
 
 def regret_of_adam(large: Any) -> Any:
-    """(2 C − 4)/3, below which Adam's average regret never is in Theorem 1."""
+    """(2 C − 4)/3, the lower bound of Adam's average regret in Theorem 1."""
     return (2 * large - 4) / 3
 
 
 def regret_of_amsgrad(large: Any, lr: Any, rounds: Any) -> Any:
-    """What AMSGrad's average regret never exceeds in Theorem 1: (2 C/lr + lr √(1 + C²))/√T.
+    """The upper bound of AMSGrad's average regret in Theorem 1: (2 C/lr + lr √(1 + C²))/√T.
 
     Zinkevich's bound with η_t = lr/√(t v), where C √(1 − b2) ≤ √v ≤ C, b2 = 1/(1 + C²), and Σ 1/√t ≤ 2 √T.
     """
@@ -159,7 +159,7 @@ def regret_of_amsgrad(large: Any, lr: Any, rounds: Any) -> Any:
 
 
 def figure(ds: xr.Dataset) -> Figure:
-    """Places and average regrets in Theorem 1, and places in Theorem 3."""
+    """Points and average regrets in Theorem 1, and points in Theorem 3."""
     fig = plotting.figure(11.0, 4.8)
     left, middle, right = fig.subplots(1, 3)
     t, rounds, level = ds["round"].values, 3 * ds.cycle.values, regret_of_adam(ds.large.values)[:, None]
@@ -172,36 +172,36 @@ def figure(ds: xr.Dataset) -> Figure:
     middle.axhline(1, color="black", linestyle=":", linewidth=1.2, label="Adam's, predicted: at least (2 C − 4)/3")
     middle.plot(rounds, bound.mean(0), "k--", linewidth=1.2, label="AMSGrad's, predicted: at most K/√T")
     for ax, title in ((left, "Theorem 1"), (right, "Theorem 3")):
-        plotting.dress(ax, xscale="log", xlabel="round t", ylabel="place", title=title, ylim=(-1.1, 1.1))
+        plotting.dress(ax, xscale="log", xlabel="round t", ylabel="point x", title=title, ylim=(-1.1, 1.1))
     level_name = "average regret / ((2 C − 4)/3)"
     plotting.dress(middle, xscale="log", yscale="log", xlabel="rounds T", ylabel=level_name, title="Theorem 1")
     plotting.legend(fig, 3, of=middle)
-    mean = figures.caption(ds, "the best place is −1", "mean with its 95 % interval")
+    mean = figures.caption(ds, "the best point is −1", "mean with its 95 % interval")
     plotting.caption(
         fig,
-        f"{mean} · Theorem 1: gradients C, −1, −1, …, every seed another C and lr, Adam at 1 in every third round · "
+        f"{mean} · Theorem 1: gradients C, −1, −1, …, C and lr differ by seed, Adam at 1 in every third round · "
         f"Theorem 3: gradient {LARGE:g} with probability {chance(LARGE, DELTA):.3f}, else −1; b1 = {B1:g}, b2 = {B2:g}",
     )
     return fig
 
 
 def over(effect: xr.DataArray) -> xr.DataArray:
-    """The largest of every game."""
+    """The largest value of each game."""
     return effect.max([dim for dim in effect.dims if dim != "seed"], skipna=False)
 
 
 def relative(ds: xr.Dataset) -> xr.DataArray:
-    """Adam's average regrets over what theory says is the least."""
+    """Adam's average regrets over their lower bound."""
     return ds.regret.sel(player=list(WRONG)) / regret_of_adam(ds.large)
 
 
 def used(ds: xr.Dataset) -> xr.DataArray:
-    """AMSGrad's average regrets over their bound."""
+    """AMSGrad's average regrets over their upper bound."""
     return ds.regret.sel(player=list(RIGHT)) / regret_of_amsgrad(ds.large, ds.online_lr, 3 * ds.cycle)
 
 
 def tossed(ds: xr.Dataset, name: str) -> xr.DataArray:
-    """Where a player of Theorem 3 ends."""
+    """The final point of a player of Theorem 3."""
     return ds.tossed_place.sel(tosser=name, drop=True).isel(round=-1, drop=True)
 
 
@@ -212,7 +212,7 @@ def theorem(number: int, text: str, effect: Effect, test: Test, detail: Any = ""
 
 
 def mean_moves(ds: xr.Dataset) -> str:
-    """Adam's mean move beside theory's."""
+    """The sentence on Adam's mean move and its prediction."""
     predicted, move = expected_move(LARGE, DELTA, B1, B2), float(ds.tossed_move.sel(tosser="adam").mean())
     return f"Its mean move is {move:+.4f} lr/√t, predicted {predicted:+.4f}; the effect is the relative difference."
 
@@ -220,10 +220,10 @@ def mean_moves(ds: xr.Dataset) -> str:
 CLAIMS = (
     theorem(
         1,
-        "Adam is back at +1, the worst place, after every third round",
+        "Adam is back at +1, the worst point, after every third round",
         lambda ds: over(ds.away.sel(player=list(WRONG))),
         lab.exactly(0),
-        "Gaps are distances from there, with and without bias correction.",
+        "Gaps are distances from it, with and without bias correction.",
     ),
     theorem(
         1,
@@ -237,10 +237,10 @@ CLAIMS = (
     ),
     theorem(
         1,
-        "AMSGrad ends at −1, the best place",
+        "AMSGrad ends at −1, the best point",
         lambda ds: over(ds.place.sel(player=list(RIGHT)).isel(round=-1) + 1),
         lab.exactly(AT_THE_END),
-        "Gaps are distances from there, with and without bias correction.",
+        "Gaps are distances from it, with and without bias correction.",
     ),
     theorem(
         1,
@@ -259,7 +259,7 @@ CLAIMS = (
     ),
     theorem(
         3,
-        "Adam moves a round as far as the mean over all gradients says",
+        "Adam's mean move per round is the expectation over all gradients",
         lambda ds: ds.tossed_move.sel(tosser="adam", drop=True) / expected_move(LARGE, DELTA, B1, B2) - 1,
         lab.within(-SAMPLED, SAMPLED),
         mean_moves,

@@ -10,9 +10,9 @@ from jaxtyping import Array, Bool, Float
 from fnn.base.types import Hyper, Keys
 
 ONCE = {"xla_backend_optimization_level": 0}
-"""Options of the compiler for what runs once and shortly: compiling it well would take longer."""
+"""Compiler options for short programs that run once: optimizing them would take longer."""
 NOTHING = 1e-60
-"""What stands in for 0 where 0/0 has to be 0: far below the last bit of whatever it is added to."""
+"""A replacement of 0 with which 0/0 is 0: far below the last bit of any number that it is added to."""
 
 
 @functools.partial(jax.jit, static_argnums=1, compiler_options=ONCE)
@@ -34,16 +34,16 @@ def tosses(keys: Keys, probability: float, n: int) -> Bool[Array, "seeds n"]:
 
 
 def repeated(hyper: Hyper, n: int) -> Hyper:
-    """The hyperparameters with n of each, those that are numbers n times."""
+    """The hyperparameters with n of each; scalars are repeated."""
     return jax.tree.map(lambda h: np.broadcast_to(np.float64(h), n), hyper)
 
 
 def marks(n: int, points: int = 60) -> np.ndarray:
-    """Some of the numbers 1 … n, evenly spread on a log axis."""
+    """Some of the numbers 1 … n, evenly spaced on a log axis."""
     return np.unique(np.geomspace(1, n, points).round().astype(int))
 
 
 def in_words(names: Iterable[str]) -> str:
-    """The names as they stand in a sentence."""
+    """The names as a phrase: "a, b and c"."""
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else last

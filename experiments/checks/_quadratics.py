@@ -6,8 +6,8 @@ On f = ½ Σ λᵢ wᵢ² SGD, Momentum and Nesterov are linear, and directions 
     momentum    w⁺ = (1 + β − z) w − β w⁻                   Polyak 1964, eq. 9
     nesterov    w⁺ = (1 + β) (1 − z) w − β (1 − z) w⁻       Nesterov 1983, at the looked-ahead point
 
-The factor a step, in the long run, is the spectral radius of the matrix that takes (w, w⁻) to (w⁺, w): |1 − z| for SGD,
-√β for Momentum where its roots are complex. It passes through 1 where −1 is a root: at z = 2, 2 (1 + β) and
+The factor per step, in the long run, is the spectral radius of the matrix that takes (w, w⁻) to (w⁺, w): |1 − z| for
+SGD, √β for Momentum where its roots are complex. It passes through 1 where −1 is a root: at z = 2, 2 (1 + β) and
 2 (1 + β)/(1 + 2 β).
 """
 
@@ -31,16 +31,17 @@ from fnn.rule import Rule, apply_updates
 
 MOMENTA = (0.5, 0.9, 0.99)
 RUNS = {"sgd": ("sgd", 0.0)} | {f"{rule}, β = {b:g}": (rule, b) for rule in ("momentum", "nesterov") for b in MOMENTA}
-"""What descends: (rule, β) by name."""
+"""The runs: (rule, β) by name."""
 LIMITS = {"sgd": "2/L", "momentum": "2 (1 + β)/L", "nesterov": "2 (1 + β)/((1 + 2 β) L)"}
 DIRECTIONS = 5
 FLATTEST = 1e-3
 """The curvatures λ of a quadratic are log-uniform from here to 1, and the first of them is L = 1."""
 STEPS = 40
 EDGE = 1e-7
-"""Where a factor passes through 1 is found between two rates, this far below and above the predicted limit."""
+"""Relative distance of the two rates, below and above the predicted limit, between which the factor passes through
+1."""
 CLOSE = 1e-6
-"""What counts as equal: near a double root the last bit of a matrix is the eighth digit of its roots."""
+"""Tolerance: near a double root the last bit of a matrix is the eighth digit of its roots."""
 
 
 def companion(rule: str, beta: float, z: np.ndarray) -> np.ndarray:
@@ -68,7 +69,7 @@ def stability_limit(rule: str, beta: float) -> float:
 def descend(
     rule: Rule, hyper: Hyper, curvature: Float[Array, "seeds directions"], start: Float[Array, "seeds directions"]
 ) -> Float[Array, "settings seeds steps parts directions"]:
-    """The states of descents of ½ Σ λᵢ wᵢ²: before every step w, and what the rule keeps beside it."""
+    """The states of descents of ½ Σ λᵢ wᵢ²: before every step w, and the state of the rule."""
 
     def one(hp, curvature, start):
         slope = jax.grad(lambda w: (curvature * w**2).sum() / 2)
@@ -84,10 +85,10 @@ def descend(
 
 
 def contraction(states: np.ndarray) -> np.ndarray:
-    """The factor a step in the long run, of states `[…, step, part, direction]`: `[…, direction]`.
+    """The factor per step in the long run, of states `[…, step, part, direction]`: `[…, direction]`.
 
-    A step is linear. So m consecutive states of m parts fix its n-th power, S₀ Mⁿ = Sₙ with a state a row, and the
-    spectral radius of that is ρⁿ, whatever n is.
+    A step is linear, so m consecutive states of m parts determine its n-th power: S₀ Mⁿ = Sₙ with one state per row.
+    The spectral radius of Mⁿ is ρⁿ for every n.
     """
     *_, steps, m, _ = states.shape
     rows = np.moveaxis(states, -1, -3)
@@ -96,7 +97,7 @@ def contraction(states: np.ndarray) -> np.ndarray:
 
 
 def measure(keys: Keys, rates: int) -> xr.Dataset:
-    """The factors of every run along every direction, at learning rates up to beyond its limit."""
+    """The factors of every run along every direction, at learning rates from below to above its limit."""
     k_curvature, k_start = split(keys, 2)
     curvature = FLATTEST ** np.asarray(uniform(k_curvature, DIRECTIONS))
     curvature[:, 0] = 1
@@ -116,36 +117,36 @@ def measure(keys: Keys, rates: int) -> xr.Dataset:
             "edge_factor": (
                 ("run", "side", "seed"),
                 at_edge[..., 0],
-                {"long_name": "factor beside the edge", "units": "1 per step"},
+                {"long_name": "factor near the limit", "units": "1 per step"},
             ),
             "curvature": (("seed", "direction"), curvature, {"long_name": "curvature λ", "units": "1"}),
             "lr": (("run", "rate"), lr, {"long_name": "learning rate", "units": "1"}),
-            "edge_lr": (("run", "side"), edge, {"long_name": "learning rate beside the edge", "units": "1"}),
+            "edge_lr": (("run", "side"), edge, {"long_name": "learning rate near the limit", "units": "1"}),
         },
         {"run": list(RUNS), "side": ["below", "above"]},
     )
 
 
-def stretch(ds: xr.Dataset) -> xr.DataArray:
+def scaled_curvature(ds: xr.Dataset) -> xr.DataArray:
     """z = lr λ of every measured factor."""
     return (ds.lr * ds.curvature).transpose(*ds.factor.dims)
 
 
 def predicted(ds: xr.Dataset) -> xr.DataArray:
-    """What the companion matrices say of every measured factor."""
-    z = stretch(ds)
+    """The prediction of the companion matrices for every measured factor."""
+    z = scaled_curvature(ds)
     return z.copy(data=[spectral_radius(companion(*RUNS[str(run)], z.sel(run=run).values)) for run in z.run.values])
 
 
 def measured_limit(ds: xr.Dataset) -> xr.DataArray:
-    """The lr L at which a factor is 1, on the straight line through the two rates beside it: run, seed."""
+    """The lr L at which a factor is 1, by linear interpolation between the two rates near it: run, seed."""
     low, high = (ds.edge_lr.sel(side=side) for side in ds.side)
     below, above = (ds.edge_factor.sel(side=side) for side in ds.side)
     return low + (1 - below) * (high - low) / (above - below)
 
 
 def figure(ds: xr.Dataset) -> Figure:
-    """The factor a step against lr λ, a panel a rule: the theory's lines, and the measured marks."""
+    """The factor per step against lr λ, one panel per rule: the theory's lines, and the measured marks."""
     fig = plotting.figure(11.0, 4.6)
     panels = dict(zip(LIMITS, fig.subplots(1, len(LIMITS), sharey=True), strict=True))
     fine = np.linspace(0, np.sqrt(4.5), 2000) ** 2
@@ -154,7 +155,7 @@ def figure(ds: xr.Dataset) -> Figure:
         style = {"color": plotting.color(number), "linewidth": 1.1}
         ax.plot(fine, spectral_radius(companion(rule, beta, fine)), **style)
         ax.axvline(stability_limit(rule, beta), linestyle="--", **style)
-        z, factor = (values.sel(run=run).values.ravel() for values in (stretch(ds), ds.factor))
+        z, factor = (values.sel(run=run).values.ravel() for values in (scaled_curvature(ds), ds.factor))
         order = np.argsort(z)
         some = order[np.unique(np.searchsorted(z[order], fine[::50]).clip(max=z.size - 1))]
         ax.plot(z[some], factor[some], plotting.MARKERS[number], fillstyle="none", markersize=4, **style)
@@ -166,11 +167,11 @@ def figure(ds: xr.Dataset) -> Figure:
         ax.set_xscale("function", functions=(np.sqrt, np.square))
         ticks = [0.01, 0.1, 0.5, 1, 2, 3, 4]
         ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    panels["sgd"].set_ylabel("factor a step")
+    panels["sgd"].set_ylabel("factor per step")
     plotting.legend(fig)
     plotting.caption(
         fig,
-        f"½ Σ λᵢ wᵢ² in {DIRECTIONS} dimensions · {figures.caption(ds, paired=False)}, each with its own curvatures · "
+        f"½ Σ λᵢ wᵢ² in {DIRECTIONS} dimensions · {figures.caption(ds, paired=False)}, each with its curvatures · "
         "marks: measured, some of all; lines: spectral radius of the companion matrix; dashed: limits of stability · "
         "lr λ on an axis of square roots",
     )
@@ -194,35 +195,35 @@ def runs(rule: str) -> list[str]:
 def off_root(ds: xr.Dataset) -> xr.DataArray:
     """|factor − √β| of Momentum where its roots are complex, NaN elsewhere."""
     root = np.sqrt(xr.DataArray([beta for _, beta in RUNS.values()], {"run": list(RUNS)}))
-    z = stretch(ds)
+    z = scaled_curvature(ds)
     complex_roots = (z > (1 - root) ** 2) & (z < (1 + root) ** 2)
     return abs(ds.factor - root).where(complex_roots).sel(run=runs("momentum"))
 
 
 def off_limit(ds: xr.Dataset, rule: str) -> xr.DataArray:
-    """How far the measured limits of stability are from theory's, relative to them."""
+    """Relative difference of the measured limits of stability from theory's."""
     limits = xr.DataArray([stability_limit(*RUNS[run]) for run in runs(rule)], {"run": runs(rule)})
     return abs(measured_limit(ds).sel(run=runs(rule)) / limits - 1)
 
 
 def claim(text: str, effect: Callable[[xr.Dataset], xr.DataArray], detail: Callable[[xr.Dataset], str]) -> lab.Claim:
-    """A claim of the theory of quadratics; effect: gaps, of which the largest of every seed counts."""
+    """A claim of the theory of quadratics; effect: gaps, of which the largest of each seed is tested."""
     values = lambda ds: worst(effect(ds))
     return lab.Claim(text, values, lab.exactly(CLOSE), source="theory of quadratics", figure="rates", detail=detail)
 
 
 def factors(rule: str) -> lab.Claim:
-    """Whether the factors are those of theory."""
-    says = "exactly |1 − lr λ|" if rule == "sgd" else "exactly the spectral radius of its companion matrix"
+    """The claim that the factors are those of theory."""
+    factor = "exactly |1 − lr λ|" if rule == "sgd" else "exactly the spectral radius of its companion matrix"
     return claim(
-        f"A step of {title(rule)} leaves {says} of a direction of curvature λ",
+        f"A step of {title(rule)} leaves {factor} of a direction of curvature λ",
         lambda ds: abs(ds.factor - predicted(ds)).sel(run=runs(rule)),
         lambda ds: f"Each has {ds.factor.sel(run=runs(rule)).isel(seed=0).size:,} factors.",
     )
 
 
 def limit(rule: str) -> lab.Claim:
-    """Whether the rule is stable as far as theory says."""
+    """The claim that the rule is stable up to theory's limit."""
 
     def detail(ds):
         means = measured_limit(ds).sel(run=runs(rule)).mean("seed").values

@@ -1,9 +1,9 @@
 """Gradients of any scale: which rules take the same path on g and c·g, and which move every coordinate by exactly lr.
 
 A rule is homogeneous of degree k where its path on c·g is cᵏ times its path on g: SGD of degree 1, Adam without eps of
-degree 0, that is *invariant*. RAdam begins as momentum and ACProp as SGD, so that they are neither. Rules are run along
-gradients that do not depend on their parameters, so that this is a property of whole paths. Rules that need more than
-the gradient get a loss that is c times as large too.
+degree 0, that is *invariant*. RAdam starts as momentum and ACProp as SGD, so they are neither. Rules are run along
+gradients that do not depend on the parameters, so this is a property of whole paths. Rules that need more than the
+gradient receive a loss that is also c times as large.
 """
 
 import functools
@@ -30,32 +30,33 @@ from fnn.lab.titles import title
 from fnn.rule import Extra, Rule, apply_updates, gradient_streams, hyper, needed
 
 ARRAYS = {"matrix": jax.ShapeDtypeStruct((4, 3), np.float64), "vector": jax.ShapeDtypeStruct((5,), np.float64)}
-"""What rules update: 17 coordinates."""
+"""The shapes of the arrays that rules update: 17 coordinates."""
 SCALES = 2.0 ** np.arange(-21, 22, 3)
-"""c. Powers of 2 round nothing: what is invariant is so to the last bit. Their cube roots are powers of 2 as well."""
+"""The factors c. Powers of 2 are exact, so invariance holds to the last bit; their cube roots are powers of 2 as
+well."""
 UNIT = int(np.flatnonzero(SCALES == 1)[0])
 SETTINGS = {"own": "own hyperparameters", "bare": "no eps and no decay"}
 FLOORS = ("eps", "eps_root", "h0", "start", "min_norm")
-"""The names, in rules, of the numbers that keep their divisors from 0."""
+"""The names of hyperparameters that keep divisors from 0."""
 ROUNDING = 1e-12
-"""Relative differences up to here are none."""
+"""Relative differences up to this count as none."""
 ALIKE = 1e-8
-"""And up to here where c is not 1: then w is larger or smaller beside a step, and rounds it otherwise."""
+"""The same where c is not 1: the ratio of step and w differs then, and so does rounding."""
 KINDS = ("invariant", "homogeneous", "neither")
-AT_ONCE = 24
-"""Rules that one program holds: compiling, which takes nearly all of the time, takes longer for many small programs."""
+PER_PROGRAM = 24
+"""Rules per program: compiling takes nearly all of the time, and longer for many small programs."""
 SIGNS = ("sign_sgd", "signum", "lion")
-"""Rules that move by a sign."""
+"""Rules whose step is a sign."""
 
 
 def rate(spec: str) -> float:
-    """The learning rate that a rule comes with."""
+    """The default learning rate of a rule."""
     hp = optim.rule(spec).hyper
     return hyper.get(hp, hyper.lr_path(hp) or "lr")
 
 
 def bare(hp: Hyper) -> Hyper:
-    """The hyperparameters with next to nothing for the floors of divisors, and without weight decay."""
+    """The hyperparameters with negligible floors of divisors and without weight decay."""
     given = {**dict.fromkeys(FLOORS, NOTHING), "weight_decay": 0.0}
     return jax.tree_util.tree_map_with_path(lambda path, value: given.get(path[-1].name, value), hp)
 
@@ -113,13 +114,13 @@ def respond(
 
 
 def measure(keys: Keys, specs: Sequence[str], updates: int) -> xr.Dataset:
-    """How the paths of these rules change when all their gradients are multiplied by c."""
+    """The changes of these rules' paths when all their gradients are multiplied by c."""
     k_drawn, k_own = split(keys, 2)
     weights, gradients = draw(k_drawn, updates)
     found = []
     with tqdm(total=len(specs), unit="rule", disable=None, leave=False) as bar:
-        for first in range(0, len(specs), AT_ONCE):
-            names = specs[first : first + AT_ONCE]
+        for first in range(0, len(specs), PER_PROGRAM):
+            names = specs[first : first + PER_PROGRAM]
             rules = tuple(map(optim.rule, names))
             moves = respond(rules, tuple(both(rule.hyper) for rule in rules), weights, gradients, k_own)
             found += [response(np.asarray(u), rate(n)) for n, u in zip(names, moves, strict=True)]
@@ -130,11 +131,11 @@ def measure(keys: Keys, specs: Sequence[str], updates: int) -> xr.Dataset:
 
 
 def response(updates: np.ndarray, lr: float) -> xr.Dataset:
-    """What is kept of a rule's updates `[seeds, settings, scales, updates, coordinates]`.
+    """The statistics of a rule's updates `[seeds, settings, scales, updates, coordinates]`.
 
     change: the largest |path at c − path at 1| over the largest |path at 1|.
     degree: the k of path at c = cᵏ · path at 1, by the largest c.
-    remainder: the largest change that is left when every path is divided by cᵏ.
+    remainder: the largest change after every path is divided by cᵏ.
     shortest, longest: the least and the largest |Δw|/lr of an update, bare and at c = 1.
     """
     size = lambda path: np.abs(path).max((-2, -1))
@@ -173,7 +174,7 @@ def degree(ds: xr.Dataset, spec: str) -> float | None:
 
 
 def off_lr(ds: xr.Dataset) -> xr.DataArray:
-    """How far the moves of coordinates are from lr, over lr, the farthest of every update: rule, seed, update."""
+    """The largest | |Δw| / lr − 1 | of the coordinates of each update: rule, seed, update."""
     return np.maximum(abs(ds.shortest - 1), abs(ds.longest - 1))
 
 
@@ -185,7 +186,7 @@ def exact_moves(ds: xr.Dataset) -> tuple[list[str], list[str]]:
 
 
 def rows(ds: xr.Dataset) -> list[dict]:
-    """A row a rule: its degree, and under both settings its kind and its largest change."""
+    """One row per rule: its degree, and under both settings its kind and its largest change."""
     found = []
     for spec in map(str, ds.rule.values):
         row: dict[str, Any] = {"rule": spec, "degree": degree(ds, spec)}
@@ -201,7 +202,7 @@ def _finite(value: float) -> float | None:
 
 
 def figure(ds: xr.Dataset) -> Figure:
-    """How much the path of every rule changes under g → c·g, with its own hyperparameters and without eps."""
+    """The change of every rule's path under g → c·g, with its own hyperparameters and without eps."""
     specs = sorted(map(str, ds.rule.values), key=lambda spec: (KINDS.index(kind(ds, spec)), spec))
     degrees = [degree(ds, spec) for spec in specs]
     fig = plotting.figure(9.0, 2.4 + 0.2 * len(specs))
@@ -222,7 +223,7 @@ def figure(ds: xr.Dataset) -> Figure:
 
 
 def heat(ax: Axes, change: xr.DataArray) -> QuadMesh:
-    """The decades of the largest change over seeds, a row a rule and a column a scale."""
+    """The decades of the largest change over seeds, one row per rule and one column per scale."""
     largest = change.max("seed").transpose("rule", "scale")
     decades = np.log10(np.clip(np.nan_to_num(largest, nan=np.inf), 1e-16, 1))
     exponents, n = np.log2(SCALES), len(decades)
@@ -248,7 +249,7 @@ def signs(ds: xr.Dataset) -> list[str]:
 
 
 def on_adam(ds: xr.Dataset) -> str:
-    """What Adam does with its own eps."""
+    """The sentence on Adam with its default eps."""
     own = float(largest(ds, ["adam"], "own").max())
     return (
         f"It is a relative change of the path, c from {SCALES[0]:.0e} to {SCALES[-1]:.0e}; with its own eps {own:.2g}."
@@ -256,20 +257,20 @@ def on_adam(ds: xr.Dataset) -> str:
 
 
 def on_kin(ds: xr.Dataset) -> str:
-    """Which rules of Adam's kind are invariant, and what the other rules are."""
+    """The sentence on which rules of Adam's kind are invariant, and on the kinds of the others."""
     by_kind = {name: [spec for spec in map(str, ds.rule.values) if kind(ds, spec) == name] for name in KINDS}
     others = [spec for spec in kindred(ds) if spec not in by_kind["invariant"]]
     n, do = len(kindred(ds)), f"all but {in_words(others)}" if others else "all"
     degrees = [f"{spec} ({degree(ds, spec):.2g})" for spec in by_kind["homogeneous"]]
     return (
-        f"{n - len(others)} of {n} rules and dialects do, {do}; of all there are, {len(by_kind['invariant'])} of "
+        f"{n - len(others)} of {n} rules and dialects do, {do}; of all rules, {len(by_kind['invariant'])} of "
         f"{ds.sizes['rule']} do. Homogeneous, of degree, are {', '.join(degrees) or 'none'}; neither are "
         f"{', '.join(by_kind['neither']) or 'none'}."
     )
 
 
 def on_signs(ds: xr.Dataset) -> str:
-    """Which other rules move by exactly lr."""
+    """The sentence on which rules move by exactly lr."""
     always, first = exact_moves(ds)
     return (
         f"The sign rules are {in_words(signs(ds))}. Of all rules every coordinate moves by lr under "

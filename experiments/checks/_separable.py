@@ -1,7 +1,7 @@
 """The separable examples on which adaptive rules must fail. Wilson et al. 2017, arXiv:1705.08292, §3.3.
 
-A label y is 1 with probability p > ½, else −1. Its example has the features (y, 1, 1), and features of its own, which
-no other example has: one if y = 1, five if y = −1, all of them 1. Only the first feature tells a fresh one's label.
+A label y is 1 with probability p > ½, else −1. Its example has the features (y, 1, 1), and features that no
+other example has: one if y = 1, five if y = −1, all of them 1. Only the first feature determines a fresh label.
 Least squares ½ ‖Xw − y‖² from w = 0 has many solutions:
 
     least norm      w = Xᵀα, where gradient descent ends. On fresh examples it gives 1 − α₊ and −1 − 5 α₋ > −1, where α₊
@@ -32,12 +32,12 @@ from fnn.rule import Rule, apply_updates
 
 PLAIN = ("sgd", "momentum", "nesterov")
 ADAPTIVE = {"adagrad:book": 0.1, "rmsprop:book": 1e-3, "adam": 1e-3}
-"""Rules that divide every coordinate by its own gradients, each with a learning rate that gets there in time."""
+"""Rules that divide every coordinate by its gradients, each with a learning rate at which it converges in time."""
 OWN = 5
 CLOSE = 1e-6
-"""How near to its solution, at which it arrives at a geometric rate, gradient descent has to end."""
+"""The tolerance of gradient descent's solution, to which it converges geometrically."""
 EVEN = 0.01
-"""How even adaptive rules' weights have to be, relative to them. In exact arithmetic they are so at every update; but
+"""The relative tolerance of the equality of adaptive rules' weights. In exact arithmetic it holds at every update; but
 once gradients are small, steps may be too long for other directions, in which rounding then grows to about lr."""
 SOURCE = "arXiv:1705.08292 §3.3"
 
@@ -94,9 +94,9 @@ def fit(
 
 
 def measure(keys: Keys, examples: int, positive: float, fresh: int, updates: int) -> xr.Dataset:
-    """What rules make of training sets of this number of examples, and the labels of fresh ones.
+    """The weights of rules on training sets of this number of examples, and the labels of fresh ones.
 
-    The features of fresh examples' own are left out: no gradient ever reaches them, so their weights stay 0.
+    Features that only fresh examples have are left out: their gradient is always 0, so their weights stay 0.
     """
     k_train, k_fresh = split(keys, 2)
     y, y_fresh = (np.where(tosses(k, positive, n), 1.0, -1.0) for k, n in ((k_train, examples), (k_fresh, fresh)))
@@ -133,7 +133,7 @@ def measured(ds: xr.Dataset, fitter: str) -> np.ndarray:
 
 
 def predicted(ds: xr.Dataset, fitter: str) -> np.ndarray:
-    """What theory says of them."""
+    """The weights that theory predicts."""
     common, own = (least_norm if fitter in PLAIN else even)(ds.label.values)
     return np.hstack([common, own.reshape(ds.sizes["seed"], -1)])
 
@@ -144,20 +144,20 @@ def on_fresh(common: np.ndarray, y: float) -> np.ndarray:
 
 
 def mistakes(ds: xr.Dataset, fitter: str) -> np.ndarray:
-    """Which fresh examples a rule gives the wrong sign at the end, `[seed, fresh example]`."""
+    """Whether a rule's final output has the wrong sign on each fresh example, `[seed, fresh example]`."""
     common = ds.common.sel(fitter=fitter).values[:, -1]
     y = ds.fresh_label.values
     return np.sign(np.where(y > 0, on_fresh(common, 1)[:, None], on_fresh(common, -1)[:, None])) != y
 
 
 def as_assumed(ds: xr.Dataset) -> xr.Dataset:
-    """The seeds whose training set is as the theory assumes: most labels are 1, not all."""
+    """The seeds whose training set meets the assumption of the theory: most labels are 1, not all."""
     total = ds.label.values.sum(1)
     return ds.isel(seed=(total > 0) & (total < ds.sizes["example"]))
 
 
 def figure(ds: xr.Dataset) -> Figure:
-    """Outputs on a fresh negative example, the share of mistakes, and all weights, beside what theory says."""
+    """Outputs on a fresh negative example, the share of mistakes, and all weights, with their predictions."""
     fig = plotting.figure(11.0, 4.6)
     left, middle, right = fig.subplots(1, 3)
     negative = ds.fresh_label.values < 0
@@ -181,14 +181,14 @@ def figure(ds: xr.Dataset) -> Figure:
     plotting.legend(fig, 6, of=left)
     training = f"{ds.sizes['example']} training and {ds.sizes['fresh_example']:,} fresh examples"
     left_panel = "left: mean with its 95 % interval, dotted: predicted"
-    middle_panel = "middle: full marks of the negative examples, empty ones of all"
+    middle_panel = "middle: full marks for the negative examples, open ones for all"
     right_panel = "right: every weight of every seed, dotted: as predicted"
     plotting.caption(fig, figures.caption(ds, training, "; ".join((left_panel, middle_panel, right_panel))))
     return fig
 
 
 def worst(names: Iterable[str], values: Callable[[xr.Dataset, str], np.ndarray]) -> Effect:
-    """The effect "the largest of `values(ds, name)` over the names", of every seed that is as theory assumes."""
+    """The effect "the largest of `values(ds, name)` over the names", of every seed that meets the assumption."""
 
     def effect(ds):
         meant = as_assumed(ds)
@@ -198,7 +198,7 @@ def worst(names: Iterable[str], values: Callable[[xr.Dataset, str], np.ndarray])
 
 
 def claim(text: str, effect: Effect, tolerance: float, detail: Any, source: str = SOURCE) -> lab.Claim:
-    """A claim about training sets that are as theory assumes."""
+    """A claim about training sets that meet the assumption of the theory."""
     where = lambda ds: as_assumed(ds).sizes["seed"] > 0
     test = lab.exactly(tolerance)
     return lab.Claim(text, effect, test, source=source, figure="separable", detail=detail, where=where)
@@ -210,18 +210,18 @@ def output(ds: xr.Dataset, fitter: str) -> float:
 
 
 def off(ds: xr.Dataset, fitter: str) -> np.ndarray:
-    """How far the weight farthest from theory's is from it."""
+    """The largest difference of a weight from theory's."""
     return np.abs(measured(ds, fitter) - predicted(ds, fitter)).max(1)
 
 
 def uneven(ds: xr.Dataset, fitter: str) -> np.ndarray:
-    """The same of weights relative to the first one."""
+    """The same for weights relative to the first one."""
     found, theory = (weights / weights[:, :1] for weights in (measured(ds, fitter), predicted(ds, fitter)))
     return np.abs(found - theory).max(1)
 
 
 def on_plain(ds: xr.Dataset) -> str:
-    """SGD's output beside theory's."""
+    """The sentence on SGD's output and its prediction."""
     theory = on_fresh(least_norm(as_assumed(ds).label.values)[0], -1).mean()
     return (
         "Gaps are shares of mistakes. SGD's output on a fresh negative example is "
@@ -230,16 +230,16 @@ def on_plain(ds: xr.Dataset) -> str:
 
 
 def on_adaptive(ds: xr.Dataset) -> str:
-    """Adam's output beside theory's."""
+    """The sentence on Adam's output and its prediction."""
     negative = (as_assumed(ds).fresh_label.values < 0).mean()
     return (
-        f"Gaps are shares labeled otherwise; {100 * negative:.0f} % of the examples are negative. Adam's output on "
+        f"Gaps are shares labeled differently; {100 * negative:.0f} % of the examples are negative. Adam's output on "
         f"one is {output(ds, 'adam'):.4f}, predicted 0.25."
     )
 
 
 def on_even(ds: xr.Dataset) -> str:
-    """Adam's first weight beside theory's."""
+    """The sentence on Adam's first weight and its prediction."""
     first = measured(as_assumed(ds), "adam")[:, 0].mean()
     return f"Gaps are of weights relative to the first, which is {first:.4f} under Adam, predicted 0.25."
 

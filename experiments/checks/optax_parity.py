@@ -35,7 +35,7 @@ from fnn.train import engine
 from fnn.train.labels import first_not_finite
 
 HIDDEN = (100,)
-"""Of the networks that both train: every further layer would cost half a minute of compiling."""
+"""Hidden layers of the networks that both train: every further layer would cost half a minute of compiling."""
 TOLERANCE = 1e-12
 SHAPES = {"scalar": (), "layers": [{"w": (4, 3), "b": (4,)}]}
 """The arrays that the streams update: a nested tree with one of every rank."""
@@ -85,13 +85,13 @@ class Config(lab.DataOptions):
 
 
 MATRICES = 10
-"""A model that is timed is so many square matrices: as many arrays as the notes' network has."""
+"""Square matrices of a model that is timed: the number of arrays of the notes' network."""
 LAP = 5e-3
 """Seconds that a lap lasts at least, which is long enough for the clock."""
 
 
 def run(cfg: Config) -> xr.Dataset:
-    """Compare all rules, then time one after another; an interrupt keeps the rules that are timed."""
+    """The differences and times of all rules; after an interrupt, of those that are timed."""
     images = cfg.load(batch=cfg.batch)
     specs = cfg.specs()
     many = f"{2 * len(specs) * cfg.networks} networks ({len(specs)} rules and their twins × {cfg.networks} seeds)"
@@ -120,7 +120,7 @@ def run(cfg: Config) -> xr.Dataset:
 
 
 def on_all_cores(find: Callable[[Any], Any], things: Mapping[str, Any], what: str) -> dict[str, Any]:
-    """What `find` finds of everything, as many at a time as there are cores: most of it is compiling."""
+    """`find` of every thing, by name, on one thread per core: most of the time is compilation."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         under_way = pool.map(find, things.values())
         try:
@@ -159,7 +159,7 @@ KINDS: dict[str, Callable[..., jax.Array]] = {
     "sparse": _sparse,
     "late": lambda key, shape: _normal(key, shape).at[: shape[0] // 2].set(0),
 }
-"""Streams of gradients on which mistakes show, `(key, (steps, …)) -> array`; late ones are 0 for half of the time."""
+"""Streams of gradients that reveal mistakes, `(key, (steps, …)) -> array`; late ones are 0 for half of the time."""
 
 
 def streams(cfg: Config) -> tuple[Params, Params]:
@@ -219,9 +219,10 @@ def updates(rule: Rule, drawn: tuple[Params, Params]) -> np.ndarray:
 
 
 def differences(a: np.ndarray, b: np.ndarray, least: np.ndarray | float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """(relative, in units in the last place), each of the larger of a and b, or of `least` where that is larger.
+    """(relative, in units in the last place), each relative to the larger of a and b, or to `least` where that is
+    larger.
 
-    What only one side has counts as 2.
+    A value that is finite on one side only counts as 2.
     """
     size = np.maximum(np.maximum(np.abs(a), np.abs(b)), least)
     same = (a == b) | (np.isnan(a) & np.isnan(b))
@@ -235,7 +236,7 @@ def differences(a: np.ndarray, b: np.ndarray, least: np.ndarray | float = 0.0) -
 def along_streams(cfg: Config, drawn: tuple[Params, Params], ours: Rule, twin: Rule, spec: str = "") -> xr.Dataset:
     """The largest difference of an update from its twin's, over every stream and over all streams at every step.
 
-    Of rules in `gradient_streams.BY_PLACES` relative to the largest that the parameter is.
+    For rules in `gradient_streams.BY_PLACES` relative to the largest value of the parameter.
     """
     sides = [updates(rule, drawn) for rule in (ours, twin)]
     least = 0.0
@@ -266,8 +267,8 @@ def along_streams(cfg: Config, drawn: tuple[Params, Params], ours: Rule, twin: R
 
 
 def namesakes(cfg: Config, drawn: tuple[Params, Params], forms: Sequence[str]) -> xr.DataArray:
-    """How far other forms of a rule are from its own, optax's, at the same hyperparameters: where one name stands for
-    different numbers. As they are, and while lr falls along a cosine."""
+    """The differences of other forms of a rule from optax's at the same hyperparameters, with a constant lr and with
+    one that falls along a cosine."""
 
     def falling(rule):
         return schedules.scheduled(rule, schedules.on(hyper.lr_path(rule.hyper) or "lr", schedules.cosine()), cfg.steps)
@@ -297,7 +298,7 @@ def trainer(cfg: Config, images: DataSet) -> Callable[[Rule], np.ndarray]:
     """`losses(rule)`: the minibatch losses `[network, step]` of the notes' networks that the rule trains, in float32.
 
     One compiled gradient serves all rules and their twins, so they differ in nothing but the update; compiling every
-    training whole would take longer than all of them run.
+    whole training would take longer than running all of them.
     """
     task = tasks.classification(lambda hp: models.multilayer(HIDDEN, 10), batch=cfg.batch)
     data = jax.tree.map(jnp.asarray, {"train": tasks.splits(images)["train"]})
@@ -322,8 +323,8 @@ def trainer(cfg: Config, images: DataSet) -> Callable[[Rule], np.ndarray]:
         def update(hp, data, i, value, g, state, w):
             def one(stats, k_batch, k_rule, value, g, state, w):
                 batch, k_rule = batch_of(k_batch, data, i), jax.random.fold_in(k_rule, i)
-                asked = train.extra(loss_on(stats), w, batch, value, k_rule)
-                change, state = rule.update(hp, g, state, w, asked)
+                extra = train.extra(loss_on(stats), w, batch, value, k_rule)
+                change, state = rule.update(hp, g, state, w, extra)
                 return state, apply_updates(w, change)
 
             return jax.vmap(one)(stats, k_batch, k_rule, value, g, state, w)
@@ -340,7 +341,7 @@ def trainer(cfg: Config, images: DataSet) -> Callable[[Rule], np.ndarray]:
 
 
 def in_training(losses: Callable[[Rule], np.ndarray], ours: Rule, twin: Rule) -> xr.Dataset:
-    """How far the losses of our networks and of the twin's part, step by step."""
+    """The differences of the losses of our networks and of the twin's, step by step."""
     a, b = losses(ours), losses(twin)
     dims = ("network", "iteration")
     ds = xr.Dataset(
@@ -358,7 +359,7 @@ def timed(cfg: Config, ours: Rule, twin: Rule) -> xr.Dataset:
     compiling = np.empty((len(SIDES), len(sizes)))
     for s, size in enumerate(sizes):
         model = _timing.squares(MATRICES, size)
-        turn = (-1) ** s  # who compiles first may find less in the caches
+        turn = (-1) ** s  # the side that compiles first may find less in the caches
         contenders = [_timing.update(rule, *model) for rule in (ours, twin)[::turn]][::turn]
         compiling[:, s] = [contender.compile_seconds for contender in contenders]
         seconds[:, s] = _timing.in_turns(contenders, cfg.laps, LAP)
@@ -383,7 +384,7 @@ def ratio(ds: xr.Dataset, what: str) -> xr.DataArray:
 
 
 def rows(ds: xr.Dataset) -> list[dict]:
-    """The measurements, a row a rule and size."""
+    """The measurements, one row per rule and size."""
     found = []
     for spec, size in itertools.product(ds.rule.values, ds.parameters.values):
         one = ds.sel(rule=spec, parameters=size)
@@ -410,11 +411,11 @@ def rows(ds: xr.Dataset) -> list[dict]:
 
 
 VISIBLE = 1e-6
-"""Updates further apart than this, relative to their size, are different numbers; float32 itself is as far off."""
+"""Relative difference from which on updates count as different numbers: the accuracy of float32."""
 
 
 def pages(ds: xr.Dataset) -> dict[str, str]:
-    """The table of all twins as `parity.md`; why numbers differ where the name is the same, as `same_name.md`."""
+    """The table of all twins as `parity.md`; the reasons for differences under one name, as `same_name.md`."""
     return {"parity": parity(ds)} | ({"same_name": same_name(ds)} if "namesake_gap" in ds else {})
 
 
@@ -427,7 +428,7 @@ def parity(ds: xr.Dataset) -> str:
         f"The largest difference of any coordinate of any update along {about_streams(ds)}: in float64 with every "
         "operation rounded once, relative and in units in the last place (ulp), and the first update that differs at "
         f"all. Then the largest difference of a training loss on {ds.attrs['dataset']} after up to "
-        f"{ds.sizes['iteration']} updates in float32, as XLA compiles it if left to itself, and the time of an update "
+        f"{ds.sizes['iteration']} updates in float32, as XLA compiles it by default, and the time of an update "
         f"of {size:,} parameters and of its compilation, ours over the twin's, on {ds.device}.",
         "",
         "| rule | relative | ulp | first at | why | loss gap | time | compile |",
@@ -446,7 +447,7 @@ def parity(ds: xr.Dataset) -> str:
 
 
 def why(relative: float, lost: bool) -> str:
-    """Where a difference comes from; `lost`: the twin alone gave something that is not a number."""
+    """The reason for a difference; `lost`: only the twin's update is not finite."""
     if lost:
         return "optax divides 0 by 0 while all gradients are 0"
     if relative > TOLERANCE:
@@ -455,7 +456,7 @@ def why(relative: float, lost: bool) -> str:
 
 
 def same_name(ds: xr.Dataset) -> str:
-    """What each form of a rule is, and how far its updates are from optax's at the same hyperparameters."""
+    """The page `same_name.md`: each form of a rule, and the difference of its updates from optax's."""
     lines = [
         "# Same name, different numbers",
         "",
@@ -470,8 +471,8 @@ def same_name(ds: xr.Dataset) -> str:
     for form in ds.form.values:
         gap = ds.namesake_gap.sel(form=form)
         cells = [("constant", "normal"), ("constant", "tiny"), ("constant", "late"), ("cosine", "normal")]
-        told = [told_gap(gap.sel(lr=lr, kind=kind)) for lr, kind in cells]
-        lines.append(f"| `{form}` | {' | '.join(told)} | {WHY.get(str(form), '')} |")
+        texts = [gap_in_words(gap.sel(lr=lr, kind=kind)) for lr, kind in cells]
+        lines.append(f"| `{form}` | {' | '.join(texts)} | {WHY.get(str(form), '')} |")
     lines += ["", "The forms, in the words of each rule's file:", ""]
     for name in dict.fromkeys(str(form).partition(":")[0] for form in ds.form.values):
         text = inspect.getdoc(import_module(f"fnn.optim.{name}")) or ""
@@ -479,15 +480,15 @@ def same_name(ds: xr.Dataset) -> str:
     return "\n".join(lines)
 
 
-def told_gap(gap: xr.DataArray) -> str:
-    """The largest of a gap's steps, and the first that shows."""
+def gap_in_words(gap: xr.DataArray) -> str:
+    """The largest gap over the steps, and the first step at which it is visible."""
     shows = np.flatnonzero(gap.values > VISIBLE)
     largest = float(gap.max())
     return f"{largest:.1e} ({int(gap.step[shows[0]])})" if len(shows) else "equal" if largest == 0 else f"{largest:.0e}"
 
 
 def summary(ds: xr.Dataset) -> str:
-    """The largest differences, and how long ours takes beside the twin, a line a rule."""
+    """The largest differences and the time relative to the twin's, one line per rule."""
     size = int(ds.parameters.max())
     lines = [
         f"{'largest difference of an update:':>54}",
@@ -512,7 +513,7 @@ def about_streams(ds: xr.Dataset) -> str:
 
 
 def ladder(ds: xr.Dataset, *labels: str) -> tuple[Figure, Sequence[Axes]]:
-    """Two panels, on log axes of these labels, with a rung a rule."""
+    """Two panels, on log axes of these labels, with one rung per rule."""
     n = ds.sizes["rule"]
     fig = plotting.figure(9.0, 2.0 + 0.3 * n)
     grid = fig.subplots(1, 2, sharey=True)
@@ -528,7 +529,7 @@ def ladder(ds: xr.Dataset, *labels: str) -> tuple[Figure, Sequence[Axes]]:
 def rungs(
     ax: Axes, values: xr.DataArray, across: str, mark: Callable[[np.ndarray], float], number: int, of: int, **look
 ):
-    """On every rung a mark, and a bar from the least to the greatest of `values`; `of` such sets share a rung."""
+    """Draw on every rung a mark and a bar from the least to the greatest of `values`; `of` such sets share a rung."""
     lift = 0.5 * (number / max(of - 1, 1) - 0.5)
     for rung, one in enumerate(values.transpose("rule", across).values):
         at = mark(one)
@@ -540,21 +541,22 @@ def rungs(
 def largest_differences(ds: xr.Dataset) -> Figure:
     """The largest difference of an update from its twin's: in units in the last place, and relative."""
     fig, (left, right) = ladder(ds, "largest difference (ulp)", "largest relative difference")
-    # Equal updates have no place on a log axis; they are drawn on its floor.
+    # Equal updates cannot be drawn on a log axis; they are drawn at its lower end.
     rungs(left, np.maximum(ds.ulp.max("kind"), 0.2), "seed", np.max, 0, 1)
     rungs(right, np.maximum(ds.relative.max("kind"), 1e-17), "seed", np.max, 0, 1)
-    right.axvline(TOLERANCE, color="0.4", linestyle="--", linewidth=1, label=f"{TOLERANCE:g}, the bar")
+    right.axvline(TOLERANCE, color="0.4", linestyle="--", linewidth=1, label=f"{TOLERANCE:g}, the tolerance")
     plotting.legend(fig, 2, "Updates of our rules beside their optax twins'")
     plotting.caption(
         fig,
-        f"{about_streams(ds)} · mark: the largest of all, bar: down to the least seed's · equal updates stand at the "
+        f"{about_streams(ds)} · mark: the largest of all, bar: down to the least seed's · equal updates are at the "
         "left end",
     )
     return fig
 
 
 def by_rule(ds: xr.Dataset, x: str, y: str) -> tuple[Figure, dict[str, tuple[Axes, int, str]]]:
-    """A panel a rule for all its dialects: for every spec its panel, its number among the dialects and their name."""
+    """One panel per rule for all its dialects: for every spec its panel, its number among the dialects and their
+    name."""
     split = {str(spec): (str(spec).partition(":")[0], str(spec).partition(":")[2] or "own") for spec in ds.rule.values}
     names, dialects = (list(dict.fromkeys(part)) for part in zip(*split.values(), strict=True))
     columns = min(3 if len(names) <= 12 else 6, len(names))
@@ -576,7 +578,7 @@ def by_rule(ds: xr.Dataset, x: str, y: str) -> tuple[Figure, dict[str, tuple[Axe
 
 
 def drift_of_updates(ds: xr.Dataset) -> Figure:
-    """How the largest difference of an update grows along the streams."""
+    """The largest difference of an update along the streams."""
     fig, panels = by_rule(ds, "updates", "difference (ulp)")
     labeled = set()
     for spec, (ax, number, dialect) in panels.items():
@@ -585,12 +587,12 @@ def drift_of_updates(ds: xr.Dataset) -> Figure:
         ax.plot(ds.step, gap, label=label, color=plotting.color(number), linewidth=1.1)
         labeled.add(dialect)
     plotting.legend(fig, 3, "How far updates are from their optax twins'")
-    plotting.caption(fig, f"{about_streams(ds)} · the largest of all streams · equal updates stand at the lower end")
+    plotting.caption(fig, f"{about_streams(ds)} · the largest of all streams · equal updates are at the lower end")
     return fig
 
 
 def drift_of_losses(ds: xr.Dataset) -> Figure:
-    """How far the losses in training drift apart, in float32."""
+    """The differences of the losses in training, in float32."""
     fig, panels = by_rule(ds, "updates", "|loss − twin's| (nats)")
     labeled = set()
     for spec, (ax, number, dialect) in panels.items():
@@ -606,7 +608,7 @@ def drift_of_losses(ds: xr.Dataset) -> Figure:
     plotting.caption(
         fig,
         f"{ds.attrs['dataset']} · minibatch {ds.batch} · float32, where training amplifies the last bit · line: the "
-        f"largest of {ds.sizes['network']} paired seeds, band: down to the least · equal losses stand at the lower end"
+        f"largest of {ds.sizes['network']} paired seeds, band: down to the least · equal losses are at the lower end"
         + (f" · {diverged} diverged runs, drawn up to there" if diverged else ""),
     )
     return fig
@@ -626,7 +628,7 @@ def times(ds: xr.Dataset) -> Figure:
         ax.axvline(1, color="0.4", linestyle="--", linewidth=1)
         ax.set_xscale("log", base=2)
         ax.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
-        # Ticks stand at powers of 2: with one on either side of 1 the scale can be read.
+        # Ticks are at powers of 2: with one on either side of 1 the scale can be read.
         low, high = ax.get_xlim()
         ax.set_xlim(min(low, 0.48), max(high, 2.1))
     plotting.legend(fig, 4, "What a hand-written update costs beside optax's")
@@ -656,17 +658,17 @@ def equal(spec: str) -> lab.Claim:
 EXPERIMENT = lab.Experiment(
     question="Is every hand-written rule its optax twin, and what does each cost?",
     source="side by side, all of `fnn.rule.twins.TWINS`",
-    method="""Finds every rule and dialect that has a twin and sets the two side by side: along streams of adversarial
-gradients, where the update of every step is compared to the last bit; in the training of small networks on MNIST from
-the same weights on the same minibatches; and in the time that compiling and doing an update takes.
+    method="""Compares every rule and dialect that has a twin with it: along streams of adversarial gradients, where the
+update of every step is compared to the last bit; in the training of small networks on MNIST from the same weights on
+the same minibatches; and in the time of compiling and of doing an update.
 
-Equality is decided in float64, with the compiler held to rounding every operation once: 1e-12 of every coordinate of
-every update. Left to itself XLA rounds a·b + c once or twice as it likes, and differently in two programs; where a
-moving average passes through 0 so little of it is left that this shows (1e-11 and more). What that is in what users
-run, float32 as it is compiled, the losses in training show; nothing is decided on them.
+Equality is decided in float64, with every operation rounded once: to 1e-12 in every coordinate of every update. By
+default XLA rounds a·b + c once or twice, and differently in two programs, which is visible where a moving average
+passes through 0 (1e-11 and more). The losses in training show the size of such differences in float32 as users run it;
+no claim depends on them.
 
-Says too where one name stands for different numbers: how far the book's, the paper's and torch's form of a rule are
-from optax's at the same hyperparameters (`same_name.md`).""",
+The differences of the book's, the paper's and torch's form of a rule from optax's at the same hyperparameters are
+measured too (`same_name.md`).""",
     takes="about three minutes on two cores, most of it compiling",
     alone=True,
     config=Config,

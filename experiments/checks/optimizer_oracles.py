@@ -1,4 +1,4 @@
-"""Do the rules do exactly what theory says of them? (quadratics, gradients of any scale, and where Adam must fail)"""
+"""Do the rules behave exactly as theory predicts? (quadratics, gradients of any scale, and where Adam must fail)"""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from fnn.base.errors import require
 from fnn.train import engine
 
 PROBLEMS = {"rates": _quadratics, "scale": _rescaled, "separable": _separable, "online": _online}
-"""Each problem by the name of its figure."""
+"""The problems by the names of their figures."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Config(lab.Options):
     examples: int = 100
     """Training examples of the separable problem."""
     positive: float = 0.7
-    """The probability of a positive example there."""
+    """The probability of a positive example in it."""
     fresh: int = 1000
     """Fresh examples to be labeled."""
     fits: int = 2000
@@ -67,9 +67,10 @@ def run(cfg: Config) -> xr.Dataset:
 
 
 EXPERIMENT = lab.Experiment(
-    question="Do the rules do exactly what theory says of them?",
+    question="Do the rules behave exactly as theory predicts?",
     source="quadratics, gradients of any scale, and where Adam must fail",
-    method="""Holds the rules of fnn.optim to exact results, each predicted number beside the measured one, in float64.
+    method="""Compares the rules of fnn.optim with exact results in float64. Each claim tests the difference of a
+measured number from its prediction.
 
 On a quadratic a step of SGD leaves |1 − lr λ| of a direction of curvature λ; Momentum and Nesterov leave the spectral
 radius of a 2 × 2 matrix, which is √β where Momentum's roots are complex. All three diverge beyond a known lr.
@@ -78,12 +79,13 @@ Without eps Adam takes the same path on gradients g and c·g. The paths of all r
 Sign rules move every coordinate by exactly lr.
 
 On the separable examples of Wilson et al. 2017 (arXiv:1705.08292, §3.3) gradient descent labels every fresh example
-right; AdaGrad, RMSProp and Adam call every fresh negative one positive.
+right; AdaGrad, RMSProp and Adam label every fresh negative one positive.
 
-In the online problems of Reddi et al. 2018 (arXiv:1904.09237, Theorems 1 and 3) Adam goes to the worst place, AMSGrad
+In the online problems of Reddi et al. 2018 (arXiv:1904.09237, Theorems 1 and 3) Adam goes to the worst point, AMSGrad
 to the best.
 
-Every seed is another instance of each: curvatures and starts, gradients, training sets, constants and coins.""",
+Every seed is an independent instance of each: curvatures and starts, gradients, training sets, constants and random
+signs.""",
     takes="about 30 seconds on two cores",
     config=Config,
     quick={

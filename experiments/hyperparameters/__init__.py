@@ -1,1 +1,1 @@
-"""Hyperparameters: how to search for them, and how far to believe what validation says of them (notes §5)."""
+"""Hyperparameters: how to search for them, and how reliable validation scores are (notes §5)."""

@@ -1,7 +1,8 @@
 """The notes' search for hyperparameters (§5.2): its space, its task, and trials × seeds trained in one program.
 
-A *setting* is a point of the space, a learning rate and a λ; a *trial* trains it. A seed has a shuffle of the images, a
-split, initial weights and minibatches of its own, and all its trials share them: what they differ by is the setting.
+A *setting* is a point of the space, a learning rate and a λ; a *trial* trains it. Each seed has a shuffle of the
+images, a
+split, initial weights and minibatches, which all its trials share: they differ by the setting alone.
 """
 
 import functools
@@ -23,21 +24,21 @@ from fnn.tasks import Label, Split, Trial
 from fnn.train import engine, halving, population
 
 IMAGES = 500
-"""The notes take the first 500 training images, shuffle them (here every class by itself) …"""
+"""The notes take the first 500 training images, shuffle them (here stratified by class) …"""
 VALIDATION = 100
-"""… and set 20 % of them aside to validate on."""
+"""… and set 20 % of them aside for validation."""
 FRESH = 1000
-"""Further training images of a seed, on which what was chosen in validation is judged."""
+"""Further training images of a seed, on which the chosen setting is evaluated."""
 HIDDEN = (100,) * 6
 BATCH = 100
 STEPS_EACH = (IMAGES - VALIDATION) // BATCH
-"""Updates an epoch."""
-AT_ONCE = 4
-"""Trials that a CPU steps together: few, so that their weights stay in the cache."""
+"""Updates per epoch."""
+CPU_BATCH = 4
+"""Trials that a CPU trains in one batch: few, so that their weights stay in the cache."""
 
 
 OWN_IMAGES = 2**30
-"""What a seed's key is folded with to draw its images: what is split off the key for the rest is far less."""
+"""Folded into a seed's key to draw its images: larger than any index that is used to split the key."""
 
 
 class Setting(NamedTuple):
@@ -56,7 +57,7 @@ SPACE = {axis: search.Log(10.0**low, 10.0**high) for axis, (low, high) in EXPONE
 
 
 HEADING = "=========== Hyper-Parameter Optimization Result ==========="
-"""What the book prints above its ranking."""
+"""The heading of the book's ranking."""
 
 NEEDS = {"tpe": ("optuna",), "gp": ("optuna", "torch"), "cmaes": ("cmaes",)}
 """The packages that some searches need."""
@@ -86,7 +87,7 @@ def sample(key: Key, n: int) -> Setting:
 
 
 def samples(keys: Keys, n: int) -> Setting:
-    """For every seed `n` settings of its own, each leaf `[S, n]`. They do not depend on how many seeds there are."""
+    """`n` settings for each seed, each leaf `[S, n]`. They do not depend on the number of seeds."""
     return jax.vmap(lambda key: settings_of(key, n))(keys)
 
 
@@ -95,8 +96,8 @@ def settings_of(key: Key, n: int) -> Setting:
     return sample(_keys(key)[2], n)
 
 
-def asking(keys: Keys) -> Keys:
-    """For every seed the key of its samplers."""
+def sampler_keys(keys: Keys) -> Keys:
+    """The key of the samplers of each seed."""
     return jax.vmap(lambda key: _keys(key)[3])(keys)
 
 
@@ -111,12 +112,12 @@ def own(key: Key, images: Split) -> Split:
 
 
 def fresh(key: Key, images: Split) -> Split:
-    """`FRESH` images that are none of the seed's own."""
+    """`FRESH` images that are not among the seed's `IMAGES`."""
     return _picked(images, _order(key, images)[IMAGES : IMAGES + FRESH])
 
 
 def _order(key, images):
-    """All images in an order of the seed's."""
+    """All images in the order of the seed."""
     return jax.random.permutation(jax.random.fold_in(key, OWN_IMAGES), len(images.y))
 
 
@@ -125,7 +126,7 @@ def _picked(images, places):
 
 
 def split(key: Key, images: Split) -> dict[str, Split]:
-    """The images in an order of `key`: the first `VALIDATION` to validate on, the others to train on, stratified."""
+    """The images in an order of `key`: the first `VALIDATION` for validation, the others for training, stratified."""
     order = tasks.stratified(key, images.y)
     return {"validation": _picked(images, order[:VALIDATION]), "train": _picked(images, order[VALIDATION:])}
 
@@ -133,28 +134,29 @@ def split(key: Key, images: Split) -> dict[str, Split]:
 Trainer = Callable[[Any, Keys], Mapping[str, Any]]
 """`(settings, keys) -> record`, compiled at its first call and when the numbers of settings or seeds change.
 
-settings: a NamedTuple of arrays `[S, G]`: G trials for each of S seeds. keys: `[S]`. The record's arrays begin with S.
+settings: a NamedTuple of arrays `[S, G]`: G trials for each of S seeds. keys: `[S]`. The first axis of the record's
+arrays is S.
 """
 
 
 def trainer(data: Mapping[str, Split], epochs: int, *, rule: Rule = sgd, **evaluated: Any) -> Trainer:
-    """What trains any settings for any seeds on the notes' task; its record is `[S, G, …]` of what `trial` gives.
+    """The trainer of settings × seeds on the notes' task; its record has the arrays `[S, G, …]` of `trial`.
 
-    data: the splits "train", of which a seed draws its images, and "test". epochs, rule, evaluated: as of `trial`.
+    data: the splits "train", from which a seed draws its images, and "test". epochs, rule, evaluated: as of `trial`.
     """
     one = trial(epochs, rule=rule, **evaluated)
     return _in_one_program(data, lambda settings, _, start: side_by_side(lambda s: one(s, *start), settings), rule)
 
 
 class Schedule(NamedTuple):
-    """Successive halving: the epochs after which trials are compared, and the share of them that goes on."""
+    """Successive halving: the epochs after which trials are compared, and the share of them that continues."""
 
     rungs: tuple[int, ...]
     keep: float
 
 
 def schedule(first: int, eta: int, epochs: int) -> Schedule:
-    """Comparisons after first, first · η, first · η², … epochs, and at the end."""
+    """The schedule with comparisons after first, first · η, first · η², … epochs, and at the end."""
     rungs = []
     while first < epochs:
         rungs.append(first)
@@ -163,16 +165,16 @@ def schedule(first: int, eta: int, epochs: int) -> Schedule:
 
 
 def cost(plan: Schedule, trials: int) -> float:
-    """The share of the updates of whole trainings that a schedule takes."""
+    """The share of the updates of whole trainings that a schedule uses."""
     return halving.updates(trials, plan.rungs, plan.keep) / (trials * plan.rungs[-1])
 
 
 def abandoning(data: Mapping[str, Split], plan: Schedule) -> Trainer:
-    """What trains settings by successive halving, from the same weights and on the same minibatches as `trainer` does.
+    """The trainer by successive halving, from the same weights and on the same minibatches as `trainer`.
 
-    Trials are compared by validation loss, which differs also between trials that are equally inaccurate still. The
-    record is that of `fnn.train.halving`: "values" `[S, G, rungs]`, −loss, NaN where given up, "survivors" `[S, kept]`,
-    and as "final" the validation and fresh scores of these.
+    Trials are compared by validation loss, which differs also between trials of equal accuracy. The
+    record is that of `fnn.train.halving`: "values" `[S, G, rungs]`, −loss, NaN where abandoned, "survivors" `[S,
+    kept]`, and as "final" the validation and fresh scores of these.
     """
     halve = halved(plan)
 
@@ -183,14 +185,14 @@ def halved(plan: Schedule) -> Callable[[Any, Key, Any], halving.Halved]:
     """`(settings, key, data) -> Halved`: successive halving of one seed's settings, by validation loss."""
     rungs = [epoch * STEPS_EACH for epoch in plan.rungs]
     run, score, final = _scored(rungs[-1])
-    return halving.halving(run, rungs, score, plan.keep, _at_once(), final)
+    return halving.halving(run, rungs, score, plan.keep, _batch_size(), final)
 
 
 def populating(data: Mapping[str, Split], epochs: int) -> Trainer:
-    """What trains settings as a population, from the same weights and on the same minibatches as `trainer` does.
+    """The trainer of a population, from the same weights and on the same minibatches as `trainer`.
 
-    Networks are compared by validation loss after every epoch; what copies try stays in the space. The record is that
-    of `fnn.train.population`, with the validation and fresh scores at the end as "final", arrays `[S, G]`.
+    Networks are compared by validation loss after every epoch; perturbed settings are clipped to the space. The record
+    is that of `fnn.train.population`, with the validation and fresh scores at the end as "final", arrays `[S, G]`.
     """
     run, score, final = _scored(epochs * STEPS_EACH)
     perturb = population.perturb()
@@ -199,7 +201,7 @@ def populating(data: Mapping[str, Split], epochs: int) -> Trainer:
         tried = zip(perturb(key, s), SPACE.values(), strict=True)
         return Setting(*(jnp.clip(x, axis.low, axis.high) for x, axis in tried))
 
-    evolve = population.population(run, STEPS_EACH, epochs, score, explore, final=final, batch_size=_at_once())
+    evolve = population.population(run, STEPS_EACH, epochs, score, explore, final=final, batch_size=_batch_size())
 
     def of_seed(settings, key, start):
         k_run, parts, _ = start
@@ -209,7 +211,8 @@ def populating(data: Mapping[str, Split], epochs: int) -> Trainer:
 
 
 def _scored(updates: int) -> tuple[train.Run, Callable[..., Any], Callable[..., Any]]:
-    """The run that takes a setting as it is, −loss in validation, and all scores in validation and on fresh images."""
+    """(run, score, scores): a run of a setting, −loss in validation, and all scores in validation and on fresh
+    images."""
     run = train.training(_task(), sgd, updates)
     of_setting = train.Run(
         lambda s, key, data: run.start(_hyper(sgd, s), key, data),
@@ -226,40 +229,40 @@ def _scored(updates: int) -> tuple[train.Run, Callable[..., Any], Callable[..., 
 
 
 def _in_one_program(data: Mapping[str, Split], of_seed: Callable[..., Any], rule: Rule = sgd) -> Trainer:
-    """`of_seed(settings, key, start)` for all seeds, each from where `begin_own` leaves it."""
+    """The trainer that maps `of_seed(settings, key, start)` over all seeds, each from the start of `start_own`."""
     pool, rest = {"train": data["train"]}, {name: split for name, split in data.items() if name != "train"}
 
-    def one(mine, key, rest):
-        settings, (k_run, parts, state) = mine
+    def one(inputs, key, rest):
+        settings, (k_run, parts, state) = inputs
         return of_seed(settings, key, (k_run, {**rest, **parts}, state))
 
     program = engine.over_seeds(one)
 
     def train_settings(settings, keys):
         settings = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), settings)
-        return program((settings, _begin_all(keys, pool, rule)), keys, rest)
+        return program((settings, _start_all(keys, pool, rule)), keys, rest)
 
     return train_settings
 
 
 @functools.partial(jax.jit, static_argnames="rule")
-def _begin_all(keys: Keys, data: Mapping[str, Split], rule: Rule) -> Any:
-    """The starts of all seeds. A program of its own, which trainings of any number and length share."""
-    return jax.lax.map(lambda key: begin_own(key, data, rule), keys)
+def _start_all(keys: Keys, data: Mapping[str, Split], rule: Rule) -> Any:
+    """The starts of all seeds, by one program that trainings of any number and length share."""
+    return jax.lax.map(lambda key: start_own(key, data, rule), keys)
 
 
 def measured(
     one: Callable[..., Any], settings: Any, key: Key, data: Mapping[str, Split], rule: Rule = sgd
 ) -> dict[str, Any]:
-    """The record of every setting of a seed, by a trial `one`; from one network, on one seed's images."""
-    k_run, parts, state = begin_own(key, data, rule)
+    """The record of every setting of a seed, by the trial `one`, from one network on the seed's images."""
+    k_run, parts, state = start_own(key, data, rule)
     return side_by_side(lambda s: one(s, k_run, parts, state), settings)
 
 
 def random_trials(trials: int, epochs: int, judged: str) -> Trial:
-    """Random settings of a seed, trained whole and evaluated in validation after every epoch.
+    """The trial of a seed's random settings, trained to the end and evaluated in validation after every epoch.
 
-    judged: the split that they are evaluated on at the end, "fresh" or "test".
+    judged: the split on which they are evaluated at the end, "fresh" or "test".
     """
     every = range(1, epochs + 1)
     one = trial(epochs, evaluate_at=every, at_end=(judged,))
@@ -282,8 +285,8 @@ def random_trials(trials: int, epochs: int, judged: str) -> Trial:
 
 
 def side_by_side(one: Callable[[Any], Any], settings: Any) -> Any:
-    """`one(setting)` for every setting, as many at a time as suit the device."""
-    return jax.lax.map(one, settings, batch_size=_at_once() or len(settings[0]))
+    """`one(setting)` for every setting, in batches that suit the device."""
+    return jax.lax.map(one, settings, batch_size=_batch_size() or len(settings[0]))
 
 
 def trial(
@@ -294,14 +297,13 @@ def trial(
     at_end: Sequence[str] = (),
     rule: Rule = sgd,
 ) -> Callable[[Any, Key, Any, train.State], dict[str, Any]]:
-    """One trial, `(setting, key, data, state) -> record`, from where `begin` left it.
+    """One trial, `(setting, key, data, state) -> record`, from the state of `start` left it.
 
     epochs: how long it trains. evaluate_at: after which of them it is evaluated (by default, the last), on the splits
-    `on`: "validation", "train" (four times as dear); scores "SPLIT_accuracy" and "SPLIT_loss" `[times]`.
+    `on`: "validation", "train" (four times as expensive); scores "SPLIT_accuracy" and "SPLIT_loss" `[times]`.
     at_end: splits that it is evaluated on at the end only, "fresh" say; their scores are scalars. The test set belongs
-        here, and only for settings that are already chosen, or that no choice depends on.
-    rule: takes those numbers of a setting that its own hyperparameters are named after (`lr`, `mu`); `l2` is the task's
-        own.
+        here, and only for settings that are already chosen, or on which no choice depends.
+    rule: takes the numbers of a setting that have the names of its hyperparameters (`lr`, `mu`); `l2` is the task's.
     The record also has "diverged_at": the first update whose loss is not finite, −1 where there is none.
     """
     numbers = tuple(epoch * STEPS_EACH for epoch in evaluate_at or (epochs,))
@@ -319,16 +321,17 @@ def trial(
     return follow
 
 
-def begin(key: Key, images: Split, rule: Rule = sgd) -> tuple[Key, dict[str, Split], train.State]:
-    """What a seed's trials have in common: the key of its runs, its images, the network they start from."""
+def start(key: Key, images: Split, rule: Rule = sgd) -> tuple[Key, dict[str, Split], train.State]:
+    """(key, images, state) that the trials of a seed share: the key of their runs, their images and their initial
+    state."""
     k_split, k_run, *_ = _keys(key)
     parts = split(k_split, images)
     return k_run, parts, train.training(_task(), rule, 1).start(_hyper(rule, Setting(0.0, 0.0)), k_run, parts)
 
 
-def begin_own(key: Key, data: Mapping[str, Split], rule: Rule = sgd) -> tuple[Key, dict[str, Split], train.State]:
-    """As `begin`, with images that the seed draws; beside them `FRESH` others, "fresh", and the other splits."""
-    k_run, parts, state = begin(key, own(key, data["train"]), rule)
+def start_own(key: Key, data: Mapping[str, Split], rule: Rule = sgd) -> tuple[Key, dict[str, Split], train.State]:
+    """As `start`, with images that the seed draws, `FRESH` others as "fresh", and the other splits."""
+    k_run, parts, state = start(key, own(key, data["train"]), rule)
     return k_run, {**data, **parts, "fresh": fresh(key, data["train"])}, state
 
 
@@ -340,14 +343,14 @@ def _task(on: Sequence[str] = ()) -> tasks.Task:
 
 
 def _hyper(rule: Rule, s: Any) -> train.Hyper:
-    """A setting as a run takes it: to the rule what its hyperparameters are named after, to the task all."""
-    mine = {name: value for name, value in s._asdict().items() if name in rule.hyper._fields}
-    return train.Hyper(rule.hyper._replace(**mine), s)
+    """The setting as the hyperparameters of a run: to the rule those that it has, to the task all."""
+    own = {name: value for name, value in s._asdict().items() if name in rule.hyper._fields}
+    return train.Hyper(rule.hyper._replace(**own), s)
 
 
-def _at_once() -> int | None:
-    """Trials that a device steps together; None for all."""
-    return AT_ONCE if _on_cpu() else None
+def _batch_size() -> int | None:
+    """Trials that a device trains in one batch; None for all."""
+    return CPU_BATCH if _on_cpu() else None
 
 
 def _on_cpu() -> bool:
@@ -355,7 +358,7 @@ def _on_cpu() -> bool:
 
 
 def missed(n: int) -> np.ndarray:
-    """`[k, i]`, 0 … n each: the probability that k of n trials, drawn without replacement, hold none of the best i.
+    """`[k, i]`, 0 … n each: the probability that k of n trials, drawn without replacement, include none of the best i.
 
     The hypergeometric ∏_{j<i} (n − k − j) / (n − j).
     """
@@ -364,10 +367,10 @@ def missed(n: int) -> np.ndarray:
 
 
 def expected_best(by: np.ndarray, judged: np.ndarray | None = None) -> np.ndarray:
-    """Of trials `[…, n]` the expected score of the best of the first k = 1 … n, over all orders of the trials.
+    """The expected score of the best of the first k = 1 … n trials, over all orders of the trials `[…, n]`.
 
-    by: the scores that choose, accuracies in validation. judged: the scores of what is chosen, on images that no choice
-    depends on; None for `by`. A score that is not a number counts as 0, the worst.
+    by: the scores that decide the choice, accuracies in validation. judged: the scores of the chosen trial, on images
+    on which no choice depends; None for `by`. A score that is not a number counts as 0, the worst.
     """
     by, judged = (np.nan_to_num(values, nan=0.0) for values in (by, by if judged is None else judged))
     order = np.argsort(-by, axis=-1, kind="stable")
@@ -376,7 +379,8 @@ def expected_best(by: np.ndarray, judged: np.ndarray | None = None) -> np.ndarra
 
 
 def judged(by: np.ndarray, judged: np.ndarray, among: np.ndarray) -> np.ndarray:
-    """What `judged` `[S, n]` is for the trial with the best `by` among these, `[…, S, n]` truths; of equals their mean.
+    """`judged` `[S, n]` of the trial with the best `by` where `among` `[…, S, n]` is true; the mean where several are
+    best.
 
     A score that is not a number counts as 0, the worst.
     """
@@ -386,7 +390,7 @@ def judged(by: np.ndarray, judged: np.ndarray, among: np.ndarray) -> np.ndarray:
 
 
 def chosen_so_far(by: np.ndarray, judged: np.ndarray) -> np.ndarray:
-    """What `judged` `[…, n]` is for the trial with the best `by` among the first k = 1 … n, of equals the first.
+    """`judged` `[…, n]` of the trial with the best `by` among the first k = 1 … n; the first where several are best.
 
     A score that is not a number counts as 0, the worst.
     """

@@ -1,4 +1,4 @@
-"""The usual figures of a search: parallel coordinates, slices, a fitted surface, and what mattered."""
+"""The usual figures of a search: parallel coordinates, slices, a fitted surface, and importance."""
 
 import importlib.util
 from typing import NamedTuple
@@ -12,16 +12,16 @@ from fnn.lab import plotting
 BINS = 8
 """Parts of an axis over which a slice takes its means."""
 GRID = 60
-"""Numbers along an axis at which a surface is fitted."""
+"""Points along an axis at which a fitted surface is evaluated."""
 BOX = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
-"""What numbers that stand among lines are written on."""
+"""The background of numbers among lines."""
 
 
 class Trials(NamedTuple):
     """Trials of a search, by seeds.
 
-    settings: for every axis, all on log scales, its numbers `[S, n]`. values: what came of them `[S, n]`, the higher
-    the better; not a number where a network diverged. called: what the values are.
+    settings: for every axis, all on log scales, its values `[S, n]`. values: the scores `[S, n]`, the higher the
+    better; NaN where a network diverged. called: the name of the score.
     """
 
     settings: dict[str, np.ndarray]
@@ -30,7 +30,7 @@ class Trials(NamedTuple):
 
 
 def parallel(trials: Trials, caption: str) -> Figure:
-    """Parallel coordinates: one line for each trial, from axis to axis, to what came of it; the best are drawn last."""
+    """Parallel coordinates: one line for each trial, from axis to axis to its score; the best are drawn last."""
     fig = plotting.figure(8.0, 4.6)
     ax = plotting.axes(fig, f"Every trial from its setting to its {trials.called}", "", "")
     logs = {name: np.log10(numbers).ravel() for name, numbers in trials.settings.items()}
@@ -57,7 +57,7 @@ def parallel(trials: Trials, caption: str) -> Figure:
 
 
 def slices(trials: Trials, caption: str) -> Figure:
-    """What came of the trials against each axis alone, all else as it fell; the line is the mean over seeds of bins."""
+    """The scores against each axis alone, over all values of the others; the line is the mean over seeds of bins."""
     fig = plotting.figure(9.0, 4.2)
     fig.suptitle(f"{trials.called[0].upper()}{trials.called[1:]} along each axis alone", fontsize="large")
     panels = fig.subplots(1, len(trials.settings), sharey=True)
@@ -81,7 +81,7 @@ def _binned(where: np.ndarray, values: np.ndarray) -> list[float]:
 
 
 def surface(trials: Trials, caption: str) -> Figure:
-    """The trials of all seeds where they lie, over a smooth surface fitted to them: thin plates, by SciPy."""
+    """The trials of all seeds in the plane, over a surface fitted to them: SciPy's thin-plate spline."""
     from scipy.interpolate import RBFInterpolator
 
     fig = plotting.figure(7.0, 4.8)
@@ -107,9 +107,9 @@ def surface(trials: Trials, caption: str) -> Figure:
 
 
 def importance(trials: Trials, caption: str) -> Figure | None:
-    """How much of the variance each axis explains: functional ANOVA on a random forest, one dot per seed.
+    """The share of the variance that each axis explains: functional ANOVA on a random forest, one dot per seed.
 
-    It is Optuna's: None where that is not installed.
+    Optuna computes it: None where that is not installed.
     """
     if importlib.util.find_spec("optuna") is None:
         return None

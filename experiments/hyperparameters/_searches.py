@@ -1,4 +1,4 @@
-"""Searches of every kind at equal budget, one per seed: trial after trial in lockstep, and inside the program."""
+"""Searches of every kind at equal budget, one per seed: by trials in lockstep, and inside the program."""
 
 import itertools
 import math
@@ -22,11 +22,11 @@ KEPT = 0.2
 NARROWING = {"narrowing": False, "margin": True}
 """The forms of narrowing, and whether they widen the range by a margin."""
 PARENTS = 5
-"""The best so far from which evolution draws."""
+"""Number of best trials so far from which evolution draws."""
 GENERATION = 6
 """Trials in a generation of CMA-ES."""
 CROWD, ETA, POPULATION = 27, 3, 12
-"""Networks that successive halving begins with, one of how many goes on there and in Hyperband; in a population."""
+"""Networks at the start of successive halving; 1/η continues there and in Hyperband; networks in a population."""
 TITLES = {
     "random": "random search",
     "grid": "grid search",
@@ -45,7 +45,7 @@ TITLES = {
 SEARCHES = tuple(name for name in TITLES if name != "random")
 """Those that are compared with random search."""
 PROGRAMS = ("halving", "hyperband", "pbt")
-"""Those that search while they train, inside the compiled program."""
+"""Searches during training, inside the compiled program."""
 
 
 @dataclass(frozen=True)
@@ -53,16 +53,16 @@ class Options(lab.DataOptions):
     """Options of the searches."""
 
     short: int = 10
-    """Epochs that a trial of the searches that are compared trains for."""
+    """Epochs of a trial in the searches that are compared."""
     rounds: int = 3
     """Rounds of narrowing."""
     each: int = 10
-    """Trials in a round of narrowing. Every search gets rounds × each trials, or as many network-steps."""
+    """Trials in a round of narrowing. Every search has rounds × each trials, or the same number of network-steps."""
     samplers: tuple[str, ...] = ("narrowing", "margin", "evolution", "tpe", "halving", "pbt")
     """Searches that are compared with random search, or all: grid, sobol, halton, narrowing, margin, evolution, cmaes,
-    tpe, gp (needs torch and a second a trial), halving, hyperband, pbt; or none."""
+    tpe, gp (needs torch and a second per trial), halving, hyperband, pbt; or none."""
     startup: int = 8
-    """Random trials that a Bayesian search begins with."""
+    """Random trials at the start of a Bayesian search."""
 
     def check(self) -> None:
         """Raise `InputError` for options that cannot be used."""
@@ -91,10 +91,10 @@ class Options(lab.DataOptions):
 
 
 class Found(NamedTuple):
-    """The trials of a search so far, an axis of seeds in front.
+    """The trials of a search so far, with seeds as the first axis.
 
-    points: of the unit square `[S, n, 2]`. values: validation accuracies `[S, n]`, by which it goes on. fresh:
-    accuracies on fresh images `[S, n]`, of which it knows nothing.
+    points: of the unit square `[S, n, 2]`. values: validation accuracies `[S, n]`, which the search optimizes. fresh:
+    accuracies on fresh images `[S, n]`, which it does not use.
     """
 
     points: np.ndarray
@@ -106,13 +106,13 @@ class Found(NamedTuple):
         return Found(*(array[:, :n] for array in self))
 
     def histories(self) -> list[History]:
-        """What a sampler knows, seed by seed."""
+        """The histories for samplers, one per seed."""
         return [History(*known) for known in zip(self.points, self.values, strict=True)]
 
 
 def samplers(cfg: Options, names: Sequence[str]) -> dict[str, tuple[Sampler, int, int]]:
-    """Of these searches those that go trial after trial: each with the random trials that it begins with, which are the
-    same for all, and how many trials it proposes at a time."""
+    """(sampler, initial random trials, trials per proposal) of those searches that go by trials; the initial trials are
+    the same for all."""
     fewer = next(n for n in range(math.isqrt(cfg.budget), 0, -1) if cfg.budget % n == 0)
     made: dict[str, Callable[[], tuple[Sampler, int, int]]] = {
         "grid": lambda: (search.lattice((cfg.budget // fewer, fewer)), 0, cfg.budget),
@@ -133,25 +133,25 @@ def samplers(cfg: Options, names: Sequence[str]) -> dict[str, tuple[Sampler, int
 
 
 Rounds = Callable[[int, Callable[[int], Mapping[str, np.ndarray]]], Iterable[Mapping[str, np.ndarray]]]
-"""`(n, make) -> what make(i) gives for i < n, in turn`; what an interrupted run has made is not made again."""
+"""`(n, make) -> (make(0), …, make(n − 1))`; rounds that an interrupted run has finished are read, not made again."""
 
 
 def lockstep(
-    sampler: Sampler, begin: Found, at_a_time: int, budget: int, short: _search.Trainer, keys: Keys, rounds: Rounds
+    sampler: Sampler, initial: Found, at_a_time: int, budget: int, short: _search.Trainer, keys: Keys, rounds: Rounds
 ) -> Found:
-    """A search of each seed, all side by side: every round is one call of one compiled program.
+    """All `budget` trials of each seed's search, the initial ones included; every round is one call of one program.
 
-    begin: what each seed's search knows beforehand. Gives all trials, those included, `budget` a seed.
+    initial: the trials of each seed before the search.
     """
-    asking, found = _search.asking(keys), begin
+    k_search, found = _search.sampler_keys(keys), initial
 
     def proposed(_):
         n = min(at_a_time, budget - found.values.shape[1])
-        points = np.stack([sampler(key, known, n) for key, known in zip(asking, found.histories(), strict=True)])
+        points = np.stack([sampler(key, known, n) for key, known in zip(k_search, found.histories(), strict=True)])
         record = short(_search.setting(points), keys)
         return {"points": points, "values": record["validation_accuracy"][..., -1], "fresh": record["fresh_accuracy"]}
 
-    left = budget - begin.values.shape[1]
+    left = budget - initial.values.shape[1]
     with progress(left, "trial", True) as bar:
         for made in rounds(math.ceil(left / at_a_time), proposed):
             more = Found(**made)
@@ -161,9 +161,9 @@ def lockstep(
 
 
 class Bout(NamedTuple):
-    """What a search inside the program does at a time: so many networks, given up by a plan, or a population of them.
+    """One run of a search inside the program: `networks` that a plan abandons, or a population of them.
 
-    epochs: of one network, that it costs.
+    epochs: its cost, in epochs of one network.
     """
 
     networks: int
@@ -171,12 +171,12 @@ class Bout(NamedTuple):
     plan: _search.Schedule | None = None
 
     def trainer(self, cfg: Options, data: Mapping[str, Split]) -> _search.Trainer:
-        """What does it."""
+        """The trainer of the bout."""
         return _search.abandoning(data, self.plan) if self.plan else _search.populating(data, cfg.short)
 
 
 def turns(cfg: Options, name: str) -> list[Bout]:
-    """The bouts that such a search does in turns: all the same, or Hyperband's brackets."""
+    """The bouts that a search repeats in this order: one, or Hyperband's brackets."""
     if name == "pbt":
         return [Bout(POPULATION, POPULATION * cfg.short)]
     brackets = halving.hyperband(cfg.short, 1 / ETA)
@@ -189,8 +189,8 @@ def turns(cfg: Options, name: str) -> list[Bout]:
 
 
 def bouts(cfg: Options, data: Mapping[str, Split], name: str, keys: Keys, rounds: Rounds) -> dict[str, np.ndarray]:
-    """A search's bouts while the budget lasts: of the best of each the validation accuracy and that on fresh images
-    `[S, bouts]`, and the epochs of one network so far `[bouts]`.
+    """A search's bouts within the budget: accuracy in validation and on fresh images of the best network of each
+    `[S, bouts]`, and the cumulative epochs of one network `[bouts]`.
 
     Their settings are those that random search draws, in the same order.
     """
@@ -198,13 +198,13 @@ def bouts(cfg: Options, data: Mapping[str, Split], name: str, keys: Keys, rounds
     spent = itertools.accumulate(bout.epochs for bout, _ in itertools.cycle(kinds))
     epochs = list(itertools.takewhile(lambda n: n <= cfg.budget * cfg.short, spent))
     done = list(itertools.islice(itertools.cycle(kinds), len(epochs)))
-    draw, asking = search.uniform(2), _search.asking(keys)
+    draw, k_search = search.uniform(2), _search.sampler_keys(keys)
 
     def one(number):
         drawn = sum(bout.networks for bout, _ in done[:number])
         bout, train = done[number]
         known = History(np.empty((drawn, 2)), np.empty(drawn))
-        points = np.stack([draw(key, known, bout.networks) for key in asking])
+        points = np.stack([draw(key, known, bout.networks) for key in k_search])
         final = train(_search.setting(points), keys)["final"]
         best = np.nan_to_num(final["validation_accuracy"]).argmax(1)[:, None]
         pick = lambda what: np.take_along_axis(final[what], best, 1)[:, 0]
@@ -221,12 +221,12 @@ def exponents(unit: np.ndarray) -> np.ndarray:
 
 
 def available(names: Sequence[str]) -> list[str]:
-    """Those searches whose packages are there; says so of the others."""
-    there = []
+    """The searches whose packages are installed; the others are printed."""
+    installed = []
     for name in names:
         if missing := _search.missing(name):
             packages = f"{' and '.join(missing)} (pip install {' '.join(missing)})"
             print(f"{TITLES[name]} is left out: it needs {packages}.")
         else:
-            there.append(name)
-    return there
+            installed.append(name)
+    return installed

@@ -1,4 +1,4 @@
-"""Does giving up hopeless trials early cost the best one? (notes §5.2, beyond claim 17)"""
+"""Does abandoning bad trials early lose the best one? (notes §5.2, beyond claim 17)"""
 
 import itertools
 from dataclasses import dataclass
@@ -19,31 +19,31 @@ from fnn.tasks import Label, Trial
 from fnn.train import halving
 
 ETAS = (2, 3, 4)
-"""The best 1/η go on."""
+"""The best 1/η continue."""
 FIRST = (1, 2, 3, 5, 10)
 """Epochs before the first comparison."""
 BY = {"accuracy": 1, "loss": -1}
-"""What trials are compared by, and whether more of it is better."""
+"""The criteria that compare trials, and whether higher is better."""
 QUARTER = 0.25
-"""The share of the work that halving is meant to take at most …"""
+"""The largest share of the updates that halving may use …"""
 POINT = 1.0
-"""… while it loses less than this many points of test accuracy; both fixed before anything was measured."""
+"""… while it loses less than this many points of test accuracy; both fixed before any measurement."""
 
 
 @dataclass(frozen=True)
 class Config(lab.DataOptions):
-    """Settings of the trials; the space and the task are the notes', but for the images, which a seed draws."""
+    """Settings of the trials; space and task are the notes', except that each seed draws its images."""
 
     seeds: int = 20
     """Repetitions, each with images, settings, initial weights and minibatches of one seed."""
     trials: int = 24
-    """Random settings a seed."""
+    """Random settings per seed."""
     epochs: int = 50
-    """Epochs that a whole trial trains for."""
+    """Epochs of a whole trial."""
     first: int = 2
-    """Epochs before the first comparison of the schedule that is done for real …"""
+    """Epochs before the first comparison of the schedule that is run …"""
     eta: int = 3
-    """… of which the best 1/η go on."""
+    """… after which the best 1/η continue."""
 
     def check(self) -> None:
         """Raise `InputError` for options that cannot be used."""
@@ -53,11 +53,11 @@ class Config(lab.DataOptions):
 
 
 def halved(cfg: Config, plan: Schedule) -> Trial:
-    """The same settings by successive halving, from the same weights on the same minibatches."""
+    """The trial of the same settings by successive halving, from the same weights on the same minibatches."""
     halve = _search.halved(plan)
 
     def measure(hp, key, data):
-        k_run, parts, _ = _search.begin_own(key, data)
+        k_run, parts, _ = _search.start_own(key, data)
         return {"halved_loss": -halve(_search.settings_of(key, cfg.trials), k_run, parts).values}
 
     return Trial(
@@ -68,7 +68,7 @@ def halved(cfg: Config, plan: Schedule) -> Trial:
 
 
 def run(cfg: Config) -> xr.Dataset:
-    """Train everything whole, then by one schedule."""
+    """Curves of all settings trained to the end, and their results by one schedule."""
     images = cfg.load()
     enough = len(images.x_train) >= _search.IMAGES
     require(enough, f"This takes {_search.IMAGES} training images, and {images.name} has {len(images.x_train)}.")
@@ -89,10 +89,10 @@ def run(cfg: Config) -> xr.Dataset:
 
 
 class Replayed(NamedTuple):
-    """What a schedule would have done to each seed's trials.
+    """The results of a schedule on each seed's complete curves.
 
-    reached: how many comparisons every trial took part in `[S, trials]`. gone: whether the trial with the best final
-    validation accuracy, and all its equals, were given up `[S]`. lost: see `lost`.
+    reached: number of comparisons of every trial `[S, trials]`. gone: whether the trial with the best final
+    validation accuracy, and all equal to it, were abandoned `[S]`. lost: see `lost`.
     """
 
     reached: np.ndarray
@@ -101,7 +101,7 @@ class Replayed(NamedTuple):
 
 
 def replayed(ds: xr.Dataset, plan: Schedule, by: str) -> Replayed:
-    """A schedule on complete curves, where trials are compared by one of `BY`."""
+    """The results of a schedule on complete curves, where trials are compared by one of `BY`."""
     scores = BY[by] * ds[f"validation_{by}"].values
     reached = np.zeros(scores.shape[:2], int)
     for seed, curves in enumerate(scores):
@@ -116,10 +116,10 @@ def replayed(ds: xr.Dataset, plan: Schedule, by: str) -> Replayed:
 
 
 def lost(ds: xr.Dataset, survived: np.ndarray) -> np.ndarray:
-    """Points `[S]` by which the test accuracy is lower where the best is chosen of the survivors `[S, trials]` only.
+    """Points `[S]` by which the test accuracy is lower where the best is chosen among the survivors `[S, trials]` only.
 
-    The best is chosen by final validation accuracy, of equals each as likely, and judged on the test set, which no
-    choice depends on. Below 0 where a survivor that validates worse tests better.
+    The best is chosen by final validation accuracy, uniformly among equals, and evaluated on the test set, on which no
+    choice depends. Negative where a survivor with a lower validation accuracy has a higher test accuracy.
     """
     return chosen(ds, np.ones_like(survived)) - chosen(ds, survived)
 
@@ -130,13 +130,13 @@ def chosen(ds: xr.Dataset, among: np.ndarray) -> np.ndarray:
 
 
 def schedules(ds: xr.Dataset) -> dict[tuple[int, int], Schedule]:
-    """All that are replayed, by (epochs before the first comparison, η)."""
+    """All schedules that are replayed, by (epochs before the first comparison, η)."""
     epochs = ds.sizes["epoch"]
     return {(first, eta): schedule(first, eta, epochs) for eta in ETAS for first in FIRST if first < epochs}
 
 
 def tables(ds: xr.Dataset) -> dict[str, list[dict]]:
-    """Every schedule with its cost, what it loses and the share of seeds whose best is gone; `schedules.json`."""
+    """Every schedule with its cost, what it loses and the share of seeds whose best is abandoned; `schedules.json`."""
     rows = []
     for ((first, eta), plan), by in itertools.product(schedules(ds).items(), BY):
         found = replayed(ds, plan, by)
@@ -148,23 +148,23 @@ def tables(ds: xr.Dataset) -> dict[str, list[dict]]:
 
 
 def about(ds: xr.Dataset, *details: str) -> str:
-    """The caption that every figure of this experiment carries."""
-    return caption(ds, f"{ds.sizes['trial']} random trials of {ds.sizes['epoch']} epochs a seed", *details)
+    """The caption of a figure of this experiment."""
+    return caption(ds, f"{ds.sizes['trial']} random trials of {ds.sizes['epoch']} epochs per seed", *details)
 
 
 def price(ds: xr.Dataset) -> Figure:
-    """Accuracy lost against the share of the work that is left, one panel for each criterion."""
+    """Accuracy lost against the share of the updates that are done, one panel for each criterion."""
     fig = plotting.figure(9.0, 4.6)
     rows, panels = tables(ds)["schedules"], fig.subplots(1, 2, sharex=True, sharey=True)
     for ax, by in zip(panels, BY, strict=True):
         for number, eta in enumerate(ETAS):
-            mine = sorted((row for row in rows if (row["eta"], row["by"]) == (eta, by)), key=lambda row: row["cost"])
-            at, mean = [100 * row["cost"] for row in mine], np.array([row["lost"] for row in mine])
-            reach = np.abs([[row[end] for row in mine] for end in ("low", "high")] - mean)
+            drawn = sorted((row for row in rows if (row["eta"], row["by"]) == (eta, by)), key=lambda row: row["cost"])
+            at, mean = [100 * row["cost"] for row in drawn], np.array([row["lost"] for row in drawn])
+            reach = np.abs([[row[end] for row in drawn] for end in ("low", "high")] - mean)
             reach = np.where(np.isfinite(reach), reach, 0)  # one seed has no interval
             style = {"color": plotting.color(number), "marker": plotting.MARKERS[number], "markersize": 5}
-            ax.errorbar(at, mean, reach, capsize=2, label=f"the best 1/{eta} go on", **style)
-            for x, y, row in zip(at, mean, mine, strict=True) if by == "accuracy" else ():  # both panels have the same
+            ax.errorbar(at, mean, reach, capsize=2, label=f"the best 1/{eta} continue", **style)
+            for x, y, row in zip(at, mean, drawn, strict=True) if by == "accuracy" else ():  # both panels have the same
                 ax.annotate(f" {row['first']}", (x, y), fontsize="x-small", color="0.35")
         ax.axhline(POINT, color="0.5", linewidth=0.8, linestyle=":")
         ax.axvline(100 * QUARTER, color="0.5", linewidth=0.8, linestyle=":")
@@ -179,7 +179,7 @@ def price(ds: xr.Dataset) -> Figure:
 
 
 def curves(ds: xr.Dataset) -> Figure:
-    """The first seed's trials: whole in gray, in color as far as the schedule follows them."""
+    """The first seed's trials: complete curves in gray, in color the part that the schedule trains."""
     fig = plotting.figure()
     plan = shown(ds)
     ax = plotting.axes(fig, "Successive halving of one seed's trials", "epochs", "validation accuracy (%)")
@@ -198,12 +198,12 @@ def curves(ds: xr.Dataset) -> Figure:
     ax.set(xlim=(1, epochs[-1]))
     plotting.legend(fig)
     share = cost(plan, len(reached))
-    plotting.caption(fig, about(first, f"compared by loss; {share:.0%} of the updates; gray: what was given up"))
+    plotting.caption(fig, about(first, f"compared by loss; {share:.0%} of the updates; gray: abandoned"))
     return fig
 
 
 def for_real(ds: xr.Dataset) -> Figure:
-    """Each seed's test accuracy of the best: of all trials trained whole, and of those that the program kept."""
+    """Each seed's test accuracy of the best of all complete trials, and of the best of those that halving kept."""
     fig = plotting.figure(5.4, 4.8)
     share = cost(shown(ds), ds.sizes["trial"])
     ax = plotting.axes(
@@ -222,7 +222,7 @@ def for_real(ds: xr.Dataset) -> Figure:
 
 
 def shown(ds: xr.Dataset) -> Schedule:
-    """The schedule that was done for real."""
+    """The schedule that was run."""
     return Schedule(tuple(ds.rung.values.tolist()), float(ds.keep))
 
 
@@ -233,9 +233,9 @@ def bests(ds: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 
 def summary(ds: xr.Dataset) -> str:
-    """Every schedule's price."""
+    """A table of every schedule's cost and loss."""
     lines = [
-        f"{'compared by':>12}{'first after':>12}{'go on':>8}{'updates':>10}{'points lost':>14}{'lose their best':>18}"
+        f"{'compared by':>12}{'first after':>12}{'keeps':>8}{'updates':>10}{'points lost':>14}{'lose their best':>18}"
     ]
     for row in sorted(tables(ds)["schedules"], key=lambda row: row["by"]):
         lines.append(
@@ -246,36 +246,35 @@ def summary(ds: xr.Dataset) -> str:
 
 
 def lost_for_real(ds: xr.Dataset) -> xr.DataArray:
-    """Points of test accuracy that the halving program loses, one value a seed."""
+    """Points of test accuracy that the halving program loses, one value per seed."""
     best, kept = bests(ds)
     return xr.DataArray(best - kept, dims="seed")
 
 
 def by_loss_ahead(ds: xr.Dataset) -> xr.DataArray:
-    """How many points less are lost where trials are compared by validation loss than by accuracy."""
+    """Points lost where trials are compared by accuracy less those where they are compared by validation loss."""
     plan = shown(ds)
     return xr.DataArray(replayed(ds, plan, "accuracy").lost - replayed(ds, plan, "loss").lost, dims="seed")
 
 
 def both_lost(ds: xr.Dataset) -> str:
-    """What each criterion loses."""
+    """The sentence on the points that each criterion loses."""
     by = {name: replayed(ds, shown(ds), name).lost.mean() for name in BY}
     return f"By the same schedule accuracy loses {by['accuracy']:.2f} points and loss {by['loss']:.2f}."
 
 
 EXPERIMENT = lab.Experiment(
-    question="Does giving up hopeless trials early cost the best one?",
+    question="Does abandoning bad trials early lose the best one?",
     source="notes §5.2, beyond claim 17",
-    says="Training for fewer epochs is a good way to abandon hopeless trials early.",
-    method="Trains random settings of the notes' search for 50 epochs, all of them whole, over many seeds, each with "
-    "its own 500 images. On these complete curves it replays successive halving: after the first few epochs only "
-    "the best 1/η go on, after η times as many epochs again only the best 1/η of those, and so on; for many η and "
-    "first comparisons. How much of the work is left, how often is the trial given up that would have ended best, and "
-    "how much accuracy is lost? Trials are compared by validation accuracy, as the notes compare them, or by "
-    "validation loss, which differs also between trials that are equally inaccurate still. What is chosen in "
-    "validation is judged on the test set.\n\n"
-    "Then it does one of these schedules for real, by loss, on the same settings, seeds and minibatches: a compiled "
-    "program in which the survivors are gathered into smaller arrays, so that what is given up costs nothing from then "
+    says="Training for fewer epochs is a good way to abandon bad trials early.",
+    method="Trains random settings of the notes' search for 50 epochs, all of them to the end, over many seeds, each "
+    "with 500 images. On these complete curves it replays successive halving: after the first few epochs only the best "
+    "1/η continue, after η times as many epochs the best 1/η of those, and so on; for many η and first comparisons. "
+    "Measured are the share of the updates, how often the finally best trial is abandoned, and the accuracy lost. "
+    "Trials are compared by validation accuracy, as the notes compare them, or by validation loss, which differs also "
+    "between trials of equal accuracy. The trial chosen in validation is evaluated on the test set.\n\n"
+    "Then it runs one of these schedules, by loss, on the same settings, seeds and minibatches: a compiled "
+    "program in which the survivors are gathered into smaller arrays, so that abandoned trials cost nothing from then "
     "on.",
     takes="about a minute and a half for 20 seeds of 24 trials on two cores",
     config=Config,
@@ -288,11 +287,11 @@ EXPERIMENT = lab.Experiment(
             *(lab.below(POINT), "points", "claim 17", "for_real"),
             detail=lambda ds: (
                 f"Trials are compared after {', '.join(map(str, shown(ds).rungs[:-1]))} epochs, and the best "
-                f"{shown(ds).keep:.0%} go on."
+                f"{shown(ds).keep:.0%} continue."
             ),
         ),
         lab.Claim(
-            "Early on, validation loss is a better criterion than validation accuracy for which trials to give up",
+            "Early on, validation loss is a better criterion than validation accuracy for which trials to abandon",
             by_loss_ahead,
             *(lab.above(0.0), "points", "claim 17", "price"),
             detail=both_lost,

@@ -1,4 +1,5 @@
-"""Where in the plane of learning rate and weight decay do networks learn, and what is luck? (notes §5.2, at scale)"""
+"""Where in the plane of learning rate and weight decay do networks learn, and how much of the best is luck? (notes
+§5.2, at scale)"""
 
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from fnn.train import engine
 
 NAMES = {"lr": "learning rate", "l2": "weight decay λ"}
 BINS = 12
-"""Parts of equal width on a log scale that an axis is cut into."""
+"""Bins of an axis, of equal width on a log scale."""
 GOOD = 5.0
 """Points of accuracy below the best mean within which a setting counts as good."""
 
@@ -37,11 +38,11 @@ class Config(lab.HostOptions, lab.DataOptions):
 
 
 def trained(epochs: int) -> Trial:
-    """One network of the notes' search, trained, and its accuracy on the images to validate on."""
+    """One network of the notes' search, trained, and its accuracy on the validation images."""
     follow = _search.trial(epochs)
 
     def measure(hp, key, data):
-        record = follow(hp, *_search.begin(key, data["train"]))
+        record = follow(hp, *_search.start(key, data["train"]))
         return {"accuracy": record["validation_accuracy"][0], "diverged_at": record["diverged_at"]}
 
     labels = {
@@ -52,7 +53,7 @@ def trained(epochs: int) -> Trial:
 
 
 def run(cfg: Config) -> xr.Dataset | None:
-    """Train every setting for every seed; None where another process makes the results."""
+    """The accuracy of every setting and seed; None where another process makes the results."""
     images = cfg.load()
     enough = len(images.x_train) >= _search.IMAGES
     require(enough, f"This takes {_search.IMAGES} training images, and {images.name} has {len(images.x_train)}.")
@@ -74,12 +75,12 @@ def run(cfg: Config) -> xr.Dataset | None:
 
 
 def points(ds: xr.Dataset) -> np.ndarray:
-    """Validation accuracy in percent, `[seed, setting]`; a diverged network has what it ended with."""
+    """Validation accuracy in percent, `[seed, setting]`; a diverged network counts with its final accuracy."""
     return 100 * np.nan_to_num(ds.accuracy.transpose("seed", "setting").values)
 
 
 def bins(ds: xr.Dataset, axis: str) -> tuple[np.ndarray, np.ndarray]:
-    """The middles of those bins of an axis that have settings, and for every setting the number of its bin."""
+    """The centers of the bins of an axis that have settings, and the bin number of every setting."""
     low, high = getattr(_search.EXPONENTS, axis)
     number = ((np.log10(ds[axis].values) - low) / (high - low) * BINS).astype(int).clip(0, BINS - 1)
     filled, number = np.unique(number, return_inverse=True)
@@ -87,7 +88,7 @@ def bins(ds: xr.Dataset, axis: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def binned(ds: xr.Dataset, axis: str) -> tuple[np.ndarray, np.ndarray]:
-    """The middles of an axis's bins, and the mean accuracy in each `[seed, bin]`."""
+    """The centers of an axis's bins, and the mean accuracy in each `[seed, bin]`."""
     middles, number = bins(ds, axis)
     return middles, np.stack([points(ds)[:, number == b].mean(1) for b in range(len(middles))], axis=1)
 
@@ -116,7 +117,7 @@ def luck(ds: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 
 def about(ds: xr.Dataset, *details: str) -> str:
-    """The caption that every figure of this experiment carries."""
+    """The caption of a figure of this experiment."""
     size = f"{ds.sizes['setting']:,} settings, {ds.sizes['setting'] * ds.sizes['seed']:,} networks"
     return caption(ds, size, f"{ds.epochs} epochs of 400 images, accuracy on {_search.VALIDATION} others", *details)
 
@@ -137,7 +138,7 @@ def plane(ds: xr.Dataset) -> Figure:
 
 
 def along_axes(ds: xr.Dataset) -> Figure:
-    """Accuracy over each hyperparameter alone, whatever the other is."""
+    """Accuracy over each hyperparameter, for all values of the other."""
     fig = plotting.figure(9.0, 3.8)
     for number, (ax, axis) in enumerate(zip(fig.subplots(1, 2, sharey=True), NAMES, strict=True)):
         share = explained(ds, axis).mean()
@@ -152,12 +153,12 @@ def along_axes(ds: xr.Dataset) -> Figure:
 
 
 def luck_of_seeds(ds: xr.Dataset) -> Figure:
-    """Every seed's best setting: what it promises, and how accurate it is for the other seeds."""
+    """Every seed's best setting: its accuracy, and its mean accuracy for the other seeds."""
     fig = plotting.figure(6.0, 4.6)
     ax = plotting.axes(
         fig,
         "What the best of a search promises, and what it keeps",
-        "accuracy that made it the best (%)",
+        "accuracy for the seed that chose it (%)",
         "its mean accuracy for the other seeds (%)",
     )
     own, others = luck(ds)
@@ -165,7 +166,7 @@ def luck_of_seeds(ds: xr.Dataset) -> Figure:
     low, high = min(own.min(), others.min()) - 1, max(own.max(), others.max()) + 1
     ax.plot([low, high], [low, high], color="0.5", linewidth=1, linestyle="--")
     ax.set(xlim=(low, high), ylim=(low, high), aspect="equal")
-    plotting.caption(fig, about(ds, "one dot per seed; dashed: what is promised is kept"))
+    plotting.caption(fig, about(ds, "one dot per seed; dashed: equal"))
     return fig
 
 
@@ -185,26 +186,27 @@ def summary(ds: xr.Dataset) -> str:
 
 
 def per_seed(values: np.ndarray) -> xr.DataArray:
-    """As an effect, one value per seed."""
+    """The effect of `values`, one per seed."""
     return xr.DataArray(values, dims="seed")
 
 
 def inside(ds: xr.Dataset) -> xr.DataArray:
-    """How much better the best bin of learning rates below the last one is; which one that is, other seeds say."""
+    """Accuracy of the best bin of learning rates below the last one, chosen on other seeds, minus that of the last
+    one."""
     means = binned(ds, "lr")[1]
     ahead = xr.DataArray(means[:, :-1] - means[:, -1:], dims=("seed", "bin"))
     return lab.at_best(ahead, ahead, "bin")
 
 
 def shares(ds: xr.Dataset) -> str:
-    """What each axis explains."""
+    """The sentence on the share that each axis explains."""
     n = ds.sizes["setting"]
     lr, l2 = (explained(ds, axis).mean() for axis in NAMES)
     return f"It explains {lr:.3g} % of the variance of accuracy over {n:,} settings, and λ {l2:.2g} %."
 
 
 def kept(ds: xr.Dataset) -> str:
-    """What the best promises, and what it keeps."""
+    """The sentence on the best setting's accuracy for its seed and for the others."""
     own, others = luck(ds)
     n = ds.sizes["setting"]
     return (
@@ -220,7 +222,7 @@ CLAIMS = (
         detail=shares,
     ),
     lab.Claim(
-        "The notes' range of learning rates holds the best one",
+        "The notes' range of learning rates includes the best one",
         inside,
         *(lab.above(0.0), "points", "notes §5.2", "axes"),
         detail=lambda ds: (
@@ -230,7 +232,7 @@ CLAIMS = (
         where=lambda ds: len(bins(ds, "lr")[0]) > 1,
     ),
     lab.Claim(
-        "The best validation accuracy of a search promises too much",
+        "The best validation accuracy of a search is too optimistic",
         lambda ds: per_seed(np.subtract(*luck(ds))),
         *(lab.above(0.0), "points", "notes §5.1", "luck"),
         detail=kept,
@@ -238,13 +240,15 @@ CLAIMS = (
 )
 
 EXPERIMENT = lab.Experiment(
-    question="Where in the plane of learning rate and weight decay do networks learn, and what is luck?",
+    question="Where in the plane of learning rate and weight decay do networks learn, and how much of the best is "
+    "luck?",
     source="notes §5.2, at scale",
-    says="The notes draw 100 settings at random, lr = 10^U(−6, −2) and λ = 10^U(−8, −4), train each once and read off "
+    says="The notes draw 100 settings at random, lr = 10^U(−6, −2) and λ = 10^U(−8, −4), train each once and choose "
     "the best.",
-    method="Every setting is trained from many seeds, each with a shuffle, a split, weights and minibatches of its "
-    "own, which separates what belongs to the setting from what belongs to the seed: which hyperparameter matters, "
-    "whether the ranges hold the best, and how much of the winner's validation accuracy was luck.\n\n"
+    method="Every setting is trained from many seeds, each with its shuffle, split, weights and minibatches, "
+    "which separates the variance of settings from that of seeds: which hyperparameter matters, "
+    "whether the ranges include the best, and how much of the best validation accuracy is luck. The best setting of a "
+    "seed is evaluated by its mean validation accuracy for the other seeds.\n\n"
     "The work is cut into blocks that fit the memory and are on disk when they are done, so that the same command goes "
     "on after an interrupt or a kill; --distributed shares it among processes and hosts.",
     takes="about a minute on two cores; ten thousand networks (--settings 1000) take twenty minutes",

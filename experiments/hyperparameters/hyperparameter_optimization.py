@@ -23,17 +23,17 @@ from fnn.tasks import Label, Split, Trial
 from fnn.train import checkpoints, engine
 
 PANELS = 20
-"""The book draws so many of the best."""
+"""Number of best trials that the book draws."""
 TOP, DRAWN = 0.05, 60
-"""The rule of thumb: so many random trials hit so small a best part of the space."""
+"""The rule of thumb: this many random trials hit a best part of this size."""
 ALL, BEST = "Spearman's ρ", f"Spearman's ρ, the final best {KEPT:.0%}"
-"""Which trials a rank correlation is taken over."""
+"""The trials over which a rank correlation is computed."""
 ALIKE = 0.9
 """A rank correlation above this counts as the same ranking …"""
 POINT = 1.0
-"""… a setting is better, or given up at a cost, that differs by this many points of accuracy on fresh images …"""
+"""… this many points of accuracy on fresh images count as a difference …"""
 FEWER = 10.0
-"""… and a search takes fewer trials that saves this many percent; all fixed before anything was measured."""
+"""… and this many percent as fewer trials; all fixed before any measurement."""
 AXES = _search.Setting._fields
 SYMBOLS = {"lr": "learning rate", "l2": "λ"}
 FRESH = f"on {_search.FRESH:,} fresh images"
@@ -41,16 +41,16 @@ FRESH = f"on {_search.FRESH:,} fresh images"
 
 @dataclass(frozen=True)
 class Config(_searches.Options):
-    """Settings of the random trials, the notes' but for the images, which a seed draws; and of the searches."""
+    """Settings of the random trials, the notes' except that each seed draws its images, and of the searches."""
 
     seeds: int = 20
     """Repetitions, each with images, settings, initial weights and minibatches of one seed."""
     trials: int = 100
-    """Random settings a seed."""
+    """Random settings per seed."""
     epochs: int = 50
-    """Epochs that a random trial trains for."""
+    """Epochs of a random trial."""
     retest: bool = False
-    """Evaluate the test set again, where it has been evaluated already for the settings chosen here."""
+    """Evaluate the test set again where it has been evaluated for the chosen settings."""
 
     def check(self) -> None:
         """Raise `InputError` for options that cannot be used."""
@@ -60,7 +60,7 @@ class Config(_searches.Options):
 
 
 def run(cfg: Config) -> xr.Dataset:
-    """Random search on every seed, the chosen settings' test, and then the other searches."""
+    """The trials of random search on every seed, the chosen settings' test accuracy, and the other searches."""
     images = _search.load(cfg)
     data, keys = tasks.splits(images), engine.seeds(cfg.seeds)
     about = {**images.about, "short": cfg.short, "budget": cfg.budget, "each": cfg.each}
@@ -75,7 +75,7 @@ def run(cfg: Config) -> xr.Dataset:
 
 
 def variable(dims: str, values: Any, long_name: str, units: str = "1") -> xr.DataArray:
-    """A labeled array; dims: their names, with spaces between."""
+    """A labeled array; dims: their names, separated by spaces."""
     return xr.DataArray(values, dims=dims.split(), attrs={"long_name": long_name, "units": units})
 
 
@@ -86,11 +86,11 @@ def chosen(ds: xr.Dataset, n: int = 1) -> _search.Setting:
 
 
 def panels(cfg: Config, data: Mapping[str, Split], ds: xr.Dataset) -> xr.Dataset:
-    """The first seed's 20 best, trained again from the same weights for their training accuracy, which is dear."""
+    """The first seed's 20 best, trained again from the same weights for their training accuracy, which is expensive."""
     one = _search.trial(cfg.epochs, evaluate_at=ds.epoch.values.tolist(), on=("validation", "train"))
 
     def measure(hp, key, data):
-        record = one(hp, *_search.begin_own(key, data))
+        record = one(hp, *_search.start_own(key, data))
         return {f"panel_{split}": record[f"{split}_accuracy"] for split in ("validation", "train")}
 
     labels = {
@@ -105,9 +105,9 @@ def panels(cfg: Config, data: Mapping[str, Split], ds: xr.Dataset) -> xr.Dataset
 
 
 def tested(cfg: Config, data: Mapping[str, Split], ds: xr.Dataset, keys: Keys) -> xr.DataArray:
-    """Every seed's best setting on the test set, by one evaluation: a second run prints what the first one gave.
+    """Every seed's best setting on the test set, by one evaluation: a second run prints the first result.
 
-    Outside of the command line there is no folder that it could be recorded in: each run evaluates it.
+    Outside of the command line there is no folder to record it in, so each run evaluates it.
     """
     best = chosen(ds)
 
@@ -124,13 +124,13 @@ def recorded(folder: Path, best: _search.Setting, measure: Callable[[], list[flo
     of = f"the settings {store.checksum(best)[:16]}"
     before = study.found(study.evaluations(folder), of)
     if before and not again:
-        print(f"The test set was evaluated on {before['time']}; what it gave stands (--retest evaluates it again).")
+        print(f"The test set was evaluated on {before['time']}; that result is kept (--retest evaluates it again).")
         return before["value"]
     return study.evaluate_once(folder, of, measure, again=True)
 
 
 def rounds(cfg: Config, images: DataSet, name: str) -> _searches.Rounds:
-    """Those of a search with this name."""
+    """The rounds of the search with this name."""
     folder = cfg.keep(name)
     if folder is None:
         return lambda n, make: map(make, range(n))
@@ -140,12 +140,12 @@ def rounds(cfg: Config, images: DataSet, name: str) -> _searches.Rounds:
 
 
 def compare(cfg: Config, images: DataSet, data: Mapping[str, Split], keys: Keys) -> xr.Dataset:
-    """All searches at equal budget."""
+    """The trials of all searches at equal budget."""
     names = _searches.available(cfg.names())
     short = _search.trainer(data, cfg.short, at_end=("fresh",))
 
-    def searched(name: str, sampler: Sampler, begin: Found, at_a_time: int, budget: int) -> Found:
-        return _searches.lockstep(sampler, begin, at_a_time, budget, short, keys, rounds(cfg, images, name))
+    def searched(name: str, sampler: Sampler, initial: Found, at_a_time: int, budget: int) -> Found:
+        return _searches.lockstep(sampler, initial, at_a_time, budget, short, keys, rounds(cfg, images, name))
 
     nothing = Found(np.empty((cfg.seeds, 0, 2)), np.empty((cfg.seeds, 0)), np.empty((cfg.seeds, 0)))
     random = searched("random", search.uniform(2), nothing, 2 * cfg.budget, 2 * cfg.budget)
@@ -160,7 +160,7 @@ def compare(cfg: Config, images: DataSet, data: Mapping[str, Split], keys: Keys)
             "random_fresh": variable("seed drawn", random.fresh, "accuracy of random search on fresh images"),
             "search_accuracy": variable(dims, stacked.values, "validation accuracy of a search"),
             "search_fresh": variable(dims, stacked.fresh, "accuracy of a search on fresh images"),
-            "search_exponent": variable(f"{dims} axis", exponents(stacked.points), "log₁₀ of what was tried"),
+            "search_exponent": variable(f"{dims} axis", exponents(stacked.points), "log₁₀ of the setting"),
         },
         {
             "search": list(found),
@@ -184,16 +184,16 @@ def compare(cfg: Config, images: DataSet, data: Mapping[str, Split], keys: Keys)
     return ds
 
 
-# What is computed of it.
+# Statistics.
 
 
 def kept(n: int) -> int:
-    """How many of n trials are the best 20 %."""
+    """The number of trials among n that are the best 20 %."""
     return max(2, round(KEPT * n))
 
 
 def best_part(n: int) -> int:
-    """How many of n trials are the best 5 %."""
+    """The number of trials among n that are the best 5 %."""
     return max(1, round(TOP * n))
 
 
@@ -210,9 +210,9 @@ def tables(ds: xr.Dataset) -> dict[str, list[dict[str, Any]]]:
 
 
 def rank_correlations(ds: xr.Dataset) -> dict[str, np.ndarray]:
-    """[S, epochs] each: how accuracy after so many epochs ranks a seed's trials, against that at the end.
+    """[S, epochs] each: rank correlation of a seed's accuracies after each number of epochs with those at the end.
 
-    Where all trials are equal there is no ranking, and its correlation is 0.
+    0 where all trials are equal.
     """
     from scipy.stats import kendalltau
 
@@ -227,7 +227,7 @@ def rank_correlations(ds: xr.Dataset) -> dict[str, np.ndarray]:
 
 
 def spearman(curves: np.ndarray) -> np.ndarray:
-    """Of curves `[S, trials, epochs]` the rank correlation of every epoch with the last, `[S, epochs]`."""
+    """The rank correlation of every epoch of curves `[S, trials, epochs]` with the last, `[S, epochs]`."""
     from scipy.stats import rankdata
 
     ranks = rankdata(curves, axis=1)
@@ -237,10 +237,10 @@ def spearman(curves: np.ndarray) -> np.ndarray:
 
 
 def abandoned(ds: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """If after each epoch only the best 20 % went on, `[S, epochs]`: was the final best kept, and what was lost.
+    """(whether the final best is kept, what is lost), `[S, epochs]`, if only the best 20 % continued after each epoch.
 
-    The loss is in accuracy on fresh images: that of the trial with the best final validation accuracy, less that of the
-    one which has it among those kept. Below 0 where a trial that validates worse is better on fresh images.
+    The loss is in accuracy on fresh images: that of the trial with the best final validation accuracy, less that of
+    the best among those kept. Negative where a trial of lower validation accuracy is better on fresh images.
     """
     accuracy, fresh = ds.validation_accuracy.values, ds.fresh_accuracy.values
     final = accuracy[..., -1]
@@ -253,13 +253,13 @@ def abandoned(ds: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 
 def saved(ds: xr.Dataset) -> np.ndarray:
-    """[epochs]: the share of all updates that abandoning 80 % of the trials after so many epochs saves."""
+    """[epochs]: the share of all updates that is saved by abandoning 80 % of the trials after each number of epochs."""
     return (1 - kept(ds.sizes["trial"]) / ds.sizes["trial"]) * (1 - ds.epoch.values / ds.sizes["epoch"])
 
 
 def best_so_far(ds: xr.Dataset) -> dict[str, np.ndarray]:
-    """For the searches that go by trials the accuracy on fresh images of what validation chooses among the first k
-    trials, `[S, budget]`; random search's is expected over all orders of twice as many trials."""
+    """For each search by trials the accuracy on fresh images of the trial that validation chooses among the first k,
+    `[S, budget]`; for random search the expectation over all orders of twice as many trials."""
     found = {"random": _search.expected_best(ds.random_accuracy.values, ds.random_fresh.values)[:, : ds.budget]}
     for name in map(str, ds.search.values):
         if name != "random":
@@ -271,7 +271,7 @@ def best_so_far(ds: xr.Dataset) -> dict[str, np.ndarray]:
 def best_by_epochs(ds: xr.Dataset) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """For every search `(epochs of one network spent [n], accuracy on fresh images of what it has chosen [S, n])`.
 
-    Those that go by trials come first, in the order of `best_so_far`: a search looks the same in all figures.
+    Searches by trials come first, in the order of `best_so_far`, so that colors agree in all figures.
     """
     trials = ds.short * np.arange(1, ds.budget + 1)
     found = {name: (trials, best) for name, best in best_so_far(ds).items()}
@@ -284,8 +284,8 @@ def best_by_epochs(ds: xr.Dataset) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 def trials_needed(ds: xr.Dataset) -> dict[str, np.ndarray]:
     """Trials until a seed's target is reached on fresh images, `[S]`; not within the budget counts as budget + 1.
 
-    No search knows the fresh images. The target is what the best of random search's trials within the budget reaches
-    there with a probability of one half. Its own number is the exact expectation over all orders of its trials.
+    No search uses the fresh images. The target is the median accuracy on them of the best of random search's trials
+    within the budget. For random search the number is the exact expectation over all orders of its trials.
     """
     values, budget = ds.random_fresh.values, ds.budget
     gone = _search.missed(values.shape[-1])
@@ -299,16 +299,17 @@ def trials_needed(ds: xr.Dataset) -> dict[str, np.ndarray]:
 
 
 def hits(ds: xr.Dataset, repeats: int = 10_000) -> np.ndarray:
-    """[S, trials]: how often k trials, drawn anew with replacement from a seed's, are at least as good as its best 5 %.
+    """[S, trials]: how often the best of k trials, drawn with replacement from a seed's, is at least as good as its
+    best 5 %.
 
-    Accuracies come in steps of an image, and a tie with the best 5 % is as good as one of them.
+    Accuracies are multiples of 1 / images, and a tie with the best 5 % counts as one of them.
     """
     final = ds.validation_accuracy.values[..., -1]
     n = final.shape[-1]
     threshold = np.sort(final, -1)[:, ::-1][:, best_part(n) - 1]
     draws = np.random.default_rng(0).integers(n, size=(repeats, n))
     good = final >= threshold[:, None]
-    return np.stack([np.logical_or.accumulate(mine[draws], axis=-1).mean(0) for mine in good])
+    return np.stack([np.logical_or.accumulate(hit[draws], axis=-1).mean(0) for hit in good])
 
 
 def early(ds: xr.Dataset) -> tuple[int, int]:
@@ -320,18 +321,18 @@ def early(ds: xr.Dataset) -> tuple[int, int]:
 
 
 def about(ds: xr.Dataset, *details: str, paired: bool = False) -> str:
-    """The caption that every figure of this experiment carries."""
+    """The caption of a figure of this experiment."""
     return caption(ds, f"{_search.IMAGES - _search.VALIDATION} training images", *details, paired=paired)
 
 
 def panel(ds: xr.Dataset) -> _search_figures.Trials:
-    """The random trials as `_search_figures` draws them: all seeds, the accuracy after the last epoch in percent."""
+    """The random trials for `_search_figures`: all seeds, the accuracy after the last epoch in percent."""
     settings = {SYMBOLS[axis]: ds[axis].values for axis in AXES}
     return _search_figures.Trials(settings, 100 * ds.validation_accuracy.values[..., -1], "validation accuracy (%)")
 
 
 def usual(draw: Callable[..., Figure | None]) -> Callable[[xr.Dataset], Figure | None]:
-    """One of the usual figures of a search, of the random trials."""
+    """The figure that `draw` makes of the random trials."""
     return lambda ds: draw(panel(ds), about(ds))
 
 
@@ -376,7 +377,7 @@ def _panels(fig: Figure) -> list[Axes]:
 
 
 def scatter(ds: xr.Dataset) -> Figure:
-    """Every random trial of every seed where it lies in the space, its accuracy as its color."""
+    """Every random trial of every seed as a point of the space, its accuracy as its color."""
     fig = plotting.figure(7.0, 4.8)
     ax = plotting.axes(fig, "Validation accuracy of the random trials", "learning rate", "weight decay λ")
     accuracy = 100 * ds.validation_accuracy[..., -1].values
@@ -395,7 +396,7 @@ def best_of_random(ds: xr.Dataset) -> Figure:
     trials = np.arange(1, ds.sizes["trial"] + 1)
     for number, epoch in enumerate(dict.fromkeys((ds.sizes["epoch"], int(ds.short)))):
         values = 100 * _search.expected_best(ds.validation_accuracy.sel(epoch=epoch).values)
-        plotting.curve(ax, trials, values, f"{epoch} epochs a trial", number)
+        plotting.curve(ax, trials, values, f"{epoch} epochs per trial", number)
     ax.set(xlim=(1, len(trials)))
     plotting.legend(fig)
     detail = "expected over all orders of a seed's trials; mean with its 95 % interval"
@@ -404,7 +405,7 @@ def best_of_random(ds: xr.Dataset) -> Figure:
 
 
 def short_training(ds: xr.Dataset) -> Figure:
-    """What short training says of long training: the ranking, the final best kept, what is lost and what is saved."""
+    """The agreement of short with long training: ranking, final best kept, accuracy lost and updates saved."""
     fig = plotting.figure(7.0, 7.6)
     upper, middle, lower = fig.subplots(3, 1, sharex=True)
     for number, (name, values) in enumerate(rank_correlations(ds).items()):
@@ -422,13 +423,13 @@ def short_training(ds: xr.Dataset) -> Figure:
     plotting.dress(lower, ylabel="share (%)", xlabel="epochs before the ranking")
     lower.set(xlim=(1, ds.sizes["epoch"]), ylim=(0, 102))
     lower.legend(loc="center right", frameon=False)
-    detail = f"{ds.sizes['trial']} random trials a seed; mean with its 95 % interval; dotted: the claims' bars"
+    detail = f"{ds.sizes['trial']} random trials per seed; mean with its 95 % interval; dotted: the claims' bars"
     plotting.caption(fig, about(ds, detail))
     return fig
 
 
 def sixty_trials(ds: xr.Dataset) -> Figure:
-    """How likely k random trials hit the best 5 %: two exact formulas and a count."""
+    """The probability that k random trials hit the best 5 %: two exact formulas and a count."""
     fig = plotting.figure()
     title = f"Probability that random search hits the best {TOP:.0%}"
     ax = plotting.axes(fig, title, "trials", "probability (%)")
@@ -440,7 +441,7 @@ def sixty_trials(ds: xr.Dataset) -> Figure:
     plotting.curve(ax, k, 100 * hits(ds), "counted, ties included", 0)
     ax.set(xlim=(1, n), ylim=(0, 102))
     plotting.legend(fig, 3)
-    detail = "10,000 searches a seed drawn from its trials with replacement; mean with its 95 % interval"
+    detail = "10,000 searches per seed drawn from its trials with replacement; mean with its 95 % interval"
     plotting.caption(fig, about(ds, detail))
     return fig
 
@@ -449,9 +450,9 @@ CHOSEN = f"accuracy of the chosen setting\n{FRESH} (%)"
 
 
 def compared(ds: xr.Dataset) -> Figure:
-    """The searches that go by trials: what is chosen with the short training, against the number of trials."""
+    """The searches by trials: accuracy of the chosen setting, trained short, against the number of trials."""
     fig = plotting.figure()
-    title = f"What each search has chosen so far, {ds.short} epochs a trial"
+    title = f"What each search has chosen so far, {ds.short} epochs per trial"
     ax = plotting.axes(fig, title, "trials", CHOSEN)
     for number, (name, best) in enumerate(best_so_far(ds).items()):
         plotting.curve(ax, np.arange(1, ds.budget + 1), 100 * best, TITLES[name], number)
@@ -462,7 +463,7 @@ def compared(ds: xr.Dataset) -> Figure:
 
 
 def by_updates(ds: xr.Dataset) -> Figure:
-    """All searches: what is chosen of whole trainings so far, against the network-steps spent."""
+    """All searches: accuracy of the chosen setting against the network-steps."""
     fig = plotting.figure()
     title = f"What each search has chosen so far, for what it costs ({ds.short} epochs)"
     ax = plotting.axes(fig, title, "updates of one network", CHOSEN)
@@ -501,11 +502,11 @@ def ranges(ds: xr.Dataset) -> Figure | None:
     return fig
 
 
-# What is said of it.
+# Tables and claims.
 
 
 def ranking(ds: xr.Dataset, n: int) -> list[str]:
-    """The n best trials of the first seed, as the book prints them."""
+    """The n best trials of the first seed, in the book's format."""
     return [
         _search.HEADING,
         *(
@@ -517,7 +518,8 @@ def ranking(ds: xr.Dataset, n: int) -> list[str]:
 
 
 def summary(ds: xr.Dataset) -> str:
-    """The book's ranking, the chosen settings' accuracies, the rule of thumb, what narrowing and short training do."""
+    """The book's ranking, the chosen settings' accuracies, the rule of thumb, the effects of narrowing and of short
+    training."""
     n = ds.sizes["trial"]
     best, drawn = ds.validation_accuracy[..., -1].max("trial"), min(DRAWN, n)
     best_kept, lost = abandoned(ds)
@@ -552,7 +554,7 @@ def summary(ds: xr.Dataset) -> str:
 
 
 def per_seed(values: np.ndarray) -> xr.DataArray:
-    """As an effect, one value a seed."""
+    """The effect of `values`, one per seed."""
     return xr.DataArray(values, dims="seed")
 
 
@@ -567,22 +569,22 @@ def cost_of_abandoning(ds: xr.Dataset) -> xr.DataArray:
 
 
 def abandoning(ds: xr.Dataset) -> str:
-    """When the trials are given up, and what else comes of it."""
+    """The sentence on when trials are abandoned, and on the updates saved."""
     e = early(ds)[1]
     return (
-        f"They are given up after {e} of {ds.sizes['epoch']} epochs, and what validation then chooses is judged "
-        f"{FRESH}. It keeps the final best in {abandoned(ds)[0][:, e - 1].mean():.0%} of the seeds and saves "
+        f"They are abandoned after {e} of {ds.sizes['epoch']} epochs, and the trial that validation then chooses is "
+        f"evaluated {FRESH}. It keeps the final best in {abandoned(ds)[0][:, e - 1].mean():.0%} of the seeds and saves "
         f"{saved(ds)[e - 1]:.0%} of the updates."
     )
 
 
 def called(name: str) -> str:
-    """A search at the beginning of a sentence."""
+    """The name of a search, capitalized."""
     return TITLES[name][0].upper() + TITLES[name][1:]
 
 
 def source(name: str) -> str:
-    """Where a claim on a search comes from."""
+    """The source of a claim on a search."""
     return "claim 18" if name in search.BAYESIAN else "notes §5.2" if name in NARROWING else ""
 
 
@@ -592,7 +594,7 @@ def compares(name: str) -> Callable[[xr.Dataset], bool]:
 
 
 def better(name: str) -> lab.Claim:
-    """The claim that a search chooses better than random search at equal cost."""
+    """The claim that a search chooses a better setting than random search at equal cost."""
     return lab.Claim(
         f"{called(name)} finds a better setting than random search for as many updates",
         lambda ds: per_seed(100 * (best_by_epochs(ds)[name][1][:, -1] - best_so_far(ds)["random"][:, -1])),
@@ -652,18 +654,18 @@ CLAIMS = (
 EXPERIMENT = lab.Experiment(
     question="Which search finds a learning rate and a weight decay soonest?",
     source="notes §5.2, figure of the 20 best curves",
-    says="Narrowing the range again and again leads to a suitable one. Training for fewer epochs is a good way to "
-    "abandon hopeless trials early. Bayesian search is more efficient.",
+    says="Repeated narrowing of the range leads to a suitable one. Training for fewer epochs is a good way to "
+    "abandon bad trials early. Bayesian search is more efficient.",
     method="Draws 100 settings at random on log scales, lr = 10^U(−6, −2) and λ = 10^U(−8, −4), and trains them for 50 "
-    "epochs on 400 images, over many seeds: each with its own images, split, weights and settings. It prints the "
-    "ranking and draws the 20 best curves as the book does. The chosen setting of each seed is then evaluated on the "
+    "epochs on 400 images, over many seeds: each with its images, split, weights and settings. It prints the "
+    "ranking and draws the 20 best curves as in the book. The chosen setting of each seed is then evaluated on the "
     "test set, once. Abandoning trials after fewer epochs is replayed on the complete curves.\n\n"
-    "Then searches of every kind (--samplers) at an equal budget of network-steps: trial after trial (grid, Sobol, "
-    "Halton, narrowing to the range of each round's best 20 %, evolution, CMA-ES, Optuna's TPE and GP; one search per "
-    "seed, a round of trials of all seeds one call of one compiled program), and inside the program (successive "
-    "halving, Hyperband, population-based training). They train for fewer epochs, and all that begin at random begin "
-    "with the same trials, which pairs them. What a search chooses in validation is judged on 1,000 further training "
-    "images of the seed, which no choice depends on.",
+    "Then searches of every kind (--samplers) are compared at an equal budget of network-steps: by trials (grid, "
+    "Sobol, Halton, narrowing to the range of each round's best 20 %, evolution, CMA-ES, Optuna's TPE and GP; one "
+    "search per seed, a round of trials of all seeds one call of one compiled program), and inside the program "
+    "(successive halving, Hyperband, population-based training). They train for fewer epochs; all searches with "
+    "random initial trials have the same ones, which pairs them. The setting that a search chooses in validation is "
+    "evaluated on 1,000 further training images of the seed, on which no choice depends.",
     takes="about seven minutes for 20 seeds on two cores",
     config=Config,
     quick={

@@ -18,15 +18,15 @@ from fnn.lab.figures import caption
 from fnn.tasks import Split
 
 TRAINING = _search.IMAGES - _search.VALIDATION
-"""Images that a setting is trained on, as in the notes' search."""
+"""Training images of a setting, as in the notes' search."""
 HELD_OUT = 1000
-"""Further images of the training set to measure accuracy on: on the notes' 100 it would have steps of a point."""
+"""Further images of the training set to measure accuracy on: with the notes' 100 its resolution would be a point."""
 EPSILONS = (1.0, 2.0, 5.0)
-"""Points of accuracy below the best that still count as reaching it."""
+"""Points of accuracy below the best that count as reaching it."""
 LEVELS = {2: (3, 4, 5, 8), 3: (2, 3, 4)}
-"""A grid's levels on each of two or of three axes; their power is the budget."""
+"""A grid's levels per axis, for two and for three axes; their power is the budget."""
 MESH = {2: 240, 3: 60}
-"""Cells on each axis that a surface is cut into: a multiple of all levels."""
+"""Cells of a surface per axis: a multiple of all levels."""
 KINDS = {
     "random": "random",
     "laid": "grid, laid at random",
@@ -50,7 +50,7 @@ class Config(lab.DataOptions):
     mu_points: int = 3
     """Momenta of the lattice, 0 to 0.9, evenly spaced in log(1 − momentum)."""
     epochs: int = 20
-    """Epochs that a setting is trained for."""
+    """Epochs of training of a setting."""
 
     def check(self) -> None:
         """Raise `InputError` for options that cannot be used."""
@@ -89,7 +89,7 @@ class Hyper(NamedTuple):
 
 @dataclass(frozen=True)
 class Own:
-    """`(key, data) -> data`: a seed's images to train on, and others to measure accuracy on, classes in proportion."""
+    """`(key, data) -> data`: a seed's training images, and others to measure accuracy on, stratified."""
 
     held_out: int
 
@@ -102,7 +102,7 @@ class Own:
 
 
 def run(cfg: Config) -> xr.Dataset:
-    """Train every setting of the lattice for every seed, and compute what searches would find there."""
+    """The accuracy of every setting of the lattice and seed, and the probabilities of searches on it."""
     images = cfg.load()
     needed, n = TRAINING + HELD_OUT, len(images.x_train)
     require(n >= needed, f"This takes {needed:,} training images, and {images.name} has {n:,}.")
@@ -131,7 +131,7 @@ def run(cfg: Config) -> xr.Dataset:
 
 
 def with_searches(ds: xr.Dataset) -> xr.Dataset:
-    """The lattice of every seed, dims seed, lr, l2, mu, with the probabilities that follow from it."""
+    """The lattice of every seed, dims seed, lr, l2, mu, and the probabilities computed from it."""
     ds = ds.assign_coords(kind=list(KINDS), epsilon=list(EPSILONS))
     surfaces = spaces(ds)
     goals = {space: [s.max() - np.array(EPSILONS) for s in each] for space, each in surfaces.items()}
@@ -146,7 +146,7 @@ def with_searches(ds: xr.Dataset) -> xr.Dataset:
 
 
 def spaces(ds: xr.Dataset) -> dict[str, np.ndarray]:
-    """For every space that is searched the seeds' surfaces, in points of accuracy."""
+    """The seeds' surfaces in percent of accuracy, for every space that is searched."""
     everything = 100 * ds.accuracy.values
     notes = everything[..., 0]
     along_lr = notes.mean(-1)
@@ -154,7 +154,7 @@ def spaces(ds: xr.Dataset) -> dict[str, np.ndarray]:
 
 
 def importance(surfaces: np.ndarray) -> np.ndarray:
-    """[S, axes + 1]: each axis's share of a surface's variance over the lattice, and what only interactions explain.
+    """[S, axes + 1]: each axis's share of a surface's variance over the lattice, and the share of interactions.
 
     Functional ANOVA, whose main effects are the variances of the means over all other axes: Hooker 2007, J. Comput.
     Graph. Stat. 16, §2; for hyperparameters Hutter, Hoos & Leyton-Brown 2014, ICML.
@@ -174,23 +174,24 @@ def on_grid(surface: np.ndarray, coordinates: np.ndarray) -> np.ndarray:
 
 
 def cells(surface: np.ndarray) -> np.ndarray:
-    """A surface in the middle of every cell of the fine mesh."""
+    """A surface at the centers of the cells of the fine mesh."""
     m = MESH[surface.ndim]
     return on_grid(surface, (np.arange(m) + 0.5) / m)
 
 
 def as_rare(surface: np.ndarray, other: np.ndarray, goals: np.ndarray) -> np.ndarray:
-    """The heights that as many cells of `surface` reach as cells of `other` reach `goals`."""
+    """The heights that the same number of cells of `surface` reach as cells of `other` reach `goals`."""
     counts = (cells(other)[..., None] >= goals).reshape(-1, len(goals)).sum(0)
     falling = np.sort(cells(surface), axis=None)[::-1]
     return np.where(counts > 0, falling[counts - 1], np.inf)
 
 
 def reach(surface: np.ndarray, goals: np.ndarray) -> np.ndarray:
-    """`[kind, goal, level]`: how likely each kind of search finds a point of a surface at least as high as each goal.
+    """`[kind, goal, level]`: the probability that each kind of search finds a point of a surface at least as high as
+    each goal.
 
-    A random point is one with a probability p, the share of cells that are high enough, and one of n points with
-    1 − (1 − p)ⁿ. A grid laid at random is as likely to begin at one cell of its period as at any other.
+    A random point reaches it with a probability p, the share of cells that are high enough, and at least one of n
+    points with 1 − (1 − p)ⁿ. The offset of a grid at random is uniform over the cells of its period.
     """
     d, m = surface.ndim, MESH[surface.ndim]
     height = cells(surface)
@@ -200,7 +201,7 @@ def reach(surface: np.ndarray, goals: np.ndarray) -> np.ndarray:
 
     found = []
     for k in LEVELS[d]:
-        # Axes in pairs: which level of the grid, and where in its period it begins.
+        # Axes in pairs: the level of the grid, and the offset in its period.
         laid = height.reshape((k, m // k) * d).max(axis=tuple(range(0, 2 * d, 2)))
         centred = on_grid(surface, (np.arange(k) + 0.5) / k).max()
         edges = on_grid(surface, np.linspace(0, 1, k)).max()
@@ -209,7 +210,7 @@ def reach(surface: np.ndarray, goals: np.ndarray) -> np.ndarray:
 
 
 def about(ds: xr.Dataset, *details: str) -> str:
-    """The caption that every figure of this experiment carries."""
+    """The caption of a figure of this experiment."""
     return caption(ds, f"{ds.epochs} epochs", f"accuracy on {HELD_OUT:,} held-out training images", *details)
 
 
@@ -242,7 +243,7 @@ def response_surface(ds: xr.Dataset) -> Figure:
 
 
 def importances(ds: xr.Dataset) -> Figure:
-    """How much of the variance of accuracy each hyperparameter explains."""
+    """The share of the variance of accuracy that each hyperparameter explains."""
     fig = plotting.figure(9.0, 3.4)
     for ax, (space, surfaces) in zip(fig.subplots(1, 3, sharey=True), spaces(ds).items(), strict=True):
         mean, low, high = 100 * np.array(plotting.band(importance(surfaces)))
@@ -333,7 +334,7 @@ def tables(ds: xr.Dataset) -> dict[str, list[dict[str, Any]]]:
 
 
 def summary(ds: xr.Dataset) -> str:
-    """What matters how much, and each search's probability of coming within a point."""
+    """The importance of each hyperparameter, and each search's probability of reaching within a point of the best."""
     lines = []
     for space, surfaces in spaces(ds).items():
         shares = importance(surfaces).mean(0)
@@ -354,20 +355,21 @@ def summary(ds: xr.Dataset) -> str:
 
 
 def advantage(ds: xr.Dataset, space: str, kind: str) -> xr.DataArray:
-    """One value a seed: random search's probability minus the grid's, in points, mean over all ε and budgets."""
+    """One value per seed: random search's probability minus the grid's, in points, mean over all ε and budgets."""
     probability = ds[f"reach_{space}"]
     ahead = 100 * (probability.sel(kind="random", drop=True) - probability.sel(kind=kind, drop=True))
     return ahead.mean(ahead.dims[-2:])
 
 
 def lr_ahead(ds: xr.Dataset) -> xr.DataArray:
-    """How much more of the variance of accuracy the learning rate explains than λ, in points of percent."""
+    """The share of the variance that the learning rate explains minus that of λ, in percentage points."""
     shares = 100 * importance(spaces(ds)["two"])
     return xr.DataArray(shares[:, 0] - shares[:, 1], dims="seed")
 
 
 def on_the_edge(ds: xr.Dataset) -> float:
-    """The share of seeds whose best learning rate is the largest there is, which an edge-to-edge grid has."""
+    """The share of seeds whose best learning rate is the largest of the lattice, which an edge-to-edge grid
+    includes."""
     return float((spaces(ds)["two"].mean(-1).argmax(-1) == ds.sizes["lr"] - 1).mean())
 
 
@@ -400,7 +402,8 @@ CLAIMS = (
         lambda ds: advantage(ds, "two", "laid") - advantage(ds, "equal", "laid"),
         *(lab.above(0.0), "points", "notes §5.2", "reach"),
         detail=lambda ds: (
-            "It is how much larger its advantage is than where both matter equally and as large a part is good, where "
+            "It is how much larger its advantage is than where both matter equally and an equally large part is good, "
+            "where "
             f"it is {float(advantage(ds, 'equal', 'laid').mean()):+.3g} points of probability."
         ),
     ),
@@ -409,16 +412,16 @@ CLAIMS = (
 EXPERIMENT = lab.Experiment(
     question="Does random search beat grid search, and why?",
     source="notes §5.2.2; figure 1 of Bergstra & Bengio 2012, JMLR 13",
-    says="Random search does better, since hyperparameters differ in how much they matter: where one decides alone, "
+    says="Random search does better, since hyperparameters differ in how much they matter: where only one matters, "
     "k × k trials of a grid try only k values of it.",
     method="Measures the response surface of the notes' task, held-out accuracy over learning rate, weight decay and "
     "momentum on log scales, as a lattice of settings for every seed, and interpolates it. On each seed's surface it "
-    "then computes how likely searches of equal budget come within ε of the best: random points, and k × k grids laid "
-    "at a random place, in the middle of their cells, and from edge to edge. The probabilities are exact on a fine "
-    "mesh: what endlessly many repeated searches would give. How much hyperparameters matter is measured by functional "
+    "then computes the probability that searches of equal budget come within ε of the best: random points, and k × k "
+    "grids with a random offset, at the centers of their cells, and from edge to edge. The probabilities are exact on "
+    "a fine mesh: the limit of many repeated searches. The importance of hyperparameters is measured by functional "
     "ANOVA on the lattice. In the control two hyperparameters matter equally: both act as the learning rate does, and "
-    "as large a part of the space is good enough, so that only its shape differs. And since a grid with more axes has "
-    "fewer levels on each, momentum comes in as a third. Every seed draws its own images.",
+    "an equally large part of the space is good enough, so that only its shape differs. Since a grid with more axes "
+    "has fewer levels on each, momentum is added as a third axis. Every seed draws its images.",
     takes="about two minutes for 20 seeds of 144 settings on two cores",
     config=Config,
     quick={"seeds": 2, "lr_points": 6, "l2_points": 2, "mu_points": 2, "epochs": 10, "dataset": "mnist_5k"},

@@ -29,31 +29,31 @@ from fnn.train.progress import progress
 SAMPLERS = ("random", "tpe", "gp", "cmaes")
 AXES = _search.Setting._fields
 SHOWN = 12
-"""The best settings that are drawn beside each other."""
+"""Number of best settings that are drawn."""
 BY = {"mean": "mean", "low": "interval's lower end"}
-"""What settings are ranked by."""
+"""The statistics by which settings are ranked."""
 JUDGES = {"fresh": f"{_search.FRESH:,} fresh images", "test": "the test set"}
-"""Images that no choice depends on, on which the chosen setting is evaluated once."""
+"""Images on which no choice depends; the chosen setting is evaluated on them once."""
 
 
 @dataclass(frozen=True)
 class Config(lab.DataOptions):
-    """Settings of the study; the space and the task are the notes', but for the images, which a seed draws."""
+    """Settings of the study; space and task are the notes', except that each seed draws its images."""
 
     seeds: int = 20
     """Networks of each setting, each with images, a split, initial weights and minibatches of one seed."""
     trials: int = 40
-    """Settings to try, each on every seed; processes that share them may do a few more, each having begun the last."""
+    """Settings to try, each on every seed; processes that share a study may finish a few more, each its last round."""
     epochs: int = 10
-    """Epochs that a trial trains for."""
+    """Epochs of a trial."""
     sampler: str = "auto"
     """random, tpe, gp, cmaes, or auto: tpe where Optuna is installed (extra `search`), else random."""
     startup: int = 10
-    """Random trials that a model begins with."""
-    at_once: int = 5
-    """Settings that are proposed, and trained in one program, at a time."""
+    """Random trials before the sampler's model is used."""
+    proposals: int = 5
+    """Settings per round: proposed together and trained in one program."""
     by: Literal["mean", "low"] = "mean"
-    """What settings are ranked by: their mean over seeds, or the lower end of its 95 % interval."""
+    """Ranking of settings: by their mean over seeds, or by the lower end of its 95 % interval."""
     storage: str = ""
     """A file, or the URL of a database, in which many processes share the study (Optuna's); "" for --out alone."""
     retest: bool = False
@@ -62,27 +62,27 @@ class Config(lab.DataOptions):
     def check(self) -> None:
         """Raise `InputError` for options that cannot be used."""
         super().check()
-        self.check_at_least(trials=1, epochs=1, startup=1, at_once=1)
+        self.check_at_least(trials=1, epochs=1, startup=1, proposals=1)
         require(self.sampler in ("auto", *SAMPLERS), f"--sampler is auto, {', '.join(SAMPLERS)}, not {self.sampler!r}.")
         require(self.by == "mean" or self.seeds > 1, "--by low takes at least 2 --seeds: one alone has no interval.")
-        storing = _search.missing("tpe") if self.storage else []  # the storage is Optuna's, whatever searches
+        storing = _search.missing("tpe") if self.storage else []  # the storage is Optuna's, whichever sampler is used
         missing = list(dict.fromkeys([*_search.missing(self.searched_by()), *storing]))
         require(not missing, f"This search needs {' and '.join(missing)}: pip install {' '.join(missing)}.")
 
     def searched_by(self) -> str:
-        """The search that is meant."""
+        """The name of the sampler, with auto resolved."""
         return self.sampler if self.sampler != "auto" else "random" if _search.missing("tpe") else "tpe"
 
 
 def run(cfg: Config) -> xr.Dataset:
-    """The study to its end, by this process or with others, and the test of what is chosen."""
+    """All trials of the study, done by this process or with others, and the chosen setting's accuracies."""
     images = _search.load(cfg)
     data, keys = tasks.splits(images), engine.seeds(cfg.seeds)
     train = _search.trainer(data, cfg.epochs)
     judge = _search.trainer(data, cfg.epochs, at_end=tuple(JUDGES))
 
     def values(settings):
-        return trained(train, settings, keys, cfg.at_once)["validation_accuracy"][..., 0]
+        return trained(train, settings, keys, cfg.proposals)["validation_accuracy"][..., 0]
 
     with opened(cfg, images) as (one, place):
         try:
@@ -116,12 +116,12 @@ def run(cfg: Config) -> xr.Dataset:
 
 @contextlib.contextmanager
 def opened(cfg: Config, images: DataSet) -> Iterator[tuple[Study | Shared, str]]:
-    """The study that these options mean, new or begun, and where it is.
+    """(study, place): the study of these options, new or resumed, and a phrase for where it is kept.
 
-    It is named after all that its values depend on, the program included, so that no two are mixed. Outside of the
-    command line it is deleted at the end.
+    Its name is a digest of everything that its values depend on, source code included. Outside of the command line it
+    is deleted at the end.
     """
-    options = ("seeds", "epochs", "startup", "at_once")
+    options = ("seeds", "epochs", "startup", "proposals")
     work = {name: getattr(cfg, name) for name in options} | {"sampler": cfg.searched_by(), "data": images.checksum}
     work["code"] = command.sources_of(Path(__file__))
     digest = hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()[:12]
@@ -134,13 +134,13 @@ def opened(cfg: Config, images: DataSet) -> Iterator[tuple[Study | Shared, str]]
         if cfg.work is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         else:
-            folder = cfg.work.parent / f"study-{digest}"  # beside unfinished work, which a run clears at its end
-        key = _search.asking(engine.seeds(1))[0]
+            folder = cfg.work.parent / f"study-{digest}"  # next to unfinished work, which a run clears at its end
+        key = _search.sampler_keys(engine.seeds(1))[0]
         yield stack.enter_context(study.opened(folder, _search.SPACE, ours(cfg), key, work)), str(folder)
 
 
 def ours(cfg: Config) -> Sampler:
-    """The search as a function of the finished trials, for a study of one process."""
+    """The sampler, a function of the finished trials, for a study of one process."""
     name = cfg.searched_by()
     if name == "random":
         return search.uniform(len(AXES))
@@ -148,7 +148,7 @@ def ours(cfg: Config) -> Sampler:
 
 
 def optunas(cfg: Config) -> Any:
-    """The search as Optuna does it, for processes that do not wait for each other."""
+    """Optuna's sampler, for processes that do not wait for each other."""
     from optuna import samplers
 
     made = {
@@ -161,17 +161,18 @@ def optunas(cfg: Config) -> Any:
 
 
 def finish(one: Study | Shared, cfg: Config, values: Callable[[Mapping[str, np.ndarray]], np.ndarray]) -> None:
-    """Do all trials that are missing and that no other process is at; wait for these."""
+    """Run all missing trials that no other process is running; wait for those."""
     others = one.others if isinstance(one, Shared) else lambda: 0
     notice, done = storages.Notice(), 0
     with progress(cfg.trials, "trial", True) as bar:
         while True:
-            # In this order: a trial that is finished in between is counted twice for a moment, which costs a wait.
+            # In this order: a trial finished in between is counted twice, which costs a wait; in the other order, not
+            # at all.
             busy, finished = others(), len(one.finished()[1])
             bar.update(finished - done)
             done, left = finished, cfg.trials - finished
             if left > busy:
-                one.tell(values(one.ask(min(cfg.at_once, left - busy))))
+                one.tell(values(one.ask(min(cfg.proposals, left - busy))))
             elif busy and isinstance(one, Shared):
                 notice.pause(one.awaited)
             else:
@@ -179,18 +180,18 @@ def finish(one: Study | Shared, cfg: Config, values: Callable[[Mapping[str, np.n
 
 
 def trained(
-    train: _search.Trainer, settings: Mapping[str, np.ndarray], keys: Keys, at_once: int
+    train: _search.Trainer, settings: Mapping[str, np.ndarray], keys: Keys, proposals: int
 ) -> dict[str, np.ndarray]:
-    """What training these settings `[n]` on every seed gives, arrays `[n, S, …]`; one program for every n."""
+    """The record of training these settings `[n]` on every seed, arrays `[n, S, …]`; one program for every n."""
     n = len(settings[AXES[0]])
-    everywhere = {axis: np.tile(np.resize(settings[axis], at_once), (len(keys), 1)) for axis in AXES}
+    everywhere = {axis: np.tile(np.resize(settings[axis], proposals), (len(keys), 1)) for axis in AXES}
     return {name: values.swapaxes(0, 1)[:n] for name, values in train(_search.Setting(**everywhere), keys).items()}
 
 
 def tested(one: Study | Shared, trial: int, measure: Callable[[], Any], again: bool) -> Any:
-    """The chosen trial's accuracies by `measure`, evaluated once or as they were then; None where refused."""
+    """The chosen trial's accuracies by `measure`, evaluated now or recorded earlier; None where refused."""
     if (found := one.tested(trial)) and not again:
-        print(f"The test set was evaluated on {found['time']}; what it gave stands (--retest evaluates it again).")
+        print(f"The test set was evaluated on {found['time']}; that result is kept (--retest evaluates it again).")
         return found["value"]
     try:
         return one.test(trial, measure, again)
@@ -202,7 +203,7 @@ def tested(one: Study | Shared, trial: int, measure: Callable[[], Any], again: b
 
 
 def ranked(ds: xr.Dataset) -> np.ndarray:
-    """The trials from best to worst."""
+    """The indices of the trials from best to worst."""
     return study.ranking(ds.validation_accuracy.values, ds.by)
 
 
@@ -233,22 +234,23 @@ def history(ds: xr.Dataset) -> Figure:
 
 
 def about(ds: xr.Dataset, *details: str) -> str:
-    """The caption that every figure of this experiment carries."""
+    """The caption of a figure of this experiment."""
     return caption(ds, f"{ds.sizes['trial']} settings by {ds.sampler}, {ds.epochs} epochs each", *details)
 
 
 def choice(ds: xr.Dataset) -> Figure:
-    """The best settings by their place: accuracy with its interval, and the chosen one's on images of no choice."""
+    """The best settings by rank: accuracy with its interval, and the chosen one's on images on which no choice
+    depends."""
     fig = plotting.figure(7.4, 4.8)
     ax = plotting.axes(fig, "How sure is the choice?", "learning rate, weight decay λ", "validation accuracy (%)")
     best, values = rows(ds, SHOWN), ds.validation_accuracy.values
-    for worse, name in enumerate(("not told from the first", "worse than the first")):
-        mine = [row for row in best if row["told_apart"] == bool(worse)]
-        at, means = [row["place"] for row in mine], np.array([100 * row["accuracy"] for row in mine])
-        reach = np.abs([[100 * row[end] for row in mine] for end in ("low", "high")] - means)
+    for worse, name in enumerate(("not distinguishable from the first", "worse than the first")):
+        group = [row for row in best if row["told_apart"] == bool(worse)]
+        at, means = [row["place"] for row in group], np.array([100 * row["accuracy"] for row in group])
+        reach = np.abs([[100 * row[end] for row in group] for end in ("low", "high")] - means)
         reach = np.where(np.isfinite(reach), reach, 0)  # one seed has no interval
         look = {"color": plotting.color(worse), "marker": plotting.MARKERS[worse], "markersize": 5, "capsize": 2}
-        if mine:
+        if group:
             ax.errorbar(at, means, reach, linestyle="none", label=name, **look)
     for row in best:
         single = 100 * values[row["trial"]]
@@ -267,7 +269,7 @@ def choice(ds: xr.Dataset) -> Figure:
 
 
 def summary(ds: xr.Dataset) -> str:
-    """The best settings, as the book prints them, and the chosen one's test."""
+    """The best settings in the book's format, and the chosen one's test accuracy."""
     lines = [_search.HEADING]
     for row in rows(ds, 10):
         sure = f" [{row['low']:.3f}, {row['high']:.3f}]" if np.isfinite(row["low"]) else ""
@@ -282,16 +284,16 @@ def summary(ds: xr.Dataset) -> str:
 
 
 def answers(ds: xr.Dataset) -> list[lab.Answer]:
-    """How sure the choice is."""
+    """The answer to how sure the choice is."""
     n, seeds = ds.validation_accuracy.shape
     if seeds == 1:
         return []
     same = [row for row in rows(ds) if not row["told_apart"]]
     ends = {axis: (min(row[axis] for row in same), max(row[axis] for row in same)) for axis in AXES}
     answer = (
-        f"Of {n} settings {len(same)} cannot be told from the chosen one by {seeds} seeds, paired. Their learning "
-        f"rates lie between {ends['lr'][0]:.2g} and {ends['lr'][1]:.2g}, their λ between {ends['l2'][0]:.1g} and "
-        f"{ends['l2'][1]:.1g}."
+        f"Of {n} settings {len(same)} cannot be distinguished from the chosen one by {seeds} seeds, paired. Their "
+        f"learning rates lie between {ends['lr'][0]:.2g} and {ends['lr'][1]:.2g}, their λ between {ends['l2'][0]:.1g} "
+        f"and {ends['l2'][1]:.1g}."
     )
     return [lab.Answer("How sure is a search's choice?", answer, "choice", seeds, "notes §5.2")]
 
@@ -303,7 +305,7 @@ def optimism(ds: xr.Dataset) -> xr.DataArray:
 
 
 def both(ds: xr.Dataset) -> str:
-    """The two accuracies."""
+    """The sentence on both accuracies."""
     validation = 100 * float(ds.validation_accuracy[int(ranked(ds)[0])].mean())
     fresh = 100 * float(ds.fresh_accuracy.mean())
     return (
@@ -315,14 +317,15 @@ def both(ds: xr.Dataset) -> str:
 EXPERIMENT = lab.Experiment(
     question="Which setting does a search end with, how sure is the choice, and what is it worth?",
     source="notes §5.2, beyond",
-    method="One search of the notes' space, done as for real: every setting is trained from several seeds, each with "
-    "images, a split, weights and minibatches of its own, and ranked by its mean validation accuracy, or by what is "
-    "sure of it (--by low, the lower end of its 95 % interval). The chosen setting is evaluated once on images that no "
-    "choice depends on: 1,000 further training images of each seed, and the test set, which other people wrote. A "
-    "second evaluation is refused unless --retest demands it, and is then on record.\n\n"
-    "The trials are a study: killed at any moment, the same command goes on with none lost or run twice, and with more "
-    "--trials it grows. With --storage, a journal file on a common disk or the URL of a database (sqlite:///study.db), "
-    "any number of processes, on one host or many, work on it together: start the same command as often as you like.",
+    method="One search of the notes' space, as in practice: every setting is trained from several seeds, each with its "
+    "images, split, weights and minibatches, and ranked by its mean validation accuracy or by the lower end of its "
+    "95 % interval (--by low). The chosen setting is evaluated once on images on which no choice depends: 1,000 "
+    "further training images of each seed, and the test set, which other people wrote. The claim compares validation "
+    "with the former. A second evaluation is refused without --retest, which is recorded.\n\n"
+    "The trials are a study: killed at any moment, the same command continues with no trial lost or run twice, and a "
+    "larger --trials extends it. With --storage, a journal file on a common disk or the URL of a database "
+    "(sqlite:///study.db), any number of processes, on one host or many, work on it together: start the same command "
+    "in each of them.",
     takes="half a minute for 40 trials of 20 seeds on two cores",
     config=Config,
     quick={"seeds": 2, "trials": 10, "epochs": 3, "startup": 5, "dataset": "mnist_5k"},

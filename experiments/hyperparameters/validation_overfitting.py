@@ -23,9 +23,9 @@ from fnn.tasks import Label, Split, Trial
 TRAINING = _search.IMAGES - _search.VALIDATION
 NETWORK = models.multilayer(_search.HIDDEN, 10)
 EQUAL = _search.Setting(lr=1e-2, l2=1e-6)
-"""The setting of the equal trials, among the best of the space."""
+"""The setting of the equal trials, one of the best of the space."""
 BLOCK = 50
-"""Validation images whose accuracy is recorded together: validation sets of any multiple are made of them."""
+"""Validation images whose accuracy is recorded together: validation sets of any multiple are composed of them."""
 KINDS = "The notes' search", "Equal trials: only seeds differ"
 FAR = 1000
 """Theory is drawn up to this number of trials."""
@@ -36,19 +36,19 @@ class Config(lab.DataOptions):
     """Settings of the search."""
 
     seeds: int = 30
-    """How many independent repetitions: each with its own images and its own trials."""
+    """Independent repetitions, each with its images and its trials."""
     trials: int = 60
-    """Random trials a seed; 1000 show the whole range and take ten times as long and more."""
+    """Random trials per seed; 1000 show the whole range and take ten times as long and more."""
     equals: int = 30
-    """Trials a seed that differ in nothing but weights and minibatches."""
+    """Trials per seed that differ in nothing but weights and minibatches."""
     epochs: int = 10
-    """Epochs that a trial trains for, of 4 updates each."""
+    """Epochs of a trial, of 4 updates each."""
     optimizer: str = "momentum"
-    """The rule that trains; the notes take sgd, and 50 epochs."""
+    """The update rule; the notes use sgd and 50 epochs."""
     sizes: tuple[int, ...] = (50, 100, 400, 1000)
     """Sizes of the validation set, multiples of 50."""
     test: int = 1000
-    """Fresh images a seed on which the trials are tested; an even number."""
+    """Fresh test images per seed; an even number."""
 
     def check(self) -> None:
         """Raise `InputError` for options that cannot be used."""
@@ -56,16 +56,17 @@ class Config(lab.DataOptions):
         self.check_at_least(trials=2, equals=2, epochs=1, test=2)
         require(self.test % 2 == 0, f"--test is an even number, not {self.test}.")
         require("lr" in optim.rule(self.optimizer).hyper._fields, f"--optimizer {self.optimizer} has no lr to search.")
-        require(len(self.sizes) > 0, "--sizes names no size of the validation set.")
+        require(len(self.sizes) > 0, "--sizes takes at least one size of the validation set.")
         wrong = [size for size in self.sizes if size < BLOCK or size % BLOCK]
         require(not wrong, f"--sizes are multiples of {BLOCK}, not {', '.join(map(str, wrong))}.")
 
 
-# The mathematics: the best of K, exactly and in theory.
+# The best of K, exactly and in theory.
 
 
 def chances(trials: int, k: int) -> np.ndarray:
-    """How likely the r-th of T trials, in rising order, is the best of k drawn from them: C(r − 1, k − 1) / C(T, k)."""
+    """The probability that the r-th of T trials, in ascending order, is the best of k drawn from them: C(r − 1, k − 1)
+    / C(T, k)."""
     from scipy.special import gammaln
 
     def log_choose(n, k):
@@ -77,7 +78,8 @@ def chances(trials: int, k: int) -> np.ndarray:
 
 
 def selected(validation: np.ndarray, test: np.ndarray, ks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(validation, test) accuracy `[K]` of the best on validation of k out of the `[T]` trials; ties are drawn by lot.
+    """(validation, test) accuracy `[K]` of the best on validation of k out of the `[T]` trials; ties are broken at
+    random.
 
     Exactly the expectation over all choices of k trials.
     """
@@ -98,8 +100,8 @@ def largest_of(ks: np.ndarray) -> np.ndarray:
 def spreads(halves: np.ndarray, images: int) -> tuple[float, float]:
     """(variance of the noise for one image, variance τ² of the true accuracies), from test accuracies `[S, T, 2]`.
 
-    Two halves of the test images, `images` each, share the true accuracy and not the noise. What is easy or hard for
-    all trials alike favors none and counts as neither.
+    Two halves of the test images, `images` each, share the true accuracy and not the noise. The difficulty
+    that images have for all trials counts as neither.
     """
     off = halves - halves.mean(1, keepdims=True)
     freedom = halves.shape[0] * (halves.shape[1] - 1)
@@ -113,11 +115,11 @@ def optimism_of_equals(ks: np.ndarray, size: int, noise: float, true: float) -> 
     return variance / np.sqrt(variance + true) * largest_of(ks)
 
 
-# The trials: everything of a seed in one program.
+# The trials: all of a seed in one program.
 
 
 def draw(key: Key, everything: Split, validation: int, test: int) -> dict[str, Split]:
-    """A seed's own training, validation and test images."""
+    """A seed's training, validation and test images."""
     order = jax.random.choice(key, len(everything.y), (TRAINING + validation + test,), replace=False)
     parts = jnp.split(order, (TRAINING, TRAINING + validation))
     return {
@@ -133,7 +135,7 @@ def accuracies(state: train.State, split: Split, block: int) -> Float[Array, " b
 
 
 def all_trials_of(cfg: Config) -> Trial:
-    """What trains all trials of a seed, random ones and then equal ones, which have names of their own."""
+    """The trial that trains all of a seed's random and equal ones; the latter's labels have the prefix `equal_`."""
     rule, steps = optim.rule(cfg.optimizer), cfg.epochs * TRAINING // _search.BATCH
     task = tasks.classification(lambda s: NETWORK, batch=_search.BATCH, weight_decay=lambda s: s.l2)
     run = train.training(task, rule, steps)
@@ -154,7 +156,7 @@ def all_trials_of(cfg: Config) -> Trial:
         drawn = _search.settings_of(k_settings, cfg.trials)
         settings = jax.tree.map(lambda a, b: jnp.concatenate([a, jnp.full(cfg.equals, b)]), drawn, EQUAL)
         keys = jax.random.split(k_trials, len(settings.lr))
-        found = jax.lax.map(lambda mine: one(mine[0], mine[1], parts), (settings, keys), batch_size=_search.AT_ONCE)
+        found = jax.lax.map(lambda trial: one(*trial, parts), (settings, keys), batch_size=_search.CPU_BATCH)
         random = {name: values[: cfg.trials] for name, values in found.items()}
         return drawn._asdict() | random | {f"equal_{name}": a[cfg.trials :] for name, a in found.items()}
 
@@ -172,18 +174,18 @@ def all_trials_of(cfg: Config) -> Trial:
 def pooled(images: DataSet) -> Split:
     """All images of the data set, training and test together."""
     parts = tasks.splits(images).values()
-    joined: Any = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]  # NumPy's arrays stand for JAX's
+    joined: Any = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]  # NumPy arrays, typed as JAX's
     return Split(*joined)
 
 
 def run(cfg: Config) -> xr.Dataset:
-    """Train all trials of every seed."""
+    """Accuracies of all trials of every seed."""
     images = cfg.load()
     everything = pooled(images)
     needed = TRAINING + max(cfg.sizes) + cfg.test
     require(
         needed <= len(everything.y),
-        f"--sizes and --test need {needed:,} images a seed, and {images.name} has {len(everything.y):,}.",
+        f"--sizes and --test need {needed:,} images per seed, and {images.name} has {len(everything.y):,}.",
     )
     about = {
         "dataset": images.name,
@@ -219,13 +221,13 @@ class Pool(NamedTuple):
 
     @property
     def ks(self) -> np.ndarray:
-        """Numbers of trials, from 1 to all there are, at equal distances on a log axis."""
+        """Numbers of trials, from 1 to all, evenly spaced on a log axis."""
         trials = self.test.shape[1]
         return np.unique(np.geomspace(1, trials, 25).round().astype(int))
 
 
 def random_trials(ds: xr.Dataset) -> Pool:
-    """The search."""
+    """The random trials of the search."""
     return Pool(ds.validation.values, ds.test.values)
 
 
@@ -235,7 +237,7 @@ def equal_trials(ds: xr.Dataset) -> Pool:
 
 
 class Best(NamedTuple):
-    """Of the best of k trials the validation and test accuracy, in percent, `[S, K]`, for every k of `ks`."""
+    """Validation and test accuracy, in percent, `[S, K]`, of the best of k trials, for every k of `ks`."""
 
     ks: np.ndarray
     validation: np.ndarray
@@ -243,16 +245,16 @@ class Best(NamedTuple):
 
     @property
     def optimism(self) -> np.ndarray:
-        """By how many points validation promises too much."""
+        """Validation minus test accuracy, in points."""
         return self.validation - self.test
 
     def at(self, k: int) -> int:
-        """Where in `ks` the largest is that does not exceed k."""
+        """The index of the largest of `ks` that does not exceed k."""
         return int(np.searchsorted(self.ks, k, "right")) - 1
 
 
 def best(pool: Pool, size: int) -> Best:
-    """Of the best by `size` validation images; a mean over as many disjoint validation sets as there are."""
+    """The best by `size` validation images; the mean over all disjoint validation sets of that size."""
     each = size // BLOCK
     seeds, trials, blocks = pool.validation.shape
     sets = blocks // each
@@ -270,7 +272,7 @@ def theory(ds: xr.Dataset) -> tuple[float, float]:
 
 
 def about(ds: xr.Dataset, *details: str) -> str:
-    """The caption that every figure carries."""
+    """The caption of a figure."""
     bad = int(ds.diverged.sum() + ds.equal_diverged.sum())
     more = [f"{bad} diverged trial{'s' * (bad > 1)}, accurate by chance only"] if bad else []
     how = f"{TRAINING} training images, {ds.epochs} epochs of {titles.title(ds.optimizer)}"
@@ -296,13 +298,13 @@ def selected_trial(ds: xr.Dataset) -> Figure:
     plotting.caption(
         fig,
         f"{about(ds)}; the trial with the highest validation accuracy: mean with its 95 % interval over seeds, each "
-        "with images and trials of its own",
+        "with its images and trials",
     )
     return fig
 
 
 def optimism(ds: xr.Dataset) -> Figure:
-    """Validation minus test accuracy of the selected trial, for several validation sizes, and what theory says."""
+    """Validation minus test accuracy of the selected trial, for several validation sizes, and theory."""
     fig = plotting.figure(10.5, 5.0)
     left, right = panels(fig, *reversed(KINDS), y="validation minus test accuracy (points)")
     noise, true = theory(ds)
@@ -329,7 +331,7 @@ def optimism(ds: xr.Dataset) -> Figure:
 
 
 def all_trials(ds: xr.Dataset) -> Figure:
-    """Every trial of one seed, its validation against its test accuracy."""
+    """Every trial of one seed, validation against test accuracy."""
     fig = plotting.figure(6.4, 5.4)
     ax = plotting.axes(fig, "All trials of the first seed", "test accuracy (%)", "validation accuracy (%)")
     blocks = notes_size(ds) // BLOCK
@@ -351,7 +353,7 @@ def all_trials(ds: xr.Dataset) -> Figure:
 
 
 def per_seed(values: np.ndarray) -> xr.DataArray:
-    """As an effect, one value a seed."""
+    """The effect of `values`, one per seed."""
     return xr.DataArray(values, dims="seed")
 
 
@@ -361,26 +363,26 @@ def searched(ds: xr.Dataset) -> Best:
 
 
 def later(ds: xr.Dataset) -> tuple[int, str]:
-    """Where a tenth of all trials is, and "from 6 to 60 trials"."""
+    """The index of a tenth of all trials, and a phrase like "from 6 to 60 trials"."""
     found = searched(ds)
     then = found.at(found.ks[-1] // 10)
     return then, f"from {found.ks[then]} to {found.ks[-1]} trials"
 
 
 def grows(ds: xr.Dataset, what: str) -> xr.DataArray:
-    """By how many points the best's test accuracy or optimism is higher with all trials than with a tenth."""
+    """The best's test accuracy or optimism with all trials minus that with a tenth, in points."""
     values = getattr(searched(ds), what)
     return per_seed(values[:, -1] - values[:, later(ds)[0]])
 
 
 def shrinks(ds: xr.Dataset) -> xr.DataArray:
-    """By how many points the largest validation set's optimism is less than the smallest's."""
+    """The smallest validation set's optimism minus the largest's, in points."""
     small, large = (best(random_trials(ds), size).optimism[:, -1] for size in (sizes(ds)[0], sizes(ds)[-1]))
     return per_seed(small - large)
 
 
 def total_rise(ds: xr.Dataset) -> str:
-    """By how much the test accuracy rises."""
+    """The sentence on the rise of the test accuracy."""
     found = searched(ds)
     in_all = (found.test[:, -1] - found.test[:, 0]).mean()
     return f"It is of the rise {later(ds)[1]}; from 1 trial on it is {in_all:+.1f}."
@@ -402,11 +404,11 @@ CLAIMS = (
         secondary=True,
     ),
     lab.Claim(
-        "Among trials that differ by their seeds only, the selected one looks better than it is",
+        "Among trials that differ by their seeds only, the selected one's validation accuracy is optimistic",
         lambda ds: per_seed(best(equal_trials(ds), notes_size(ds)).optimism[:, -1]),
         *(lab.above(0.0), *SHARED, "optimism"),
         detail=lambda ds: (
-            f"It is the best of {ds.sizes['equal']} on {notes_size(ds)} validation images; theory says "
+            f"It is the best of {ds.sizes['equal']} on {notes_size(ds)} validation images; theory predicts "
             f"{predicted(ds, notes_size(ds)):+.2f}."
         ),
         secondary=True,
@@ -430,12 +432,12 @@ CLAIMS = (
 
 
 def predicted(ds: xr.Dataset, size: int) -> float:
-    """The optimism in points that theory gives the best of all equal trials."""
+    """The optimism in points that theory predicts for the best of all equal trials."""
     return 100 * float(optimism_of_equals(np.array([ds.sizes["equal"]]), size, *theory(ds))[0])
 
 
 def answers(ds: xr.Dataset) -> list[lab.Answer]:
-    """The question of §5.1, from the selected trial's validation and test accuracy."""
+    """The answer to the question of §5.1, from the selected trial's validation and test accuracy."""
     few, largest = notes_size(ds), sizes(ds)[-1]
     found, wide, equal = best(random_trials(ds), few), best(random_trials(ds), largest), best(equal_trials(ds), few)
     trials, promised, kept = found.ks[-1], found.validation[:, -1].mean(), found.test[:, -1].mean()
@@ -443,8 +445,8 @@ def answers(ds: xr.Dataset) -> list[lab.Answer]:
     chance, least, _ = interval(equal.optimism[:, -1])
     _, rises, _ = interval(found.test[:, -1] - found.test[:, 0])
     head = "Yes" if low > 0 else "Not here" if high < 0 else "These seeds do not decide"
-    luck = ": to be the best takes luck" if least > 0 else ""
-    tail = ": the search is not in vain, only its best score is no estimate" if low > 0 and rises > 0 else ""
+    luck = ": the best is in part lucky" if least > 0 else ""
+    tail = ": the search helps, but its best score is not an estimate of accuracy" if low > 0 and rises > 0 else ""
     said = [
         f"{head}: the best of {trials} trials on {few} validation images scores {promised:.1f} % on them and "
         f"{kept:.1f} % on fresh images, a difference of {mean:+.1f} points [{low:+.1f}, {high:+.1f}]; with {largest:,} "
@@ -497,17 +499,17 @@ EXPERIMENT = lab.Experiment(
     "alone.",
     method="Trains random trials of the notes' search (§5.2: 400 training images, six hidden layers of 100, lr = "
     "10^U(−6, −2), λ = 10^U(−8, −4)) and measures how accurate the trial with the highest validation accuracy is "
-    "on fresh images. The difference is its *optimism*. It is followed from 1 trial to all of them, for several "
-    "sizes of the validation set; the expectation over all choices of K trials is exact. Beside the search stand "
-    "equal trials: of one setting, they differ in nothing but weights and minibatches. For them theory says how "
-    "large the optimism is. With noise of variance σ² in the validation accuracies and a variance τ² of the true "
+    "on fresh images. The difference is its *optimism*. It is measured for 1 trial up to all of them, for several "
+    "sizes of the validation set; the expectation over all choices of K trials is exact. As a control there "
+    "are equal trials: of one setting, they differ in weights and minibatches alone. For them theory predicts "
+    "the optimism. With noise of variance σ² in the validation accuracies and a variance τ² of the true "
     "ones, it is σ² / √(σ² + τ²) · E[largest of K standard normals].\n\n"
-    "Every seed is an independent repetition: its own training, validation and test images, drawn from all images "
+    "Every seed is an independent repetition: its training, validation and test images are drawn from all images "
     "of the data set (MNIST's test set was written by other people, and a gap to it would not be optimism), and "
-    "its own trials, each with its own hyperparameters, weights and minibatches. Two departures from the notes' "
-    "search: Momentum instead of SGD, which learns in 10 epochs about what SGD learns in the notes' 50, and "
+    "its trials have their hyperparameters, weights and minibatches. Two departures from the notes' "
+    "search: Momentum instead of SGD, which learns in 10 epochs about as much as SGD in the notes' 50, and "
     "larger validation sets beside their 100 images. Where a validation set is smaller than the images set aside, "
-    "the mean over as many disjoint sets as they hold is taken.",
+    "results are means over all disjoint sets of that size.",
     takes="about a minute and a half on two cores",
     config=Config,
     quick={

@@ -23,14 +23,14 @@ PROBE = 1000
 """Training images whose activations make the Gram matrices."""
 NOTES_LR = 0.01
 TOLERANCE = 10.0
-"""A prediction is right if it differs by no more from what is measured, in percent."""
+"""The largest relative difference, in percent, of a prediction that counts as right."""
 EQUAL = f"all at learning rate {NOTES_LR}"
 BEST = "each at its best learning rate"
 SOURCE = "question §2.2.3"
 
 
 class Contender(NamedTuple):
-    """An activation, and the mean that its network's first biases take away."""
+    """An activation, and the mean activation that the initial biases of its network cancel."""
 
     f: Callable[[Array], Array]
     title: str
@@ -79,7 +79,7 @@ class Hyper(NamedTuple):
 
 
 def network(one: Contender, gain: Scalar) -> layers.Layer:
-    """The notes' network with a contender's activation; balanced, it starts as if its activations had no mean."""
+    """The notes' network with a contender's activation; balanced, its initial biases cancel the activations' mean."""
     plain = models.multilayer(HIDDEN, 10, activation=one.f, weights=init.xavier(gain=gain))
     if not one.balance:
         return plain
@@ -100,12 +100,12 @@ def hidden(one: Contender, gain: Scalar, params, stats, x: Array) -> Array:
 
 
 def learning(one: Contender, cfg: Config, data: dict[str, Split]) -> Task:
-    """What a contender learns."""
+    """The classification task of a contender."""
     return tasks.classification(lambda hp: network(one, hp.gain), data, cfg.batch, hyper=Hyper(cfg.gain))
 
 
 def at_the_start(cfg: Config, data: dict[str, Split]) -> xr.Dataset:
-    """Of every contender's hidden layers before training: mean activations, and eigenvalues of the Gram matrices."""
+    """Mean activations and eigenvalues of the Gram matrices of every contender's hidden layers before training."""
 
     def measure(hp, key, data):
         x = tasks.rows(data["train"].x[:PROBE])
@@ -142,7 +142,7 @@ def at_the_start(cfg: Config, data: dict[str, Split]) -> xr.Dataset:
 
 
 def run(cfg: Config) -> xr.Dataset:
-    """Measure the networks before training, then train all of them at every learning rate."""
+    """Measurements of the networks before training, and their losses at every learning rate."""
     images = cfg.load(batch=cfg.batch)
     data = {"train": tasks.splits(images)["train"]}
     found = sweep(
@@ -157,11 +157,11 @@ def run(cfg: Config) -> xr.Dataset:
     return found.merge(at_the_start(cfg, data)).assign_attrs({**found.attrs, **images.about, "gain": cfg.gain})
 
 
-# -- what is measured of them, one number a seed --
+# -- effects, one number per seed --
 
 
 def units(ds: xr.Dataset) -> int:
-    """n, the units of a hidden layer: as many as its Gram matrix has eigenvalues."""
+    """n, the units of a hidden layer: the number of eigenvalues of its Gram matrix."""
     return ds.sizes["number"]
 
 
@@ -172,7 +172,7 @@ def top(ds: xr.Dataset) -> xr.DataArray:
 
 def decades(ds: xr.Dataset) -> xr.DataArray:
     """log₁₀ of the Gram matrices' condition number, the largest eigenvalue over the smallest."""
-    # Of an eigenvalue of 0 rounding may leave anything around 0.
+    # Rounding may turn an eigenvalue of 0 into any number around 0.
     least = np.maximum(ds.eigenvalue.isel(number=-1, drop=True), np.finfo(np.float64).eps * top(ds))
     return xr.apply_ufunc(np.log10, top(ds) / least)
 
@@ -180,7 +180,7 @@ def decades(ds: xr.Dataset) -> xr.DataArray:
 def off(ds: xr.Dataset, predicted: xr.DataArray) -> xr.DataArray:
     """By how many percent the largest eigenvalue differs from a prediction, mean over the layers.
 
-    No prediction here is above it (Jensen's inequality), so that nothing cancels.
+    No prediction here is above it (Jensen's inequality), so positive and negative differences cannot cancel.
     """
     return 100 * (top(ds) / predicted - 1).mean("layer")
 
@@ -263,7 +263,7 @@ def spectrum(ds: xr.Dataset) -> Figure:
 
 def top_eigenvalue(ds: xr.Dataset) -> Figure:
     """The largest eigenvalue, measured, against what the mean activation predicts."""
-    fig, axs = panels("one mean m for all units: n m²", "each unit its own mean mᵢ: Σ mᵢ²", share_y=True)
+    fig, axs = panels("one mean m for all units: n m²", "a mean mᵢ for each unit: Σ mᵢ²", share_y=True)
     for ax, predicted in zip(axs, (units(ds) * ds["mean"] ** 2, ds.squared_means), strict=True):
         for number, (name, one) in enumerate(CONTENDERS.items()):
             x, y = (a.sel(activation=name).transpose("seed", "layer").values.ravel() for a in (predicted, top(ds)))
@@ -313,7 +313,7 @@ def learning_rates(ds: xr.Dataset) -> Figure:
     return fig
 
 
-# -- what the numbers say --
+# -- claims and answers --
 
 
 def conditioned(text: str, name: str, *, secondary: bool = False) -> lab.Claim:
@@ -405,18 +405,18 @@ def answers(ds: xr.Dataset) -> list[lab.Answer]:
     means = top(ds).mean(("seed", "layer"))
     mean = float(ds["mean"].sel(activation="balanced").mean())
     worse = interval(lab.ahead(decades, "activation", "balanced", "shifted", over=["layer"])(ds).values)
-    said = (
-        f"A mean of {mean:.2f} that all units and examples share makes one steep direction: the largest eigenvalue of "
+    answer = (
+        f"A mean of {mean:.2f} that all units and examples share makes one direction steep: the largest eigenvalue of "
         f"E[h hᵀ] is {float(means.sel(activation='balanced')):.1f} (n m² = {units(ds) * mean**2:.1f}), without the "
         f"mean {float(means.sel(activation='shifted')):.1f}, and the condition number "
-        f"{spelt(tuple(10.0**x for x in worse))} times as high. "
+        f"{with_interval(tuple(10.0**x for x in worse))} times as high. "
     )
     if ds.sizes["seed"] == 1:
-        said += "One seed cannot say whether the mean itself slows learning."
+        answer += "One seed does not show whether the mean itself slows learning."
     else:
-        said += _on_learning(ds, worse[1] > 0)
+        answer += _on_learning(ds, worse[1] > 0)
     question = "Why should an activation be symmetric about the origin?"
-    return [lab.Answer(question, said, "learning", ds.sizes["seed"], SOURCE)]
+    return [lab.Answer(question, answer, "learning", ds.sizes["seed"], SOURCE)]
 
 
 def _on_learning(ds, worse):
@@ -425,7 +425,7 @@ def _on_learning(ds, worse):
     lead = lambda of, other: interval(lab.ahead(of, "activation", "shifted", other, lower=True)(ds).values)
     leads = {other: {when: lead(of, other) for when, of in losses.items()} for other in ("sigmoid", "balanced")}
     sigmoid, balanced = (
-        " and ".join(f"{spelt(x)} nats lower, {when}" for when, x in of.items()) for of in leads.values()
+        " and ".join(f"{with_interval(x)} nats lower, {when}" for when, x in of.items()) for of in leads.values()
     )
     alone = {when: low > 0 for when, (_, low, _) in leads["balanced"].items()}
     if worse and all(alone.values()):
@@ -440,7 +440,7 @@ def _on_learning(ds, worse):
     )
 
 
-def spelt(found: tuple[float, ...]) -> str:
+def with_interval(found: tuple[float, ...]) -> str:
     """A mean with its interval, for a sentence."""
     return "{:.3g} [{:.3g}, {:.3g}]".format(*found)
 
@@ -448,17 +448,17 @@ def spelt(found: tuple[float, ...]) -> str:
 EXPERIMENT = lab.Experiment(
     question="Why should an activation function be symmetric about the origin?",
     source="notes §2.2.3",
-    says="An activation had better be symmetric about the origin; why is left open.",
+    says="An activation should be symmetric about the origin; the reason is left open.",
     method="Trains the notes' network, 784-100-100-100-100-10, by SGD with five activations that separate the "
     "sigmoid's two differences from tanh, its mean and its slope: the sigmoid σ(x); the shifted sigmoid σ(x) − "
     "1/2, with the same slope and no mean; the scaled one, 2 σ(x) − 1 = tanh(x/2); tanh(x), steeper again; and "
     "the balanced one, σ(x) with first biases −½ Σ w, so that at the start it computes what the shifted one "
     "does and only its activations have a mean. All start from the same weights of std gain/√n and train on "
-    "the same minibatches. Gain 4 makes up for the sigmoid's slope of 1/4; with Xavier's gain of 1 a sigmoid "
-    "network this deep hardly moves.\n\nBefore training the Gram matrix G = E[h hᵀ] of each hidden layer's "
-    "activations h is taken, the Hessian block of a linear layer on h: a mean m of n units adds an eigenvalue "
+    "the same minibatches. Gain 4 compensates for the sigmoid's slope of 1/4; with Xavier's gain of 1 a sigmoid "
+    "network this deep hardly learns.\n\nBefore training the Gram matrix G = E[h hᵀ] of each hidden layer's "
+    "activations h is computed, the Hessian block of a linear layer on h: a mean m of n units adds an eigenvalue "
     "of about n m² to it, and gradient descent is as slow as the ratio of its largest to its smallest "
-    "eigenvalue is high (LeCun et al. 1998, Efficient BackProp, §§4.3–4.4).",
+    "eigenvalue is large (LeCun et al. 1998, Efficient BackProp, §§4.3–4.4).",
     takes="about 45 seconds for 10 seeds of 250 steps at five learning rates on two cores",
     config=Config,
     quick={"seeds": 2, "steps": 60, "lrs": (0.01, 0.3, 1.0), "dataset": "mnist_5k"},

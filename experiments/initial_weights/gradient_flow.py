@@ -32,9 +32,9 @@ WINDOW = 11
 KIND = ("activation", "init")
 """The two dimensions that distinguish kinds of network."""
 VANISHED = 1.0
-"""A gradient has vanished where it is this many decades below what it is compared with."""
+"""A gradient has vanished where it is this many decades below its reference."""
 FACTOR = math.log10(2)
-"""What keeps its size changes by no more decades over all layers: a factor of 2."""
+"""The largest change over all layers, in decades, that counts as none: a factor of 2."""
 
 
 class Scale(NamedTuple):
@@ -97,12 +97,12 @@ class Config(lab.DataOptions):
 
 
 def network(activation: str, depth: int, scale: Scale) -> Layer:
-    """The network of a kind."""
+    """The network of an activation, a depth and an initial scale."""
     return models.multilayer((WIDTH,) * depth, 10, activation=ACTIVATIONS[activation], weights=scale)
 
 
 def learning(activation: str, depth: int, data: dict[str, Split], batch: int) -> Task:
-    """What the networks of an activation learn; the initial scale is the hyperparameter."""
+    """The classification task of an activation; the initial scale is its hyperparameter."""
     return tasks.classification(lambda hp: network(activation, depth, hp.init), data, batch, hyper=Hyper())
 
 
@@ -110,25 +110,25 @@ LABELS = {
     "gradient": Label("norm of the weights' gradient", "1", ("layer",)),
     "spread": Label("standard deviation of the activations", "1", ("layer",)),
     "mean_square": Label("mean square of the activations", "1", ("layer",)),
-    "received": Label("root mean square of what a unit receives from the loss of one example", "1", ("layer",)),
+    "received": Label("root mean square gradient of one example's loss by a unit's output", "1", ("layer",)),
 }
 
 
 def flow(network: Layer, params: Params, stats: Any, batch: Any) -> Record:
-    """What flows forward and back through a network, layer by layer, the output layer last.
+    """Sizes of activations and gradients in a network, layer by layer, the output layer last.
 
     gradient: ‖∂L/∂W‖ of every affine layer.
     spread, mean_square: standard deviation and mean square of every hidden layer's outputs, over batch and units.
     received: root mean square of ∂(loss of one example)/∂(output of one unit), for every hidden layer.
-    The output layer has no number but its gradient.
+    For the output layer only `gradient` is defined.
     """
     x, y = batch
     outputs = instruments.activations(network, params, stats, x)
 
-    def loss(params, nudges):
-        """The loss with a nudge added to every layer's output: its gradient at 0 is what arrives there."""
+    def loss(params, offsets):
+        """The loss with a perturbation added to every layer's output: its gradient at 0 is that by the output."""
         h = x
-        for layer, p, s, nudge in zip(network.parts, params, stats, nudges, strict=True):
+        for layer, p, s, nudge in zip(network.parts, params, stats, offsets, strict=True):
             h = layer.apply(p, s, h, None, True)[0] + nudge
         return losses.softmax_cross_entropy(h, y)
 
@@ -147,7 +147,7 @@ def flow(network: Layer, params: Params, stats: Any, batch: Any) -> Record:
 
 
 def run(cfg: Config) -> xr.Dataset:
-    """Measure all networks at initialization, and train some of them."""
+    """Measurements of all networks at initialization, and of the trained ones during training."""
     images = cfg.load()
     data = {"train": tasks.splits(images)["train"]}
     before, trained = at_initialization(cfg, data), in_training(cfg, data)
@@ -158,7 +158,8 @@ def run(cfg: Config) -> xr.Dataset:
 
 
 def at_initialization(cfg: Config, data: dict[str, Split]) -> xr.Dataset:
-    """Every kind of network before its first update, on one minibatch: over activation, depth, init, draw, layer."""
+    """Measurements of every kind of network before its first update, on one minibatch: over activation, depth, init,
+    draw, layer."""
     depths = sorted(cfg.depths)
 
     def measure(hp, key, data):
@@ -182,7 +183,7 @@ def at_initialization(cfg: Config, data: dict[str, Split]) -> xr.Dataset:
 
 
 def in_training(cfg: Config, data: dict[str, Split]) -> xr.Dataset:
-    """The loss over the steps, and what flows through the networks before the updates 0, `every`, 2 `every`, …"""
+    """The loss over the steps, and the layers' sizes before the updates 0, `every`, 2 `every`, …"""
     coords = {"layer": 1 + np.arange(cfg.depth + 1)}
     found = []
     for activation in ACTIVATIONS:
@@ -210,7 +211,7 @@ def in_training(cfg: Config, data: dict[str, Split]) -> xr.Dataset:
     return ds.assign_coords(update=ds["update"] - 1)
 
 
-# -- what claims measure --
+# -- effects --
 
 
 def decades(values: xr.DataArray) -> xr.DataArray:
@@ -231,7 +232,7 @@ def initial_gradient(ds: xr.Dataset) -> xr.DataArray:
 
 
 def steps_to_target(ds: xr.Dataset) -> xr.DataArray:
-    """Updates until the smoothed loss is down at the target: activation, init, seed. NaN where it never is."""
+    """Updates until the smoothed loss reaches the target: activation, init, seed. NaN where it never is."""
     reached = smoothed(ds) <= TARGET
     return reached.argmax("step").where(reached.any("step"))
 
@@ -248,7 +249,7 @@ def by_kind(values: xr.DataArray) -> np.ndarray:
 
 
 def reversals(ds: xr.Dataset) -> xr.DataArray:
-    """For each seed the number of pairs of kinds of which that with the smaller gradient learns earlier."""
+    """For each seed the number of pairs of kinds of which that with the smaller gradient reaches the target earlier."""
     gradient, steps = by_kind(initial_gradient(ds)), by_kind(steps_to_target(ds).fillna(np.inf))
     smaller = gradient[:, :, None] < gradient[:, None]
     earlier = steps[:, :, None] < steps[:, None]
@@ -331,7 +332,7 @@ def by_depth(ds: xr.Dataset) -> Figure:
 def relu_factor(scale: Scale) -> float:
     """By how much E[g²] grows from a hidden ReLU layer's outputs to those before it: n σ² / 2.
 
-    Exact over Gaussian weights if the gradient at the end does not depend on them: half of the units pass it on,
+    Exact over Gaussian weights if the gradient at the end does not depend on them: half of the units transmit it,
     each by n weights of variance σ². He et al. 2015, arXiv:1502.01852, eq. 14; 1 with He's weights.
     """
     return WIDTH * float(scale.c / WIDTH**scale.p) ** 2 / 2
@@ -349,7 +350,7 @@ def by_scale(ds: xr.Dataset, what: str, title: str, y: str) -> Figure:
             if (what, activation) == ("received", "ReLU"):
                 at_the_end = float(10 ** decades(values.sel(layer=depth)).mean())
                 predicted = at_the_end * relu_factor(INITS[str(scale)]) ** ((depth - values.layer) / 2)
-                label = "theory for ReLU, √(nσ²/2) a layer" if number == 0 else None
+                label = "theory for ReLU, √(nσ²/2) per layer" if number == 0 else None
                 ax.plot(values.layer, predicted, color="black", linestyle=":", linewidth=1.2, label=label, zorder=3)
         ax.set_yscale("log")
         ax.minorticks_off()
@@ -409,7 +410,7 @@ def by_layer(ds: xr.Dataset, what: str, title: str, y: str) -> Figure:
     return fig
 
 
-# -- what the numbers say --
+# -- claims and answers --
 
 
 def summary(ds: xr.Dataset) -> str:
@@ -460,7 +461,7 @@ def _correlation(ds):
     found, kinds = rank_correlation(ds), len(ACTIVATIONS) * len(INITS)
     known = found[np.isfinite(found)]
     if not known.size:
-        return "No network got to the target."
+        return "No network reached the target."
     pairs = float(reversals(ds).mean())
     return (
         f"Of the {kinds * (kinds - 1) // 2} pairs of the {kinds} kinds {pairs:.3g} are in the reverse order (mean over "
@@ -509,7 +510,7 @@ CLAIMS = (
         detail="The effect is how far it is below.",
     ),
     lab.Claim(
-        "ReLU, He: what comes back from the loss keeps its size to within a factor of 2 over all layers",
+        "ReLU, He: the gradient by a unit's output keeps its size to within a factor of 2 over all layers",
         apart(
             initial("received", **RELU, init="He", depth=deep),
             initial("received", activation="ReLU", init="He", depth=deep, layer=deep),
@@ -532,7 +533,7 @@ CLAIMS = (
         where=lambda ds: bool(steps_to_target(ds).notnull().any()),
     ),
     lab.Claim(
-        "Networks whose first layer's gradient has vanished do not get to half the loss of guessing",
+        "Networks whose first layer's gradient has vanished do not reach half the loss of guessing",
         _vanished_seeds,
         *(lab.always(), "", "question §2.2.1", "steps_to_target"),
         detail=lambda ds: f"In such a seed none of them does in {ds.sizes['step']:,} updates.",
@@ -547,23 +548,23 @@ def answers(ds: xr.Dataset) -> list[lab.Answer]:
     gone = gone.transpose(*reached.dims)
     small, others = reached.values[gone.values], reached.values[~gone.values]
     if not small.size:
-        said = "No gradient vanished in these networks, so they cannot tell."
+        answer = "No gradient vanished in these networks, so they do not answer the question."
     else:
         share = small.mean(), others.mean() if others.size else math.nan
         outcome = (
-            "It stops learning for as long as these runs last"
+            "It stops learning for the length of these runs"
             if share[0] == 0
             else "It makes learning slower"
             if share[0] < share[1]
             else "It does not keep networks from learning"
         )
-        said = (
+        answer = (
             f"{outcome}: in {ds.sizes['step']:,} updates of SGD with lr {ds.lr:g}, {small.sum()} of {small.size} "
             f"networks whose first layer's gradient had vanished, and {others.sum()} of the {others.size} others, "
-            f"got to {TARGET:.2f} nats. {what_became_of_them(ds, gone)} {what_else_fails(ds, gone, reached)}"
+            f"reached {TARGET:.2f} nats. {what_became_of_them(ds, gone)} {what_else_fails(ds, gone, reached)}"
         )
     question = "Does a vanishing gradient slow learning down, or stop it?"
-    return [lab.Answer(question, said, "steps_to_target", ds.sizes["seed"], "question §2.2.1")]
+    return [lab.Answer(question, answer, "steps_to_target", ds.sizes["seed"], "question §2.2.1")]
 
 
 def what_became_of_them(ds: xr.Dataset, gone: xr.DataArray) -> str:
@@ -582,8 +583,8 @@ def what_else_fails(ds: xr.Dataset, gone: xr.DataArray, reached: xr.DataArray) -
     failing = (~gone).all("seed") & ~reached.any("seed")
     names = [f"{a} with {i}" for a, i in kinds(ds) if failing.sel(activation=a, init=i)]
     if not names:
-        return "Every kind of network whose gradient had not vanished got there with some seed."
-    return f"A gradient that has not vanished is not enough: {', '.join(names)} never got there either."
+        return "Every kind of network whose gradient had not vanished reached it with some seed."
+    return f"A gradient that has not vanished is not enough: {', '.join(names)} never reached it either."
 
 
 EXPERIMENT = lab.Experiment(
@@ -593,12 +594,12 @@ EXPERIMENT = lab.Experiment(
     "should slow learning down or stop it (§2.2.1); at std 0.01 nothing saturates, so nothing vanishes (§2.2.2); "
     "ReLU's gradient is tiny at std 0.01, vanishes with depth under Xavier's weights and is kept by He's "
     "(§2.3.1).",
-    method="Measures, layer by layer, how large the weights' gradient is, what the loss sends back to a unit and how "
-    "widely the activations spread: for sigmoid, tanh and ReLU, four initial scales of the weights and several "
-    "depths before the first update of many networks, and during training at one depth; and which of the "
-    "networks learn. What a saturated unit takes from the gradient large weights give back, and a sigmoid's "
-    "slope is at most 1/4. The notes' listing of Xavier's weights multiplies by √n where it must divide; here "
-    "it divides. A gradient has vanished where it is a tenth or less of what it is compared with.",
+    method="Measures, layer by layer, the norm of the weights' gradient, the gradient by a unit's output and the "
+    "spread of the activations: for sigmoid, tanh and ReLU, four initial scales of the weights and several "
+    "depths before the first update of many networks, and during training at one depth. A network has learned "
+    "where its smoothed loss reaches half the loss of guessing. Large weights amplify the gradient that saturated "
+    "units attenuate; a sigmoid's slope is at most 1/4. The notes' listing of Xavier's weights multiplies by √n where "
+    "it must divide; here it divides. A gradient has vanished where it is a tenth or less of its reference.",
     takes="about a minute and a half on two cores",
     config=Config,
     quick={"seeds": 2, "steps": 100, "draws": 4, "depths": (2, 3), "depth": 3, "dataset": "mnist_5k"},
@@ -608,7 +609,10 @@ EXPERIMENT = lab.Experiment(
         "gradient_initial": by_depth,
         "spread_initial": partial(by_scale, what="spread", title="Spread of the activations", y="standard deviation"),
         "received": partial(
-            by_scale, what="received", title="What comes back from the loss L of one example", y="rms of ∂L/∂(output)"
+            by_scale,
+            what="received",
+            title="What comes back from the loss L of one example",
+            y="rms of ∂L/∂(output)",
         ),
         "loss": figures.curves(
             *("loss", "init", "Training loss by activation and initial weights"),

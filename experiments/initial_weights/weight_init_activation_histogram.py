@@ -25,8 +25,8 @@ FIFTH = BINS // 5
 CUT = 0.07
 """Where the notes cut their ReLU histograms off: at 7,000 of 100,000 activations."""
 KEPT = 10.0
-"""What is kept from layer to layer changes by no more than this, in percent a layer."""
-WITHIN = f"within {KEPT:.0f} % a layer"
+"""The largest change that counts as none, in percent per layer."""
+WITHIN = f"within {KEPT:.0f} % per layer"
 GAINS2 = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
 """The n · Var[w] of the sweep that shows why 2."""
 
@@ -90,7 +90,7 @@ class Config(lab.Options):
 
 
 class Hyper(NamedTuple):
-    """What is varied: the gain of the weights."""
+    """The hyperparameter that is varied: the gain of the weights."""
 
     gain: Scalar = 1.0
 
@@ -110,7 +110,7 @@ def one_layer(cfg: Config, f: Callable[[Array], Array], gain: Scalar, key: Array
 
 
 def deepening(cfg: Config, f: Callable[[Array], Array], measure: Measure) -> Trial:
-    """The examples pass through a network layer by layer, and every layer is measured."""
+    """The trial that applies a network to the examples and measures every layer."""
 
     def through(hp, key, data):
         def step(x, i):
@@ -146,7 +146,7 @@ def sizes(x: Array, sums: Array, y: Array) -> dict[str, Array]:
 
 
 def portrait(phi: Activation) -> Measure:
-    """Everything that is measured of a layer's activations."""
+    """The measure that gives every quantity of a layer's activations."""
 
     def measure(x, sums, y):
         return {
@@ -164,7 +164,7 @@ def portrait(phi: Activation) -> Measure:
 
 
 def run(cfg: Config) -> xr.Dataset:
-    """Apply all networks to the examples."""
+    """Measurements of the activations of all networks."""
 
     def measured(trial, gains, part):
         return sweep(trial, over={"gain": gains}, seeds=cfg.seeds, keep=cfg.keep(part), progress=True)
@@ -182,7 +182,7 @@ def run(cfg: Config) -> xr.Dataset:
     return ds.assign_attrs(width=cfg.width, examples=cfg.examples)
 
 
-# -- theory: in infinitely wide layers the sums are Gaussian, so one variance a layer says everything --
+# -- theory: in infinitely wide layers the sums are Gaussian, so one variance per layer determines everything --
 
 
 def predicted(cfg: Config) -> dict[str, Any]:
@@ -223,11 +223,11 @@ def shares_in_the_limit(phi: Activation, gain: float, depth: int, edges: np.ndar
     return np.diff(ndtr(phi.inverse(edges) / (gain * np.sqrt(before[:, None]))))
 
 
-# -- what claims measure, one number a seed --
+# -- effects, one number per seed --
 
 
 def breadth(share: np.ndarray) -> np.ndarray:
-    """How many equally full bins would be as broad: exp of the entropy of the shares `[…, bins]`."""
+    """The number of equally full bins that would be as broad: exp of the entropy of the shares `[…, bins]`."""
     logs = np.log(share, where=share > 0, out=np.zeros_like(share))
     return np.exp(-(share * logs).sum(-1))
 
@@ -238,7 +238,8 @@ def slant(share: np.ndarray) -> np.ndarray:
 
 
 def hump(share: np.ndarray) -> np.ndarray:
-    """By how much the middle fifth of a histogram `[…, bins]` holds more than the fifths beside it: a bell's is > 0."""
+    """The share in the middle fifth of a histogram `[…, bins]` less that in the fifths beside it: positive for a
+    bell."""
     fifths = share.reshape(*share.shape[:-1], 5, FIFTH).sum(-1)
     return fifths[..., 2] - (fifths[..., 1] + fifths[..., 3]) / 2
 
@@ -249,19 +250,19 @@ def of(ds: xr.Dataset, setting: str, name: str) -> xr.DataArray:
 
 
 def shape(ds: xr.Dataset, setting: str, measure: Callable[[np.ndarray], np.ndarray]) -> xr.DataArray:
-    """What `measure` says of one setting's histograms, by seed and layer."""
+    """`measure` of one setting's histograms, by seed and layer."""
     return xr.apply_ufunc(measure, of(ds, setting, "share"), input_core_dims=[["bin"]])
 
 
 def growth(values: xr.DataArray) -> xr.DataArray:
-    """By how many percent a layer `values` grow from the first layer to the last."""
+    """By how many percent per layer `values` grow from the first layer to the last."""
     with np.errstate(divide="ignore", invalid="ignore"):
         whole = values.isel(layer=-1, drop=True) / values.isel(layer=0, drop=True)
         return 100 * (whole ** (1 / (values.sizes["layer"] - 1)) - 1)
 
 
 def passed(ds: xr.Dataset) -> xr.DataArray:
-    """The share of the sums' mean square that ReLU lets through, mean over the layers."""
+    """The share of the sums' mean square that ReLU keeps, mean over the layers."""
     return (of(ds, "ReLU, He", "mean_square") / of(ds, "ReLU, He", "sum_mean_square")).mean("layer")
 
 
@@ -288,7 +289,8 @@ def activation(setting: str) -> Activation:
 
 
 def panels(ds: xr.Dataset, settings: Sequence[str]) -> tuple[Figure, np.ndarray]:
-    """A row of panels a setting, a panel a layer; the y axis, the same along a row, is labeled at the left alone."""
+    """One row of panels per setting, one panel per layer; the y axis, the same along a row, is labeled at the left
+    alone."""
     fig = plotting.figure(10.5, 1.1 + 1.6 * len(settings))
     axs = fig.subplots(len(settings), ds.sizes["layer"], sharey="row", squeeze=False)
     for row, setting in zip(axs, settings, strict=True):
@@ -396,9 +398,9 @@ def mean_squares(ds: xr.Dataset) -> Figure:
 
 
 def why_2(ds: xr.Dataset) -> Figure:
-    """The factor by which E[x²] grows a layer against gain²: it is 1 at 1 for a linear layer and at 2 for ReLU."""
+    """The factor by which E[x²] grows per layer against gain²: it is 1 at 1 for a linear layer and at 2 for ReLU."""
     fig = plotting.figure()
-    ax = plotting.axes(fig, "", "gain² = n · Var[w]", "factor of E[x²] a layer")
+    ax = plotting.axes(fig, "", "gain² = n · Var[w]", "factor of E[x²] per layer")
     ax.axhline(1, color="0.5", linewidth=0.8)
     for number, (name, share, law) in enumerate((("linear", 1, "gain²"), ("ReLU", 0.5, "gain²/2"))):
         factors = 1 + growth(ds.swept_mean_square.sel(swept=name)).transpose("seed", "gain2").values / 100
@@ -417,7 +419,7 @@ def why_2(ds: xr.Dataset) -> Figure:
     return fig
 
 
-# -- what the numbers say --
+# -- claims and answers --
 
 
 def saturated(ds: xr.Dataset, setting: str) -> xr.DataArray:
@@ -436,7 +438,7 @@ def at_the_end(ds: xr.Dataset, setting: str, name: str) -> xr.DataArray:
 
 
 def broader(ds: xr.Dataset) -> xr.DataArray:
-    """By how many bins Xavier's histogram is broader than the broader of the others', layer by layer."""
+    """Breadth of Xavier's histogram less that of the broader of the other two, in bins, layer by layer."""
     xavier, one, other = (shape(ds, setting, breadth) for setting in (XAVIER, STD_1, STD_001))
     return xavier - one.where(one > other, other)
 
@@ -459,7 +461,7 @@ def lost(ds: xr.Dataset) -> xr.DataArray:
 
 
 def course(setting: str, name: str, what: str) -> Callable[[xr.Dataset], str]:
-    """From where to where a quantity goes, for a verdict."""
+    """The sentence of a verdict on a quantity of the first and of the last layer."""
 
     def sentence(ds):
         values = of(ds, setting, name).mean("seed").values
@@ -469,14 +471,14 @@ def course(setting: str, name: str, what: str) -> Callable[[xr.Dataset], str]:
 
 
 def means(what: str, **measures: Callable[[xr.Dataset], xr.DataArray]) -> Callable[[xr.Dataset], str]:
-    """`what` with the means of these in their places, for a verdict."""
+    """The sentence of a verdict: `what`, formatted with the means of these measures."""
     return lambda ds: what.format(**{name: float(f(ds).mean()) for name, f in measures.items()})
 
 
 def kept(text: str, setting: str, name: str, what: str, source: str, *, secondary: bool = False) -> lab.Claim:
     """A quantity keeps its size from layer to layer."""
     effect = lambda ds: growth(of(ds, setting, name))
-    shown = lab.within(-KEPT, KEPT), "% a layer", source, "breadth" if source == "claim 4" else "mean_square"
+    shown = lab.within(-KEPT, KEPT), "% per layer", source, "breadth" if source == "claim 4" else "mean_square"
     return lab.Claim(f"{text}, {WITHIN}", effect, *shown, detail=course(setting, name, what), secondary=secondary)
 
 
@@ -518,7 +520,7 @@ CLAIMS = (
         secondary=True,
     ),
     kept(
-        *("With Xavier's weights the sigmoid's units keep telling examples apart", XAVIER, "example_std"),
+        *("With Xavier's weights the sigmoid's units keep distinguishing examples", XAVIER, "example_std"),
         *("A unit's standard deviation over the examples", "claim 4"),
         secondary=True,
     ),
@@ -572,12 +574,12 @@ CLAIMS = (
     lab.Claim(
         f"ReLU with Xavier's weights drifts with depth: E[x²] is not kept {WITHIN}",
         lambda ds: abs(growth(of(ds, "ReLU, Xavier", "mean_square"))),
-        *(lab.above(KEPT), "% a layer", "claim 5", "mean_square"),
+        *(lab.above(KEPT), "% per layer", "claim 5", "mean_square"),
         detail=course("ReLU, Xavier", "mean_square", "E[x²]"),
     ),
     kept("ReLU with He's weights holds: E[x²] is kept", "ReLU, He", "mean_square", "E[x²]", "claim 5"),
     lab.Claim(
-        "ReLU lets half of the mean square through, ± 5 points",
+        "ReLU keeps half of the mean square, ± 5 points",
         lambda ds: 100 * passed(ds),
         *(lab.within(45.0, 55.0), "%", "question §2.3", "why_2"),
         detail="The effect is the share of E[(xW)²] that is left, mean over the layers with He's weights.",
@@ -611,29 +613,29 @@ def tables(ds: xr.Dataset) -> dict[str, list[dict[str, Any]]]:
 
 
 def answers(ds: xr.Dataset) -> list[lab.Answer]:
-    """Why the factor 2 for ReLU?"""
+    """The answer to why ReLU needs the factor 2."""
     share, last = interval(passed(ds).values), int(ds.layer.values[-1])
     relu, linear = (interval(keeping_gain2(ds, name)) for name in ("ReLU", "linear"))
     before = of(ds, "ReLU, He", "input_mean_square").isel(layer=0)
     xavier, he = (interval((at_the_end(ds, f"ReLU, {w}", "mean_square") / before).values) for w in ("Xavier", "He"))
     explained = abs(relu[0] / linear[0] - 2) < 2 * KEPT / 100 and abs(share[0] - 0.5) < 0.05
-    said = (
-        "A layer multiplies E[x²] by gain² = n · Var[w] and by the share its activation lets through: all in a linear "
-        f"layer, {spelt(share)} in a ReLU layer (in expectation 1/2, as the sums are symmetric about 0). After layer "
-        f"{last} gain² = 1 leaves {spelt(xavier)} of the inputs' E[x²] (in expectation {0.5**last:.3g}) and gain² = 2 "
-        f"leaves {spelt(he)} (in expectation 1); what keeps it from layer to layer is gain² = {spelt(linear)} in "
-        f"linear networks and {spelt(relu)} with ReLU. "
+    answer = (
+        "A layer multiplies E[x²] by gain² = n · Var[w] and by the share its activation keeps: all in a linear "
+        f"layer, {with_interval(share)} in a ReLU layer (in expectation 1/2, as the sums are symmetric about 0). After "
+        f"layer {last} gain² = 1 leaves {with_interval(xavier)} of the inputs' E[x²] (in expectation {0.5**last:.3g}) "
+        f"and gain² = 2 leaves {with_interval(he)} (in expectation 1); what keeps it from layer to layer is gain² = "
+        f"{with_interval(linear)} in linear networks and {with_interval(relu)} with ReLU. "
     )
-    said += (
-        "So the 2 makes up for the half that ReLU removes, as the notes guess."
+    answer += (
+        "So the 2 compensates for the half that ReLU removes, as the notes guess."
         if explained
         else "So in these networks the 2 is not explained by a half that ReLU removes."
     )
     question = "Why the factor 2 in the initial weights for ReLU?"
-    return [lab.Answer(question, said, "why_2", ds.sizes["seed"], "question §2.3")]
+    return [lab.Answer(question, answer, "why_2", ds.sizes["seed"], "question §2.3")]
 
 
-def spelt(found: tuple[float, float, float]) -> str:
+def with_interval(found: tuple[float, float, float]) -> str:
     """A mean with its interval, for a sentence."""
     return "{:.3g} [{:.3g}, {:.3g}]".format(*found)
 
@@ -641,15 +643,15 @@ def spelt(found: tuple[float, float, float]) -> str:
 EXPERIMENT = lab.Experiment(
     question="How do initial weights shape the activations of deep layers?",
     source="notes §2.2–2.3, figures 07, 08, 09 and 10",
-    says="Std 1 pushes the sigmoid to 0 and 1, where gradients vanish; std 0.01 gathers all units at 0.5; Xavier's "
-    "weights keep breadth, a little slanted in late layers, and with tanh the distribution is a fine bell. With ReLU, "
-    "std 0.01 leaves next to nothing, Xavier's weights drift with depth and He's hold. Why the factor 2 in He's? is "
-    "left open.",
+    says="Std 1 pushes the sigmoid to 0 and 1, where gradients vanish; std 0.01 puts all units near 0.5; Xavier's "
+    "weights keep the breadth, slightly skewed in late layers, and with tanh the distribution is bell-shaped. With "
+    "ReLU, activations vanish with std 0.01, drift with depth with Xavier's weights and keep their size with He's. "
+    "The reason for the factor 2 in He's weights is left open.",
     method="Applies 5 layers of 100 units, x ← φ(x W) without biases, to 1,000 Gaussian examples, and measures the "
     "activations of every layer: sigmoid with weights of std 1, of std 0.01 and Xavier's, tanh with Xavier's, "
-    "ReLU with std 0.01, Xavier's and He's. Nothing is learned. Beside the measured stands what theory says of "
-    "infinitely wide layers.\n\nA slip: the notes' listing of Xavier multiplies by √n where it must divide by "
-    "it. Xavier here divides; the listing as printed is measured beside it.",
+    "ReLU with std 0.01, Xavier's and He's. Nothing is trained. The measurements are compared with the theory of "
+    "infinitely wide layers, over many networks.\n\nA slip: the notes' listing of Xavier multiplies by √n where it "
+    "must divide by it. Xavier here divides; the listing as printed is measured too.",
     takes="about 15 seconds for 50 networks of each setting on two cores",
     config=Config,
     quick={"seeds": 10},

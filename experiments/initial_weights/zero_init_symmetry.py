@@ -41,9 +41,9 @@ ZEROS = "all 0"
 POINTS = 1.0
 """An accuracy is "no better than guessing" where it is less than this many points above the most common class's."""
 ROUNDING = 100
-"""Units are equal that differ by no more ulp: sums over a width that fills no vector may be rounded unit by unit."""
+"""Units count as equal up to this many ulp: where the width does not fill a vector, sums may round unit by unit."""
 EXACT = 1e-6
-"""In float64 rounding leaves less than this of what is equal: training amplifies it, and starts from 1e-16."""
+"""Bound on rounding in float64 between equal quantities: it starts at 1e-16, and training amplifies it."""
 EXACT_STEPS = 100
 """Updates in float64."""
 
@@ -75,7 +75,7 @@ class Config(lab.DataOptions):
         """Raise `InputError` for options that cannot be used."""
         super().check()
         self.check_at_least(steps=3, batch=1)
-        require(self.width >= 2, f"--width is at least 2 (one unit has no other to differ from), not {self.width}.")
+        require(self.width >= 2, f"--width is at least 2 (a single unit cannot differ from another), not {self.width}.")
         require(0 < self.lr < math.inf, f"--lr is a number above 0, not {self.lr}.")
         require(math.isfinite(self.base), f"--base is a finite number, not {self.base}.")
         require(0 < self.dropout < 1, f"--dropout is between 0 and 1, not {self.dropout}.")
@@ -88,7 +88,7 @@ class Config(lab.DataOptions):
 
 
 class Start(NamedTuple):
-    """Where a network starts, in traced numbers: constant + (noise + random · gain / √n_in) · z, z ~ N(0, 1)."""
+    """Initial weights as traced numbers: constant + (noise + random · gain / √n_in) · z, z ~ N(0, 1)."""
 
     constant: Scalar
     noise: Scalar = 0.0
@@ -111,7 +111,7 @@ def starts(cfg: Config) -> dict[str, dict[str, Start]]:
 
 
 def initial(start: Start, gain: float) -> Initializer:
-    """The initializer that a start describes."""
+    """The initializer of a start."""
 
     def initialize(key, shape, dtype=jnp.float32):
         n_in, _ = init.fans(shape)
@@ -126,8 +126,8 @@ def wide(cfg: Config, activation: str, data: Mapping[str, Split] | None, dropout
     f, gain = ACTIVATIONS[activation]
 
     def network(hp: Hyper):
-        begin = initial(hp.start, gain)
-        return models.multilayer((cfg.width,) * DEPTH, CLASSES, activation=f, weights=begin, dropout_ratio=dropout)
+        weights = initial(hp.start, gain)
+        return models.multilayer((cfg.width,) * DEPTH, CLASSES, activation=f, weights=weights, dropout_ratio=dropout)
 
     task = tasks.classification(network, data, cfg.batch, hyper=Hyper())
 
@@ -142,7 +142,7 @@ def wide(cfg: Config, activation: str, data: Mapping[str, Split] | None, dropout
 
 
 def narrow(cfg: Config, activation: str, data: Mapping[str, Split] | None) -> Task:
-    """The task of the network of width 1 that an all-equal one is."""
+    """The task of the network of width 1 that equals one of equal weights."""
     f, _ = ACTIVATIONS[activation]
     task = tasks.classification(models.multilayer((1,) * DEPTH, CLASSES, activation=f), data, cfg.batch, hyper=Hyper())
     full = wide(cfg, activation, data)
@@ -158,7 +158,7 @@ def narrow(cfg: Config, activation: str, data: Mapping[str, Split] | None) -> Ta
 
 
 def copies(params: Params) -> tuple[Params, Params]:
-    """(s, r): from how many copies every weight of a network has its input, and how many copies there are of its unit.
+    """(s, r): for every weight the number of copies of its input unit, and of its output unit.
 
     The first layer's inputs are no copies, nor are the last layer's units; a bias has no input.
     """
@@ -178,9 +178,9 @@ def copies(params: Params) -> tuple[Params, Params]:
 
 
 def collapse(params: Params) -> Params:
-    """The network of width 1 that computes what a network of identical units does.
+    """The network of width 1 with the same outputs as a network of identical units.
 
-    One unit stands for all of its layer, and a weight between units for the sum over the copies that it comes from.
+    One unit replaces all of its layer, and a weight between units is the sum over the copies of its input.
     """
     s, r = copies(params)
 
@@ -192,10 +192,10 @@ def collapse(params: Params) -> Params:
 
 
 def of_width_one(rule: Rule, full: Params) -> Rule:
-    """The rule that moves the collapsed network as `rule` moves the `full` one of identical units.
+    """The rule whose updates of the collapsed network equal those of `rule` on the `full` one of identical units.
 
     A collapsed weight is w̃ = s w by the chain rule of the forward pass and its gradient g̃ = r g by that of the
-    backward one (s, r: `copies`), so w̃ ← w̃ + s · rule(g̃ / r). Exact for every rule that acts on each weight alone.
+    backward one (s, r: `copies`), so w̃ ← w̃ + s · rule(g̃ / r). Exact for every elementwise rule.
     For SGD it means a separate learning rate, lr · s / r, for every layer.
     """
     s, r = copies(full)
@@ -245,7 +245,7 @@ def scored(steps: int) -> tuple[int, ...]:
 
 
 def run(cfg: Config) -> xr.Dataset:
-    """Train from all starts, with both activations, over all seeds; and from equal weights in float64."""
+    """Measurements from all starts, with both activations, over all seeds; and from equal weights in float64."""
     images = cfg.load(batch=cfg.batch)
     data, rule, kinds = tasks.splits(images), optim.rule(cfg.optimizer), starts(cfg)
 
@@ -287,10 +287,10 @@ def run(cfg: Config) -> xr.Dataset:
 
 
 def in_float64(cfg: Config, data: Mapping[str, Split], equal: Mapping[str, Start]) -> xr.Dataset:
-    """How far equal units move apart in float64, and how far the loss differs from that of the network of width 1.
+    """The largest difference of equal units in float64, and of the loss from that of the network of width 1.
 
-    exact_spread: the largest difference there was between two units, by the largest weight of their layer.
-    exact_gap: the largest difference of the losses, in nats. Both networks learn from the same minibatches.
+    exact_spread: the largest difference between two units over the run, relative to the largest weight of their layer.
+    exact_gap: the largest difference of the losses, in nats. Both networks train on the same minibatches.
     """
     steps, rule = min(cfg.steps, EXACT_STEPS), optim.rule(cfg.optimizer)
     rule_hp = rule.hyper._replace(lr=cfg.lr)
@@ -322,8 +322,8 @@ def in_float64(cfg: Config, data: Mapping[str, Split], equal: Mapping[str, Start
                 "exact_gap": abs(losses[0] - losses[1]),
             }
 
-        begin = tuple((params, its_rule.init(rule_hp, params)) for _, its_rule, params in learners)
-        return jax.tree.map(lambda a: a.max(), jax.lax.scan(step, begin, jnp.arange(steps))[1])
+        carry = tuple((params, its_rule.init(rule_hp, params)) for _, its_rule, params in learners)
+        return jax.tree.map(lambda a: a.max(), jax.lax.scan(step, carry, jnp.arange(steps))[1])
 
     labels = {
         "exact_spread": Label("largest relative difference of two units in float64", "1", ("activation",)),
@@ -479,7 +479,7 @@ def accuracies(ds: xr.Dataset) -> Figure:
     return fig
 
 
-# -- what claims measure --
+# -- effects --
 
 
 def at_the_end(ds: xr.Dataset, activation: str, *names: str) -> xr.DataArray:
@@ -493,9 +493,9 @@ def of_random(ds: xr.Dataset, activation: str) -> xr.DataArray:
 
 
 def apart_in_ulp(ds: xr.Dataset, names: list[str]) -> xr.DataArray:
-    """For each seed and activation the largest difference there was between two units of a layer from these starts.
+    """For each seed and activation the largest difference between two units of a layer over the run, from these starts.
 
-    In units of the last place of the layer's largest weight then; a diverged network counts until it diverges.
+    In units of the last place of the layer's largest weight at the time; a diverged network counts until it diverges.
     """
     some = ds.sel(start=names)
     ulp = xr.apply_ufunc(np.spacing, some["size"].astype(np.float32))
@@ -511,7 +511,7 @@ def _ulp(kind):
 
 
 def noise_growth(ds: xr.Dataset, activation: str) -> xr.DataArray:
-    """By how many decades units that start almost equal move apart, from the first update to the last."""
+    """Growth in decades of the difference of units that start almost equal, from the first update to the last."""
     spread = ds.spread.sel(activation=activation, start=of_kind(ds, "noise")[0], drop=True).max("layer")
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.log10(spread.isel(update=-1, drop=True) / spread.isel(update=0, drop=True))
@@ -552,7 +552,7 @@ EXACTLY = (
 
 
 def of_learning(activation: str) -> tuple[lab.Claim, ...]:
-    """What equal weights learn with an activation."""
+    """Claims on how well networks of equal weights learn, with an activation."""
     name = TITLES[activation]
     equal = lambda ds: at_the_end(ds, activation, *of_kind(ds, "equal"))
     guessing = "The effect is the test accuracy minus that of guessing the most common class."
@@ -594,7 +594,8 @@ def of_learning(activation: str) -> tuple[lab.Claim, ...]:
 
 
 def tables(ds: xr.Dataset) -> Mapping[str, list[dict[str, Any]]]:
-    """For every activation and start: how it ends, how alike its units are, and the rank of its matrices."""
+    """For every activation and start: final loss and accuracy, the difference of its units, the rank of its
+    matrices."""
     last = ds.isel(score=-1, update=-1)
     rows = []
     for activation, start in itertools.product(ds.activation.values.tolist(), ds.start.values.tolist()):
@@ -614,7 +615,7 @@ def tables(ds: xr.Dataset) -> Mapping[str, list[dict[str, Any]]]:
 
 
 def summary(ds: xr.Dataset) -> str:
-    """How each start ends, a line each."""
+    """Final loss and accuracy of each start, one line per start."""
     ends = tables(ds)["ends"]
     lines = [f"{'':>9} {'':<24}{'loss, last 50':>14}{'test accuracy':>15}{'units differ by':>17}   ranks of W"]
     lines += [
@@ -633,7 +634,7 @@ def answers(ds: xr.Dataset) -> list[lab.Answer]:
     for activation in ds.activation.values.tolist():
         zeros = at_the_end(ds, activation, ZEROS).isel(start=0).values
         above = side(zeros, 100 * ds.guessing + POINTS)
-        learned = {-1: "no more than guessing", 1: "more than guessing"}.get(above, "perhaps a little")
+        learned = {-1: "no more than guessing", 1: "more than guessing"}.get(above, "perhaps more than guessing")
         sentences.append(
             f"With {TITLES[activation]} they learn {learned}: {zeros.mean():.1f} % of the test set, where random ones "
             f"reach {float(of_random(ds, activation).mean()):.1f} %."
@@ -642,7 +643,7 @@ def answers(ds: xr.Dataset) -> list[lab.Answer]:
     sentences.append(
         f"The units of a hidden layer stay copies of each other, to {most:.3g} ulp on this device ({ds.device})."
         if most <= ROUNDING
-        else f"On this device ({ds.device}) rounding alone parts units that start equal, by up to {most:.3g} ulp; in "
+        else f"On this device ({ds.device}) units that start equal differ by rounding alone, up to {most:.3g} ulp; in "
         f"float64 they differ by {float(ds.exact_spread.max()):.1g} of their size."
     )
     question = "May all weights start at 0?"
@@ -652,17 +653,17 @@ def answers(ds: xr.Dataset) -> list[lab.Answer]:
 EXPERIMENT = lab.Experiment(
     question="Can a network learn from weights that all start equal?",
     source="notes §2.1",
-    says="Units that start equal get equal updates, so the network loses what its many weights are for and cannot "
+    says="Units that start equal get equal updates, so the network has no use of its many weights and cannot "
     "learn properly; only random initial values break the symmetry.",
     method="Trains 784-50-50-10 (two hidden layers) with sigmoid and with ReLU from weights that are all the same "
-    "constant, from random ones (Xavier's for sigmoid, He's for ReLU), and from equal ones that a little noise "
-    "or dropout disturbs: by Momentum, since plain SGD needs far longer with sigmoid. Measured are the largest "
+    "constant, from random ones (Xavier's for sigmoid, He's for ReLU), and from equal ones with a little noise "
+    "or dropout: by Momentum, since plain SGD needs far longer with sigmoid. Measured are test accuracy, the largest "
     "difference between two units of a hidden layer (in the weights that enter them, their biases, and the "
     "weights that leave them) and the rank of every W.\n\nWhat equal weights can learn has an exact answer, "
-    "trained beside them: with units that are copies of each other, the network is one of width 1, whose "
+    "which is trained too: with units that are copies of each other, the network is one of width 1, whose "
     "weights are the sums over the copies and whose update rule is rescaled. So it does learn, as much as one "
-    "unit a layer can. This is exact but for rounding: where a processor rounds the sums of one unit unlike "
-    "another's, float32 and training make a difference of it, so the theory is compared in float64. All-zero "
+    "unit per layer can. This is exact but for rounding: where a processor rounds the sums of two units "
+    "differently, training amplifies the difference in float32, so the theory is compared in float64. All-zero "
     "weights learn less with ReLU than with sigmoid, which gives 1/2 at 0: where every unit gives 0 and has "
     "slope 0 there, only the last bias moves.",
     takes="about 45 seconds for 10 seeds of 1,000 updates on two cores",

@@ -1,1 +1,1 @@
-"""Regularization: overfitting a few images, and what weight decay, dropout and ensembles do about it (notes §4)."""
+"""Regularization: overfitting few images, and the effects of weight decay, dropout and ensembles (notes §4)."""

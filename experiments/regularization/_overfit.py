@@ -25,12 +25,12 @@ LEAST = 1.0
 
 @dataclass(frozen=True)
 class Config(lab.DataOptions):
-    """Settings of an experiment on overfitting; the defaults are the notes' but for the images, which a seed draws."""
+    """Settings of an experiment on overfitting; the defaults are the notes', except that each seed draws its images."""
 
     seeds: int = 20
     """Networks of each contender, each with training images, initial weights and minibatches of one seed."""
     images: int = 300
-    """Training images of a seed, drawn from those of the data set; the notes' figures have the first ones."""
+    """Training images of a seed, drawn from those of the data set; the notes' figures use the first ones."""
     batch: int = 100
     """Examples per update, drawn with replacement."""
     epochs: int = 201
@@ -49,7 +49,7 @@ class Config(lab.DataOptions):
         return max(self.images // self.batch, 1)
 
     def curve(self, *ends: int, every: int | None = None) -> list[int]:
-        """The epochs at which a curve to the last of `ends` has its points: every n, two early, and `ends`."""
+        """The epochs at which a curve up to the last of `ends` is evaluated: every n, two early ones, and `ends`."""
         every = self.evaluate_every if every is None else every
         return sorted({1, min(max(1, every // 2), ends[-1]), *range(every, ends[-1], every), *ends})
 
@@ -64,9 +64,9 @@ def trained(
     part: str,
     **observed: Any,
 ) -> xr.Dataset:
-    """Sweep `task(data, sample)` to the last of `epochs`, evaluated at all of them; dims …, seed, epoch.
+    """The metrics of a sweep of `task(data, sample)` at all of `epochs`; dims …, seed, epoch.
 
-    part: the name of the sweep. "notes" is that of the notes' figures: one network on the first images of all.
+    part: the name of the sweep; "notes" is the one of the notes' figures: one network on the first images.
     """
     notes = part == "notes"
     updates = [epoch * cfg.steps_each for epoch in epochs]
@@ -84,9 +84,9 @@ def trained(
     return ds.assign_coords(epoch=("epoch", list(epochs), {"long_name": "epochs"}))
 
 
-def together(ds: xr.Dataset, **others: xr.Dataset) -> xr.Dataset:
-    """One data set of several sweeps, those of `others` under names that begin with their own."""
-    for prefix, other in others.items():
+def together(ds: xr.Dataset, **more: xr.Dataset) -> xr.Dataset:
+    """One data set of several sweeps, the variables of `more` with the sweep's name as prefix."""
+    for prefix, other in more.items():
         ds = ds.merge(other.rename({name: f"{prefix}_{name}" for name in other.variables}))
     return ds
 
@@ -103,7 +103,7 @@ def gap(ds: xr.Dataset) -> xr.DataArray:
 
 
 def gain(ds: xr.Dataset, axis: str, when: int) -> xr.DataArray:
-    """What each value changes in the test accuracy that 0 has after `when` epochs, in points, paired by seed."""
+    """The test accuracy after `when` epochs at each value less that at 0, in points, paired by seed."""
     accuracy = 100 * ds.test_accuracy.sel(epoch=when, drop=True)
     return accuracy - accuracy.sel({axis: 0.0}, drop=True)
 
@@ -120,9 +120,9 @@ def beside(ds: xr.Dataset, axis: str) -> tuple[xr.Dataset, xr.Dataset]:
 def narrower_at_equal_loss(ds: xr.Dataset, axis: str, when: int) -> xr.DataArray:
     """By how many points the gap after `when` epochs is narrower than without, at the same loss on the training images.
 
-    A network that learns less has a narrow gap in any case. So it is compared with the network without regularizer at
-    the time when this had the same training loss, by linear interpolation in log loss between the evaluations; NaN
-    where it never had.
+    A network that learns less has a narrow gap in any case. So it is compared with the network without regularizer
+    at the epoch of equal training loss, by linear interpolation in log loss between the evaluations; NaN
+    where there is none.
     """
     none, end = beside(ds, axis)
     end = end.sel(epoch=when, drop=True)
@@ -142,7 +142,7 @@ def narrower_at_equal_loss(ds: xr.Dataset, axis: str, when: int) -> xr.DataArray
 def narrows(axis: str, what: str, figure: str, source: str, length: str = "epochs", primary: bool = True):
     """The claims that `what` narrows the gap and raises the test accuracy, after the number of epochs in `length`.
 
-    The first is the effect that decides: the gap at equal training loss.
+    The first is the primary claim: the gap at equal training loss.
     """
     after = f"after {{{length}}} epochs"
 
@@ -160,7 +160,7 @@ def narrows(axis: str, what: str, figure: str, source: str, length: str = "epoch
             f"{what} narrows the gap between training and test accuracy at equal training loss, {after}",
             lambda ds: narrower_at_equal_loss(ds, axis, ds.attrs[length]),
             *(lab.above(LEAST), "points", source, figure),
-            detail="The network without is taken when it had the same loss on its training images.",
+            detail="The network without it is measured at the epoch of equal loss on its training images.",
             secondary=not primary,
         ),
         lab.Claim(
@@ -199,7 +199,7 @@ def stopped_early(axis: str, what: str, figure: str, source: str) -> lab.Claim:
 
 
 def best_raises(axis: str, what: str, symbol: str, figure: str, source: str, length: str = "epochs") -> lab.Claim:
-    """The claim that some value raises the test accuracy: chosen on one half of the seeds, judged on the other."""
+    """The claim that some value raises the test accuracy: chosen on one half of the seeds, measured on the other."""
 
     def best(ds):
         change = gain(ds, axis, ds.attrs[length])
@@ -220,7 +220,7 @@ def best_raises(axis: str, what: str, symbol: str, figure: str, source: str, len
 
 
 def moved(what: str, change: np.ndarray) -> str:
-    """In words: whether it rises or falls, by how many points, and how sure that is."""
+    """The sentence on whether `what` rises or falls, by how many points, with the interval."""
     mean, low, high = interval(change)
     verb = {1: "rises", -1: "falls"}.get(side(change), "does not measurably change")
     return f"{what} {verb} ({mean:+.1f} points [{low:+.1f}, {high:+.1f}])"
@@ -232,17 +232,17 @@ INTERVAL = "mean with its 95 % interval"
 
 
 HEADINGS = f"{'train accuracy':>18}{'test accuracy':>18}{'test loss':>12}"
-"""Of the columns that `scores` gives."""
+"""The headings of the columns of `scores`."""
 
 
 def scores(mean: xr.Dataset) -> str:
-    """The columns of a table that every experiment here prints of means over seeds."""
+    """The columns, means over seeds, of the table that every experiment of this chapter prints."""
     accuracies = f"{float(mean.train_accuracy):18.2%}{float(mean.test_accuracy):18.2%}"
     return f"{accuracies}{float(mean.test_loss):12.3f}"
 
 
 def about(ds: xr.Dataset, *details: str) -> str:
-    """The caption that every figure carries."""
+    """The caption of a figure."""
     return caption(ds, "{images} training images drawn by each seed", *details)
 
 

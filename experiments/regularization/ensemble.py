@@ -1,4 +1,5 @@
-"""Do averaged networks see more than one, and is dropout such an average? (notes §4.3.1 and the question in §4.3)"""
+"""Do averaged networks classify better than one, and is dropout such an average? (notes §4.3.1 and the question in
+§4.3)"""
 
 import math
 from collections.abc import Sequence
@@ -33,16 +34,16 @@ SEVERAL = 2.0
 ALIKE = 0.5
 """Points of accuracy within which two ways of inference are "about" equal."""
 MEANS = {"arithmetic": "probabilities", "geometric": "logits"}
-"""The means of networks, and what each of them averages."""
+"""The means over networks, and the quantities that they average."""
 RIDGE_RATIO, RIDGE_STEPS = 0.5, 1000
-AT_ONCE = 5
-"""Networks that a core trains together."""
+CORE_BATCH = 5
+"""Networks that one core trains in one batch."""
 
 
 RATIOS = (0.2, 0.5)
-"""The notes' dropout ratios, which claims are about."""
+"""The notes' dropout ratios, to which the claims apply."""
 OWN_IMAGES = 2**30
-"""What a seed's key is folded with to draw its images: what is split off the key for the rest is far less."""
+"""Folded into a seed's key to draw its images: larger than any index that is used to split the key."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Config(lab.DataOptions):
     probe: int = 1000
     """Test images on which masked networks and factors are compared: the first ones."""
     factors: int = 25
-    """Factors from 0 to 1.2 that are tried at inference; those of the ratios are added."""
+    """Number of factors from 0 to 1.2 that are tried at inference; those of the ratios are added."""
 
     def check(self) -> None:
         """Raise `InputError` for options that cannot be used."""
@@ -81,10 +82,10 @@ class Config(lab.DataOptions):
         self.check_at_least(dropout_steps=1, masks=1, probe=1, factors=2)
         wrong = [ratio for ratio in self.ratios if not 0 < ratio < 1]
         require(not wrong, f"--ratios lie between 0 and 1, unlike {', '.join(map(str, wrong))}.")
-        require(len(self.ratios) > 0, "--ratios names no dropout ratio.")
+        require(len(self.ratios) > 0, "--ratios takes at least one dropout ratio.")
 
     def tried(self) -> np.ndarray:
-        """The factors tried at inference: a grid, and for every ratio itself and what it keeps."""
+        """The factors tried at inference: a grid, and for every ratio p both p and 1 − p."""
         own = [factor for ratio in self.ratios for factor in (ratio, 1 - ratio)]
         return np.unique(np.round([*np.linspace(0, 1.2, self.factors), 1.0, *own], 6))
 
@@ -95,7 +96,7 @@ class Hyper(NamedTuple):
     ratio: Scalar = 0.0
 
 
-# The mathematics: averages of distributions, scores of them, and what can be computed exactly.
+# Averages of distributions, their scores, and exact results.
 
 
 def averages(log_p: Float[Array, "networks n classes"]) -> Float[Array, "2 networks n classes"]:
@@ -110,11 +111,11 @@ def averages(log_p: Float[Array, "networks n classes"]) -> Float[Array, "2 netwo
 
 def scores(log_p: Float[Array, "*networks n classes"], y: Array) -> dict[str, Float[Array, "*networks"]]:
     """Accuracy, loss (nats) and Brier's squared error Σ_c (p_c − t_c)², means over the images; NaN for NaN outputs."""
-    spoilt = jnp.isnan(log_p).any((-2, -1))
+    affected = jnp.isnan(log_p).any((-2, -1))
     target = jax.nn.one_hot(y, CLASSES)
     chosen = jnp.where(target > 0, log_p, 0).sum(-1)
     return {
-        "accuracy": jnp.where(spoilt, jnp.nan, (log_p.argmax(-1) == y).mean(-1)),
+        "accuracy": jnp.where(affected, jnp.nan, (log_p.argmax(-1) == y).mean(-1)),
         "loss": -chosen.mean(-1),
         "brier": jnp.square(jnp.exp(log_p) - target).sum(-1).mean(-1),
     }
@@ -167,25 +168,25 @@ def one_layer(w: np.ndarray, b: np.ndarray, x: np.ndarray, ratio: float) -> dict
 def ridge_loss(w: Any, x: Any, y: Any, ratio: float) -> Any:
     """‖y − (1 − p) X w‖² + p (1 − p) ‖Γ w‖², Γ² = diag(XᵀX): what dropping inputs with ratio p costs on average.
 
-    Srivastava et al. 2014, §9.1, where p is the ratio kept: the product is the same.
+    Srivastava et al. 2014, §9.1, where p is the ratio kept, which leaves the product the same.
     """
     keep = 1 - ratio
     return ((y - keep * x @ w) ** 2).sum() + ratio * keep * ((x**2).sum(0) * w**2).sum()
 
 
 def ridge(x: Any, y: Any, ratio: float) -> Any:
-    """Where `ridge_loss` is least."""
+    """The weights that minimize `ridge_loss`."""
     keep = 1 - ratio
     gram = x.T @ x
     penalty = jnp.diag(ratio * keep * jnp.diagonal(gram))
     return jnp.linalg.solve(keep**2 * gram + penalty, keep * x.T @ y)
 
 
-# The networks: everything of a seed in one program.
+# The networks: all of a seed in one program.
 
 
 def scaled(factor: Scalar) -> Layer:
-    """The layer y = factor · x: what stands in dropout's place at inference."""
+    """The layer y = factor · x: the replacement of dropout at inference."""
     return layers.elementwise(lambda x: factor * x)
 
 
@@ -222,13 +223,13 @@ def ensemble(cfg: Config, steps: int, images: Split, test: Split, key: Key) -> d
     def member(key):
         return log_probabilities(multilayer(), trained(cfg, None, steps, key, images), test.x)
 
-    log_p = jax.lax.map(member, jax.random.split(key, cfg.members), batch_size=AT_ONCE)
+    log_p = jax.lax.map(member, jax.random.split(key, cfg.members), batch_size=CORE_BATCH)
     alone = {f"single_{name}": values.mean() for name, values in scores(log_p, test.y).items()}
     return scores(averages(log_p), test.y) | alone
 
 
 def preactivations(outputs: tuple[Array, ...]) -> tuple[Array, ...]:
-    """Of all layers' outputs those of the affine layers that come after a dropout layer."""
+    """The outputs of the affine layers that follow a dropout layer."""
     return outputs[3::3]
 
 
@@ -281,7 +282,8 @@ def dropout(cfg: Config, ratio: Scalar, images: Split, test: Split, key: Key) ->
 
 
 def dropped_regression(key: Key) -> dict[str, Array]:
-    """Least squares with half of the inputs dropped: how far SGD is from ridge regression, and from no penalty."""
+    """Least squares with half of the inputs dropped: the distances of SGD's weights from ridge regression and from no
+    penalty."""
     k_x, k_w, k_y, k_run = jax.random.split(key, 4)
     x = jax.random.normal(k_x, (40, 10)) * jnp.linspace(0.5, 2, 10)  # columns of different size: Γ is not the identity
     y = x @ jax.random.normal(k_w, (10,)) + jax.random.normal(k_y, (40,))
@@ -304,7 +306,7 @@ def dropped_regression(key: Key) -> dict[str, Array]:
     return {name: record[name] for name in ("to_ridge", "to_no_penalty")}
 
 
-# What is trained and measured, a trial for each part.
+# The trials, one for each part.
 
 SCORES = {
     "accuracy": Label("test accuracy", "1"),
@@ -369,7 +371,7 @@ def regressions() -> Trial:
 
 
 def run(cfg: Config) -> xr.Dataset:
-    """Ensembles and dropout on few images, dropped regression, and ensembles on all images."""
+    """Scores of ensembles and of dropout on few images, of dropped regression, and of ensembles on all images."""
     images = cfg.load(images=cfg.images)
     n, most = len(images.x_train), len(images.x_test)
     require(cfg.probe <= most, f"--probe is at most the {most:,} test images of {images.name}, not {cfg.probe:,}.")
@@ -391,7 +393,7 @@ def run(cfg: Config) -> xr.Dataset:
 
 
 def committees(ds: xr.Dataset) -> dict[str, xr.Dataset]:
-    """The scores of the ensembles, dims seed, average and members: on few images, and on all where there are such."""
+    """The scores of the ensembles, dims seed, average and members: on few images, and on all if they were trained."""
     found = {f"{ds.images:,} training images": ds}
     if "large_accuracy" in ds:
         found[f"{ds.all_images:,} training images"] = part(ds, "large")
@@ -399,11 +401,11 @@ def committees(ds: xr.Dataset) -> dict[str, xr.Dataset]:
 
 
 def about(ds: xr.Dataset, *details: str) -> str:
-    """The caption that every figure of networks carries."""
-    spoilt = int(np.isnan(ds.accuracy[..., -1]).any("average").sum())
+    """The caption of a figure of networks."""
+    affected = int(np.isnan(ds.accuracy[..., -1]).any("average").sum())
     more = (
-        [f"{spoilt} ensemble{'s' * (spoilt > 1)} with a diverged network, the worst in medians and ranks"]
-        if spoilt
+        [f"{affected} ensemble{'s' * (affected > 1)} with a diverged network, the worst in medians and ranks"]
+        if affected
         else []
     )
     return caption(ds, *details, *more, paired=False)
@@ -442,7 +444,7 @@ def ensembles(ds: xr.Dataset) -> Figure:
 
 
 def brier(ds: xr.Dataset) -> Figure:
-    """Brier's error against the number of networks, beside the law that it follows exactly."""
+    """Brier's error against the number of networks, with its exact law."""
     fig = plotting.figure()
     ax = plotting.axes(
         fig, "Squared error of averaged probabilities", "networks averaged", "Brier error on the test set"
@@ -460,7 +462,7 @@ def brier(ds: xr.Dataset) -> Figure:
 
 
 def masked_networks(ds: xr.Dataset) -> Figure:
-    """Scaled inference beside the mean of more and more masked networks: accuracy and outputs."""
+    """Scaled inference compared with the mean of an increasing number of masked networks: accuracy and outputs."""
     fig = plotting.figure(10.0, 4.8)
     x = "masked networks averaged"
     left, right = _overfit.panels(
@@ -484,7 +486,7 @@ def masked_networks(ds: xr.Dataset) -> Figure:
 
 
 def factors(ds: xr.Dataset) -> Figure:
-    """What the factor at inference does: to the next layers' inputs, to the outputs, to the loss."""
+    """The effect of the factor at inference on the next layers' inputs, on the outputs and on the loss."""
     fig = plotting.figure(12.5, 4.8)
     x = "factor at inference"
     drawn = _overfit.panels(
@@ -540,7 +542,7 @@ def exact_results(ds: xr.Dataset) -> Figure:
     plotting.caption(
         fig,
         "Left: random weights and inputs, all masks, float64. Right: SGD with lr falling to 0; "
-        f"{ds.sizes['seed']} seeds with data of their own, mean with its 95 % interval",
+        f"{ds.sizes['seed']} seeds, each with its data, mean with its 95 % interval",
     )
     return fig
 
@@ -549,7 +551,8 @@ def exact_results(ds: xr.Dataset) -> Figure:
 
 
 def gain(one: xr.Dataset, members: int) -> xr.DataArray:
-    """Points of accuracy that the mean probabilities of `members` networks have over one network, one value a seed."""
+    """Points of accuracy that the mean probabilities of `members` networks have over one network, one value per
+    seed."""
     together = one.accuracy.sel(average="arithmetic", members=members, drop=True)
     return xr.apply_ufunc(paired, 100 * together, 100 * one.single_accuracy)
 
@@ -613,7 +616,7 @@ def dropout_averages(ratio: float) -> list[lab.Claim]:
             f"{ratio:g})",
             lambda ds: apart(ds, ratio),
             *(lab.within(-ALIKE, ALIKE), "points", "claim 15", "masked_networks"),
-            detail="The effect is how far their mean is ahead.",
+            detail="The effect is the accuracy of their mean minus that of scaled inference.",
             where=there,
         ),
         lab.Claim(
@@ -669,14 +672,14 @@ def at_factor(values: xr.DataArray, factor: float) -> xr.DataArray:
 
 
 def answers(ds: xr.Dataset) -> list[lab.Answer]:
-    """Why scale by the ratio kept, and how one network can give the average of many."""
-    # Where half is kept, half is deleted, and there is no question.
+    """The answers to why outputs are scaled by the ratio kept, and how one network can give the average of many."""
+    # At a ratio of one half the two factors are equal.
     ratio = next((float(ratio) for ratio in ds.ratio.values if ratio != 1 - ratio), float(ds.ratio[0]))
     return [why_scale(ds, ratio), how_it_averages(ds, ratio)]
 
 
 def closest_at(distance: xr.DataArray) -> str:
-    """In words: the factor with the least distance, from the seeds where all are numbers."""
+    """The phrase on the factor with the least distance, over the seeds whose distances are all finite."""
     found = distance.dropna("seed")
     best, low, high = interval(found.idxmin("factor").values)
     n, every = found.sizes["seed"], distance.sizes["seed"]
@@ -684,7 +687,7 @@ def closest_at(distance: xr.DataArray) -> str:
 
 
 def why_scale(ds: xr.Dataset, ratio: float) -> lab.Answer:
-    """The question of §4.3, from the sweep of the factor."""
+    """The answer to the question of §4.3, from the sweep of the factor."""
     one, keep, near = ds.sel(ratio=ratio), 1 - ratio, int(ds.layer[0])
     candidates = {"the ratio kept": keep, "no scaling": 1.0, "the ratio deleted": ratio}
 
@@ -710,7 +713,7 @@ def why_scale(ds: xr.Dataset, ratio: float) -> lab.Answer:
 
 
 def how_it_averages(ds: xr.Dataset, ratio: float) -> lab.Answer:
-    """The "not understood" of §4.3.1, from the exact case and the measured one."""
+    """The answer to what §4.3.1 leaves open, from the exact and the measured case."""
     exact, last = example(), ds.sel(ratio=ratio).isel(masks=-1)
     off = {average: abs(exact[average] - exact["scaled"]).max() for average in MEANS}
     variation = {average: float(last.masked_variation.sel(average=average).mean()) for average in MEANS}
@@ -764,25 +767,26 @@ def tables(ds: xr.Dataset) -> dict[str, list[dict[str, Any]]]:
 
 
 def summary(ds: xr.Dataset) -> str:
-    """The tables, a row a line."""
+    """The tables, one row per line."""
     rows = [row for table in tables(ds).values() for row in table]
     return "\n".join("; ".join(f"{name}: {value}" for name, value in row.items()) for row in rows)
 
 
 EXPERIMENT = lab.Experiment(
-    question="Do averaged networks see more than one, and is dropout such an average?",
+    question="Do averaged networks classify better than one, and is dropout such an average?",
     source="notes §4.3.1 and the question in §4.3",
     says="An ensemble of, say, 5 networks gains several percent of accuracy; dropout with scaled outputs imitates an "
     "ensemble by one network. A slip is corrected: the notes' text scales by the ratio that is *deleted*; the factor "
     "is the ratio that is *kept*, as in the notes' listing.",
     method="Ensembles: networks are trained each from its own weights and minibatches, on 300 training images that a "
-    "seed draws (the notes' setting for overfitting, §4, has the first 300) and on all of them, and the outputs of the "
-    "first 1, 2, … 10 are averaged: probabilities (the arithmetic mean) or logits (the geometric mean). Dropout: "
+    "seed draws (the notes' setting for overfitting, §4, uses the first 300) and on all of them, and the outputs of "
+    "the first 1, 2, … 10 are averaged: probabilities (the arithmetic mean) or logits (the geometric mean). Dropout: "
     "networks are trained with it on the seed's 300 images, and inference by scaling is compared with the mean of 100 "
     "masked networks, each of them one mask for all test images; then the factor that scales the hidden layers' "
-    "outputs is swept from 0 to 1.2. Two exact results stand beside it. For one linear layer and softmax, scaling *is* "
-    "the geometric mean of all masked networks (Hinton et al. 2012, arXiv:1207.0580, §2; Goodfellow et al. 2016, "
-    "§7.12). Linear regression with dropped inputs *is* ridge regression (Srivastava et al. 2014, §9.1).",
+    "outputs is varied from 0 to 1.2. Two exact results complete it. For one linear "
+    "layer and softmax, scaling *is* the geometric mean of all masked networks (Hinton et al. 2012, arXiv:1207.0580, "
+    "§2; Goodfellow et al. 2016, §7.12). Linear regression with dropped inputs *is* ridge regression (Srivastava et "
+    "al. 2014, §9.1).",
     takes="about two minutes on two cores",
     config=Config,
     quick={

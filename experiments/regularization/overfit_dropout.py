@@ -21,14 +21,14 @@ from fnn.tasks import Label
 from fnn.train import Moment, Observation
 
 FACTORS = {"deletion": lambda p: p, "unscaled": lambda p: 1.0}
-"""What else a unit's output may be multiplied by at test time than the share kept, 1 − p."""
+"""Factors at test time other than the share kept, 1 − p."""
 DRAWN = 5
 """Units of a layer that figure 17 shows."""
 
 
 @dataclass(frozen=True)
 class Config(_overfit.Config):
-    """Settings; the defaults are the notes' but for the images, which a seed draws."""
+    """Settings; the defaults are the notes', except that each seed draws its images."""
 
     epochs: int = 301
     """Epochs of training in the notes, each of (images / batch) updates."""
@@ -62,14 +62,14 @@ def network(ratio: Scalar, drop=layers.dropout) -> Layer:
 
 
 def first_mask(ratio: float, key: Key) -> np.ndarray:
-    """The units that the network's dropout layers keep of one image `[hidden, units]`, by the layers' own keys."""
+    """The units that the network's dropout layers keep for one image `[hidden, units]`, by the layers' own keys."""
     keys = jax.random.split(key, len(network(ratio).parts))[2::3]  # affine, ReLU, dropout, affine, …
     ones = jnp.ones((1, _overfit.HIDDEN[0]))
     return np.concatenate([layers.dropout(ratio).apply((), (), ones, k, True)[0] for k in keys])
 
 
 def observe(moment: Moment) -> dict[str, Any]:
-    """Loss and accuracy on the test set of the same weights, under the factors that are not the right one."""
+    """Loss and accuracy on the test set of the same weights, under the factors other than 1 − p."""
 
     def scored(factor):
         # A dropout layer multiplies by 1 − its ratio at inference.
@@ -86,11 +86,11 @@ OBSERVED = {
     for name in FACTORS
     for what, unit in WHAT.items()
 }
-"""What `observe` gives."""
+"""The labels of what `observe` records."""
 
 
 def run(cfg: Config) -> xr.Dataset:
-    """Train at every ratio, on each seed's images and once on the notes', then the inverted form."""
+    """Metrics at every ratio, on each seed's images and once on the notes', and of the inverted form."""
     images = cfg.load(images=cfg.images)
 
     def task(drop=layers.dropout):
@@ -121,7 +121,7 @@ def run(cfg: Config) -> xr.Dataset:
 
 
 def ahead_of(other: str, what: str) -> lab.Claim:
-    """The claim that the same weights do better with the keep ratio than with another factor at test time."""
+    """The claim that the same weights are better with the keep ratio than with another factor at test time."""
     lower = what == "loss"
     scale = -1 if lower else 100
 
@@ -131,7 +131,7 @@ def ahead_of(other: str, what: str) -> lab.Claim:
         both = xr.concat([right, scale * one[f"{other}_test_{what}"]], "factor").assign_coords(factor=[1, 0])
         return lab.ahead(lambda ds: both, "factor", 1, 0)(ds)
 
-    by = {"deletion": "by the deletion ratio, as the notes say", "unscaled": "by nothing"}[other]
+    by = {"deletion": "by the deletion ratio, as in the notes' text", "unscaled": "by nothing"}[other]
     return lab.Claim(
         f"At test time, multiplying by the keep ratio gives a {'lower' if lower else 'higher'} test {what} than "
         f"multiplying {by}",
@@ -169,7 +169,7 @@ CLAIMS = (
 
 
 def schematic(ds: xr.Dataset) -> Figure:
-    """Figure 17: the network whole, and with the units dropped that the layers' own keys drop for one image."""
+    """Figure 17: the whole network, and the network without the units that its dropout layers drop for one image."""
     fig = plotting.figure(7.5, 7.5)
     kept = ds.kept.values[:, :DRAWN].astype(bool)
     inputs = np.zeros(DRAWN, bool)
@@ -183,7 +183,7 @@ def schematic(ds: xr.Dataset) -> Figure:
     plotting.caption(
         fig,
         f"the first {DRAWN} units of each layer of 784-{'-'.join(['100'] * len(kept))}-10, inputs at the bottom; "
-        f"dropped as its own dropout layers drew for one image, {1 - float(ds.kept.mean()):.1%} of all hidden units",
+        f"dropped as by its dropout layers for one image, {1 - float(ds.kept.mean()):.1%} of all hidden units",
     )
     return fig
 
@@ -194,7 +194,7 @@ def lengths(ds: xr.Dataset) -> list[int]:
 
 
 def length(ds: xr.Dataset) -> Figure:
-    """Test accuracy over a longer training, and what dropout changes in it at several lengths, against the ratio."""
+    """Test accuracy over a longer training, and its change by dropout at several lengths, against the ratio."""
     fig = plotting.figure(10.5, 4.6)
     left, right = _overfit.panels(
         fig,
@@ -237,7 +237,7 @@ def factors(ds: xr.Dataset) -> Figure:
 
 
 def two_forms(ds: xr.Dataset) -> Figure:
-    """The notes' form beside the inverted one, from the same weights and at the same learning rate."""
+    """The notes' form and the inverted one, from the same weights and at the same learning rate."""
     fig = plotting.figure(10.0, 4.6)
     other = _overfit.part(ds, "inverted").sel(ratio=ds.compared)
     contenders = {
@@ -272,7 +272,7 @@ def summary(ds: xr.Dataset) -> str:
 
 
 def answers(ds: xr.Dataset) -> list[lab.Answer]:
-    """Why the keep ratio; and when dropout helps."""
+    """The answers to when dropout helps, and why the factor is the keep ratio."""
     n = ds.sizes["seed"]
     return [
         lab.Answer("At what ratio and length does dropout help?", helps(ds), "length", n, "claim 13"),
@@ -281,48 +281,49 @@ def answers(ds: xr.Dataset) -> list[lab.Answer]:
 
 
 def helps(ds: xr.Dataset) -> str:
-    """In words: at which ratios the test accuracy is higher or lower than without dropout, for every length.
+    """The ratios at which the test accuracy is higher or lower than without dropout, for every length, as sentences.
 
-    One of many comparisons would seem to differ by chance: by Bonferroni's correction all their intervals hold
-    together with 95 % confidence.
+    Of many comparisons some differ by chance, so intervals have Bonferroni's correction: all hold together with 95 %
+    confidence.
     """
     at, ratios = lengths(ds), [float(ratio) for ratio in ds.ratio.values if ratio > 0]
     confidence = 1 - (1 - CONFIDENCE) / (len(at) * len(ratios))
-    said, raised_anywhere = [], False
+    phrases, raised_anywhere = [], False
     for epoch in at:
         change = _overfit.gain(ds, "ratio", epoch)
         ends = {f"{ratio:g}": interval(change.sel(ratio=ratio).values, confidence) for ratio in ratios}
         raised = [ratio for ratio, (_, low, _) in ends.items() if low > 0]
         lowered = [ratio for ratio, (_, _, high) in ends.items() if high < 0]
         found = [f"{how} at {', '.join(at)}" for how, at in (("higher", raised), ("lower", lowered)) if at]
-        said.append(f"after {epoch} epochs {' and '.join(found) or 'not measurably other'}")
+        phrases.append(f"after {epoch} epochs {' and '.join(found) or 'not measurably different'}")
         raised_anywhere |= bool(raised)
     verb = "It can raise the test accuracy" if raised_anywhere else "No ratio raises the test accuracy measurably"
     return (
-        f"{verb}. Compared with no dropout it is, by ratio: {'; '.join(said)} (with 95 % confidence all of these "
+        f"{verb}. Compared with no dropout it is, by ratio: {'; '.join(phrases)} (with 95 % confidence all of these "
         f"{len(at) * len(ratios)} comparisons are right)."
     )
 
 
 def right_factor(ds: xr.Dataset) -> str:
-    """In words: what each factor makes of the same weights."""
+    """Test loss and accuracy of the same weights under each factor, as sentences."""
     p = ds.compared
     one = ds.sel(epoch=ds.epochs, ratio=p).mean("seed")
     names = {f"1 − p = {1 - p:g}": "test", f"p = {p:g}": "deletion_test", "1": "unscaled_test"}
-    said = [
+    phrases = [
         f"{float(one[f'{name}_loss']):.2f} nats and {float(one[f'{name}_accuracy']):.1%} at factor {factor}"
         for factor, name in names.items()
     ]
     lowest = min(names, key=lambda factor: float(one[f"{names[factor]}_loss"]))
     return (
-        "A unit is there in a share 1 − p of the training steps, so the next layer learns from sums smaller by that. "
-        f"Trained at p = {p:g}, the same weights give on the test set {', '.join(said)}. "
+        "A unit is kept in a share 1 − p of the training steps, so the next layer is trained on sums smaller by that "
+        "factor. "
+        f"Trained at p = {p:g}, the same weights give on the test set {', '.join(phrases)}. "
         f"The loss is lowest at factor {lowest}."
     )
 
 
 def compared(ds: xr.Dataset) -> dict[float, str]:
-    """The two ratios that are compared, as figures call them."""
+    """The names in figures of the two ratios that are compared."""
     return {0.0: "no dropout", ds.compared: f"dropout, ratio {ds.compared:g}"}
 
 
@@ -333,12 +334,12 @@ EXPERIMENT = lab.Experiment(
     "epochs. Corrected: the notes say that at test time outputs are multiplied by the deletion ratio; it is the *keep* "
     "ratio, as in their own listing.",
     method="Trains the notes' network of 784-100×6-10 with several dropout ratios. Each seed draws 300 training "
-    "images, initial weights, minibatches and the random numbers in the masks, the same for every ratio; figure 18 has "
-    "the first 300 images, as in the notes. A network that learns less has a narrower gap in any case, so gaps are "
-    "compared at equal training loss too. Then the same trained weights are evaluated under other factors at test "
-    "time, and the inverted form of today's libraries is trained. The notes' form has no factor in training. So it "
-    "trains as the inverted form does with initial weights 1 − p times as large and a learning rate (1 − p)² times as "
-    "large in all layers but the first: the same dropout, but slower.",
+    "images, initial weights, minibatches and the random numbers in the masks, the same for every ratio; figure 18 "
+    "uses the first 300 images, as in the notes. A network that learns less has a narrower gap in any case, so the "
+    "claim on the gap is decided at equal training loss. Then the same trained weights are evaluated under other "
+    "factors at test time, and the inverted form of current libraries is trained. The notes' form has no factor in "
+    "training, so it trains as the inverted form does with initial weights 1 − p times as large and a learning rate "
+    "(1 − p)² times as large in all layers except the first: the same dropout, but slower.",
     takes="about two and a half minutes on two cores",
     config=Config,
     quick={"seeds": 2, "epochs": 20, "evaluate_every": 5, "long_epochs": 30, "dataset": "mnist_5k"},

@@ -34,11 +34,11 @@ NEARLY_ALL = 95.0
 FAR = 10.0
 """The notes' "considerable gap", in points."""
 ROUNDING = 1e-4
-"""Relative difference that float32 may make of two equal trainings."""
+"""Relative difference that float32 rounding may cause between two equal trainings."""
 HELD = 300
 """Test images on which the network's slope is measured."""
 WHERE = "logits and slope on test images, margins and distances on training images"
-"""What captions say of that."""
+"""The images that these are measured on, for captions."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +77,12 @@ def network():
 
 
 def observe(moment: Moment) -> dict[str, Any]:
-    """How large the weights are, how steep the network's function is, and how far its classes lie apart.
+    """The size of the weights, the slope of the network's function, and the distances between its classes.
 
     weight_norm: ‖W‖ of all weights; log_norms: Σ log ‖W_l‖ over the layers.
     logits: root mean square of ‖f(x)‖; slope: that of ‖J(x)‖_F, J the Jacobian of f; both on test images.
     margin: mean over the training images of m(x) = f_y(x) − max_{c≠y} f_c(x).
-    distance: median of m(x) / ‖∇m(x)‖: how far, to first order, an image must move to change its class.
+    distance: median of m(x) / ‖∇m(x)‖: the distance, to first order, to an image of another class.
     """
     weights = losses.weights(moment.after)
     f = lambda x: network().apply(moment.after, moment.stats, x, None, False)[0]
@@ -95,7 +95,7 @@ def observe(moment: Moment) -> dict[str, Any]:
 
     margins, pull = jax.vjp(margin, rows(train_set.x))
     (slopes,) = pull(jnp.ones_like(margins))
-    # E ‖J v‖² = ‖J‖²_F for v ~ N(0, I): one direction an image instead of the whole Jacobian.
+    # E ‖J v‖² = ‖J‖²_F for v ~ N(0, I): one direction per image instead of the whole Jacobian.
     logits, change = jax.jvp(f, (held,), (jax.random.normal(moment.key, held.shape),))
     return {
         "weight_norm": instruments.norm(weights),
@@ -115,11 +115,11 @@ EXPLAINED = {
     "margin": Label("mean margin of the training images", "1"),
     "distance": Label("median distance of the training images from another class", "1"),
 }
-"""What `observe` gives."""
+"""The labels of what `observe` records."""
 
 
 def observe_blanks(moment: Moment) -> dict[str, Any]:
-    """How much is left of the first weights of pixels that are blank in every training image: no gradient reaches them.
+    """The share left of the initial weights of pixels that are blank in every training image, whose gradient is 0.
 
     weight_norm: ‖W‖ of all weights.
     """
@@ -132,11 +132,11 @@ BLANKS = {
     "blank_left": Label("share left of the first weights of blank pixels", "1"),
     "weight_norm": Label("norm of all weights", "1"),
 }
-"""What `observe_blanks` gives."""
+"""The labels of what `observe_blanks` records."""
 
 
 def run(cfg: Config) -> xr.Dataset:
-    """Train without decay and with every λ, then L2 beside decoupled decay under SGD and Adam."""
+    """Metrics without decay and with every λ, and of L2 and decoupled decay under SGD and Adam."""
     images = cfg.load(images=cfg.images)
 
     def task(data, sample):
@@ -178,11 +178,11 @@ def forms(cfg: Config, task: Any, images: data.DataSet) -> xr.Dataset:
     return both.assign(lr=("rule", rates, {"long_name": "learning rate", "units": "1"}))
 
 
-# What may explain the effect.
+# Possible explanations.
 
 
 def explained(ds: xr.Dataset) -> dict[str, xr.DataArray]:
-    """What may explain the effect, by its label in figures.
+    """The quantities that may explain the effect, by their labels in figures.
 
     The margin over Π ‖W_l‖_F does not change when weights are scaled, biases aside; on capacity and such products:
     Neyshabur et al. 2015, arXiv:1503.00036.
@@ -198,7 +198,7 @@ def explained(ds: xr.Dataset) -> dict[str, xr.DataArray]:
 
 
 def ratios(ds: xr.Dataset) -> list[xr.DataArray]:
-    """Each of them at the end with the notes' λ, as a multiple of what it is without, one a seed."""
+    """Each of them at the end with the notes' λ over its value without decay, one per seed."""
     none, with_it = _overfit.beside(ds.sel(epoch=ds.epochs, drop=True), "decay")
     return [after / before for before, after in zip(explained(none).values(), explained(with_it).values(), strict=True)]
 
@@ -206,7 +206,7 @@ def ratios(ds: xr.Dataset) -> list[xr.DataArray]:
 def disagreement(ds: xr.Dataset) -> xr.DataArray:
     """The largest relative difference in ‖W‖ that L2 and decoupled decay make under SGD, for each seed.
 
-    Not in the loss: training amplifies the rounding errors in it, so that it would measure the network's chaos.
+    Not in the loss, in which training amplifies rounding errors.
     """
     norm = part(ds, "form").weight_norm.sel(rule="sgd", drop=True)
     return abs(norm.sel(kind="L2") / norm.sel(kind="decoupled") - 1).max(["decay", "epoch"])
@@ -293,7 +293,7 @@ def on_decays(ax: Axes, decays: np.ndarray) -> None:
 
 
 def named(ds: xr.Dataset) -> dict[float, str]:
-    """The two λ that are compared, as figures call them."""
+    """The two λ that are compared, by their names in figures."""
     return {0.0: "no weight decay", ds.compared: f"λ = {ds.compared:g}"}
 
 
@@ -320,7 +320,7 @@ def why(ds: xr.Dataset) -> Figure:
 
 
 def why_against_decay(ds: xr.Dataset) -> Figure | None:
-    """The same against λ, as multiples of what it is without decay, for the λ at which enough is learned."""
+    """The same against λ, as multiples of the values without decay, for the λ at which enough is learned."""
     end = ds.sel(epoch=ds.epochs, drop=True)
     learned = np.flatnonzero(end.train_accuracy.mean("seed") >= LEARNED)
     if not end.decay[learned].any():
@@ -338,7 +338,7 @@ def why_against_decay(ds: xr.Dataset) -> Figure | None:
 
 
 def l2_and_decoupled(ds: xr.Dataset) -> Figure:
-    """What the two forms leave of weights that get no gradient, and the test accuracies they end with."""
+    """The share that the two forms leave of weights without gradient, and their final test accuracies."""
     forms = part(ds, "form")
     fig = plotting.figure(11.0, 5.0)
     *drawn, last = _overfit.panels(
@@ -352,7 +352,7 @@ def l2_and_decoupled(ds: xr.Dataset) -> Figure:
             one = forms.blank_left.sel(rule=rule, decay=decay).transpose("kind", "seed", "epoch")
             labels = [f"λ = {decay:g}, {kind}" if ax is drawn[0] else "" for kind in KINDS]
             plotting.curve(ax, forms.epoch.values, one.sel(kind="L2").values, labels[0], number)
-            # The widest lies below: every λ of L2 does the same under Adam, and both kinds under SGD.
+            # The widest is drawn first: curves coincide for every λ of L2 under Adam, and for both kinds under SGD.
             ax.lines[-1].set(linewidth=1 + 2 * (len(decays) - number), alpha=0.45)
             plotting.curve(ax, forms.epoch.values, one.sel(kind="decoupled").values, labels[1], number)
             ax.lines[-1].set_linestyle("--")
@@ -363,7 +363,7 @@ def l2_and_decoupled(ds: xr.Dataset) -> Figure:
     last.set(ylim=(0, 1))
     on_decays(last, decays)
     plotting.legend(fig, 5)
-    blank = "pixels blank in every training image get no gradient but the penalty's"
+    blank = "pixels blank in every training image have no gradient but the penalty's"
     plotting.caption(fig, _overfit.about(ds, blank, INTERVAL))
     return fig
 
@@ -382,7 +382,7 @@ def summary(ds: xr.Dataset) -> str:
 
 
 def answers(ds: xr.Dataset) -> list[lab.Answer]:
-    """Why does weight decay work, and is it the same as the L2 penalty?"""
+    """The answers to why weight decay works, and whether it is the same as the L2 penalty."""
     n = ds.sizes["seed"]
     return [
         lab.Answer("Why does weight decay work?", why_in_words(ds), "why", n, "question §4.2"),
@@ -393,12 +393,12 @@ def answers(ds: xr.Dataset) -> list[lab.Answer]:
 
 
 def why_in_words(ds: xr.Dataset) -> str:
-    """What decay makes of weights, function and margins, and whether unseen images profit."""
+    """The effect of decay on weights, function, margins and unseen images, as sentences."""
     none, with_it = _overfit.beside(ds.sel(epoch=ds.epochs, drop=True), "decay")
     weights, _, slope, margin, normalized, distance = (f"{float(ratio.mean()):.2g}" for ratio in ratios(ds))
     train, test = (100 * (with_it[name] - none[name]).values for name in ("train_accuracy", "test_accuracy"))
     if (change := side(test)) > 0:
-        so = "it fits its own images less tightly and recognizes more unseen ones"
+        so = "it fits its training images less closely and recognizes more unseen ones"
     elif change < 0:
         so = "at this λ the gap is narrower because less is learned, not because more unseen images are recognized"
     else:
@@ -412,7 +412,7 @@ def why_in_words(ds: xr.Dataset) -> str:
 
 
 def forms_in_words(ds: xr.Dataset) -> str:
-    """Where L2 and decoupled decay are one, and what makes them differ."""
+    """Where L2 and decoupled decay are equal, and why they differ elsewhere, as sentences."""
     forms = part(ds, "form")
     forms = forms.sel(decay=forms.decay > 0)
     adam = forms.sel(rule="adam").isel(epoch=-1)
@@ -439,10 +439,11 @@ EXPERIMENT = lab.Experiment(
     "the test images; λ = 0.1 narrows the gap, and training accuracy stays below 100 %.",
     method="Trains the notes' network of 784-100×6-10, with ReLU and He's initial weights, by SGD with several "
     "strengths λ of the penalty ½ λ ‖W‖² on weights (not on biases). Each seed draws 300 training images, initial "
-    "weights and minibatches, the same for every λ; figures 15 and 16 have the first 300 images, as in the notes. A "
-    "network that learns less has a narrower gap in any case, so gaps are compared at equal training loss too. "
-    "Weights, the slope of the network's function and its margins are measured on the way. Then the penalty is put "
-    "beside decoupled decay, w ← (1 − lr λ) w, under SGD, where the two are one, and under Adam, where they are not.",
+    "weights and minibatches, the same for every λ; figures 15 and 16 use the first 300 images, as in the notes. A "
+    "network that learns less has a narrower gap in any case, so the claim on the gap is decided at equal training "
+    "loss. Weights, the slope of the network's function and its margins are measured during training. Then the "
+    "penalty is compared with decoupled decay, w ← (1 − lr λ) w, under SGD, where the two are equal, and under Adam, "
+    "where they are not.",
     takes="about two minutes on two cores",
     config=Config,
     quick={"seeds": 2, "epochs": 20, "evaluate_every": 5, "form_epochs": 10, "dataset": "mnist_5k"},

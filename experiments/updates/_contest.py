@@ -1,4 +1,5 @@
-"""What races of update rules on the notes' network share: which rules race, on what task, and how fast a loss falls."""
+"""What comparisons of update rules on the notes' network share: which rules, on what task, and how fast a loss
+falls."""
 
 from dataclasses import dataclass
 
@@ -18,14 +19,14 @@ SMOOTH = 31
 
 @dataclass(frozen=True)
 class Contest(lab.DataOptions):
-    """Options of a race of update rules."""
+    """Options of a comparison of update rules."""
 
     batch: int = 128
     """Examples per update, drawn with replacement."""
     optimizers: tuple[str, ...] = ("sgd", "momentum", "adagrad", "adam")
-    """Contenders: NAME, or NAME:DIALECT for a form other than --dialect's; all for every rule."""
+    """Rules to compare: NAME, or NAME:DIALECT for a form other than --dialect's; all for every rule."""
     dialect: str = "book"
-    """Whose form of the rules: book (the notes' listings; a rule without one keeps its own) or own (optax's)."""
+    """Form of the rules: book (the notes' listings; optax's where they have none) or own (optax's)."""
 
     def check(self) -> None:
         """Raise `InputError` for options that cannot be used."""
@@ -36,14 +37,14 @@ class Contest(lab.DataOptions):
         self.rules()
 
     @property
-    def everyone(self) -> bool:
-        """Whether every rule races."""
+    def all_rules(self) -> bool:
+        """Whether every rule is compared."""
         return self.optimizers == ("all",)
 
     def specs(self) -> dict[str, str]:
         """For each contender, as the options name it, the rule and dialect that `optim.rule` takes."""
         names = self.optimizers
-        if self.everyone:
+        if self.all_rules:
             names = [*NOTES, *(name for name in optim.names() if name not in NOTES)]
         return {name: self._spec(name) for name in names}
 
@@ -63,8 +64,8 @@ def speed(ds: xr.Dataset) -> xr.DataArray:
 
 
 def steps_to(loss: xr.DataArray, target: float) -> xr.DataArray:
-    """The number of steps until the smoothed loss is at `target` for the first time; infinite where it never is."""
+    """The number of steps until the smoothed loss is first at or below `target`; infinite where it never is."""
     loss = loss.transpose(..., "step")
-    there = plotting.smooth(loss.values, SMOOTH) <= target
-    steps = np.where(there.any(-1), there.argmax(-1) + 1, np.inf)
+    reached = plotting.smooth(loss.values, SMOOTH) <= target
+    steps = np.where(reached.any(-1), reached.argmax(-1) + 1, np.inf)
     return loss.isel(step=0, drop=True).copy(data=steps).assign_attrs(long_name="steps to the target", units="steps")

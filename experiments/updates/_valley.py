@@ -1,7 +1,7 @@
 """What the experiments in the long valley share: f itself, starts on one level of it, descents, exact theory.
 
-f(x, y) = x²/κ + y² is quadratic, so SGD and Momentum are linear here: a direction of curvature λ shrinks by |1 − ηλ| a
-step under SGD, and in the long run by the largest root of r² − (1 + α − ηλ) r + α under Momentum.
+f(x, y) = x²/κ + y² is quadratic, so SGD and Momentum are linear here: per step a direction of curvature λ shrinks by
+|1 − ηλ| under SGD, and in the long run by the largest root of r² − (1 + α − ηλ) r + α under Momentum.
 """
 
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ class Config(lab.Options):
     momentum: float = 0.1
     """Learning rate of Momentum."""
     alpha: float = 0.9
-    """What is kept of a velocity each step, by the rules that have one."""
+    """Momentum coefficient α: the share of the velocity that is kept at each step."""
 
     def check(self) -> None:
         """Raise `InputError` for options that cannot be used."""
@@ -55,7 +55,7 @@ class Config(lab.Options):
         self.check_at_least(condition=1)
         require(0 <= self.alpha < 1, f"--alpha is at least 0 and below 1, not {self.alpha}.")
         start = np.array([self.x, self.y])
-        require(bool(np.isfinite(start).all() and start.any()), "--x and --y name a place other than the minimum.")
+        require(bool(np.isfinite(start).all() and start.any()), "--x and --y are a point other than the minimum.")
 
     def check_learning_rates(self, *names: str) -> None:
         """Raise `InputError` for what is no learning rate."""
@@ -76,7 +76,7 @@ def tuned(rule: Rule, lr: Any, alpha: Any) -> Hyper:
 
 
 def random_start(cfg: Config, key: Key, condition: Any) -> Float[Array, "2"]:
-    """A place in the valley of this condition number, at a random angle, as high above the minimum as the notes'
+    """A point in the valley of this condition number, at a random angle, as high above the minimum as the notes'
     start."""
     level = valley(jnp.array([cfg.x, cfg.y]), cfg.condition)
     angle = jax.random.uniform(key, maxval=2 * jnp.pi)
@@ -84,7 +84,7 @@ def random_start(cfg: Config, key: Key, condition: Any) -> Float[Array, "2"]:
 
 
 class Path(NamedTuple):
-    """A descent: places and values of f `[steps + 1, …]` from the start on, gradients and updates `[steps, …]`."""
+    """A descent: points and values of f `[steps + 1, …]` from the start on, gradients and updates `[steps, …]`."""
 
     place: Array
     value: Array
@@ -93,7 +93,7 @@ class Path(NamedTuple):
 
 
 def descend(rule: Rule, hp: Hyper, condition: Any, start: Float[Array, "2"], steps: int) -> Path:
-    """Follow a rule down the valley."""
+    """The path of a rule from `start` down the valley."""
     loss = lambda w: valley(w, condition)
 
     def step(carry, _):
@@ -118,7 +118,7 @@ def factor_of_sgd(lr: Any, condition: Any) -> np.ndarray:
 
 
 def factor_of_momentum(lr: Any, alpha: Any, condition: Any) -> np.ndarray:
-    """The same of Momentum in the long run: along a direction, the larger root of r² − (1 + α − ηλ) r + α."""
+    """The same for Momentum in the long run: along a direction, the larger root of r² − (1 + α − ηλ) r + α."""
     lr, condition = np.broadcast_arrays(lr, condition)
     half = (1 + alpha - lr * curvatures(condition)) / 2
     root = np.sqrt(half**2 - alpha + 0j)
@@ -126,12 +126,12 @@ def factor_of_momentum(lr: Any, alpha: Any, condition: Any) -> np.ndarray:
 
 
 def caption(ds: xr.Dataset, *details: str) -> str:
-    """The caption of a figure of the valley: the function as people write it, the starts, their number."""
+    """The caption of a figure of the valley: the function, the starts, their number."""
     start = "every seed a random start on the level of the notes' start"
     return figures.caption(ds, "f = x²/{condition:g} + y²", start, *details)
 
 
 def in_words(gain: Any, words: tuple[str, str, str]) -> str:
-    """The first word where the interval of a gain, one value a seed, is above 0, the second where it is below, else
+    """The first word where the interval of a gain, one value per seed, is above 0, the second where it is below, else
     the third."""
     return {1: words[0], -1: words[1], 0: words[2]}[side(np.asarray(gain))]

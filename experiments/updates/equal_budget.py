@@ -21,13 +21,13 @@ from fnn.tasks.contract import Label, Trial
 
 RANGES = {"same": "the same range for all rules", "own": "a decade and a half around each rule's default"}
 SAME = (-6.0, 1.0)
-"""Exponents of the learning rates that every rule draws from, as if nothing were known."""
+"""Range of log₁₀ lr that is the same for every rule, as if nothing were known."""
 AROUND = 1.5
 """Decades to either side of a rule's default."""
 LITTLE = 4
 """Trials that count as little tuning."""
 TESTED = 1000
-"""Test images that a chosen trial is judged on: no choice depends on them."""
+"""Test images on which a chosen trial is evaluated: no choice depends on them."""
 BUDGETS = (1, 2, 4, 8, 16, 32, 64)
 
 
@@ -40,7 +40,7 @@ class Config(lab.DataOptions):
     optimizers: tuple[str, ...] = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam")
     """Rules, NAME or NAME:DIALECT."""
     trials: int = 64
-    """Learning rates a rule, a seed and a range: as many again in the other range."""
+    """Learning rates per rule, seed and range."""
     epochs: int = 6
     """Passes over the 400 training images."""
 
@@ -51,7 +51,7 @@ class Config(lab.DataOptions):
         self.check_distinct(optimizers="rule")
         for spec in self.optimizers:
             has_rate = hyper.lr_path(optim.rule(spec).hyper) == "lr"
-            require(has_rate, f"--optimizers takes rules with a learning rate of their own, which {spec} has not.")
+            require(has_rate, f"--optimizers takes rules with a learning rate `lr`, which {spec} does not have.")
 
 
 DIMS = ("range", "trial")
@@ -64,7 +64,7 @@ LABELS = {
 
 
 def run(cfg: Config) -> xr.Dataset:
-    """Train every rule at all of its learning rates, rule by rule: dimensions rule, seed, range, trial."""
+    """Accuracies of every rule at all of its learning rates: dimensions rule, seed, range, trial."""
     images = cfg.load()
     least = _search.IMAGES
     require(len(images.x_train) >= least, f"This takes {least} training images.")
@@ -89,7 +89,7 @@ def trained(cfg: Config, spec: str, data: Mapping[str, Split]) -> Trial:
     one = _search.trial(cfg.epochs, at_end=("test",), rule=rule)
 
     def measure(hp, key, data):
-        unit = jax.random.uniform(_search.asking(key[None])[0], (len(RANGES), cfg.trials))
+        unit = jax.random.uniform(_search.sampler_keys(key[None])[0], (len(RANGES), cfg.trials))
         lr = 10 ** (low + (high - low) * unit)
         settings = _search.Setting(lr.ravel(), jnp.zeros(lr.size))
         record = _search.measured(one, settings, key, data, rule)
@@ -115,7 +115,7 @@ def expected(ds: xr.Dataset, spec: str, where: str) -> xr.DataArray:
 def about(ds: xr.Dataset, *details: str) -> str:
     """The caption that every figure of this experiment carries."""
     n, validation = _search.IMAGES, _search.VALIDATION
-    task = f"{{epochs}} epochs of {n - validation} images, {validation} others to choose by"
+    task = f"{{epochs}} epochs of {n - validation} images, {validation} others to choose with"
     return figures.caption(ds.drop_vars("diverged_at"), task, *details)
 
 
@@ -135,7 +135,7 @@ def budgets(ds: xr.Dataset) -> Figure:
         ax.set_xticks(ticks, list(map(str, ticks)))
         ax.minorticks_off()
     plotting.legend(fig, 6, of=panels[0])
-    trials = f"{ds.sizes['trial']} random learning rates a rule; judged on test images; mean with its 95 % interval"
+    trials = f"{ds.sizes['trial']} random learning rates per rule; accuracy on test images; mean with its 95 % interval"
     plotting.caption(fig, about(ds, trials))
     return fig
 
@@ -215,14 +215,15 @@ def ahead(other: str, where: str) -> lab.Claim:
 EXPERIMENT = lab.Experiment(
     question="Which update rule is best for k trials of tuning?",
     source="notes §1.5 and §5.2, beyond",
-    says="Adam is the rule that people now like to use; others say that it needs less tuning.",
-    method="A rule that wins when tuned at length may lose when it is hardly tuned. Every rule gets the same number of "
-    "random learning rates, log-uniform, on the notes' search task, over many seeds; a seed's rules share its images, "
-    "split, weights and minibatches. From all trials of a seed follows, exactly, what accuracy on test images the best "
-    "of k of them in validation is expected to have, for every k: a curve for each rule. So do Sivaprasad et al. 2020 "
-    "(ICML, arXiv:1910.11758) compare rules. What is drawn from matters as much as the rule. Two ranges are shown: one "
-    "that is the same for all rules, wide enough for each of them, as if nothing were known; and one around each "
-    "rule's own default, a decade and a half to either side, as if the default were known to be about right.",
+    says="Adam is the rule most used today; elsewhere it is said to need less tuning.",
+    method="A rule that is best after much tuning need not be best after little. Every rule gets the same number of "
+    "random learning rates, log-uniform, on the notes' search task, over many seeds; the rules of a seed share its "
+    "images, split, weights and minibatches. From all trials of a seed follows, exactly, which accuracy on test "
+    "images the best of k of them in validation is expected to have, for every k: a curve for each rule. Sivaprasad "
+    "et al. 2020 (ICML, arXiv:1910.11758) compare rules in this way. The range matters as much as the rule, so two "
+    "are shown: one that is the same for all rules, wide enough for each of them, as if nothing were known; and one "
+    "around each rule's own default, a decade and a half to either side, as if the default were known to be about "
+    "right.",
     takes="about four minutes for 20 seeds of twice 64 trials on two cores",
     config=Config,
     quick={"seeds": 2, "optimizers": ("sgd", "adam"), "trials": 8, "epochs": 3, "dataset": "mnist_5k"},

@@ -58,7 +58,7 @@ def run(cfg: Config) -> xr.Dataset:
         point = jnp.array(half) * jax.random.uniform(key, (2,), minval=-1, maxval=1)
         return {"point": point, "gradient": slope(point, cfg.condition)}
 
-    labels = {"point": Label("random point", "1", ("axis",)), "gradient": Label("gradient there", "1", ("axis",))}
+    labels = {"point": Label("random point", "1", ("axis",)), "gradient": Label("gradient at it", "1", ("axis",))}
     trial = Trial(measure, labels=labels, coords={"axis": ["x", "y"]})
     ds = sweep(trial, seeds=cfg.seeds, keep=cfg.keep(), progress=True)
     line = np.linspace(-max(half), max(half), GRID)
@@ -116,12 +116,12 @@ def steepness(ds: xr.Dataset) -> xr.DataArray:
 
 
 def name(ds: xr.Dataset) -> str:
-    """The function as people write it."""
+    """The formula of f."""
     return f"f(x, y) = x²/{ds.condition:g} + y²"
 
 
 def surface(ds: xr.Dataset) -> Figure:
-    """The notes' figure 01: the surface, and beside it the contours."""
+    """The notes' figure 01: the surface and its contours."""
     fig = plotting.figure(9.6, 4.4)
     x, y = np.meshgrid(ds.grid_x, ds.grid_y)
     solid = fig.add_subplot(1, 2, 1, projection="3d")
@@ -167,7 +167,7 @@ def arrows(ds: xr.Dataset) -> Figure:
 
 
 def angles(ds: xr.Dataset) -> Figure:
-    """How far the negative gradient is off the minimum, over the window."""
+    """The angle between the negative gradient and the way to the minimum, over the window."""
     fig = plotting.figure()
     ax = plotting.axes(fig, f"How far off the minimum the gradient of {name(ds)} points", "x", "y")
     ax.grid(False)
@@ -190,7 +190,7 @@ def angles(ds: xr.Dataset) -> Figure:
 
 
 def grid_points(ds: xr.Dataset) -> xr.DataArray:
-    """The places of the grid, as (x, y)."""
+    """The points of the grid, as (x, y)."""
     x, y = xr.broadcast(ds.grid_x, ds.grid_y)
     return xr.concat([x, y], "axis").assign_coords(axis=["x", "y"]).transpose("grid_y", "grid_x", "axis")
 
@@ -262,8 +262,8 @@ EXPERIMENT = lab.Experiment(
     says="In most places the slope along y is clearly steeper than the one along x, and in many places the gradient "
     "does not point at the minimum (0, 0).",
     method="Draws f(x, y) = x²/20 + y², a valley along x, and the negative gradients that SGD follows; the gradient "
-    "comes from jax.grad. Then it draws random points of the window and counts. Both shares of the window's area are "
-    'also known exactly; they stand beside the measured ones. "Clearly steeper" is read as at least twice, and "not '
+    "comes from jax.grad. Then random points of the window are drawn and counted. Both shares of the window's area are "
+    'also known exactly, and shown beside the measured ones. "Clearly steeper" is read as at least twice, and "not '
     'at the minimum" as more than --tolerance degrees off it.',
     takes="about 8 seconds on two cores",
     config=Config,

@@ -44,14 +44,15 @@ class Config(Contest):
         """Raise `InputError` for options that cannot be used."""
         super().check()
         self.check_at_least(steps=1)
-        require(not (self.twins and self.everyone), "--twins goes with rules by name, not with --optimizers all.")
+        require(not (self.twins and self.all_rules), "--twins goes with rules by name, not with --optimizers all.")
         for spec in self.specs().values() if self.twins else ():
             twins.twin(spec, optim.rule(spec).hyper)
 
 
 def run(cfg: Config) -> xr.Dataset:
-    """Train all contenders over all seeds in one program; all rules there are as `optimizer_compare_tuned` does."""
-    if cfg.everyone:
+    """Losses and accuracies of all rules over all seeds, trained in one program; with `all`, as
+    `optimizer_compare_tuned`."""
+    if cfg.all_rules:
         shared = {f.name: getattr(cfg, f.name) for f in fields(Contest)}
         return tuned.run(tuned.Config(**shared, steps=cfg.steps))
     rules = cfg.rules()
@@ -73,12 +74,12 @@ def run(cfg: Config) -> xr.Dataset:
 
 
 def alone(drawing: Callable[[xr.Dataset], Any]) -> Callable[[xr.Dataset], Any]:
-    """The drawing of a race at one learning rate each; nothing for a race at several."""
+    """The drawing where each rule has one learning rate; nothing where it has several."""
     return lambda ds: None if "setting" in ds.dims else drawing(ds)
 
 
 def several(drawing: Callable[[xr.Dataset], Any]) -> Callable[[xr.Dataset], Any]:
-    """The drawing of a race at several learning rates; nothing for a race at one."""
+    """The drawing where each rule has several learning rates; nothing where it has one."""
     return lambda ds: drawing(ds) if "setting" in ds.dims else None
 
 
@@ -97,14 +98,14 @@ def accuracies(ds: xr.Dataset) -> Figure:
 
 
 def twin_differences(ds: xr.Dataset) -> Figure | None:
-    """How far our losses and those of the optax twins drift apart, in float32."""
+    """The differences between our losses and those of the optax twins, in float32."""
     if "twin_loss" not in ds:
         return None
     fig = plotting.figure()
     ax = plotting.axes(fig, "Our rules beside their optax twins", "iterations", "largest |loss − twin's loss| (nats)")
     gap, names = abs(ds.loss - ds.twin_loss).max("seed"), ds.rule.values.tolist()
     for name in names:
-        # Equal losses have no place on a log axis; they are drawn on its floor.
+        # Equal losses cannot be drawn on a log axis; they are drawn at its lower end.
         drawn = np.maximum(gap.sel(rule=name), 1e-9)
         ax.plot(ds.step, drawn, color=plotting.color(LOOK.number(name, names)), label=title(name), linewidth=0.9)
     ax.set(yscale="log", xlim=(0, ds.sizes["step"]))
@@ -115,7 +116,7 @@ def twin_differences(ds: xr.Dataset) -> Figure | None:
 
 
 def summary(ds: xr.Dataset) -> str:
-    """The notes' table of losses, the final numbers of each rule, and how far the optax twins are."""
+    """The notes' table of losses, the final numbers of each rule, and the differences from the optax twins."""
     if "setting" in ds.dims:
         return tuned.summary(ds)
     names, last = ds.rule.values.tolist(), min(LAST, ds.sizes["step"])
@@ -164,7 +165,7 @@ def steps_in_words(*names: str) -> Callable[[xr.Dataset], str]:
 
 
 def racing(*names: str) -> Callable[[xr.Dataset], bool]:
-    """Whether these rules race at one learning rate each."""
+    """Whether these rules are compared, at one learning rate each."""
     there = lab.has("rule", *names)
     return lambda ds: "setting" not in ds.dims and there(ds)
 
@@ -195,8 +196,8 @@ def than_sgd(name: str) -> tuple[lab.Claim, lab.Claim]:
 
 
 def about_as_fast(one: str, other: str, statement: str, least: float) -> tuple[lab.Claim, lab.Claim]:
-    """One rule takes about as many steps as another, and has about its mean loss: at least `least` of what is about
-    equal ahead, −1 for equally fast and 0 for slightly faster."""
+    """One rule takes about as many steps as another, and has about its mean loss: ahead by at least `least`, in
+    units of what counts as equal: −1 for equally fast and 0 for slightly faster."""
     about = {"source": "claim 2", "where": racing(one, other)}
     return (
         lab.Claim(
@@ -225,9 +226,10 @@ EXPERIMENT = lab.Experiment(
     source="notes §1.5, figure 06 and its printed table",
     says="Momentum, AdaGrad and Adam learn faster than SGD and about equally fast; AdaGrad slightly fastest.",
     method="Trains the notes' network, 784-100-100-100-100-10 with ReLU and He's initial weights, by several rules "
-    "from the same initial weights on the same minibatches, over many seeds at once. The loss recorded is that on the "
-    "minibatch after the update. With --optimizers all every rule races, at its default learning rate and at the best, "
-    "as optimizer_compare_tuned has it.",
+    "from the same initial weights on the same minibatches, over many seeds. The loss recorded is that on the "
+    "minibatch after the update; the faster of two rules is the one with the lower mean loss over the run. With "
+    "--optimizers all every rule is compared, at its default and at its best learning rate, as in "
+    "optimizer_compare_tuned.",
     takes="about a minute for 10 seeds of 2,000 steps on two cores",
     config=Config,
     quick={"seeds": 2, "steps": 200, "dataset": "mnist_5k"},

@@ -20,9 +20,9 @@ from fnn.rule import hyper
 from fnn.tasks import Split, Task
 
 VALIDATION = 1 / 6
-"""The share of the training images that is set aside to choose learning rates by."""
+"""The share of the training images that is set aside to choose learning rates."""
 FEW = 8
-"""As many rules share a program, and a set of axes; more are trained in several programs and have a panel each."""
+"""Rules that share a program and a set of axes; more are trained in several programs and have a panel each."""
 
 
 @dataclass(frozen=True)
@@ -44,16 +44,16 @@ class Config(Contest):
         self.check_at_least(steps=1, rates=2, extensions=0)
         for name, rule in self.rules().items():
             has_rate = hyper.lr_path(rule.hyper) is not None
-            require(has_rate, f"--optimizers takes rules with a learning rate, which {name} has not.")
+            require(has_rate, f"--optimizers takes rules with a learning rate, which {name} does not have.")
         require(self.target > 0, f"--target is a loss of more than 0, not {self.target}.")
 
 
 def default_rates(cfg: Config) -> dict[str, float]:
-    """The learning rate that each rule comes with."""
+    """The default learning rate of each rule."""
     return {name: hyper.get(rule.hyper, hyper.lr_path(rule.hyper) or "lr") for name, rule in cfg.rules().items()}
 
 
-def learned(images: DataSet, batch: int) -> Task:
+def learning(images: DataSet, batch: int) -> Task:
     """The task, with validation images set aside from the end of the training images; metrics of these and the test
     images."""
     n = len(images.y_train) - int(VALIDATION * len(images.y_train))
@@ -70,11 +70,11 @@ def learned(images: DataSet, batch: int) -> Task:
 
 
 def run(cfg: Config) -> xr.Dataset:
-    """Train every rule at every learning rate over all seeds; extend grids whose best rate lies on an end.
+    """Losses and accuracies of every rule at every learning rate; grids whose best rate lies on an end are extended.
 
     Dimensions rule, setting (the number of a learning rate in a rule's grid, from the smallest), seed, step.
     """
-    task, default = learned(cfg.load(), cfg.batch), default_rates(cfg)
+    task, default = learning(cfg.load(), cfg.batch), default_rates(cfg)
     grid = {name: [lr * 10 ** (k / 2 - 1) for k in range(cfg.rates)] for name, lr in default.items()}
     ds = trained(cfg, task, grid, "grid")
     for number in range(cfg.extensions):
@@ -87,7 +87,7 @@ def run(cfg: Config) -> xr.Dataset:
 
 
 def trained(cfg: Config, task: Task, rates: Mapping[str, Sequence[float]], part: str) -> xr.Dataset:
-    """Each rule at its own learning rates, as many of them as the others', `FEW` rules in a program."""
+    """Each rule at its learning rates, the same number for all, `FEW` rules in a program."""
     rules, names = cfg.rules(), list(rates)
     found: list[xr.Dataset] = []
     for first in range(0, len(names), FEW):
@@ -145,7 +145,7 @@ def at_best(ds: xr.Dataset, name: str) -> xr.Dataset:
 
 
 def at_default(ds: xr.Dataset, name: str) -> xr.Dataset | None:
-    """A rule at the learning rate it comes with; None where that was not tried."""
+    """A rule at its default learning rate; None where that was not tried."""
     one = ds.sel(rule=name)
     found = np.isclose(one.lr.values, float(one.default_lr), rtol=1e-6)
     return one.isel(setting=int(found.argmax())) if found.any() else None
@@ -163,7 +163,7 @@ def judged_accuracy(ds: xr.Dataset) -> xr.DataArray:
 
 
 def chosen(judged: Callable[[xr.Dataset], xr.DataArray], *names: str) -> Callable[[xr.Dataset], str]:
-    """What a verdict says of the learning rates that were chosen."""
+    """The sentence of a verdict on the learning rates that were chosen."""
 
     def sentence(ds):
         rates = judged(ds).lr
@@ -209,8 +209,8 @@ def ahead(better: str, worse: str) -> tuple[lab.Claim, lab.Claim]:
 
 
 def ranking(ds: xr.Dataset) -> list[dict]:
-    """A row for each rule, the quickest to the target at its best learning rate first; those that do not reach it with
-    every seed come after, by the loss they end at on validation images."""
+    """A row for each rule, that with the fewest steps to the target at its best learning rate first; those that do not
+    reach it with every seed come after, by their final loss on validation images."""
 
     def counted(one):
         if one is None:
@@ -298,7 +298,7 @@ def panels(ds: xr.Dataset, heading: str, x: str, y: str, draw: Callable[[Axes, s
         ax.set_axis_off()
     fig.supylabel(y, fontsize="medium")
     fig.suptitle(heading)
-    order = "mean with its 95 % interval · higher losses are cut off · the quickest to the target come first"
+    order = "mean with its 95 % interval · higher losses are cut off · the fewest steps to the target first"
     plotting.caption(fig, f"{x} · {figures.caption(ds)} · {order}")
     return fig
 
@@ -336,7 +336,7 @@ def sensitivity_in_panels(ds: xr.Dataset) -> Figure:
 
 
 def ranks(ds: xr.Dataset) -> Figure:
-    """Steps to the target, at the best and at the default learning rate, the quickest first."""
+    """Steps to the target, at the best and at the default learning rate, the fewest first."""
     rows = ranking(ds)
     fig = plotting.figure(7.0, 1.6 + 0.24 * len(rows))
     ax = plotting.axes(fig, f"Steps to a training loss of {ds.target:g} nats", "iterations", "")
@@ -366,7 +366,7 @@ def ranks(ds: xr.Dataset) -> Figure:
 
 
 def summary(ds: xr.Dataset) -> str:
-    """The best learning rates, what they reach, and which of them lie on the edge of their grid."""
+    """The best learning rates, their losses and accuracies, and which of them lie on the edge of their grid."""
     lines = [f"{'':>20}{'best lr':>10}{'mean loss':>12}{'validation loss':>18}{'test accuracy':>16}"]
     for name in ds.rule.values:
         one = at_best(ds, name)
@@ -376,7 +376,7 @@ def summary(ds: xr.Dataset) -> str:
         )
         if on_edge(ds).sel(rule=name):
             lines.append(f"{'':20}(on the edge of its grid: a better rate may lie beyond)")
-    lines += ["", f"steps to a training loss of {ds.target:g}, the quickest first:"]
+    lines += ["", f"steps to a training loss of {ds.target:g}, the fewest first:"]
     for row in ranking(ds):
         steps = [f"{steps_in_words(row[which], row['seeds']):>32}" for which in ("best", "default")]
         lines.append(f"{title(row['rule']):>20}{steps[0]} at its best rate{steps[1]} at its default")
@@ -404,11 +404,11 @@ EXPERIMENT = lab.Experiment(
     method="As `optimizer_compare_mnist`, but every rule trains at every learning rate of a log grid around its "
     "default, from equal initial weights on the same minibatches. The best rate of a rule is the one with the "
     "lowest training loss in the mean over the run; where it lies on an end of its grid the grid is extended "
-    "there, and where it still does, the run says so. Claims judge each seed at the rate that is best for the "
+    "there, and where it still does, the table marks it. Claims evaluate each seed at the rate that is best for the "
     "other half of the seeds, by the same quantity: the mean loss; or accuracy, chosen on validation images, "
-    "which are set aside from the training images, and judged on the test images. A ranking counts the steps to "
+    "which are set aside from the training images, and measured on the test images. A ranking counts the steps to "
     "a training loss of --target, at each rule's default rate and at its best. With --optimizers all every rule "
-    "races, and the figures have a panel for each.",
+    "is compared, and the figures have a panel for each.",
     takes="about two minutes for 10 seeds of 500 steps on two cores; every rule takes far longer, five minutes to "
     "compile alone",
     config=Config,

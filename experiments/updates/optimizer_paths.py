@@ -68,7 +68,7 @@ def contenders(cfg: Config) -> dict[str, float]:
 
 
 def run(cfg: Config) -> xr.Dataset:
-    """All paths, in float64; what begins with `notes_` starts where the notes start."""
+    """All paths, in float64; variables named `notes_…` are of the notes' start."""
     with jax.enable_x64(True):
         found = [paths(cfg, name, lr) for name, lr in contenders(cfg).items()]
     ds = xr.concat(found, "contender", combine_attrs="drop_conflicts")
@@ -98,18 +98,19 @@ def paths(cfg: Config, name: str, lr: float) -> xr.Dataset:
 
 
 def exact_momentum(lr: float, alpha: float, curvature: float, steps: int) -> np.ndarray:
-    """Momentum's (place, velocity) along one direction `[steps + 1, 2]`, from place 1 at rest: powers of its matrix."""
+    """Momentum's (position, velocity) along one direction `[steps + 1, 2]`, from position 1 at rest: powers of its
+    matrix."""
     matrix = np.array([[1 - lr * curvature, alpha], [-lr * curvature, alpha]])
     return np.stack([np.linalg.matrix_power(matrix, k)[:, 0] for k in range(steps + 1)])
 
 
 def called(ds: xr.Dataset, name: str) -> str:
-    """A contender as people write it."""
+    """A contender's name in figures and sentences."""
     return f"{title(name.partition('@')[0])}, lr {float(ds.lr.sel(contender=name)):g}"
 
 
 def along(ds: xr.Dataset, name: str, axis: str, what: str = "move") -> np.ndarray:
-    """A contender's updates (or places, gradients) along one axis, `[seed, …]`."""
+    """A contender's updates (or points, gradients) along one axis, `[seed, …]`."""
     return ds[what].sel(contender=name, axis=axis).transpose("seed", ...).values
 
 
@@ -121,7 +122,7 @@ def turns(ds: xr.Dataset, name: str, axis: str) -> np.ndarray:
 
 
 def walked(ds: xr.Dataset, name: str, axis: str) -> np.ndarray:
-    """The way walked along an axis, there and back, `[seed]`."""
+    """The path length along an axis, Σ |Δ|, `[seed]`."""
     return abs(along(ds, name, axis)).sum(1)
 
 
@@ -136,13 +137,13 @@ def swing(ds: xr.Dataset, name: str, axis: str) -> np.ndarray:
 
 
 def slant(ds: xr.Dataset, name: str) -> np.ndarray:
-    """The way walked along y for that along x, in decades, `[seed]`, without the last digits: SGD's and Momentum's
-    are the same from every start."""
+    """log₁₀ of the path length along y over that along x, `[seed]`, rounded: SGD's and Momentum's are the same from
+    every start."""
     return np.round(np.log10(walked(ds, name, "y") / walked(ds, name, "x")), 9)
 
 
 def shrinking(ds: xr.Dataset, name: str, axis: str) -> np.ndarray:
-    """By how many decades a step the steps along an axis shrink, from the first to the last, `[seed]`."""
+    """Decades per step by which the steps along an axis shrink, from the first to the last, `[seed]`."""
     first, *_, last = np.log10(np.maximum(abs(along(ds, name, axis)), np.finfo(float).tiny)).T
     return (first - last) / (ds.sizes["updates"] - 1)
 
@@ -172,7 +173,7 @@ class Terms(NamedTuple):
 
 
 def terms(ds: xr.Dataset, axis: str) -> Terms:
-    """What Momentum's steps are made of; the velocity is the step before."""
+    """The two terms of Momentum's steps; the velocity is the step before."""
     lr = float(ds.lr.sel(contender="momentum"))
     move, gradient = along(ds, "momentum", axis), along(ds, "momentum", axis, "gradient")
     return Terms(ds.alpha * move[:, :-1], -lr * gradient[:, 1:])
@@ -192,7 +193,7 @@ def opposed_share(ds: xr.Dataset, axis: str) -> np.ndarray:
 
 
 def contours(ax: Axes, ds: xr.Dataset) -> None:
-    """The ground of the notes' figures: contours of f up to 7 for |y| ≤ 5, a cross at the minimum."""
+    """The background of the notes' figures: contours of f up to 7 for |y| ≤ 5, a cross at the minimum."""
     x, y = np.meshgrid(np.linspace(-13, 13, 261), np.linspace(-5, 5, 201))
     ax.contour(x, y, x**2 / ds.condition + y**2, levels=range(1, 8), cmap="viridis", linewidths=1)
     ax.plot(0, 0, "+", color="black", markersize=8, zorder=4)
@@ -200,7 +201,8 @@ def contours(ax: Axes, ds: xr.Dataset) -> None:
 
 
 def notes_path(ax: Axes, ds: xr.Dataset, name: str, size: float) -> None:
-    """The path from the notes' start. Their loop notes the place *before* each update, so the last one is not drawn."""
+    """The path from the notes' start. Their loop records the point *before* each update, so the last one is not
+    drawn."""
     place = ds.notes_place.sel(contender=name)[:-1]
     ax.plot(place.sel(axis="x"), place.sel(axis="y"), "o-", color="red", markersize=size, linewidth=1.3)
 
@@ -214,7 +216,7 @@ def path_figure(ds: xr.Dataset, name: str) -> Figure:
     contours(ax, ds)
     notes_path(ax, ds, name, 6)
     places = ds.sizes["step"] - 1
-    plotting.caption(fig, f"f = x²/{ds.condition:g} + y²; {places} places from the notes' start on, as in the notes")
+    plotting.caption(fig, f"f = x²/{ds.condition:g} + y²; {places} points from the notes' start on, as in the notes")
     return fig
 
 
@@ -235,12 +237,12 @@ def overview(ds: xr.Dataset) -> Figure:
         contours(ax, ds)
         notes_path(ax, ds, name, 3.5)
         ax.set_title(called(ds, name))
-    plotting.caption(fig, f"f = x²/{ds.condition:g} + y²; {ds.sizes['step'] - 1} places from the notes' start on")
+    plotting.caption(fig, f"f = x²/{ds.condition:g} + y²; {ds.sizes['step'] - 1} points from the notes' start on")
     return fig
 
 
 def starts_figure(ds: xr.Dataset) -> Figure:
-    """The same from some of the random starts: what the rule makes of a path, and what its start."""
+    """The same from some of the random starts, which shows how much of a path is due to its start."""
     fig = plotting.figure(9.6, 6.0)
     shown = min(12, ds.sizes["seed"])
     for name, ax in panels(fig):
@@ -278,7 +280,7 @@ COMPARED = ("sgd", "sgd@momentum", "momentum", "momentum@sgd")
 
 
 def damping(ds: xr.Dataset) -> Figure:
-    """How far off the minimum SGD and Momentum are along either axis, each at its own and at the other's rate."""
+    """|x| and |y| of SGD and Momentum over the path, each at its own and at the other's learning rate."""
     fig = plotting.figure(9.0, 4.4)
     axes = fig.subplots(1, 2)
     for axis, ax in zip("yx", axes, strict=True):
@@ -293,7 +295,7 @@ def damping(ds: xr.Dataset) -> Figure:
 
 
 def adagrad_steps(ds: xr.Dataset) -> Figure:
-    """The length of AdaGrad's steps along x and y, and its effective learning rate there."""
+    """The length of AdaGrad's steps along x and y, and its effective learning rate along each."""
     fig = plotting.figure(9.0, 4.4)
     left, right = fig.subplots(1, 2)
     move = abs(ds.move.sel(contender="adagrad"))
@@ -338,8 +340,8 @@ def terms_panel(ax: Axes, ds: xr.Dataset, axis: str, curvature: float) -> None:
 
 
 def summary(ds: xr.Dataset) -> str:
-    """Where each of the six is after the last update, and how it got there."""
-    turned, ways = "steps turned along y", ("way along y", "way along x")
+    """f after the last update of each rule, and the turns and path lengths on the way."""
+    turned, ways = "steps turned along y", ("path along y", "path along x")
     lines = [f"{'':>20}{'f at the end':>14}{turned:>24}{ways[0]:>14}{ways[1]:>14}"]
     for name in SIX:
         end = np.median(ds.value.sel(contender=name).values[:, -1])
@@ -390,10 +392,10 @@ def sgd_zigzags() -> list[lab.Claim]:
             "damping",
         ),
         claim(
-            "SGD walks further along y for the same way along x than Momentum",
+            "SGD's path is longer along y, for the same length along x, than Momentum's",
             lambda ds: slant(ds, "sgd") - slant(ds, "momentum"),
             "decades",
-            "The effect is of the ratio of the two ways; both rules are linear here, so all starts give the same.",
+            "The effect is of the ratio of the two lengths; both rules are linear here, so all starts give the same.",
             "overview",
         ),
     ]
@@ -421,14 +423,14 @@ def long_run(name: str, rival: str) -> Callable[[xr.Dataset], str]:
 
 
 def momentum_damps_and_speeds() -> list[lab.Claim]:
-    """Claim 1, Momentum: against SGD at the notes' rates, which decides, and at either's."""
+    """Claim 1, Momentum: against SGD at the notes' rates (the primary claims), and at the rate of either."""
     pairs = (
         ("momentum", "sgd", "at the notes' learning rates"),
         ("momentum", "sgd@momentum", "at Momentum's learning rate"),
         ("momentum@sgd", "sgd", "at SGD's learning rate"),
     )
     measures = (
-        ("damps y: it walks a shorter way along y than SGD", walked, "y", beside),
+        ("damps y: its path along y is shorter than SGD's", walked, "y", beside),
         ("damps y: its largest |y| in the last third is smaller than SGD's", swing, "y", long_run),
         ("speeds up x: its mean |x| is smaller than SGD's", away, "x", beside),
     )
@@ -451,7 +453,7 @@ def adagrad_shrinks() -> list[lab.Claim]:
 
     def each_step(name, axis, who):
         return lambda ds: (
-            f"AdaGrad's steps along y shrink by {shrinking(ds, 'adagrad', 'y').mean():.2f} decades a step, {who} by "
+            f"AdaGrad's steps along y shrink by {shrinking(ds, 'adagrad', 'y').mean():.2f} decades per step, {who} by "
             f"{shrinking(ds, name, axis).mean():.2f}."
         )
 
@@ -459,7 +461,7 @@ def adagrad_shrinks() -> list[lab.Claim]:
         claim(
             "AdaGrad shrinks its steps along y faster than SGD does",
             lambda ds: shrinking(ds, "adagrad", "y") - shrinking(ds, "sgd", "y"),
-            "decades a step",
+            "decades per step",
             each_step("sgd", "y", "SGD's"),
             "adagrad_steps",
             secondary=False,
@@ -467,12 +469,12 @@ def adagrad_shrinks() -> list[lab.Claim]:
         claim(
             "AdaGrad shrinks its steps along y faster than its steps along x",
             lambda ds: shrinking(ds, "adagrad", "y") - shrinking(ds, "adagrad", "x"),
-            "decades a step",
+            "decades per step",
             each_step("adagrad", "x", "those along x"),
             "adagrad_steps",
         ),
         claim(
-            "AdaGrad walks a shorter way along y than SGD",
+            "AdaGrad's path along y is shorter than SGD's",
             less(walked, "adagrad", "sgd", "y"),
             "",
             beside("adagrad", "sgd"),
@@ -541,11 +543,11 @@ def answers(ds: xr.Dataset) -> list[lab.Answer]:
     answer = (
         f"|αv| is smaller than |η∇L| {mostly['y']} and {mostly['x']}. The momentum exceeds the gradient step along "
         f"{' and '.join(exceeds) or 'neither axis'}: in the mean over the path it is {times['y']:.1f} times as large "
-        f"along y and {times['x']:.1f} times along x. Under a gradient that stood still v would grow to 1/(1 − α) = "
+        f"along y and {times['x']:.1f} times along x. Under a constant gradient v would grow to 1/(1 − α) = "
         f"{1 / (1 - ds.alpha):.3g} gradient steps."
     )
     question = "Is |αv| smaller than |η∇L|, and can the momentum exceed the gradient step?"
-    return [lab.Answer(question, answer, "momentum_terms", ds.sizes["seed"], "question §1.2 TODO")]
+    return [lab.Answer(question, answer, "momentum_terms", ds.sizes["seed"], "question §1.2")]
 
 
 EXPERIMENT = lab.Experiment(
@@ -553,10 +555,11 @@ EXPERIMENT = lab.Experiment(
     source="notes §1.1–1.4, figures 03, 04 and 05",
     says="SGD zigzags; Momentum damps y and speeds up x; AdaGrad shrinks the steps along y. The notes ask whether αv "
     "is smaller than η∇L; they leave Adam (§1.4) empty and only mention RMSProp.",
-    method="Follows SGD, Momentum, AdaGrad, Adam, RMSProp and Nesterov for 30 steps down f(x, y) = x²/20 + y² from the "
-    "notes' start (−7, 2) and from random starts on the same level of f, in float64. Then it compares the parts of a "
-    "step of Momentum. How fast SGD and Momentum arrive at other learning rates and in other valleys is valley_rates. "
-    "RMSProp's learning rate makes its first step, lr/√(1 − ρ), as long as AdaGrad's; Nesterov has Momentum's.",
+    method="Runs SGD, Momentum, AdaGrad, Adam, RMSProp and Nesterov for 30 steps on f(x, y) = x²/20 + y² from the "
+    "notes' start (−7, 2) and from random starts on the same level of f, in float64. Path lengths, turns and steps "
+    "along each axis are compared, and the two terms of a step of Momentum. Convergence at other learning rates and "
+    "in other valleys is the subject of valley_rates. RMSProp's learning rate makes its first step, lr/√(1 − ρ), as "
+    "long as AdaGrad's; Nesterov has Momentum's.",
     takes="about 12 seconds on two cores",
     config=Config,
     quick={"seeds": 20},

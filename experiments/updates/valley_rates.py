@@ -41,7 +41,7 @@ DEEPEST = 250.0
 """√f is followed down to e^−250 of its start, well above the smallest float64."""
 LABELS = {
     "steps": Label("steps until the goal", "steps"),
-    "way": Label("way walked until the goal", "1"),
+    "way": Label("path length until the goal", "1"),
     "factor": Label("factor of √f in the long run", "1 per step"),
     "crossed": Label("whether the minimum was passed along an axis"),
 }
@@ -54,7 +54,7 @@ class Config(_valley.Config):
     goal: float = 1e-3
     """A descent has arrived once f stays below this share of its start."""
     horizon: int = 2000
-    """Steps after which a descent that has not arrived is given up."""
+    """The most steps of a descent."""
     rates: int = 60
     """Learning rates of the log grid from 0.01 to 2.5."""
     conditions: int = 13
@@ -77,12 +77,12 @@ def rate_grid(cfg: Config) -> list[float]:
 
 
 def best_sgd(condition: Any) -> Any:
-    """The best constant learning rate 2/(L + μ); its factor a step is (κ − 1)/(κ + 1). Polyak 1964."""
+    """The best constant learning rate 2/(L + μ); its factor per step is (κ − 1)/(κ + 1). Polyak 1964."""
     return 2 / (LARGEST + LARGEST / condition)
 
 
 def best_momentum(condition: Any) -> tuple[Any, Any]:
-    """(lr, α) = (4/(√L + √μ)², ((√κ − 1)/(√κ + 1))²); the factor a step is √α. Polyak 1964."""
+    """(lr, α) = (4/(√L + √μ)², ((√κ − 1)/(√κ + 1))²); the factor per step is √α. Polyak 1964."""
     root = np.sqrt(condition)
     return 4 / (np.sqrt(LARGEST) * (1 + 1 / root)) ** 2, ((root - 1) / (root + 1)) ** 2
 
@@ -109,9 +109,9 @@ LINE_SEARCH = Rule(Searched(1.0), lambda hp, w: (), search)
 
 
 class Arrival(NamedTuple):
-    """How a descent went.
+    """What is measured of a descent.
 
-    steps, way: steps done and way walked until it arrived; NaN where it did not.
+    steps, way: steps and path length until it arrived; NaN where it did not.
     factor: what a step leaves of √f in the long run.
     crossed: whether it ever went past the minimum along x or y.
     """
@@ -136,7 +136,7 @@ def long_run_factor(value: Float[Array, " n"]) -> Float[Array, ""]:
     """ρ of √f ~ kᵐ ρᵏ, by least squares on log √f = a + k log ρ + m log k from a tenth of the way on.
 
     The power of k is there for Momentum at its best parameters, whose matrix is defective: √f ~ k ρᵏ.
-    0 where f is at 0 at once.
+    0 where f is 0 from the first step on.
     """
     k = jnp.arange(len(value))
     depth = jnp.log(value / value[0]) / 2
@@ -159,7 +159,7 @@ class Descent(NamedTuple):
 
 
 def run(cfg: Config) -> xr.Dataset:
-    """All arrivals, in float64; `start` is where the descents of the valley begin.
+    """All arrivals, in float64; `start` are the starting points of the descents in the valley.
 
     Dimensions rule, bowl (of κ = 1, and the valley), lr; tuning and kappa; seed.
     """
@@ -182,14 +182,14 @@ def run(cfg: Config) -> xr.Dataset:
     found = {"by_rate": joined(by_rate, "rule"), "by_kappa": joined(by_kappa, "tuning"), "of_search": searched}
     parts = [ds.rename({name: f"{name}_{suffix}" for name in ds.data_vars}) for suffix, ds in found.items()]
     ds = xr.merge(parts, combine_attrs="drop_conflicts").rename(condition="bowl")
-    beginning = {"long_name": "where descents of the valley begin", "units": "1"}
-    ds = ds.assign_coords(axis=["x", "y"]).assign(start=(("seed", "axis"), starts, beginning))
+    start_attrs = {"long_name": "starting points of the descents in the valley", "units": "1"}
+    ds = ds.assign_coords(axis=["x", "y"]).assign(start=(("seed", "axis"), starts, start_attrs))
     names = ("condition", "sgd", "momentum", "alpha", "goal", "horizon", "decay")
     return ds.assign_attrs({name: getattr(cfg, name) for name in names})
 
 
 def arrivals(cfg: Config, rule: Rule, over: Mapping[Any, Any], part: str) -> xr.Dataset:
-    """How a rule arrives from every start at these settings."""
+    """The arrivals of a rule from every start at these settings."""
 
     def measure(hp, key, data):
         start = random_start(cfg, key, hp.condition)
@@ -213,7 +213,7 @@ def joined(found: Mapping[str, xr.Dataset], dim: str) -> xr.Dataset:
 
 
 def exact_factor(tuning: str, condition: np.ndarray, ds: xr.Dataset) -> np.ndarray:
-    """What theory says of √f's factor a step at these condition numbers."""
+    """The theoretical factor of √f per step at these condition numbers."""
     return {
         "sgd, best": lambda: (condition - 1) / (condition + 1),
         "momentum, best": lambda: (np.sqrt(condition) - 1) / (np.sqrt(condition) + 1),
@@ -230,7 +230,7 @@ def steps_at(factor: np.ndarray, goal: float) -> np.ndarray:
 
 
 def exact_steps(start: np.ndarray, lr: float, condition: float, goal: float, horizon: int) -> np.ndarray:
-    """The steps that SGD takes from each start `[…, 2]` until f ≤ `goal` · its start; NaN where that is never.
+    """The steps that SGD takes from each start `[…, 2]` until f ≤ `goal` · its start; NaN where it never is.
 
     f after k steps is Σ fᵢ (1 − ηλᵢ)²ᵏ, convex in k: where it is below the goal at the horizon, it crosses it once.
     """
@@ -255,17 +255,17 @@ NAMES = {"sgd": "SGD, constant", "decay": "SGD, decaying", "momentum": "Momentum
 
 
 def arrived(values: xr.DataArray) -> xr.DataArray:
-    """`values` `[seed, …]` where every start arrived: a mean over the quick ones alone would be too low."""
+    """`values` `[seed, …]` where every start arrived: a mean over those that arrive alone would be too low."""
     return values.where(values.notnull().all("seed")).transpose("seed", ...)
 
 
 def until(ds: xr.Dataset, what: str) -> str:
-    """Such an amount, until the goal."""
+    """The axis label of an amount until the goal."""
     return f"{what} until f ≤ {ds.goal:g} · its start"
 
 
 def rate_figure(ds: xr.Dataset) -> Figure:
-    """Steps to the goal against the learning rate, wide and near the best constant step; and the way walked."""
+    """Steps to the goal against the learning rate, wide and near the best constant step; and the path length."""
     fig = plotting.figure(11.0, 4.8)
     wide, near, way = fig.subplots(1, 3)
     for ax, what in ((wide, "steps"), (near, "steps"), (way, "way")):
@@ -276,7 +276,7 @@ def rate_figure(ds: xr.Dataset) -> Figure:
     plotting.dress(near, xlabel="learning rate", ylabel=until(ds, "steps"), title="near the best rate")
     near.set(xlim=(0.85 * limit, 1.02 * limit), ylim=(0, 2.5 * fewest))
     near.locator_params(axis="x", nbins=5)
-    plotting.dress(way, **logarithmic, ylabel=until(ds, "way walked"), title="the way", ylim=(5, 500))
+    plotting.dress(way, **logarithmic, ylabel=until(ds, "path length"), title="path length", ylim=(5, 500))
     plotting.legend(fig, of=wide)
     mean = f"mean with its 95 % interval, where all starts arrive within {ds.horizon:,} steps"
     plotting.caption(fig, caption(ds, mean, "Momentum with α {alpha:g}; decay: lr/(1 + k/{decay})"))
@@ -284,7 +284,7 @@ def rate_figure(ds: xr.Dataset) -> Figure:
 
 
 def rate_panel(ax: Axes, ds: xr.Dataset, what: str) -> None:
-    """Steps or way of every rule against the learning rate, with the exact theory of SGD."""
+    """Steps or path length of every rule against the learning rate, with the exact theory of SGD."""
     rate = ds.lr.values
     for number, rule in enumerate(ds.rule.values):
         plotting.curve(ax, rate, arrived(ds[f"{what}_by_rate"].sel(rule=rule)).values, NAMES[rule], number)
@@ -309,7 +309,7 @@ def marks(ax: Axes, x: np.ndarray, values: np.ndarray, label: str, number: int) 
 def bowl_figure(ds: xr.Dataset) -> Figure:
     """What a step leaves of the distance to the minimum of a round bowl, against the learning rate."""
     fig = plotting.figure()
-    ax = plotting.axes(fig, "A step in a round bowl, κ = 1", "ηλ, learning rate · curvature", "factor of √f a step")
+    ax = plotting.axes(fig, "A step in a round bowl, κ = 1", "ηλ, learning rate · curvature", "factor of √f per step")
     size = LARGEST * ds.lr.values
     fine = np.geomspace(size[0], size[-1], 800)
     exact = {
@@ -346,7 +346,7 @@ def condition_figure(ds: xr.Dataset) -> Figure:
         left.plot(fine, 1 - exact, **line)
         right.plot(fine, steps_at(exact, ds.goal), **line)
     logarithmic = {"xscale": "log", "yscale": "log", "xlabel": "condition number κ"}
-    plotting.dress(left, **logarithmic, ylabel="1 − factor of √f a step")
+    plotting.dress(left, **logarithmic, ylabel="1 − factor of √f per step")
     plotting.dress(right, **logarithmic, ylabel=until(ds, "steps"))
     right.set_ylim(0.8, 1.2 * ds.horizon)
     plotting.legend(fig, of=left, title="Descent of a valley by its condition number")
@@ -384,14 +384,14 @@ def best_rate(ds: xr.Dataset, rule: str, below: float = np.inf) -> float:
 
 
 def gain(faster: xr.DataArray, slower: xr.DataArray) -> xr.DataArray:
-    """By how many steps, or how much way, one is ahead of the other, paired by seed; a descent that does not arrive is
-    the worst."""
+    """By how many steps, or how much path length, one is ahead of the other, paired by seed; a descent that does not
+    arrive is the worst."""
     return xr.DataArray(paired(-faster.values, -slower.values), dims="seed")
 
 
 def count(steps: xr.DataArray) -> str:
     """The mean number of steps, where every start arrived."""
-    return f"{float(steps.mean()):.1f}" if np.isfinite(steps).all() else "more than are counted"
+    return f"{float(steps.mean()):.1f}" if np.isfinite(steps).all() else "more than the limit"
 
 
 def rates_in_words(steps: xr.DataArray) -> str:
@@ -422,16 +422,16 @@ def than_the_notes(text: str, steps: Callable[[xr.Dataset], xr.DataArray], chose
 
 
 def shorter_way() -> lab.Claim:
-    """Question §1.1: the way walked with half of the notes' step."""
+    """Question §1.1: the path length with half of the notes' step."""
     way = lambda ds, lr: needed(ds, "sgd", lr, what="way")
     return lab.Claim(
-        "SGD with half the notes' step walks a shorter way than with all of it",
+        "SGD's path is shorter with half the notes' step than with the whole of it",
         lambda ds: gain(way(ds, ds.sgd / 2), way(ds, ds.sgd)),
         lab.above(0.0),
         "",
         "question §1.1",
         "steps_against_lr",
-        detail=lambda ds: f"The effect is the way at lr {ds.sgd:g} minus that at half of it.",
+        detail=lambda ds: f"The effect is the path length at lr {ds.sgd:g} minus that at half of it.",
     )
 
 
@@ -469,7 +469,7 @@ def straight(ds: xr.Dataset, rule: str) -> xr.DataArray:
 
 
 def smaller_steps(ds: xr.Dataset) -> str:
-    """The answer to question §1.1: steps and way against the learning rate."""
+    """The answer to question §1.1: steps and path length against the learning rate."""
     lr = ds.sgd
     notes, half = needed(ds, "sgd", lr), needed(ds, "sgd", lr / 2)
     ways = (float(needed(ds, "sgd", rate, what="way").mean()) for rate in (lr, lr / 2))
@@ -480,7 +480,7 @@ def smaller_steps(ds: xr.Dataset) -> str:
     }
     return (
         f"Half the notes' step needs {in_words(gain(half, notes), FEWER)} steps, {count(half)} beside {count(notes)}; "
-        "the way to the goal is {1:.1f} long with it and {0:.1f} at the notes' step. ".format(*ways)
+        "the path to the goal is {1:.1f} long with it and {0:.1f} at the notes' step. ".format(*ways)
         + f"The fewest steps on the grid are {fewest['sgd']}: theory puts the best rate for the slowest start at "
         f"2/(L + μ) = {best_sgd(ds.condition):.3g} and the end of stability at 2/L = {2 / LARGEST:g}. Decay from the "
         f"notes' rate on needs {count(needed(ds, 'decay', lr))}, Momentum with α {ds.alpha:g} at its best "
@@ -506,7 +506,7 @@ def round_bowls(ds: xr.Dataset) -> str:
     return (
         f"Momentum at its best parameters needs {count(first[1])} and SGD at its best rate {count(first[0])} steps at "
         f"κ = 1, so {helps} there; at κ = {float(ds.kappa[-1]):g} they need {count(last[1])} and {count(last[0])}. By "
-        f"theory the factors a step are (√κ − 1)/(√κ + 1) and (κ − 1)/(κ + 1). With α {ds.alpha:g} in a round bowl "
+        f"theory the factors per step are (√κ − 1)/(√κ + 1) and (κ − 1)/(κ + 1). With α {ds.alpha:g} in a round bowl "
         f"Momentum's steps, compared with SGD's at the same rate, are {fixed[0]} and {fixed[1]}; at lr {lr:g} it goes"
         f" past the minimum from {swings:.0%} of the starts."
     )
@@ -528,9 +528,9 @@ EXPERIMENT = lab.Experiment(
     says="The notes ask whether smaller SGD steps would be better, and what happens on an isotropic bowl.",
     method="Counts the steps that SGD, SGD with a decaying learning rate, Momentum and an exact line search need to a "
     "goal in f(x, y) = x²/κ + y², from random starts on one level of f, in float64: against the learning rate in the "
-    "notes' valley and in a round bowl, then against the condition number κ. Beside them stands the exact theory of "
-    "quadratics: SGD's steps from every start, its limit of stability and best rate, and the factor by which √f "
-    "shrinks a step. The paths themselves are those of optimizer_paths.",
+    "notes' valley and in a round bowl, then against the condition number κ. The measurements are compared with the "
+    "exact theory of quadratics: SGD's steps from every start, its stability limit and best rate, and the factor by "
+    "which √f shrinks per step. The paths themselves are drawn by optimizer_paths.",
     takes="about 20 seconds on two cores",
     config=Config,
     quick={"seeds": 20, "horizon": 500, "rates": 20, "conditions": 5},
@@ -563,7 +563,7 @@ EXPERIMENT = lab.Experiment(
             detail=lambda ds: f"κ = {float(ds.kappa.sel(kappa=ds.condition, method='nearest')):.3g}, of the log grid.",
         ),
         lab.Claim(
-            "In a round bowl Momentum never swings past the minimum at the notes' rate",
+            "In a round bowl Momentum never passes the minimum at the notes' rate",
             lambda ds: straight(ds, "momentum"),
             lab.always(),
             source="question §1.2",

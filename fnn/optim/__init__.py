@@ -1,4 +1,4 @@
-"""Update rules, one a file: `fnn/optim/NAME.py` holds the `Rule` called NAME. A new file is a new rule.
+"""Update rules, one per file: `fnn/optim/NAME.py` holds the `Rule` called NAME. A new file is a new rule.
 
 A file may also hold `DIALECTS`, the same rule as other places write it, as `{dialect: Rule}`: *book* is the notes'
 listing. `rule("adam")` is the rule, `rule("adam:book")` its dialect, `rules()` finds them all.

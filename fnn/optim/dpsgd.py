@@ -1,7 +1,7 @@
 """DP-SGD: SGD that no single example can show in. Abadi et al. 2016, arXiv:1607.00133, Algorithm 1.
 
     ḡᵢ = gᵢ / max(1, ‖gᵢ‖ / clip)                          every example's gradient, over all weights
-    w ← w − lr / B · (Σ ḡᵢ + clip · noise · n)              n ~ N(0, 1), a number a weight; B examples
+    w ← w − lr / B · (Σ ḡᵢ + clip · noise · n)              n ~ N(0, 1), one number per weight; B examples
 
 Takes the gradients of the examples one by one, `Extra.example_grads`, and not their mean. It spends privacy at every
 step and

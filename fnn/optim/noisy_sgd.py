@@ -1,6 +1,6 @@
 """SGD with Gaussian noise that dies away. Neelakantan et al. 2015, arXiv:1511.06807, eq. 1–2.
 
-    w ← w − lr · (g + √(eta / tᵞ) · n)        n ~ N(0, 1), a number a weight
+    w ← w − lr · (g + √(eta / tᵞ) · n)        n ~ N(0, 1), one number per weight
 
 Each update's noise comes from the second half of the key given to it, the half that optax draws from.
 

@@ -483,7 +483,7 @@ def test_read_idx_every_number_type(tmp_path, code, kind):
 
 
 def test_read_idx_of_the_labels_of_qmnist(tmp_path):
-    """Eight whole numbers an example, the class first."""
+    """Eight whole numbers per example, the class first."""
     rows = np.array([[5, 0, 2623, 65, 35, 218385, 0, 0], [0, 1, 3742, 5, 30, 30, 0, 0]], np.int32)
     path = tmp_path / "qmnist-train-labels-idx2-int.gz"
     path.write_bytes(gzip.compress(b"\0\0\x0c\2" + struct.pack(">2I", 2, 8) + rows.astype(">i4").tobytes()))

@@ -35,7 +35,7 @@ def with_loss(ds, **levels):
 # -- the networks --
 
 
-def begun(name, gain=4.0):
+def initialized(name, gain=4.0):
     network = module.network(module.CONTENDERS[name], gain)
     x = jax.random.uniform(jax.random.key(1), (20, 30), jnp.float64)
     return network, network.init(jax.random.key(0), x), x
@@ -43,7 +43,7 @@ def begun(name, gain=4.0):
 
 def test_balanced_starts_as_the_shifted_sigmoid(x64):
     """The same outputs and the same activations but for 1/2; and with sigmoid the same weights."""
-    (shifted, (p, s), x), (balanced, (q, t), _) = begun("shifted"), begun("balanced")
+    (shifted, (p, s), x), (balanced, (q, t), _) = initialized("shifted"), initialized("balanced")
     np.testing.assert_allclose(
         balanced.apply(q, t, x, None, False)[0], shifted.apply(p, s, x, None, False)[0], rtol=1e-12, atol=1e-12
     )
@@ -54,7 +54,7 @@ def test_balanced_starts_as_the_shifted_sigmoid(x64):
     assert one.shape == (4, 20, 100)
     np.testing.assert_allclose(other, one + 0.5, rtol=1e-12)
     for name in module.CONTENDERS:
-        for w, expected in zip(losses.weights(begun(name)[1][0]), losses.weights(p), strict=True):
+        for w, expected in zip(losses.weights(initialized(name)[1][0]), losses.weights(p), strict=True):
             np.testing.assert_array_equal(w, expected)
 
 
@@ -79,7 +79,7 @@ def test_nothing_is_learnt_before_the_first_update(ds):
 
 
 def test_the_gram_matrices_are_those_of_the_networks_that_train(ds):
-    """The spectrum of the first hidden layer, from the weights that seed 1 begins with."""
+    """The spectrum of the first hidden layer, from the initial weights of seed 1."""
     one = module.CONTENDERS["tanh"]
     images = data.load("mnist_5k")
     task = module.learning(one, TINY, tasks.splits(images))
@@ -159,17 +159,17 @@ def test_the_learning_claims_hold_and_fail_as_the_numbers_do(ds, claim):
 
 
 def test_the_answer_follows_the_numbers(ds):
-    def told(changed):
+    def answered(changed):
         (answer,) = EXPERIMENT.answer(changed)
         assert answer.source == "question §2.2.3"
         return answer.answer
 
-    assert "So the mean itself slows learning." in told(with_loss(ds, shifted=0.5, balanced=1.0))
-    assert "not seen to slow learning" in told(with_loss(ds, shifted=1.0, balanced=0.5))
+    assert "So the mean itself slows learning." in answered(with_loss(ds, shifted=0.5, balanced=1.0))
+    assert "not seen to slow learning" in answered(with_loss(ds, shifted=1.0, balanced=0.5))
     mixed = with_loss(ds, shifted=0.5, balanced=1.0)
     mixed.loss.loc[{"activation": "shifted", "lr": 0.01}] = 1.5
-    assert "not at a small one" in told(mixed)
-    assert "One seed cannot say" in told(ds.isel(seed=slice(0, 1)))
+    assert "not at a small one" in answered(mixed)
+    assert "One seed does not show" in answered(ds.isel(seed=slice(0, 1)))
 
 
 def test_without_the_notes_rate_only_the_best_are_compared(ds):

@@ -42,7 +42,7 @@ def test_claims_follow_the_numbers(measured, times, outcome):
 
 
 def test_arithmetic_of_a_trial():
-    """784-100⁶-10 on batches of 100: 2 operations a weight and example, thrice less the first layer's input."""
+    """784-100⁶-10 on batches of 100: 2 operations per weight and example, thrice less the first layer's input."""
     weights = 784 * 100 + 5 * 100 * 100 + 100 * 10
     update = 2 * 100 * (3 * weights - 784 * 100)
     assert experiment.flop_per_trial(50) == 50 * (4 * update + 2 * 100 * weights)

@@ -52,7 +52,7 @@ def made_up(accuracy, rungs=None, loss=None, keep=1 / 3):
 
 
 def climbing(seeds=10, trials=12, epochs=10, fair=True):
-    """Curves that climb evenly to their ends; or, unfairly, those that end high begin low."""
+    """Curves that rise linearly; or, `unfair`, those with the highest ends start lowest."""
     final = 0.1 + 0.8 * np.random.default_rng(0).uniform(size=(seeds, trials, 1))
     progress = np.linspace(0.1, 1, epochs)
     return final * progress if fair else np.where(progress < 0.8, 0.9 - final, final)

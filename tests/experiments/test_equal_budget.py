@@ -111,7 +111,7 @@ def test_diverged_trials_count_as_nothing():
         ({"trials": 3}, "--trials is at least 4"),
         ({"epochs": 0}, "--epochs is at least 1"),
         ({"optimizers": ("adma",)}, "There is no optimizer 'adma'"),
-        ({"optimizers": ("mechanize",)}, "learning rate of their own, which mechanize has not"),
+        ({"optimizers": ("mechanize",)}, "learning rate `lr`, which mechanize does not have"),
     ],
 )
 def test_bad_options_are_a_sentence(options, message):

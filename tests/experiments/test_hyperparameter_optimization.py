@@ -46,7 +46,7 @@ def measured():
 
 
 def curves(seeds=10, trials=20, epochs=10, *, fair=True, seed=0):
-    """Random trials whose accuracies climb evenly to their ends; or, unfairly, those that end high begin low."""
+    """Random trials whose accuracies rise linearly; or, `unfair`, those with the highest ends start lowest."""
     rng = np.random.default_rng(seed)
     unit = rng.uniform(size=(seeds, trials, 2))
     final = 0.1 + 0.8 * unit[..., :1] ** 2
@@ -138,7 +138,7 @@ def test_the_test_set_is_evaluated_once_for_the_same_choice(tmp_path, capsys):
     one, other = (_search.Setting(lr=np.full((2, 1), lr), l2=np.ones((2, 1))) for lr in (0.1, 0.2))
     assert experiment.recorded(tmp_path, one, lambda: [0.5, 0.25], again=False) == [0.5, 0.25]
     assert experiment.recorded(tmp_path, one, lambda: pytest.fail("it was evaluated"), again=False) == [0.5, 0.25]
-    assert "what it gave stands (--retest evaluates it again)" in capsys.readouterr().out
+    assert "that result is kept (--retest evaluates it again)" in capsys.readouterr().out
     assert experiment.recorded(tmp_path, other, lambda: [0.75, 0.75], again=False) == [0.75, 0.75]
     assert experiment.recorded(tmp_path, one, lambda: [0.5, 0.5], again=True) == [0.5, 0.5]
     assert [found["value"] for found in study.evaluations(tmp_path)] == [[0.5, 0.25], [0.75, 0.75], [0.5, 0.5]]

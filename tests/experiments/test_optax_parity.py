@@ -110,7 +110,7 @@ def test_pages_say_where_twins_and_namesakes_part(tiny):
     assert "another order" in table[0]
     named = {line.split("`")[1]: line for line in pages["same_name"].splitlines() if line.startswith("| `")}
     assert list(named) == ["adam:book"]
-    assert "eps stands beside the uncorrected" in named["adam:book"]
+    assert "eps is added to the uncorrected" in named["adam:book"]
     gap = tiny.namesake_gap.sel(form="adam:book")
     assert float(gap.sel(lr="constant", kind="normal").max()) < 1e-5, "eps hardly shows beside normal gradients"
     assert float(gap.sel(lr="constant", kind="tiny").max()) > 1e-2

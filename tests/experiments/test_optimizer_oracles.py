@@ -47,7 +47,7 @@ def outcomes(ds):
 
 def test_the_rules_do_what_theory_says(ds):
     found = outcomes(ds)
-    assert found.pop(KIN) == "does not hold", "RAdam begins as momentum"
+    assert found.pop(KIN) == "does not hold", "RAdam starts as momentum"
     # The mean move is a mean over few rounds here, and decides nothing yet.
     assert found.pop("In Theorem 3 Adam moves a round as far as the mean over all gradients says") != "does not hold"
     assert set(found.values()) == {"holds"}
@@ -287,7 +287,7 @@ def test_the_mean_gradient_is_delta():
 
 
 def test_regrets_are_within_their_bounds(ds):
-    """Recomputed for one game from the places after every round."""
+    """Recomputed for one game from the points after every round."""
     with jax.enable_x64(True):
         large, lr, rounds = 4.0, 0.6, 300
         gradients = np.tile([large, -1, -1], rounds // 3)

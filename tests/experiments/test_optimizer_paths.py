@@ -49,7 +49,7 @@ def test_momentum_goes_by_powers_of_its_matrix(x64, lr, alpha):
 
 
 def test_the_notes_paths(ds):
-    """SGD's first places by hand; the first step of AdaGrad and RMSProp is 1.5 along both axes, Adam's 0.3."""
+    """SGD's first points by hand; the first step of AdaGrad and RMSProp is 1.5 along both axes, Adam's 0.3."""
     notes = ds.notes_place
     np.testing.assert_allclose(notes.sel(contender="sgd")[:3], [[-7, 2], [-6.335, -1.8], [-5.733175, 1.62]])
     for name, length in (("adagrad", 1.5), ("rmsprop", 1.5), ("adam", 0.3)):
@@ -88,7 +88,7 @@ def test_claim_1_is_decided_by_the_paths(ds):
     other = exchanged(ds, "sgd", "momentum")
     assert outcomes(EXPERIMENT.judge(ds))[claim] == "holds"
     assert outcomes(EXPERIMENT.judge(other))[claim] == "does not hold"
-    way = "Momentum damps y: it walks a shorter way along y than SGD, at the notes' learning rates"
+    way = "Momentum damps y: its path along y is shorter than SGD's, at the notes' learning rates"
     assert outcomes(EXPERIMENT.judge(ds))[way] == "holds"
     assert outcomes(EXPERIMENT.judge(other))[way] == "does not hold"
 
@@ -127,9 +127,9 @@ def test_every_figure_of_the_notes_is_drawn(ds):
     for figure in made.values():
         figure.canvas.draw()
     line, cross = made["03_sgd"].axes[0].lines[::-1]
-    places = np.stack(line.get_data(), -1)
-    assert places.shape == (30, 2)
-    np.testing.assert_allclose(places[0], [-7, 2])
+    points = np.stack(line.get_data(), -1)
+    assert points.shape == (30, 2)
+    np.testing.assert_allclose(points[0], [-7, 2])
     assert cross.get_marker() == "+"
 
 
@@ -151,7 +151,7 @@ def test_a_diverged_path_and_a_single_start_are_results(diverged):
         ({"sgd": float("nan")}, "--sgd is a learning rate above 0, not nan"),
         ({"alpha": 1.0}, "--alpha is at least 0 and below 1, not 1.0"),
         ({"condition": 0.9}, "--condition is at least 1, not 0.9"),
-        ({"x": 0.0, "y": 0.0}, "--x and --y name a place other than the minimum"),
+        ({"x": 0.0, "y": 0.0}, "--x and --y are a point other than the minimum"),
     ],
 )
 def test_bad_options_get_one_sentence(options, said):

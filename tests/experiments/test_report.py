@@ -628,7 +628,7 @@ def test_every_control_changes_the_picture_by_keyboard(opened, name):
     controls = figure.locator("input, select").all()
     assert controls
     for control in sorted(controls, key=lambda one: one.evaluate("one => one.localName") == "select"):
-        before, times, told = look(), drawn(), figure.locator(".told").text_content()
+        before, times, told = look(), drawn(), figure.locator(".status").text_content()
         control.focus()
         kind = control.evaluate("one => one.type")
         if kind == "range":
@@ -642,19 +642,19 @@ def test_every_control_changes_the_picture_by_keyboard(opened, name):
             control.select_option(others.first.get_attribute("value") or others.first.text_content())
         wait(times)
         assert look() != before, control.get_attribute("name")
-        assert control.get_attribute("name") in ("smooth", "seed") or figure.locator(".told").text_content() != told
+        assert control.get_attribute("name") in ("smooth", "seed") or figure.locator(".status").text_content() != told
 
 
 def test_pointing_at_the_plane_chooses_a_place(opened):
     view = opened(1280)
     figure = view.locator("#play-plane")
     _, drawn, wait = play_with(figure)
-    before, told = drawn(), figure.locator(".told").text_content()
+    before, told = drawn(), figure.locator(".status").text_content()
     box = figure.locator('[data-chart="plane"] svg').bounding_box()
     view.mouse.move(box["x"] + 0.9 * box["width"], box["y"] + 0.8 * box["height"])
     wait(before)
-    assert figure.locator(".told").text_content() != told
-    assert "it diverges" in figure.locator(".told").text_content()
+    assert figure.locator(".status").text_content() != told
+    assert "it diverges" in figure.locator(".status").text_content()
 
 
 MIDDLE = """(path) => {

@@ -18,7 +18,7 @@ from fnn.base.errors import InputError
 from fnn.search import study
 
 OPTUNA = pytest.mark.skipif(importlib.util.find_spec("optuna") is None, reason="needs optuna (extra `search`)")
-TINY = experiment.Config(seeds=2, trials=6, epochs=2, startup=3, at_once=2, sampler="random", dataset="mnist_5k")
+TINY = experiment.Config(seeds=2, trials=6, epochs=2, startup=3, proposals=2, sampler="random", dataset="mnist_5k")
 
 
 def made_up(values, test=None, **attrs):
@@ -58,7 +58,7 @@ def test_a_study_goes_on_grows_and_is_tested_once(tmp_path, capsys):
     assert few.sizes == {"trial": 6, "seed": 2}
     assert ((few.test_accuracy > 0) & (few.test_accuracy < 1)).all()
     again = experiment.run(cfg)
-    assert "what it gave stands" in capsys.readouterr().out
+    assert "that result is kept" in capsys.readouterr().out
     xr.testing.assert_identical(again, few)
     [folder] = studies(tmp_path)
     assert len(store.numbers(folder)) == 3
@@ -100,7 +100,7 @@ def test_other_searches_and_callers_without_a_folder(sampler, tmp_path):
 
 
 def command(folder, *more):
-    numbers = [f"--{name}={number}" for name, number in {"trials": 40, "epochs": 1, "seeds": 2, "at-once": 1}.items()]
+    numbers = [f"--{name}={number}" for name, number in {"trials": 40, "epochs": 1, "seeds": 2, "proposals": 1}.items()]
     options = [*numbers, "--sampler", "random", "--dataset", "mnist_5k", "--out", str(folder), *more]
     command = [sys.executable, "-m", "experiments", "shared_search", *options]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

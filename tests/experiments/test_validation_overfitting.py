@@ -133,7 +133,7 @@ def test_verdicts_both_ways(tiny):
     answer = EXPERIMENT.answer(synthetic(tiny, 0.05, 0.02))[0].answer
     assert answer.startswith("Yes")
     assert "luck" in answer
-    assert "not in vain" in answer
+    assert "the search helps" in answer
     # Validation that errs on the low side by the same for all: no optimism, nothing that grows or shrinks.
     exact = EXPERIMENT.judge(synthetic(tiny, 0.0, 0.02))
     assert exact[0].outcome == exact[2].outcome == "does not hold"
@@ -142,7 +142,7 @@ def test_verdicts_both_ways(tiny):
     answer = EXPERIMENT.answer(synthetic(tiny, 0.0, 0.02))[0].answer
     assert answer.startswith("Not here")
     assert "luck" not in answer
-    assert "in vain" not in answer
+    assert "the search helps" not in answer
 
 
 def test_diverged_trials_are_counted(tiny):
@@ -169,7 +169,7 @@ def test_bad_options_get_one_sentence(name):
 
 
 def test_more_images_than_there_are():
-    with pytest.raises(InputError, match="--sizes and --test need 5,400 images a seed, and mnist_5k has 5,000"):
+    with pytest.raises(InputError, match="--sizes and --test need 5,400 images per seed, and mnist_5k has 5,000"):
         EXPERIMENT.run(Config(dataset="mnist_5k", sizes=(50, 4000)))
 
 

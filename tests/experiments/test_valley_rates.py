@@ -78,7 +78,7 @@ def test_sgd_arrives_exactly_when_the_closed_form_says(ds):
 
 
 def test_arrival_is_for_good():
-    """A value that falls below the goal and rises again has not arrived; the way ends with the steps."""
+    """A value that falls below the goal and rises again has not arrived; the path length ends with the steps."""
     value = jnp.array([4.0, 0.001, 2.0, 0.003, 0.002])
     path = Path(jnp.zeros((5, 2)), value, jnp.zeros((4, 2)), jnp.array([[3.0, 4.0]] * 4))
     arrival = jax.jit(rates.arrival)
@@ -88,13 +88,13 @@ def test_arrival_is_for_good():
     assert np.isnan(arrival(path._replace(value=value.at[-1].set(jnp.nan)), 1e-3).way)
 
 
-def test_a_path_swings_where_theory_says(ds):
+def test_a_path_passes_the_minimum_where_theory_predicts(ds):
     """SGD passes the minimum of a round bowl where ηλ > 1, Momentum already where ηλ > (1 − √α)², here everywhere."""
     crossed = ds.crossed_by_rate.sel(bowl="round")
     size = rates.LARGEST * ds.lr
-    for rule, swings in (("sgd", size > 1), ("momentum", size > (1 - np.sqrt(0.9)) ** 2)):
-        np.testing.assert_array_equal(crossed.sel(rule=rule).all("seed"), swings)
-        np.testing.assert_array_equal(crossed.sel(rule=rule).any("seed"), swings)
+    for rule, passes in (("sgd", size > 1), ("momentum", size > (1 - np.sqrt(0.9)) ** 2)):
+        np.testing.assert_array_equal(crossed.sel(rule=rule).all("seed"), passes)
+        np.testing.assert_array_equal(crossed.sel(rule=rule).any("seed"), passes)
 
 
 def test_the_line_search_is_exact(x64):
@@ -148,9 +148,9 @@ def test_the_answer_on_round_bowls_follows_the_numbers(ds):
     other = exchanged(ds, "sgd", "momentum")
     assert outcomes(EXPERIMENT.judge(ds))[claim] == "does not hold"
     assert outcomes(EXPERIMENT.judge(other))[claim] == "holds"
-    swings = "In a round bowl Momentum never swings past the minimum at the notes' rate"
-    assert outcomes(EXPERIMENT.judge(ds))[swings] == "does not hold"
-    assert outcomes(EXPERIMENT.judge(other))[swings] == "holds"
+    passes = "In a round bowl Momentum never passes the minimum at the notes' rate"
+    assert outcomes(EXPERIMENT.judge(ds))[passes] == "does not hold"
+    assert outcomes(EXPERIMENT.judge(other))[passes] == "holds"
     assert "are more at lr 0.1" in EXPERIMENT.answer(ds)[1].answer
     assert "are fewer at lr 0.1" in EXPERIMENT.answer(other)[1].answer
     assert "it neither helps nor harms there" in EXPERIMENT.answer(ds)[1].answer
@@ -159,7 +159,7 @@ def test_the_answer_on_round_bowls_follows_the_numbers(ds):
 def test_one_start_that_swings_refutes_never(ds):
     crossed = ds.crossed_by_rate.copy()
     crossed.loc[{"rule": "momentum", "bowl": "round"}] = False
-    claim = "In a round bowl Momentum never swings past the minimum at the notes' rate"
+    claim = "In a round bowl Momentum never passes the minimum at the notes' rate"
     assert outcomes(EXPERIMENT.judge(ds.assign(crossed_by_rate=crossed)))[claim] == "holds"
     crossed.loc[{"rule": "momentum", "bowl": "round", "seed": 3}] = True
     assert outcomes(EXPERIMENT.judge(ds.assign(crossed_by_rate=crossed)))[claim] == "does not hold"
@@ -175,7 +175,7 @@ def test_figures_and_answers_come(ds):
 def test_a_diverged_descent_and_a_single_start_are_results(diverged):
     assert np.isnan(diverged.steps_by_rate).any()
     found = outcomes(EXPERIMENT.judge(diverged))
-    assert found.pop("In a round bowl Momentum never swings past the minimum at the notes' rate") == "does not hold"
+    assert found.pop("In a round bowl Momentum never passes the minimum at the notes' rate") == "does not hold"
     assert set(found.values()) <= {"undecided", "not measurable"}
     assert all("not clearly more or fewer" in answer.answer for answer in EXPERIMENT.answer(diverged))
     for figure in EXPERIMENT.draw(diverged).values():

@@ -186,7 +186,7 @@ def test_verdicts_and_answers_come(ds):
     assert outcome(ds, "ReLU with Xavier's") == "holds"
     (answer,) = EXPERIMENT.answer(ds)
     assert answer.source == "question §2.3"
-    assert "So the 2 makes up" in answer.answer
+    assert "So the 2 compensates" in answer.answer
     assert {v.source for v in EXPERIMENT.judge(ds)} == {"claim 4", "claim 5", "slip §2.2.3", "question §2.3"}
 
 
@@ -202,7 +202,7 @@ FALSE = {
     "What dies with std 0.01": ("dead", "ReLU, std 0.01", 0.5),
     "ReLU with Xavier's weights drifts": ("mean_square", "ReLU, Xavier", 1.0),
     "ReLU with He's weights holds": ("mean_square", "ReLU, He", 0.5 ** np.arange(4)),
-    "ReLU lets half": ("sum_mean_square", "ReLU, He", 10.0),
+    "ReLU keeps half": ("sum_mean_square", "ReLU, He", 10.0),
 }
 
 

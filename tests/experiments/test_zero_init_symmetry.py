@@ -228,11 +228,11 @@ def test_the_numbers_decide(made_up):
     ) == ("holds")
     assert set(found.values()) == {"does not hold"}
     (answer,) = EXPERIMENT.answer(made_up)
-    assert "rounding alone parts units" in answer.answer
+    assert "differ by rounding alone" in answer.answer
     assert "more than guessing" in answer.answer
 
 
-def test_one_seed_whose_units_part_refutes_that_they_stay_equal(made_up):
+def test_one_seed_whose_units_differ_refutes_that_they_stay_equal(made_up):
     made_up.spread.loc[{"start": ["all 0", "all 0.01"]}] = 0
     (claim,) = [name for name in outcomes(made_up) if name.startswith("Units that start equal stay equal to the last")]
     assert outcomes(made_up)[claim] == "holds"
