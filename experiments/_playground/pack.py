@@ -28,9 +28,9 @@ class Rounded:
         missing = np.iinfo(dtype).max
         with np.errstate(invalid="ignore", over="ignore"):
             values = np.where(self.values < self.low, self.low, self.values) if self.floor else self.values
-            there = np.isfinite(values) & (values >= self.low) & (values <= self.high)
-            scaled = (np.where(there, values, self.low) - self.low) / (self.high - self.low) * (missing - 1)
-        return np.where(there, np.rint(scaled), missing).astype(dtype)
+            finite = np.isfinite(values) & (values >= self.low) & (values <= self.high)
+            scaled = (np.where(finite, values, self.low) - self.low) / (self.high - self.low) * (missing - 1)
+        return np.where(finite, np.rint(scaled), missing).astype(dtype)
 
 
 def pack(arrays: Mapping[str, Rounded]) -> dict[str, Any]:

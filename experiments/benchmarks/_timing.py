@@ -158,8 +158,6 @@ def in_turns(programs: Sequence[Program], laps: int, lap: float, patience: float
     for number in range(laps):
         if number >= LEAST_LAPS and time.perf_counter() - start > patience:
             break
-        for p in range(len(programs))[
-            :: (-1) ** number
-        ]:  # the order alternates, so that no program always follows the same one
+        for p in range(len(programs))[:: (-1) ** number]:  # in alternating order, so that neighbors change
             seconds[p, number] = programs[p].lap(steps)
     return seconds

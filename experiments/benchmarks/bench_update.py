@@ -46,7 +46,7 @@ class Config(lab.Options):
     laps: int = 15
     """Timed laps of each contender; the median counts."""
     lap: float = 0.01
-    """The least seconds of a lap; it has as many updates as that takes."""
+    """The least time of a lap, in seconds; it has as many updates as that takes."""
     patience: float = 0.4
     """Seconds after which a model has at most three laps, for slow rules."""
 
@@ -106,9 +106,8 @@ def timed(cfg: Config, rules: Sequence[Rule], number: int = 0) -> xr.Dataset:
     elementwise = False
     for s, (t, leaves) in itertools.product(range(len(sizes)), enumerate(TREES.values())):
         model = _timing.squares(leaves, sizes[s])
-        turn = (-1) ** (
-            number + s + t
-        )  # code built first is placed better in memory, and later code compiles faster from caches
+        # Code built first is placed better in memory, and later code compiles faster from caches.
+        turn = (-1) ** (number + s + t)
         programs = [_timing.update(rule, *model) for rule in rules[::turn]][::turn]
         times = _timing.in_turns([*programs, _timing.triad(sizes[s])], cfg.laps, cfg.lap, cfg.patience)
         seconds[:, s, t], triad[s, t] = times[:-1], times[-1]

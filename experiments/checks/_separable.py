@@ -162,14 +162,14 @@ def figure(ds: xr.Dataset) -> Figure:
     left, middle, right = fig.subplots(1, 3)
     negative = ds.fresh_label.values < 0
     for number, fitter in enumerate(map(str, ds.fitter.values)):
-        look = {"marker": plotting.MARKERS[number], "color": plotting.color(number), "linestyle": "none"}
+        style = {"marker": plotting.MARKERS[number], "color": plotting.color(number), "linestyle": "none"}
         outputs = on_fresh(ds.common.sel(fitter=fitter).values, -1)
         plotting.curve(left, ds.fit.values, outputs, title(fitter), number, markers=8)
         wrong = mistakes(ds, fitter)
-        middle.plot(number, 100 * wrong[negative].mean(), **look)
-        middle.plot(number, 100 * wrong.mean(), fillstyle="none", **look)
+        middle.plot(number, 100 * wrong[negative].mean(), **style)
+        middle.plot(number, 100 * wrong.mean(), fillstyle="none", **style)
         theory, found = (weights(ds, fitter).ravel() for weights in (predicted, measured))
-        right.plot(theory, found, fillstyle="none", markersize=10 - number, rasterized=True, **look)
+        right.plot(theory, found, fillstyle="none", markersize=10 - number, rasterized=True, **style)
     for solution in (least_norm, even):
         theory = on_fresh(solution(ds.label.values)[0], -1).mean()
         left.axhline(theory, color="0.3", linestyle=":", linewidth=1.2)

@@ -119,13 +119,13 @@ def run(cfg: Config) -> xr.Dataset:
     return ds.assign_attrs(about | {"batch": cfg.batch, "device": device, "complete": complete})
 
 
-def on_all_cores(find: Callable[[Any], Any], things: Mapping[str, Any], what: str) -> dict[str, Any]:
-    """`find` of every thing, by name, on one thread per core: most of the time is compilation."""
+def on_all_cores(find: Callable[[Any], Any], items: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """`find` of every item, by name, on one thread per core: most of the time is compilation."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        under_way = pool.map(find, things.values())
+        under_way = pool.map(find, items.values())
         try:
-            bar = tqdm(under_way, what, len(things), unit="rule", disable=None, leave=False)
-            return dict(zip(things, bar, strict=True))
+            bar = tqdm(under_way, what, len(items), unit="rule", disable=None, leave=False)
+            return dict(zip(items, bar, strict=True))
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -527,7 +527,7 @@ def ladder(ds: xr.Dataset, *labels: str) -> tuple[Figure, Sequence[Axes]]:
 
 
 def rungs(
-    ax: Axes, values: xr.DataArray, across: str, mark: Callable[[np.ndarray], float], number: int, of: int, **look
+    ax: Axes, values: xr.DataArray, across: str, mark: Callable[[np.ndarray], float], number: int, of: int, **errorbar
 ):
     """Draw on every rung a mark and a bar from the least to the greatest of `values`; `of` such sets share a rung."""
     lift = 0.5 * (number / max(of - 1, 1) - 0.5)
@@ -535,7 +535,7 @@ def rungs(
         at = mark(one)
         reach = [[at - one.min()], [one.max() - at]]
         style = {"color": plotting.color(number), "marker": plotting.MARKERS[number], "markersize": 4, "linewidth": 1}
-        ax.errorbar(at, rung + lift, xerr=reach, linestyle="none", **style, **(look if rung == 0 else {}))
+        ax.errorbar(at, rung + lift, xerr=reach, linestyle="none", **style, **(errorbar if rung == 0 else {}))
 
 
 def largest_differences(ds: xr.Dataset) -> Figure:

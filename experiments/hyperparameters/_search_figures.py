@@ -47,9 +47,9 @@ def parallel(trials: Trials, caption: str) -> Figure:
     for x, name in enumerate(columns):
         ax.axvline(x, color="0.3", linewidth=0.8)
         for y, end in enumerate(ends[name]):
-            said = f"{10**end:.1g}" if name in logs else f"{end:.3g}"
+            text = f"{10**end:.1g}" if name in logs else f"{end:.3g}"
             ax.annotate(
-                said, (x, y), (-4, 0), textcoords="offset points", ha="right", va="center", fontsize="x-small", bbox=BOX
+                text, (x, y), (-4, 0), textcoords="offset points", ha="right", va="center", fontsize="x-small", bbox=BOX
             )
     fig.colorbar(drawn, ax=ax, label=trials.called)
     plotting.caption(fig, f"{caption}; one line for each trial")

@@ -32,7 +32,7 @@ SHOWN = 12
 """Number of best settings that are drawn."""
 BY = {"mean": "mean", "low": "interval's lower end"}
 """The statistics by which settings are ranked."""
-JUDGES = {"fresh": f"{_search.FRESH:,} fresh images", "test": "the test set"}
+EVALUATED = {"fresh": f"{_search.FRESH:,} fresh images", "test": "the test set"}
 """Images on which no choice depends; the chosen setting is evaluated on them once."""
 
 
@@ -79,7 +79,7 @@ def run(cfg: Config) -> xr.Dataset:
     images = _search.load(cfg)
     data, keys = tasks.splits(images), engine.seeds(cfg.seeds)
     train = _search.trainer(data, cfg.epochs)
-    judge = _search.trainer(data, cfg.epochs, at_end=tuple(JUDGES))
+    evaluate = _search.trainer(data, cfg.epochs, at_end=tuple(EVALUATED))
 
     def values(settings):
         return trained(train, settings, keys, cfg.proposals)["validation_accuracy"][..., 0]
@@ -93,11 +93,11 @@ def run(cfg: Config) -> xr.Dataset:
         best = int(study.ranking(accuracy, cfg.by)[0])
 
         def measure():
-            found = trained(judge, {axis: settings[axis][[best]] for axis in AXES}, keys, 1)
-            return [found[f"{name}_accuracy"][0] for name in JUDGES]
+            found = trained(evaluate, {axis: settings[axis][[best]] for axis in AXES}, keys, 1)
+            return [found[f"{name}_accuracy"][0] for name in EVALUATED]
 
         found = tested(one, best, measure, cfg.retest)
-    judged = np.full((len(JUDGES), cfg.seeds), np.nan) if found is None else np.array(found)
+    accuracies = np.full((len(EVALUATED), cfg.seeds), np.nan) if found is None else np.array(found)
     variable = lambda dims, values, name: (dims, values, {"long_name": name, "units": "1"})
     return xr.Dataset(
         {
@@ -106,7 +106,7 @@ def run(cfg: Config) -> xr.Dataset:
             "validation_accuracy": variable(("trial", "seed"), accuracy, "validation accuracy"),
             **{
                 f"{name}_accuracy": variable("seed", values, f"accuracy of the chosen setting on {where}")
-                for (name, where), values in zip(JUDGES.items(), judged, strict=True)
+                for (name, where), values in zip(EVALUATED.items(), accuracies, strict=True)
             },
         },
         {"trial": np.arange(len(accuracy)), "seed": np.arange(cfg.seeds)},
@@ -249,13 +249,13 @@ def choice(ds: xr.Dataset) -> Figure:
         at, means = [row["place"] for row in group], np.array([100 * row["accuracy"] for row in group])
         reach = np.abs([[100 * row[end] for row in group] for end in ("low", "high")] - means)
         reach = np.where(np.isfinite(reach), reach, 0)  # one seed has no interval
-        look = {"color": plotting.color(worse), "marker": plotting.MARKERS[worse], "markersize": 5, "capsize": 2}
+        style = {"color": plotting.color(worse), "marker": plotting.MARKERS[worse], "markersize": 5, "capsize": 2}
         if group:
-            ax.errorbar(at, means, reach, linestyle="none", label=name, **look)
+            ax.errorbar(at, means, reach, linestyle="none", label=name, **style)
     for row in best:
         single = 100 * values[row["trial"]]
         ax.plot(np.full(len(single), row["place"]), single, ".", color="0.7", markersize=3, zorder=1)
-    for (name, where), line in zip(JUDGES.items(), (":", "--"), strict=True):
+    for (name, where), line in zip(EVALUATED.items(), (":", "--"), strict=True):
         found = 100 * ds[f"{name}_accuracy"].values
         if np.isfinite(found).all():
             ax.axhline(found.mean(), color="black", linewidth=1, linestyle=line, label=f"the first on {where}")
@@ -275,7 +275,7 @@ def summary(ds: xr.Dataset) -> str:
         sure = f" [{row['low']:.3f}, {row['high']:.3f}]" if np.isfinite(row["low"]) else ""
         accuracy = f"Best-{row['place']}(val acc:{row['accuracy']:.3f}{sure})"
         lines.append(f"{accuracy} | lr:{row['lr']:.3g}, weight decay:{row['l2']:.3g}")
-    for name, where in JUDGES.items():
+    for name, where in EVALUATED.items():
         found = ds[f"{name}_accuracy"].values
         if np.isfinite(found).all():
             mean = f"{found.mean():.2%}, mean of {len(found)} seeds"
@@ -309,7 +309,7 @@ def both(ds: xr.Dataset) -> str:
     validation = 100 * float(ds.validation_accuracy[int(ranked(ds)[0])].mean())
     fresh = 100 * float(ds.fresh_accuracy.mean())
     return (
-        f"It has {validation:.3g} % in validation and {fresh:.3g} % on {JUDGES['fresh']}, evaluated once; it was "
+        f"It has {validation:.3g} % in validation and {fresh:.3g} % on {EVALUATED['fresh']}, evaluated once; it was "
         f"chosen among {ds.sizes['trial']} settings."
     )
 

@@ -156,7 +156,9 @@ def all_trials_of(cfg: Config) -> Trial:
         drawn = _search.settings_of(k_settings, cfg.trials)
         settings = jax.tree.map(lambda a, b: jnp.concatenate([a, jnp.full(cfg.equals, b)]), drawn, EQUAL)
         keys = jax.random.split(k_trials, len(settings.lr))
-        found = jax.lax.map(lambda trial: one(*trial, parts), (settings, keys), batch_size=_search.CPU_BATCH)
+        found = jax.lax.map(
+            lambda trial: one(trial[0], trial[1], parts), (settings, keys), batch_size=_search.CPU_BATCH
+        )
         random = {name: values[: cfg.trials] for name, values in found.items()}
         return drawn._asdict() | random | {f"equal_{name}": a[cfg.trials :] for name, a in found.items()}
 
@@ -447,7 +449,7 @@ def answers(ds: xr.Dataset) -> list[lab.Answer]:
     head = "Yes" if low > 0 else "Not here" if high < 0 else "These seeds do not decide"
     luck = ": the best is in part lucky" if least > 0 else ""
     tail = ": the search helps, but its best score is not an estimate of accuracy" if low > 0 and rises > 0 else ""
-    said = [
+    sentences = [
         f"{head}: the best of {trials} trials on {few} validation images scores {promised:.1f} % on them and "
         f"{kept:.1f} % on fresh images, a difference of {mean:+.1f} points [{low:+.1f}, {high:+.1f}]; with {largest:,} "
         f"validation images it is {wide.optimism[:, -1].mean():+.1f}.",
@@ -459,7 +461,7 @@ def answers(ds: xr.Dataset) -> list[lab.Answer]:
     return [
         lab.Answer(
             "Do hyperparameters overfit the validation data?",
-            " ".join(said),
+            " ".join(sentences),
             "optimism",
             ds.sizes["seed"],
             "question §5.1",

@@ -191,12 +191,12 @@ def predicted(cfg: Config) -> dict[str, Any]:
     edges = np.stack([np.linspace(phi.low, phi.high, BINS + 1) for phi, _ in settings])
     shares = [shares_in_the_limit(phi, gain, cfg.layers, e) for (phi, gain), e in zip(settings, edges, strict=True)]
     squares = [wide_limit(phi.exact, gain, cfg.layers) for phi, gain in settings]
-    says = lambda text: {"long_name": f"{text} in infinitely wide layers", "units": "1"}
+    attrs = lambda text: {"long_name": f"{text} in infinitely wide layers", "units": "1"}
     return {
         "edges": (("setting", "edge"), edges, {"long_name": "edges of the bins", "units": "1"}),
         "edge": np.arange(BINS + 1),
-        "predicted_share": (("setting", "layer", "bin"), np.stack(shares), says("share of activations in a bin")),
-        "predicted_mean_square": (("setting", "layer"), np.stack(squares), says("E[x²]")),
+        "predicted_share": (("setting", "layer", "bin"), np.stack(shares), attrs("share of activations in a bin")),
+        "predicted_mean_square": (("setting", "layer"), np.stack(squares), attrs("E[x²]")),
     }
 
 

@@ -344,7 +344,7 @@ def of_kind(ds: xr.Dataset, kind: str) -> list[str]:
     return [str(name) for name in ds.start.values[ds.kind.values == kind]]
 
 
-def look(ds: xr.Dataset, name: str) -> tuple[int, str]:
+def line_style(ds: xr.Dataset, name: str) -> tuple[int, str]:
     """A start's color number and dashes: a color for each constant, and one for all noises, distinguished by dashes."""
     kind = str(ds.kind.sel(start=name).item())
     nth = of_kind(ds, kind).index(name)
@@ -389,7 +389,7 @@ def spreads(ds: xr.Dataset) -> Figure:
             if not (values > 0).any():
                 together.append(name)
                 continue
-            number, dashes = look(ds, name)
+            number, dashes = line_style(ds, name)
             with np.errstate(divide="ignore"):
                 mean, low, high = (10**x for x in plotting.band(np.log10(values)))
             ax.plot(ds["update"], mean, dashes, color=plotting.color(number), label=name, linewidth=1.3)
@@ -415,7 +415,11 @@ def losses(ds: xr.Dataset) -> Figure:
         one = ds.sel(activation=activation)
         for name in [*of_kind(ds, "random"), *ds.equal.values]:
             plotting.curve(
-                ax, ds.step.values, plotting.smooth(one.loss.sel(start=name).values, window), name, look(ds, name)[0]
+                ax,
+                ds.step.values,
+                plotting.smooth(one.loss.sel(start=name).values, window),
+                name,
+                line_style(ds, name)[0],
             )
         for name in ds.equal.values:
             mean, _, _ = plotting.band(plotting.smooth(one.narrow_loss.sel(equal=name).values, window))
@@ -435,7 +439,7 @@ def ranks(ds: xr.Dataset, what: str, y: str) -> Figure:
         for ax, matrix in zip(row, ds.matrix.values, strict=True):
             for i, name in enumerate(ds.start.values):
                 values = ds[what].sel(activation=activation, matrix=matrix, start=name).values
-                number, dashes = look(ds, name)
+                number, dashes = line_style(ds, name)
                 mean, low, high = plotting.band(values)
                 # Many curves lie on each other, so those drawn first are broad.
                 breadth = max(4.5 - 1.5 * list(ds.equal.values).index(name), 1) if name in ds.equal else 1.3 if i else 4
@@ -462,7 +466,9 @@ def accuracies(ds: xr.Dataset) -> Figure:
         one = 100 * ds.sel(activation=activation).isel(score=-1)[["test_accuracy", "narrow_test_accuracy"]]
         for i, name in enumerate(names):
             values = one.test_accuracy.sel(start=name).values
-            ax.scatter(values, np.full(len(values), i), s=22, alpha=0.7, color=plotting.color(look(ds, name)[0]), lw=0)
+            ax.scatter(
+                values, np.full(len(values), i), s=22, alpha=0.7, color=plotting.color(line_style(ds, name)[0]), lw=0
+            )
         for name in ds.equal.values:
             values = one.narrow_test_accuracy.sel(equal=name).values
             at = np.full(len(values), names.index(name) + 0.3)

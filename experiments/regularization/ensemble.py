@@ -605,7 +605,7 @@ def dropout_ahead(ds: xr.Dataset, ratio: float) -> xr.DataArray:
 
 def dropout_averages(ratio: float) -> list[lab.Claim]:
     """Claim 15 and the slip with this ratio."""
-    there = lab.has("ratio", ratio)
+    present = lab.has("ratio", ratio)
     after = lambda ds: (
         f"It had {ds.dropout_steps} updates, and is {float(dropout_ahead(ds, ratio).mean()):+.2f} points ahead of one "
         "network without dropout."
@@ -617,13 +617,13 @@ def dropout_averages(ratio: float) -> list[lab.Claim]:
             lambda ds: apart(ds, ratio),
             *(lab.within(-ALIKE, ALIKE), "points", "claim 15", "masked_networks"),
             detail="The effect is the accuracy of their mean minus that of scaled inference.",
-            where=there,
+            where=present,
         ),
         lab.Claim(
             f"Scaled inference is closer to the geometric than to the arithmetic mean of them (ratio {ratio:g})",
             lambda ds: nearer_geometric(ds, ratio),
             *(lab.above(0.0), "of total variation", "claim 15", "masked_networks"),
-            where=there,
+            where=present,
             secondary=True,
         ),
         lab.Claim(
@@ -632,7 +632,7 @@ def dropout_averages(ratio: float) -> list[lab.Claim]:
             lambda ds: dropout_ahead(ds, ratio) - gain(ds, ds.averaged),
             *(lab.above(-ALIKE), "points", "claim 15", "ensemble"),
             detail=after,
-            where=there,
+            where=present,
         ),
     ]
     if ratio != 1 - ratio:
@@ -643,7 +643,7 @@ def dropout_averages(ratio: float) -> list[lab.Claim]:
                 lambda ds: at_factor(by_factor(ds), ratio) - at_factor(by_factor(ds), 1 - ratio),
                 *(lab.above(0.0), "nats", "slip §4.3", "factor"),
                 detail="The effect is how much lower the test loss is.",
-                where=there,
+                where=present,
             )
         )
     return claims

@@ -149,9 +149,9 @@ def sensitivity(ds: xr.Dataset) -> Figure:
         number, one = LOOK.number(name, names), ds.sel(rule=name, range="same")
         place = np.clip(np.digitize(np.log10(one.lr.values), edges) - 1, 0, len(edges) - 2)
         accuracy = 100 * np.nan_to_num(one.accuracy.values)
-        there = np.unique(place)
-        means = [accuracy[place == b].mean() for b in there]
-        middles = 10 ** ((edges[there] + edges[there + 1]) / 2)
+        bins = np.unique(place)
+        means = [accuracy[place == b].mean() for b in bins]
+        middles = 10 ** ((edges[bins] + edges[bins + 1]) / 2)
         color, mark = plotting.color(number), plotting.MARKERS[number % len(plotting.MARKERS)]
         ax.plot(middles, means, mark, linestyle="-", color=color, label=title(name), markersize=4, linewidth=1.2)
         ax.axvline(float(one.default_lr), color=color, linewidth=0.7, linestyle=":")

@@ -23,7 +23,7 @@ LAST = 200
 ROW_EVERY = 100
 """Iterations between two rows of the printed table."""
 TARGET = 0.2
-"""The smoothed training loss, in nats, whose first crossing says how fast a rule is."""
+"""The smoothed training loss, in nats, whose first crossing measures the speed of a rule."""
 EQUAL = 1.5
 """Rules are about equally fast, and one is slightly faster, where their steps to `TARGET` differ by less than this
 factor: SGD takes more than ten times as many."""
@@ -166,8 +166,8 @@ def steps_in_words(*names: str) -> Callable[[xr.Dataset], str]:
 
 def racing(*names: str) -> Callable[[xr.Dataset], bool]:
     """Whether these rules are compared, at one learning rate each."""
-    there = lab.has("rule", *names)
-    return lambda ds: "setting" not in ds.dims and there(ds)
+    compared = lab.has("rule", *names)
+    return lambda ds: "setting" not in ds.dims and compared(ds)
 
 
 def than_sgd(name: str) -> tuple[lab.Claim, lab.Claim]:

@@ -121,7 +121,7 @@ def turns(ds: xr.Dataset, name: str, axis: str) -> np.ndarray:
     return np.where(np.isfinite(move).all(1), 100 * back.mean(1), np.nan)
 
 
-def walked(ds: xr.Dataset, name: str, axis: str) -> np.ndarray:
+def path_length(ds: xr.Dataset, name: str, axis: str) -> np.ndarray:
     """The path length along an axis, Σ |Δ|, `[seed]`."""
     return abs(along(ds, name, axis)).sum(1)
 
@@ -139,7 +139,7 @@ def swing(ds: xr.Dataset, name: str, axis: str) -> np.ndarray:
 def slant(ds: xr.Dataset, name: str) -> np.ndarray:
     """log₁₀ of the path length along y over that along x, `[seed]`, rounded: SGD's and Momentum's are the same from
     every start."""
-    return np.round(np.log10(walked(ds, name, "y") / walked(ds, name, "x")), 9)
+    return np.round(np.log10(path_length(ds, name, "y") / path_length(ds, name, "x")), 9)
 
 
 def shrinking(ds: xr.Dataset, name: str, axis: str) -> np.ndarray:
@@ -345,7 +345,7 @@ def summary(ds: xr.Dataset) -> str:
     lines = [f"{'':>20}{'f at the end':>14}{turned:>24}{ways[0]:>14}{ways[1]:>14}"]
     for name in SIX:
         end = np.median(ds.value.sel(contender=name).values[:, -1])
-        y, x = (walked(ds, name, axis).mean() for axis in "yx")
+        y, x = (path_length(ds, name, axis).mean() for axis in "yx")
         lines.append(f"{called(ds, name):>20}{end:14.2e}{turns(ds, name, 'y').mean():23.1f}%{y:14.2f}{x:14.2f}")
     return "\n".join(lines)
 
@@ -412,7 +412,7 @@ def beside(name: str, rival: str) -> Callable[[xr.Dataset], str]:
 
 
 def long_run(name: str, rival: str) -> Callable[[xr.Dataset], str]:
-    """The same, with what theory says of the long run; every valley is as steep along y as the round bowl."""
+    """The same, with the theoretical factors of the long run; every valley is as steep along y as the round bowl."""
 
     def sentence(ds):
         lr = [float(ds.lr.sel(contender=one)) for one in (name, rival)]
@@ -430,7 +430,7 @@ def momentum_damps_and_speeds() -> list[lab.Claim]:
         ("momentum@sgd", "sgd", "at SGD's learning rate"),
     )
     measures = (
-        ("damps y: its path along y is shorter than SGD's", walked, "y", beside),
+        ("damps y: its path along y is shorter than SGD's", path_length, "y", beside),
         ("damps y: its largest |y| in the last third is smaller than SGD's", swing, "y", long_run),
         ("speeds up x: its mean |x| is smaller than SGD's", away, "x", beside),
     )
@@ -475,7 +475,7 @@ def adagrad_shrinks() -> list[lab.Claim]:
         ),
         claim(
             "AdaGrad's path along y is shorter than SGD's",
-            less(walked, "adagrad", "sgd", "y"),
+            less(path_length, "adagrad", "sgd", "y"),
             "",
             beside("adagrad", "sgd"),
             "overview",

@@ -302,8 +302,8 @@ def rate_panel(ax: Axes, ds: xr.Dataset, what: str) -> None:
 def marks(ax: Axes, x: np.ndarray, values: np.ndarray, label: str, number: int) -> None:
     """The mean over seeds of `values` `[S, n]` as marks with 95 % intervals."""
     mean, low, high = plotting.band(values)
-    look = {"fmt": plotting.MARKERS[number], "color": plotting.color(number), "markersize": 4}
-    ax.errorbar(x, mean, (mean - low, high - mean), label=label, **look)
+    style = {"fmt": plotting.MARKERS[number], "color": plotting.color(number), "markersize": 4}
+    ax.errorbar(x, mean, (mean - low, high - mean), label=label, **style)
 
 
 def bowl_figure(ds: xr.Dataset) -> Figure:
@@ -371,7 +371,7 @@ def searched(ds: xr.Dataset) -> xr.DataArray:
 
 def at_best(ds: xr.Dataset, rule: str, below: float = np.inf) -> xr.DataArray:
     """Steps to the goal of each seed at the learning rate of the grid, smaller than `below`, that needs the fewest in
-    the mean over the other half of the seeds, `[seed]`; its coordinate `lr` says which."""
+    the mean over the other half of the seeds, `[seed]`; its coordinate `lr` is that rate."""
     steps = ds.steps_by_rate.sel(rule=rule, bowl="valley", drop=True)
     return lab.at_best(steps.where(steps.lr < below), steps.where(steps.lr < below), "lr", lower=True)
 
