@@ -1,4 +1,4 @@
-"""Every annotation of fnn is checked while the tests run, in float64 where a test asks for it, in bounded memory."""
+"""Every annotation of fnn is checked while the tests run, in float64 where a test requests it, in bounded memory."""
 
 import contextlib
 import ctypes

@@ -27,7 +27,7 @@ import matplotlib.figure, fnn.lab.plotting, xarray, tyro
 
 
 def stranger(code, uid=54321, **environment):
-    """The code run by a user whom the system does not know."""
+    """The code run by a user without an entry in the system."""
     known = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
     who = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
     return subprocess.run(

@@ -103,7 +103,7 @@ def made(**changed):
 
 
 def studied(act=lambda s: None, **changed):
-    """`act` on a study in memory: its folder is made by the first trial that is told."""
+    """`act` on a study in memory: its folder is made by the first trial that is finished."""
     given = {"space": SPACE, "sampler": search.uniform(2), "key": KEY, "manifest": None, **changed}
     folder = given.pop("folder", None)
     if folder is not None:
@@ -331,7 +331,7 @@ CASES = {
     **bad("study manifest", lambda m: studied(folder=Path("work"), manifest=m), 3, "x", ["x"], {3: 1}),
     **bad("study values", lambda v: studied(lambda s: asked(s).tell(v)), None, "x", 0.1, [0.1], ["a", "b"], [],
           np.zeros((2, 1, 1)), np.zeros((2, 0)), [[1.0], [1.0, 2.0]], [None, None]),
-    "study is told before it is asked": lambda: studied(lambda s: s.tell([0.1, 0.2])),
+    "study gets values without pending trials": lambda: studied(lambda s: s.tell([0.1, 0.2])),
     **bad("study trial", lambda n: studied(lambda s: s.test(n, lambda: 0.0)), None, "0", 0, -1, 0.5),
     **bad("shared storage", lambda where: shared(storage=where), None, 3, "", "journal.log", ["x"]),
     **bad("shared name", lambda name: shared(name=name), None, 3, ""),

@@ -1,4 +1,4 @@
-"""The READMEs are true: their examples run, the new optimizer works, their files and commands are there."""
+"""The READMEs are true: their examples run, the new optimizer works, their files and commands exist."""
 
 import gzip
 import os
@@ -30,7 +30,7 @@ def block(word):
 
 
 def test_the_ten_lines_run_and_run_again(tmp_path, monkeypatch, capsys):
-    """As do those that spread a sweep over processes, from a file, in a folder of their own."""
+    """As do those that spread a sweep over processes, from a file, in a temporary folder."""
     monkeypatch.chdir(tmp_path)
     names = {}
     exec(compile(block("results/mine"), "README.md", "exec"), names)
@@ -135,7 +135,7 @@ def test_the_two_commands_are_one_line_each():
 def test_the_search_runs(capsys):
     exec(compile(block("search.Log"), "README.md", "exec"), {})
     *_, reached = capsys.readouterr().out.split()
-    assert 0 <= float(reached) < 0.1, "the loss is 1 where it begins"
+    assert 0 <= float(reached) < 0.1, "the loss is 1 at the start"
 
 
 def test_data_of_every_kind_are_loaded(tmp_path, monkeypatch, capsys):

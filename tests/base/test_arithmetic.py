@@ -68,7 +68,7 @@ def test_every_change_is_recorded(elsewhere, variable):
     assert [name for name in before if before[name] != after[name]] == [CHANGES[variable][1]]
 
 
-def test_how_many_devices_there_are_changes_no_number(monkeypatch):
+def test_the_number_of_devices_changes_no_result(monkeypatch):
     before = chosen()
     monkeypatch.setenv("XLA_FLAGS", os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8")
     assert chosen() == before

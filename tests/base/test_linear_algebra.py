@@ -1,4 +1,4 @@
-"""Factorizations are what they say, alone and vmapped, and do not hang where several devices factorize at once."""
+"""Factorizations are correct, alone and vmapped, and do not hang where several devices factorize together."""
 
 import subprocess
 import sys
@@ -55,7 +55,7 @@ print(dict(ds.loss.sizes))
 """
 
 
-def test_devices_that_factorize_at_once_do_not_wait_for_each_other():
+def test_devices_that_factorize_together_do_not_wait_for_each_other():
     """GaLore's singular vectors, at many learning rates on two devices."""
     done = subprocess.run([sys.executable, "-c", PROGRAM], cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.stdout == "{'lr': 7, 'seed': 2, 'step': 10}\n", done.stderr

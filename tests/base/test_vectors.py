@@ -1,4 +1,4 @@
-"""Trees as vectors, and what rules say once: an equation on a vector is that equation at every array."""
+"""Trees as vectors, and what rules write once: an equation on a vector is that equation at every array."""
 
 from typing import NamedTuple
 

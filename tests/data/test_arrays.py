@@ -18,7 +18,7 @@ Y = np.arange(60) % 3
 
 
 def sentence(call, *args, **named):
-    """What the `InputError` raised by a call says; it must be one line."""
+    """The message of the `InputError` that a call raises; it must be one line."""
     with pytest.raises(InputError) as caught:
         call(*args, **named)
     assert len(str(caught.value).splitlines()) == 1

@@ -1,4 +1,4 @@
-"""Data sets: what is loaded, where it is looked for, and every way in which a file can be bad.
+"""Data sets: what is loaded, where it is searched for, and every way in which a file can be bad.
 
 No test leaves this machine: the mirrors are loopback servers, and any other address is refused.
 """
@@ -81,7 +81,7 @@ def put(folder, files, suffix=""):
 
 
 def sentence(call, *args):
-    """What the `InputError` raised by a call says; it must be one line."""
+    """The message of the `InputError` that a call raises; it must be one line."""
     with pytest.raises(InputError) as caught:
         call(*args)
     text = str(caught.value)
@@ -271,7 +271,7 @@ def test_importing_is_light():
     assert done.stdout.strip() == "True []"
 
 
-# Where it is looked for
+# Where it is searched for
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
@@ -316,7 +316,7 @@ def test_empty_folders_and_links_to_nothing_do_not_hide_files(tmp_path):
     assert data.load("mnist", tmp_path / "set").checksum == checksum(TINY)
 
 
-def test_content_tells_gzip_not_the_name(tmp_path):
+def test_gzip_is_recognized_by_content_not_by_name(tmp_path):
     put(tmp_path, {f"{file}.gz": content for file, content in TINY.items()})
     assert data.load("mnist", tmp_path).checksum == checksum(TINY)
 
@@ -399,7 +399,7 @@ def test_auto_falls_back_where_no_cache_can_be_made(cache, mirrors):
     assert "Not a directory" in sentence(data.load, "mnist")
 
 
-def test_not_found_says_where_and_what_to_do(tmp_path, cache):
+def test_not_found_names_the_places_and_what_to_do(tmp_path, cache):
     text = sentence(data.load, "fashion_mnist")
     searched = [cache.with_name("fashion_mnist"), tmp_path / "no-debian"]
     positions = [text.index(str(place)) for place in (*searched, known.MIRRORS["fashion_mnist"][0])]
@@ -651,7 +651,7 @@ def test_a_directory_in_place_of_a_file(tmp_path, name):
     assert f"{IMAGES} (or {IMAGES}.gz) is missing in {tmp_path / 'mnist'}" in sentence(data.load, name, tmp_path)
 
 
-def test_hash_mismatch_tells_found_and_expected(tmp_path):
+def test_hash_mismatch_names_found_and_expected(tmp_path):
     put(tmp_path, OTHER)
     text = sentence(data.load, "mnist", tmp_path)
     assert text == (
@@ -726,7 +726,7 @@ def test_fuzz_damaged_files(tmp_path):
 # Downloads
 
 
-def test_download_verifies_keeps_and_does_not_ask_twice(cache, mirrors):
+def test_download_verifies_keeps_and_is_not_repeated(cache, mirrors):
     mirrors[0].offer(TINY)
     ds = data.load("mnist")
     assert (ds.checksum, ds.source) == (checksum(TINY), f"{cache} (downloaded)")
@@ -760,7 +760,7 @@ def cut_short(handler):
 
 
 def cut_without_promise(handler):
-    """The connection ends early, and no length was promised: only gzip can tell."""
+    """The connection ends early, and no length was promised: only gzip detects it."""
     handler.start()
     handler.wfile.write(gzip.compress(TINY[IMAGES])[:-500])
 
@@ -1050,7 +1050,7 @@ def test_real_tiny_shakespeare(monkeypatch):
 # Paths
 
 
-def test_a_path_is_told_from_a_name(tmp_path, monkeypatch):
+def test_a_path_is_distinguished_from_a_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     put(tmp_path / "mnist", OTHER)
     put(tmp_path / "digits", OTHER)

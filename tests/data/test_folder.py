@@ -23,7 +23,7 @@ def idx(array):
 
 
 def put(folder, contents):
-    """Write files by name, gzipped where the name says so."""
+    """Write files by name, gzipped where the name ends in .gz."""
     for name, array in contents.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -86,7 +86,7 @@ def test_a_table_without_names(tmp_path):
     assert ds.checksum == data.load(put(tmp_path, TABLE)).checksum == data.load(f"{put(tmp_path, text)}:3").checksum
 
 
-def test_names_that_are_numbers_are_seen_where_one_is_not(tmp_path):
+def test_names_that_are_numbers_are_recognized_where_one_is_not(tmp_path):
     """As pandas writes a frame of an array with a column of labels beside it."""
     text = "0,1,label\n" + "".join(f"{i},{2 * i},{i % 2}\n" for i in range(20))
     ds = data.load(put(tmp_path, text))
@@ -199,7 +199,7 @@ def test_sizes_are_bounded(tmp_path, monkeypatch):
     assert "becomes a table of 60 × 5" in sentence(put(tmp_path, TABLE))
 
 
-def test_numbers_alone_are_read_at_once_and_the_same(tmp_path, monkeypatch):
+def test_numbers_alone_are_read_by_one_call_with_the_same_result(tmp_path, monkeypatch):
     text = '"a","b\n2",y\n\n' + "".join(f"{v!r}, {i},{i % 2}\n" for i, v in enumerate(RNG.normal(size=50).tolist()))
     path = put(tmp_path, text)
     fast = data.load(path)

@@ -68,7 +68,7 @@ def test_networks_of_a_key_start_alike(monkeypatch):
 
 
 @pytest.mark.parametrize("variance", [0.0, 1.0])
-def test_running_variances_start_where_the_option_says(variance, monkeypatch):
+def test_running_variances_start_at_the_option(variance, monkeypatch):
     monkeypatch.setattr(experiment, "HIDDEN", (5,))
     cfg = replace(TINY, running_variance=variance)
     _, stats = jax.jit(lambda: experiment.network(cfg, "before", init.he()).init(KEY, X))()
@@ -176,7 +176,7 @@ def test_the_worst_scale_decides_for_every_one():
     np.testing.assert_allclose(found[EVERYWHERE].effect, -15, atol=0.5)
     found = judged(made(bn=np.where(np.arange(16) == 15, 0.3, 0.9), plain=0.2))
     assert (found[MORE].outcome, found[ALL].outcome, found[MORE].effect) == ("holds", "does not hold", 15)
-    # A network that learns from no scale depends on none: the count beside it says what that is worth.
+    # A network that learns from no scale depends on none: the count of scales shows that this is no merit.
     assert found[LESS].outcome == "does not hold"
 
 
@@ -194,7 +194,7 @@ def test_larger_learning_rates_are_counted_in_decades():
     assert "4.6 against 0.46" in found.sentence
 
 
-def test_where_no_learning_rate_works_nothing_is_said():
+def test_where_no_learning_rate_works_there_is_no_verdict():
     found = judged(made(plain_top=0))
     assert (found[RATES_LARGER].outcome, found[RATES_LARGER].effect) == ("holds", np.inf)
     assert (found[EQUALLY_FIT].outcome, found[SAME_RATE].outcome) == ("not measurable", "does not hold")

@@ -1,4 +1,4 @@
-"""The benchmark of starts: what its processes say, and its verdicts both ways."""
+"""The benchmark of starts: what its processes print, and its verdicts both ways."""
 
 import pytest
 

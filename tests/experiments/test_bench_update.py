@@ -96,7 +96,7 @@ ALONE = ("lion", "radam", "madgrad", "cocob", "schedule_free_adamw")
 
 
 @pytest.mark.parametrize("rule", LOOK_AROUND + ALONE)
-def test_elementwise_rules_are_told_apart(rule):
+def test_elementwise_rules_are_recognized(rule):
     assert _timing.update(optim.rule(rule), *MODEL).elementwise() == (rule in ALONE)
 
 
@@ -122,7 +122,7 @@ def test_without_patience_only_the_first_laps_are_taken():
     assert np.isnan(seconds[:, _timing.LEAST_LAPS :]).all()
 
 
-def test_squares_are_about_as_many_numbers_as_asked_for():
+def test_squares_have_about_the_given_size():
     weights, gradient = _timing.squares(4, 10_000_000)
     assert [w.shape for w in weights] == [g.shape for g in gradient] == [(1581, 1581)] * 4
     assert all(w.dtype == jnp.float32 for w in jax.tree.leaves((weights, gradient)))
@@ -170,7 +170,7 @@ def test_verdicts_follow_the_numbers(even):
 
 @pytest.mark.parametrize(("slower", "outcome"), [(0, "holds"), (9, "undecided"), (20, "does not hold")])
 def test_slower_updates_are_counted_against_chance(even, slower, outcome):
-    """Of 318 updates 8 would be slower by chance: 9 say nothing, and the worst of them refutes nothing."""
+    """Of 318 updates 8 would be slower by chance: 9 decide nothing, and the worst of them refutes nothing."""
     ds = even.isel(rule=[0] * 318, parameters=[0], tree=[0]).copy(deep=True)
     ds = ds.assign_coords(rule=[f"rule{number}" for number in range(318)])
     ds.seconds[:slower, 0] = 3
@@ -178,7 +178,7 @@ def test_slower_updates_are_counted_against_chance(even, slower, outcome):
     assert (fewer.seeds, fewer.outcome) == (318, outcome)
 
 
-def test_updates_of_few_laps_have_no_say(even):
+def test_updates_of_few_laps_are_not_counted(even):
     ds = even.copy(deep=True)
     ds.seconds[0, ..., 3:] = np.nan
     assert EXPERIMENT.judge(ds)[1].seeds == 8
@@ -200,7 +200,7 @@ def test_laps_left_out_count_neither_way(even):
 def test_an_interrupt_keeps_the_rules_that_are_done(tiny, monkeypatch, done):
     answers = iter([tiny.isel(rule=0, drop=True)] * (1 + done))  # the first is the control's
 
-    def timed(*asked):
+    def timed(*specs):
         found = next(answers, None)
         if found is None:
             raise KeyboardInterrupt

@@ -40,7 +40,7 @@ def started(experiment, *words):
 
 
 OF_EVERY_KIND = ("weight_init_compare", "hyperparameter_map", "loss_surface", "optimizer_oracles", "bench_search")
-"""A sweep, a sweep of a trial, a figure of its own without training, exact results with tables, a benchmark."""
+"""A sweep, a sweep of a trial, a drawing without training, exact results with tables, a benchmark."""
 
 
 @pytest.fixture(scope="module", params=EXPERIMENTS)
@@ -116,7 +116,7 @@ def test_redrawing_makes_the_same_files(experiment, out, tmp_path):
             assert (tmp_path / experiment.name / name).read_bytes() == content, name
 
 
-def test_what_was_interrupted_goes_on_to_the_same_numbers(experiment, out, tmp_path, monkeypatch):
+def test_an_interrupted_run_resumes_to_the_same_numbers(experiment, out, tmp_path, monkeypatch):
     if experiment.name in TIMED:
         pytest.skip("No two runs take the same time.")
     written = []
@@ -165,7 +165,7 @@ def test_a_bad_number_is_one_sentence_before_work_starts(every, tmp_path, monkey
         assert not list(tmp_path.iterdir())
 
 
-def test_its_help_says_what_it_is(every):
+def test_its_help_describes_it(every):
     code, said, _ = started(every, "--help")
     assert code == 0
     assert every.question.split()[-1] in said

@@ -98,7 +98,7 @@ def test_schedules():
 
 
 def test_a_replay_by_hand():
-    """6 trials, half go on after 1 and 2 of 3 epochs: the best at the end begins badly, and is given up."""
+    """6 trials, half continue after 1 and 2 of 3 epochs: the best at the end starts badly, and is abandoned."""
     accuracy = np.array(
         [[[0.1, 0.2, 0.9], [0.2, 0.3, 0.3], [0.3, 0.5, 0.4], [0.4, 0.4, 0.8], [0.5, 0.2, 0.2], [0, 0, 0]]]
     )
@@ -147,7 +147,7 @@ def test_the_table_has_every_schedule():
 
 
 def test_abandoning_keeps_the_pairing():
-    """The first look of halving is that of whole trials, whoever goes on."""
+    """The first comparison of halving is that of whole trials, whichever continue."""
     import types
 
     splits, keys = tasks.splits(data.load("mnist_5k")), engine.seeds(2)

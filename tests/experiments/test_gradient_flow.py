@@ -21,7 +21,7 @@ def tiny():
     return EXPERIMENT.run(TINY)
 
 
-def test_where_there_is_no_layer_there_is_no_number(tiny):
+def test_missing_layers_are_nan(tiny):
     assert dict(tiny.gradient.sizes) == {"init": 4, "draw": 3, "activation": 3, "depth": 2, "layer": 4}
     np.testing.assert_array_equal(tiny.depth, [2, 3])
     np.testing.assert_array_equal(tiny["update"], [0, 10, 20])

@@ -94,7 +94,7 @@ def outcomes(ds):
     return {verdict.claim: verdict.outcome for verdict in EXPERIMENT.judge(ds)}
 
 
-def test_every_search_begins_with_the_same_random_trials(measured):
+def test_every_search_starts_with_the_same_random_trials(measured):
     ds = measured
     assert list(ds.search.values) == ["random", *(name for name in SEARCHES if name not in _searches.PROGRAMS)]
     random = ds.search_accuracy.sel(search="random")
@@ -114,7 +114,7 @@ def test_every_search_begins_with_the_same_random_trials(measured):
 
 
 def test_searches_inside_the_program_keep_to_the_budget_and_find_whole_trainings(measured):
-    """Halving begins with the trials of random search, so what survives is one of those that were trained whole."""
+    """Halving starts with the trials of random search, so its survivor is one of those that were trained to the end."""
     ds, budget = measured, TINY.budget * TINY.short
     for name in ("halving", "pbt"):
         epochs = ds[f"{name}_epochs"].values
@@ -144,7 +144,7 @@ def test_the_test_set_is_evaluated_once_for_the_same_choice(tmp_path, capsys):
     assert [found["value"] for found in study.evaluations(tmp_path)] == [[0.5, 0.25], [0.75, 0.75], [0.5, 0.5]]
 
 
-def test_an_interrupted_search_goes_on_to_the_same_trials(tmp_path):
+def test_an_interrupted_search_resumes_to_the_same_trials(tmp_path):
     """Of what was done, no round is trained again; with other options the folder is refused."""
     images, keys, trained = data.load("mnist_5k"), engine.seeds(2), []
     nothing = _searches.Found(np.empty((2, 0, 2)), np.empty((2, 0)), np.empty((2, 0)))

@@ -103,7 +103,7 @@ def test_what_is_not_a_twin_is_found(tiny, drawn):
     assert outcomes(ds) == {"SGD": "holds", "Adam (book)": "does not hold"}
 
 
-def test_pages_say_where_twins_and_namesakes_part(tiny):
+def test_pages_show_where_twins_and_namesakes_differ(tiny):
     pages = optax_parity.pages(tiny)
     table = [line for line in pages["parity"].splitlines() if line.startswith("| `")]
     assert [line.split("`")[1] for line in table] == ["adam:book", "sgd"], "worst first"
@@ -128,7 +128,7 @@ def test_an_exact_claim_needs_one_seed(tiny):
     assert set(outcomes(tiny.isel(seed=[0])).values()) == {"holds"}
 
 
-def test_streams_are_what_their_names_say(drawn):
+def test_streams_are_as_named(drawn):
     kind = dict(zip(KINDS, np.split(np.asarray(drawn[1]["layers"][0]["w"]), len(KINDS), axis=1), strict=True))
     assert all(g.shape == (24, 2, 4, 3) and g.dtype == np.float64 for g in kind.values())
     np.testing.assert_array_equal(kind["sign flips"][1:], -kind["sign flips"][:-1])

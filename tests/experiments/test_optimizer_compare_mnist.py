@@ -35,13 +35,13 @@ def test_the_notes_table_and_the_twins_are_printed(race):
 
 
 def falling(steps, seed):
-    """Losses of 8 seeds that fall from 2 and reach the target after about so many steps."""
+    """Losses of 8 seeds that fall from 2 and reach the target after about `steps` steps."""
     scatter = np.random.default_rng(seed).normal(1, 0.03, (8, 1))
     return 2 * (compare.TARGET / 2) ** (np.arange(STEPS) / (steps * scatter))
 
 
 def judged(**steps):
-    """Outcomes by claim of a race in which each rule reaches the target after about so many steps."""
+    """Outcomes by claim where each rule reaches the target after about the given number of steps."""
     loss = np.stack([falling(n, seed) for seed, n in enumerate(steps.values())])
     ds = xr.Dataset(
         {"loss": (("rule", "seed", "step"), loss)},

@@ -50,7 +50,7 @@ def test_verdicts_follow_the_numbers(adam, outcome):
     assert faster.sentence.endswith("Chosen on the other half of the seeds: Adam, lr 0.1; SGD, lr 0.1.")
 
 
-def test_a_seed_has_no_say_in_the_rate_it_is_judged_at():
+def test_a_seed_does_not_choose_its_own_learning_rate():
     ds = dataset([[2, 2, 2], [3, 3, 3]])
     luck = np.random.default_rng(1).normal(0, 0.5, (3, 6))
     luck -= luck.mean(1, keepdims=True)  # SGD is as good at one rate as at another, but for chance

@@ -45,7 +45,7 @@ def outcomes(ds):
     return {verdict.claim: verdict.outcome for verdict in EXPERIMENT.judge(ds)}
 
 
-def test_the_rules_do_what_theory_says(ds):
+def test_the_rules_agree_with_theory(ds):
     found = outcomes(ds)
     assert found.pop(KIN) == "does not hold", "RAdam starts as momentum"
     # The mean move is a mean over few rounds here, and decides nothing yet.

@@ -31,7 +31,7 @@ def follow(name, condition, steps, **hyper):
 
 
 @pytest.mark.parametrize("lr", [0.01, 0.475, 0.95, 1.0, 1.1])
-def test_sgd_goes_by_powers(x64, lr):
+def test_sgd_is_a_power(x64, lr):
     path = follow("sgd", 20.0, 30, lr=lr)
     exact = (1 - lr * curvatures(20.0)) ** np.arange(31)[:, None] * START
     np.testing.assert_allclose(path.place, exact, rtol=1e-12)
@@ -39,7 +39,7 @@ def test_sgd_goes_by_powers(x64, lr):
 
 
 @pytest.mark.parametrize(("lr", "alpha"), [(0.1, 0.9), (0.95, 0.9), (0.3, 0.0), (1.2, 0.5)])
-def test_momentum_goes_by_powers_of_its_matrix(x64, lr, alpha):
+def test_momentum_is_a_power_of_its_matrix(x64, lr, alpha):
     path = follow("momentum", 20.0, 60, lr=lr, mu=alpha)
     for axis, curvature in enumerate(curvatures(20.0)):
         exact = paths.exact_momentum(lr, alpha, curvature, 60) * START[axis]

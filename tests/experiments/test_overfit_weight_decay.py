@@ -146,7 +146,7 @@ def moment(scale=1.0):
     )
 
 
-def test_the_instruments_know_that_the_network_is_homogeneous():
+def test_the_instruments_show_that_the_network_is_homogeneous():
     """Without biases all weights times c give each layer's factor c to function, slope and margin, not to distance."""
     c, depth = 1.1, len(_overfit.HIDDEN) + 1
     small, large = observe(moment()), observe(moment(c))

@@ -117,7 +117,7 @@ def out(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def made(out):
-    """The page of that folder, and what writing it told."""
+    """The page of that folder, and what writing it printed."""
     written = write(out)
     return written, written.path.read_text(encoding="utf-8")
 
@@ -140,7 +140,7 @@ def test_every_finding_is_on_the_page(out, made, reader):
     assert written.troubles == ()
 
 
-def test_every_experiment_is_there_and_missing_ones_say_how_to_make_them(made, reader):
+def test_every_experiment_is_listed_and_missing_ones_with_their_commands(made, reader):
     written, _ = made
     words = reader.words()
     for name, experiment in EXPERIMENTS.items():
@@ -152,7 +152,7 @@ def test_every_experiment_is_there_and_missing_ones_say_how_to_make_them(made, r
     assert linked <= reader.ids, "every link within the page leads somewhere"
 
 
-def test_pictures_say_what_they_show_and_keep_their_place(reader):
+def test_pictures_have_alternative_text_and_a_fixed_size(reader):
     pictures = [attrs for attrs in reader.all("img") if attrs.get("src")]
     assert len(pictures) == 4 + 3
     for attrs in pictures:
@@ -182,14 +182,14 @@ def test_nothing_of_the_results_becomes_markup(made, reader):
     assert "'unsafe-inline'" not in policy.partition("script-src")[2]
 
 
-def test_the_command_leaves_out_where_things_lie(out):
+def test_the_command_leaves_out_paths(out):
     [entry] = [one for one in gather.gather(out, EXPERIMENTS).entries if one.name == ARRIVED]
     assert entry.command.startswith(f"python -m experiments.updates.{ARRIVED} --steps '</script>")
     assert "/elsewhere" not in entry.command
     assert ("steps", "40") in entry.provenance.settings
 
 
-def test_it_stands_alone_and_is_not_heavy(made, reader):
+def test_it_is_self_contained_and_small(made, reader):
     written, text = made
     assert written.size == written.path.stat().st_size < 8e6
     for tag, attrs in reader.elements:
@@ -260,7 +260,7 @@ def test_a_quick_run_is_effects_only(tmp_path, out):
     assert not any("holds" in alt for alt in alts)
 
 
-def test_another_setting_than_the_experiments_own_is_said(reader):
+def test_a_setting_other_than_the_default_is_named(reader):
     assert "the experiment’s own setting: seeds 100 (not 1000)" in reader.words()
 
 
@@ -446,7 +446,7 @@ def test_no_folder_and_no_extra_are_a_sentence(tmp_path, monkeypatch):
         parts.more(tmp_path, quick=True)
 
 
-def test_an_empty_folder_makes_a_page_that_says_so(tmp_path, out):
+def test_an_empty_folder_makes_a_page_without_results(tmp_path, out):
     shutil.copytree(out / "report", tmp_path / "report")  # what was computed for the other page
     written = write(tmp_path)
     words = Reader(written.path.read_text()).words()
@@ -513,7 +513,7 @@ def test_surfaces_have_their_minima():
         assert len(lines) >= 5
 
 
-def test_the_plane_knows_its_edge():
+def test_the_plane_has_its_edge():
     found = play.plane(play.QUICK)
     stable = found.lr[:, None] < 1 + found.momentum - 0.05
     unstable = found.lr[:, None] > 1 + found.momentum + 0.05
@@ -702,7 +702,7 @@ OUTSIDE = """() => [...document.body.querySelectorAll("*")]
     .map((one) => one.outerHTML.slice(0, 80))"""
 
 
-def test_the_page_is_there_before_the_charts_and_nothing_shifts(opened):
+def test_the_page_is_drawn_before_the_charts_and_nothing_shifts(opened):
     view = opened(390)
     view.evaluate(PAINTED)
     assert view.evaluate("window.vegaEmbed === undefined"), "the library waits until a chart is wanted"

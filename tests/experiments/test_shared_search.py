@@ -1,4 +1,4 @@
-"""A search for real: resumed, grown, shared by processes, tested once; what it says of made-up trials."""
+"""A search as in practice: resumed, extended, shared by processes, tested once; its claims on made-up trials."""
 
 import dataclasses
 import importlib.util
@@ -51,7 +51,7 @@ def looks(folder):
     return store.read_sealed(folder / study.TEST, study.Evaluations)["evaluations"]
 
 
-def test_a_study_goes_on_grows_and_is_tested_once(tmp_path, capsys):
+def test_a_study_is_resumed_extended_and_tested_once(tmp_path, capsys):
     cfg = kept(tmp_path)
     few = experiment.run(cfg)
     assert few.validation_accuracy.dims == ("trial", "seed")
@@ -107,7 +107,7 @@ def command(folder, *more):
 
 
 @pytest.mark.slow
-def test_killed_it_goes_on_with_none_lost_or_run_twice(tmp_path):
+def test_after_a_kill_no_trial_is_lost_or_run_twice(tmp_path):
     with command(tmp_path) as one:
         while one.poll() is None and not (studies(tmp_path) and len(store.numbers(studies(tmp_path)[0])) > 3):
             time.sleep(0.02)
@@ -158,7 +158,7 @@ def test_many_processes_share_a_study_by_its_command_line(tmp_path, kind):
         assert ds.test_accuracy.notnull().all()
 
 
-def test_what_is_alike_and_what_is_told_apart():
+def test_which_settings_are_distinguished():
     rng = np.random.default_rng(0)
     luck = rng.normal(0, 0.1, 12)  # of the splits: the same for all settings
     noise = lambda: rng.normal(0, 0.005, 12)
@@ -184,7 +184,7 @@ def test_what_is_sure_chooses_otherwise():
     assert experiment.ranked(made_up(values, by="low")).tolist() == [1, 0]
 
 
-def test_one_seed_and_no_test_say_no_more_than_they_can():
+def test_one_seed_and_no_test_give_no_intervals_and_no_verdicts():
     ds = made_up([[0.5], [0.6]])
     assert experiment.answers(ds) == []
     assert EXPERIMENT.judge(ds) == []

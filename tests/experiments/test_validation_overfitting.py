@@ -106,7 +106,7 @@ def test_the_experiment_at_tiny_size(tiny):
     assert dict(tiny.validation.sizes) == {"seed": 2, "trial": 4, "block": 2}
     assert dict(tiny.equal_test.sizes) == {"seed": 2, "equal": 3, "half": 2}
     assert (tiny.diverged == 0).all()
-    # Every trial has a setting of its own, and equal trials differ all the same.
+    # Every random trial has a different setting, and equal trials differ too.
     assert len(np.unique(tiny.lr)) == 8
     assert ((tiny.lr >= 1e-6) & (tiny.lr <= 1e-2)).all()
     assert (np.ptp(np.concatenate([tiny.equal_validation, tiny.equal_test], -1), axis=1) > 0).any(-1).all()

@@ -30,7 +30,7 @@ def follow(name, condition, steps, **hyper):
     return go(rule.hyper._replace(**hyper), condition, jnp.asarray(START))
 
 
-def test_stability_ends_where_theory_says(x64):
+def test_stability_ends_where_theory_predicts(x64):
     """At 2/L for SGD and 2 (1 + α)/L for Momentum."""
     for name, hyper, limit in (("sgd", {}, 1.0), ("momentum", {"mu": 0.9}, 1.9)):
         below, above = (follow(name, 20.0, 4000, lr=limit * side, **hyper) for side in (0.999, 1.001))
@@ -70,7 +70,7 @@ def test_all_starts_are_on_the_notes_level(ds):
     assert len(np.unique(ds.start, axis=0)) == ds.sizes["seed"]
 
 
-def test_sgd_arrives_exactly_when_the_closed_form_says(ds):
+def test_sgd_arrives_exactly_when_the_closed_form_predicts(ds):
     measured = ds.steps_by_rate.sel(rule="sgd", bowl="valley").transpose("lr", "seed").values
     exact = [rates.exact_steps(ds.start.values, lr, ds.condition, ds.goal, ds.horizon) for lr in ds.lr.values]
     np.testing.assert_array_equal(measured, exact)

@@ -233,7 +233,7 @@ def test_the_answer_follows_the_numbers(ds):
     assert "not explained" in EXPERIMENT.answer(changed)[0].answer
 
 
-def test_predictions_stand_beside_what_is_measured(ds):
+def test_predictions_are_tabulated_with_measurements(ds):
     rows = EXPERIMENT.tables(ds)["mean_square"]
     assert len(rows) == 8 * 4
     last = rows[-1]

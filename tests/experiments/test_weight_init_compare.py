@@ -19,7 +19,7 @@ def ds():
     return EXPERIMENT.run(EXPERIMENT.options(quick=True, steps=20, batch=32, inits=inits))
 
 
-def test_contenders_of_several_programs_stand_in_the_order_of_the_option(ds):
+def test_contenders_of_several_programs_are_in_the_order_of_the_option(ds):
     assert list(ds.init.values) == ["0.01", "orthogonal", "he", "0.5"]
     assert ds.loss.dims == ("init", "seed", "step")
     assert np.isfinite(ds.loss).all()
@@ -38,7 +38,7 @@ def test_contenders_of_several_programs_stand_in_the_order_of_the_option(ds):
         (INITS["glorot"], init.glorot()),
     ],
 )
-def test_the_family_holds_the_known_initializers(weights, same, x64):
+def test_the_family_includes_the_known_initializers(weights, same, x64):
     """gain · (n_in + back · n_out)^−power, with traced numbers, is each of them exactly."""
     key, shape = jax.random.key(0), (30, 20)
     drawn = jax.jit(lambda hp: hp(key, shape, jnp.float64))(Scaled(*map(jnp.float64, weights)))

@@ -23,7 +23,7 @@ def ds():
     return EXPERIMENT.run(TINY)
 
 
-def test_starts_of_all_kinds_stand_side_by_side(ds):
+def test_starts_of_all_kinds_are_in_one_data_set(ds):
     assert list(ds.start.values) == ["random", "all 0", "all 0.01", "all 0.01, noise 0.0001", "all 0.01, dropout"]
     assert list(ds.kind.values) == ["random", "equal", "equal", "noise", "dropout"]
     assert list(ds.equal.values) == ["all 0", "all 0.01"]
@@ -84,7 +84,7 @@ def network(activation, widths):
 
 
 def problem(activation, widths):
-    """(full parameters of identical units with biases of their own, inputs, labels) in float64."""
+    """(full parameters of identical units with biases, inputs, labels) in float64."""
     k_x, k_y, k_b = jax.random.split(jax.random.key(0), 3)
     x, y = jax.random.normal(k_x, (20, 7)) + 0.5, jax.random.randint(k_y, (20,), 0, 3)
     params, _ = network(activation, widths).init(k_b, jax.ShapeDtypeStruct((20, 7), jnp.float64))
@@ -96,7 +96,7 @@ def problem(activation, widths):
 
 
 def trained(activation, widths, rule, params, x, y, steps=100):
-    """(parameters, losses) after so many updates on all of x."""
+    """(parameters, losses) after a number of updates on all of x."""
     hp = rule.hyper._replace(lr=0.02)
 
     def loss(params):
@@ -151,7 +151,7 @@ def test_copies_are_counted():
     assert [one.w[0, 0] for one in collapse(params) if one] == [1, 4, 6]
 
 
-def test_every_way_in_which_units_differ_is_seen():
+def test_every_difference_of_units_is_measured():
     """By what enters them, by their bias, by what leaves them."""
 
     def measured(layer=0, **change):

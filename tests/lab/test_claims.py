@@ -36,7 +36,7 @@ def test_an_effect_is_on_one_side_of_its_bar(bar, away, above):
     assert outcome(bar + away + SPREAD, lab.below(bar)) == opposite[above]
 
 
-def test_the_interval_is_students_and_the_sentence_says_it():
+def test_the_interval_is_students_and_so_is_the_sentence():
     values = 3.0 + SPREAD
     found = claim(values, lab.above(1), detail="Of {so} much.").verdict(NOTHING)
     expected = stats.ttest_1samp(values, 1.0)
@@ -236,7 +236,7 @@ def test_discoveries_are_benjamini_and_hochbergs(seed):
     assert discoveries(np.empty(0)).shape == (0,)
 
 
-def test_the_table_says_how_many_false_verdicts_to_expect():
+def test_the_table_gives_the_expected_number_of_false_verdicts():
     several = [ladder(p) for p in (0.001,) * 10 + (0.04, 0.9)]
     beside = [Verdict("", 1.0, 0.5, 1.5, "m", 10, "holds", "", secondary=True, p=0.001), ladder(math.nan)]
     found = Findings([("one", verdict) for verdict in several + beside], [], [])
@@ -279,7 +279,7 @@ def test_a_verdict_names_its_figure_and_whether_it_decides():
     assert (found.figure, found.secondary, found.source) == ("loss", True, "claim 2")
 
 
-def test_attributes_of_the_data_set_stand_in_the_text():
+def test_attributes_of_the_data_set_are_formatted_into_the_text():
     one = lab.Claim("At lr = {lr:g} it learns", lambda ds: ds.gain, lab.above(0.0))
     ds = xr.Dataset({"gain": ("seed", np.arange(1.0, 9.0))}, attrs={"lr": 0.10})
     (verdict,) = lab.claims.judge([one], ds)

@@ -26,7 +26,7 @@ def unprepared(monkeypatch):
 
 
 def started(name, *options, **environment):
-    """An experiment of the collection, in a process of its own."""
+    """An experiment of the collection, in a separate process."""
     return subprocess.run(
         [sys.executable, "-m", "experiments", name, *map(str, options)],
         cwd=ROOT,
@@ -62,7 +62,7 @@ def test_a_disk_that_fills_up_meanwhile_costs_nothing(tmp_path, monkeypatch, cap
         ("fashion_mnist", "--dataset fashion_mnist", "fashion_mnist, not mnist"),
     ],
 )
-def test_a_claim_says_what_it_was_measured_on(tmp_path, capsys, dataset, options, said):
+def test_a_claim_names_the_data_it_was_measured_on(tmp_path, capsys, dataset, options, said):
     assert command.main(worked(dataset=dataset), [*options.split(), "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert f"holds: It works [{said}]. +4.5 m [+2.45, +6.55], 8 seeds." in printed
@@ -116,13 +116,13 @@ def test_saved_data_that_lack_something_are_a_sentence(tmp_path, capsys, what, m
             command.main(experiment, ["--out", str(tmp_path)])
 
 
-def test_a_platform_that_is_not_there_is_a_sentence(tmp_path):
+def test_a_missing_platform_is_a_sentence(tmp_path):
     done = started("weight_init_compare", "--quick", "--out", tmp_path, JAX_PLATFORMS="nowhere")
     assert (done.returncode, done.stdout) == (2, "")
     assert re.match("weight_init_compare: JAX finds no device: .*'nowhere'.*\n$", done.stderr)
 
 
-def test_data_of_an_interrupted_run_say_so():
+def test_data_of_an_interrupted_run_are_marked():
     ds = xr.Dataset({"loss": ("step", np.arange(3.0))}, attrs={"dataset": "mnist", "complete": 0})
     ds.attrs["options"] = json.dumps({"steps": 2000, "seeds": 10})
     found = command.measured_on(worked(), ds)
@@ -130,14 +130,14 @@ def test_data_of_an_interrupted_run_say_so():
 
 
 @pytest.mark.parametrize("options", [None, "", "[]", "{", "[" * 100_000, 5, "\0"])
-def test_options_that_are_unknown_are_said_to_be(options):
+def test_unknown_options_are_named(options):
     ds = xr.Dataset(attrs={"dataset": "mnist", **({} if options is None else {"options": options})})
     assert str(command.measured_on(worked(), ds)) == "mnist, unknown options"
 
 
 @pytest.mark.parametrize("becomes", ["lost", "damaged", "another run's"])
 def test_data_of_a_quick_run_stay_so_whatever_becomes_of_their_provenance(tmp_path, capsys, becomes):
-    """A kill between the two files of a later run leaves that of another run beside them, say."""
+    """A kill between the two files of a later run may leave that of another run beside them."""
     assert command.main(worked(dataset="mnist"), ["--quick", "--out", str(tmp_path)]) == 0
     provenance = tmp_path / "stub" / "provenance.json"
     if becomes == "another run's":

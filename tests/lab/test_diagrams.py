@@ -1,4 +1,4 @@
-"""Diagrams say what the things are that they are drawn from: change the thing and the diagram changes."""
+"""Diagrams show the network or program that they are drawn from: a change of it changes the diagram."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -82,7 +82,7 @@ def test_layers_are_known_by_what_they_are(options, expected):
 
 
 @pytest.mark.parametrize("name", diagrams.ACTIVATIONS)
-def test_every_activation_is_told_from_the_others(name):
+def test_every_activation_is_distinguished_from_the_others(name):
     assert diagrams.name_of(layers.elementwise(diagrams.ACTIVATIONS[name]), ()) == name
 
 
@@ -198,7 +198,7 @@ def test_the_drawing_shows_every_node_and_every_edge(name):
     assert len(kinds(ax, FancyArrowPatch)) == sum(len(set(node.inputs)) for node in graph.nodes)
 
 
-def test_names_stand_at_the_end_or_beside_the_edge():
+def test_names_are_at_the_end_or_beside_the_edge():
     graph = graph_of(FORWARD, X, UNIT, UNIT, 1e-6, results=RESULTS)
     ax = draw(graph).axes[0]
     place = {text.get_text(): text.get_position() for text in ax.texts}

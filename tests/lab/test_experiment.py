@@ -45,7 +45,7 @@ FILES = {"metrics.nc", "provenance.json", "verdicts.json", "figures.json", "SHA2
 DRAWN = {f"{name}.{suffix}" for name in ("loss", "accuracy") for suffix in ("png", "svg")}
 
 
-def test_a_new_experiment_is_short_and_leaves_what_ours_leave(folder):
+def test_a_new_experiment_is_short_and_writes_the_same_files_as_ours(folder):
     assert len((folder / f"{NAME}.py").read_text().splitlines()) <= 65
     there = folder / "results" / NAME
     assert {path.name for path in there.iterdir() if not path.name.startswith(".")} == FILES | DRAWN
@@ -146,7 +146,7 @@ def whole(folder, tmp_path_factory):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_what_was_killed_or_interrupted_goes_on_bit_for_bit(folder, whole, tmp_path, number):
+def test_a_killed_or_interrupted_run_resumes_bit_for_bit(folder, whole, tmp_path, number):
     program = [sys.executable, "-c", STARTED, str(folder / f"{NAME}.py"), *LONG, "--out", str(tmp_path)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     running = subprocess.Popen(program, cwd=folder, env=ENVIRONMENT, **pipes)
@@ -238,7 +238,7 @@ def test_a_record_that_cannot_be_right_is_a_sentence(fields, message, unchecked)
         lab.Experiment(**RECORD | fields)
 
 
-def test_a_record_knows_its_file_and_its_options():
+def test_a_record_has_its_file_and_its_options():
     experiment = lab.Experiment(**RECORD, quick={"seeds": 2})
     assert (experiment.name, experiment.module) == ("test_experiment", "")
     assert experiment.options().seeds == 10

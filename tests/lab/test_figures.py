@@ -1,4 +1,4 @@
-"""The recurring figures: what is drawn is what the labels and numbers say, and bad ones are one sentence."""
+"""The recurring figures: what is drawn agrees with labels and numbers, and bad input is one sentence."""
 
 import dataclasses
 
@@ -94,7 +94,7 @@ def test_curves_are_the_means_and_bands_their_intervals(ds):
     assert [text.get_text() for text in ax.figure.legends[0].get_texts()] == ["sgd", "momentum", "adam"]
 
 
-def test_smoothed_curves_say_so(ds):
+def test_smoothed_curves_are_labeled(ds):
     figure = figures.curves("loss", "rule", smooth=5, markers=10, details=("rate {lr_used:g}",))(ds)
     smoothed = plotting.smooth(ds.loss.sel(rule="adam").values, 5).mean(0)
     np.testing.assert_allclose(lines(figure.axes[0])[2].get_ydata(), smoothed)

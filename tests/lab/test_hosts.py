@@ -1,4 +1,4 @@
-"""Processes of one run join each other, or say in one sentence why not, within a bounded time."""
+"""Processes of one run join each other, or fail with one sentence, within a bounded time."""
 
 import os
 import socket
@@ -64,7 +64,7 @@ def command(*options, wait=3):
     )
 
 
-def test_outside_a_cluster_nothing_says_who_the_processes_are(tmp_path):
+def test_outside_a_cluster_the_processes_are_unknown(tmp_path):
     done = command("--out", str(tmp_path / "x"))
     assert done.returncode == 2
     [line] = done.stderr.splitlines()

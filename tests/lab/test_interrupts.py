@@ -32,7 +32,7 @@ def interrupted(tmp_path, monkeypatch, capsys):
     return run
 
 
-def test_an_interrupt_says_what_is_on_disk(tmp_path, monkeypatch, interrupted):
+def test_an_interrupt_names_what_is_on_disk(tmp_path, monkeypatch, interrupted):
     folder = tmp_path / "stub"
     part = folder / "interrupted"
     assert interrupted() == ["stub: interrupted; there was nothing yet to keep."]

@@ -1,4 +1,4 @@
-"""The page of a stranger's experiment: what its record and figures.json say, and nothing else."""
+"""The page of a stranger's experiment: the content of its record and of figures.json, and nothing else."""
 
 import re
 
@@ -74,7 +74,7 @@ def test_a_file_alone_has_its_page(mine, tmp_path, capsys):
     assert len(text) < 300_000
 
 
-def test_a_figure_is_what_its_record_says(mine, tmp_path):
+def test_a_figure_has_the_texts_of_its_record(mine, tmp_path):
     [entry] = gather.gather(tmp_path / "results", {"mine": mine}).entries
     [figure] = entry.figures
     assert (entry.section, entry.package, entry.says) == ("2.1", "", ("It is.", "So they say."))

@@ -54,7 +54,7 @@ def test_findings_are_files(tmp_path):
     assert (tmp_path / "drawing.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_provenance_says_how_to_do_it_again():
+def test_provenance_has_the_command():
     found = json.loads(json.dumps(provenance.provenance(Config(), seconds=1.5), default=str))
     assert found["config"] == {"lr": 0.1, "out": "here"}
     assert found["seconds"] == 1.5
@@ -91,7 +91,7 @@ def test_a_full_disk_is_a_sentence_and_costs_nothing(tmp_path):
     assert re.fullmatch(rf"(InputError Cannot write {tmp_path}/metrics\.nc: File too large\.\n){{7}}", done.stdout)
 
 
-def test_a_folder_that_cannot_be_written_is_told_before_work(tmp_path):
+def test_a_folder_that_cannot_be_written_is_refused_before_work(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="is not a folder"):
         results.check_writable(tmp_path / "file" / "results")
@@ -102,7 +102,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_work(tmp_path):
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not a netCDF file", "truncated"])
-def test_missing_and_damaged_results_are_told(tmp_path, dataset, content):
+def test_missing_and_damaged_results_are_named(tmp_path, dataset, content):
     if content is not None:
         results.save_data(tmp_path, dataset, {})
         path = tmp_path / "metrics.nc"

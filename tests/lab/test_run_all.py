@@ -110,7 +110,7 @@ def test_a_path_reaches_the_experiments_as_it_is(tmp_path, monkeypatch):
 
 
 def test_an_interrupt_names_what_is_left(tmp_path):
-    """One interrupt of `all`: the running experiment is told once, the rest is not reached, exit code 130."""
+    """One interrupt of `all`: the running experiment is interrupted once, the rest is not reached, exit code 130."""
     program = (
         "import runpy, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
         "runpy.run_module('experiments', run_name='__main__', alter_sys=True)"
@@ -166,7 +166,8 @@ def test_every_interrupt_is_passed_on_until_the_running_experiment_has_ended(tmp
 
 
 def test_an_interrupt_is_one_even_where_the_running_experiment_still_ends_well(tmp_path, monkeypatch, capsys):
-    """It may be saving its last file when it is told: then it is made, and what comes after it is not reached."""
+    """It may be saving its last file when it is interrupted: then it is made, and what comes after it is not
+    reached."""
     entries = [Entry(CHEAP, "made", 3.0), Entry("batch_norm_test", "not reached")]
     monkeypatch.setattr(run_all, "run", lambda experiments, options: entries)
     assert COLLECTION.main(["all", "--out", str(tmp_path)]) == 130
@@ -226,7 +227,7 @@ def test_a_strangers_fingerprint_follows_the_files_beside_it(tmp_path):
     assert command.sources_of(tmp_path / "mine.py") != before
 
 
-def test_the_next_begins_while_one_draws_but_a_benchmark_waits(tmp_path):
+def test_the_next_starts_while_one_draws_but_a_benchmark_waits(tmp_path):
     saved = tmp_path / "provenance.json"
     saved.write_text("of an earlier run")
     one = run_all.Running(CHEAP, Slow(), tmp_path / "log", 0.0, saved, run_all._changed(saved))

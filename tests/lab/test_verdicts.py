@@ -59,7 +59,7 @@ def test_the_envelope_covers_better_where_values_are_skewed():
     assert all(a <= low and high <= b for (a, b), (low, high) in zip(wide, ends, strict=True))
 
 
-def test_only_large_skewness_has_an_envelope_and_it_is_said():
+def test_only_large_skewness_has_an_envelope_and_it_is_named():
     skewed = np.exp(np.arange(10.0))
     assert statistics.skewness(skewed) > statistics.SKEWED
     low, high = envelope(skewed)
@@ -238,7 +238,7 @@ def test_a_claim_names_its_data_set_and_a_quick_run_has_no_outcome():
     assert verdict.measured_on(Setting()).statement == "It works"
 
 
-def test_the_table_gathers_what_is_there(tmp_path):
+def test_the_table_gathers_all_results(tmp_path):
     verdict = decide("it works", np.array([1.0, 2.0, 3.0]), "m", "by {effect}", "claim 1").measured_on(SETTING)
     fails = decide("it works well", -np.arange(1.0, 9), "m", "by {effect}", "claim 1")
     quick = decide("it works", np.ones(3), "m", "", "claim 2").measured_on(Setting(quick=True))

@@ -210,7 +210,7 @@ def test_book_momentum_parts_from_optax_under_a_schedule_only(spec):
 
 @pytest.mark.parametrize("spec", ["adagrad", "adam", "rmsprop"])
 def test_book_form_is_not_its_namesake_in_optax(spec):
-    """At the very same numbers, tiny gradients meet eps in another place: why each form has a twin of its own."""
+    """At the very same numbers, tiny gradients meet eps in another place: why each form has a different twin."""
     book = optim.rule(f"{spec}:book").hyper._asdict()
     start = {"h0": 0.0} if spec == "adagrad" else {}
     ours, theirs = follow(f"{spec}:book", "tiny"), follow(spec, "tiny", **book, **start)

@@ -1,4 +1,4 @@
-"""Layouts: layers say which axes are outputs, inputs and space, and a rule's step is the same in each of them."""
+"""Layouts: layers declare which axes are outputs, inputs and space, and a rule's step is the same in each of them."""
 
 from typing import Any, NamedTuple
 

@@ -437,7 +437,7 @@ def test_a_patient_rule_reads_what_the_bare_one_does(spec):
 
 
 @pytest.mark.parametrize("spec", SPECS)
-def test_a_mechanized_rule_begins_with_a_share_of_the_bare_ones_step(spec):
+def test_a_mechanized_rule_starts_with_a_share_of_the_bare_ones_step(spec):
     bare, w = rule(spec), weights()
     ours = run(first(mechanized(bare), s_init=0.1), steps=1)[0]
     assert_same(plus(ours, w, -1.0), jax.tree.map(lambda v, w: 0.1 * (v - w), unchanged(spec)[0], w))
@@ -825,7 +825,7 @@ def test_weights_moved_from_outside_stay_moved(spec):
 
 
 @pytest.mark.parametrize("spec", ["cocob", "madgrad"])
-def test_decoupled_decay_lasts_in_rules_that_know_where_they_began(spec):
+def test_decoupled_decay_lasts_in_rules_that_keep_their_start(spec):
     """With gradients of 0 the weights fall as a geometric series."""
     around = first(decay_decoupled(first(rule(spec), lr=0.1), everywhere), weight_decay=1.0)
     w, zero = weights(), jax.tree.map(jnp.zeros_like, weights())

@@ -120,7 +120,7 @@ def start():
 
 
 def in_optax(name, tx, steps):
-    """Parameters and what optax evaluates after every step of its own loop."""
+    """Parameters and what optax evaluates after every step of its loop."""
     w, found = start(), []
     paired = "lookahead" in name or name == "chain"
     w = optax.LookaheadParams.init_synced(w) if paired else w
@@ -177,7 +177,7 @@ def test_every_kind_is_found():
     assert len(FACTORIES) > 120
 
 
-def test_per_example_gradients_are_asked_for_in_one_sentence():
+def test_missing_per_example_gradients_are_one_sentence():
     rule, w = interop.from_optax((), lambda hp: FACTORIES["dpsgd"]()), start()
     with pytest.raises(InputError, match="needs example_grads"):
         rule.update((), w, rule.init((), w), w)

@@ -38,7 +38,7 @@ def test_the_learning_rate_is_the_outermost():
         ("limit.x", "'x'; there are none"),
     ],
 )
-def test_a_name_that_is_not_there_is_told(name, sentence):
+def test_an_unknown_name_is_a_sentence(name, sentence):
     with pytest.raises(InputError, match=sentence):
         hyper.get(DEEP, name)
     with pytest.raises(InputError, match=sentence):

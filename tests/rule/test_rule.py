@@ -23,7 +23,7 @@ RULES = optim.rules()
 
 
 def steps(rule: Rule, hp, params, grads, state=None, first=0):
-    """Parameters and state after these gradients; a loss for each of them is there to be asked about."""
+    """Parameters and state after these gradients; each has a loss that rules may evaluate."""
     update = compiled(rule.update)
     state = rule.init(hp, params) if state is None else state
     for i, g in enumerate(grads, start=first):
@@ -254,7 +254,7 @@ def test_a_missing_leaf_stays_missing(spec):
 
 
 @pytest.mark.parametrize("spec", RULES)
-def test_there_and_back_is_the_same(spec):
+def test_to_optax_and_back_is_the_same(spec):
     """from_optax(to_optax(rule)) is the rule."""
     rule, params = RULES[spec], problems.small()
     grads = problems.gradients("normal", params, 3)
@@ -263,7 +263,7 @@ def test_there_and_back_is_the_same(spec):
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), *there_and_back)
 
 
-def test_there_and_back_again_is_optaxs():
+def test_to_optax_and_back_is_optaxs():
     """to_optax(from_optax(build)) is the transformation."""
     tx, params = optax.adamw(1e-2), problems.tree()
 
@@ -352,7 +352,7 @@ def test_unknown_rules_are_named(spec, message):
         optim.rule(spec)
 
 
-def test_a_rule_without_a_twin_is_told(monkeypatch):
+def test_a_rule_without_a_twin_is_named(monkeypatch):
     monkeypatch.delitem(twins.TWINS, "sgd")
     with pytest.raises(InputError, match="sgd has no optax twin"):
         twins.twin("sgd", optim.rule("sgd").hyper)

@@ -92,7 +92,7 @@ def test_every_schedule_of_optax_is_here():
 
 @pytest.mark.parametrize("name", TWINS)
 def test_a_shape_is_its_optax_schedule(name, x64):
-    """At every count from 0 to the run's end. optax divides its int32 count in float32: it is handed a float64 one."""
+    """At every count from 0 to the run's end. optax divides its int32 count in float32: it is given a float64 one."""
     shape, theirs = TWINS[name]
     counts = np.arange(N + 1)
     ours = [float(LR * shape(progress(jnp.int32(c), N))) for c in counts]

@@ -101,7 +101,7 @@ def sampler(request):
     return SAMPLERS[request.param]()
 
 
-def test_a_sampler_is_a_function_of_the_key_and_what_is_known(sampler):
+def test_a_sampler_is_a_function_of_the_key_and_the_history(sampler):
     whole = grown(sampler, 40, at_once=8)
     again = grown(sampler, 40, at_once=8)
     np.testing.assert_array_equal(whole.points, again.points)
@@ -114,7 +114,7 @@ def test_a_sampler_is_a_function_of_the_key_and_what_is_known(sampler):
 @pytest.mark.parametrize(
     "name", ["uniform", "sobol", "halton", "lattice", "narrowing", pytest.param("cmaes", marks=OPTUNA)]
 )
-def test_how_many_are_asked_for_at_once_does_not_matter(name):
+def test_points_do_not_depend_on_the_number_per_call(name):
     one, many = (grown(SAMPLERS[name](), 32, at_once=n).points for n in (1, 8))
     np.testing.assert_allclose(one, many, rtol=1e-12)
 

@@ -69,7 +69,7 @@ def test_a_journal_is_optunas_own_format(tmp_path):
 
 
 @pytest.mark.parametrize("cut", ["last record", "first record"])
-def test_a_journal_cut_off_at_any_byte_goes_on(tmp_path, cut, monkeypatch, caplog):
+def test_a_journal_cut_off_at_any_byte_is_resumed(tmp_path, cut, monkeypatch, caplog):
     monkeypatch.setattr(storages, "WAIT", 0.0)
     file = tmp_path / "journal.log"
     lines = written(file)
@@ -85,7 +85,7 @@ def test_a_journal_cut_off_at_any_byte_goes_on(tmp_path, cut, monkeypatch, caplo
         assert bool(end) == ("the last line was cut off" in caplog.text)
 
 
-def test_a_shared_study_whose_journal_was_cut_off_goes_on(tmp_path):
+def test_a_shared_study_whose_journal_was_cut_off_is_resumed(tmp_path):
     file = tmp_path / "journal.log"
     finished(file)
     whole = file.read_bytes()
@@ -420,7 +420,7 @@ except KeyboardInterrupt:
         alive.kill()
 
 
-def test_a_wait_says_what_it_is_for(monkeypatch, caplog):
+def test_a_wait_names_its_reason(monkeypatch, caplog):
     monkeypatch.setattr(storages, "SLOW", 0.05)
     monkeypatch.setattr(storages, "WAIT", 0.03)
     notice = storages.Notice()

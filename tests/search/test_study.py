@@ -37,7 +37,7 @@ def searched(folder, batches, at_once=4):
         return one.points, one.values
 
 
-def test_a_study_is_its_sampler_and_goes_on_from_its_folder(tmp_path):
+def test_a_study_is_its_sampler_and_resumes_from_its_folder(tmp_path):
     whole, values = searched(tmp_path / "whole", 8)
     assert whole.shape == (32, 2)
     assert values.shape == (32, 1)
@@ -45,12 +45,12 @@ def test_a_study_is_its_sampler_and_goes_on_from_its_folder(tmp_path):
     with opened(tmp_path / "parts") as one:
         assert one.batches == 3
         first = one.ask(4)
-        np.testing.assert_array_equal(one.ask(4)["lr"], first["lr"])  # until it is told
+        np.testing.assert_array_equal(one.ask(4)["lr"], first["lr"])  # until its values are given
     parts, _ = searched(tmp_path / "parts", 5)
     np.testing.assert_array_equal(parts, whole)
 
 
-def test_what_was_asked_and_not_told_is_asked_again(tmp_path):
+def test_pending_trials_are_proposed_again(tmp_path):
     searched(tmp_path, 2)
     with opened(tmp_path) as one:
         lost = one.ask(4)
@@ -100,7 +100,7 @@ def test_a_search_that_ends(tmp_path):
         assert len(one.ask(3)["lr"]) == 0
 
 
-def test_the_test_set_is_looked_at_once(tmp_path):
+def test_the_test_set_is_evaluated_once(tmp_path):
     searched(tmp_path, 1)
     with opened(tmp_path) as one:
         assert one.test(2, lambda: 0.5) == 0.5
@@ -118,7 +118,7 @@ def test_the_test_set_is_looked_at_once(tmp_path):
             one.test(1, lambda: 0.0)
 
 
-def test_a_look_that_was_cut_off_is_one(tmp_path):
+def test_an_evaluation_that_was_cut_off_counts(tmp_path):
     with pytest.raises(InputError, match="the result was lost"):
         study.evaluate_once(tmp_path, "all", lambda: study.evaluate_once(tmp_path, "all", lambda: 0.0))
     assert study.evaluations(tmp_path) == []
@@ -131,7 +131,7 @@ def test_a_look_that_was_cut_off_is_one(tmp_path):
     assert [look["value"] for look in study.evaluations(tmp_path)] == [None, [0.5, 0.25]]
 
 
-def test_a_test_that_fails_is_no_look(tmp_path):
+def test_a_test_that_fails_does_not_count(tmp_path):
     searched(tmp_path, 1)
     with opened(tmp_path) as one:
         with pytest.raises(ZeroDivisionError):
@@ -160,7 +160,7 @@ def test_other_studies_are_not_mixed_in(tmp_path):
 
 
 def test_the_same_axes_in_another_order_are_another_study(tmp_path):
-    """A sampler knows axes by their places: it would read every trial as one of other settings."""
+    """A sampler identifies axes by position: it would read every trial as one of other settings."""
     searched(tmp_path, 1)
     turned = dict(reversed(SPACE.items()))
     refused = pytest.raises(InputError, match="another run, whose order of axes differs")
@@ -274,7 +274,7 @@ def test_many_processes_share_a_study_and_one_of_them_dies(tmp_path, monkeypatch
         said, _ = other.communicate(timeout=120)
         assert other.returncode == 0, said
     many[0].communicate()
-    # It may have died so late that nobody asked again, or before it had signed.
+    # It may have died so late that its trials were not proposed again, or before it had signed.
     monkeypatch.setattr(study, "UNSIGNED", timedelta(0))
     one.tell(value(one.ask(2)))
     trials = one.study.get_trials(deepcopy=False)
@@ -308,8 +308,8 @@ def test_a_shared_study_takes_rows_choices_and_networks_that_diverge(tmp_path):
 
 
 @OPTUNA
-def test_what_another_host_does_not_tell_is_handed_on_after_a_lease(tmp_path, monkeypatch):
-    """The other host is this process under another name, whose trial is told in the end all the same, too late."""
+def test_pending_trials_of_another_host_are_offered_after_a_lease(tmp_path, monkeypatch):
+    """The other host is this process under another name, whose trial is finished in the end too, too late."""
     slow = study.Shared(tmp_path / "journal.log", "far", SPACE)
     with monkeypatch.context() as there:
         there.setattr(study.socket, "gethostname", lambda: "far away")
@@ -329,7 +329,7 @@ def test_what_another_host_does_not_tell_is_handed_on_after_a_lease(tmp_path, mo
 
 
 @OPTUNA
-def test_many_processes_look_at_the_test_set_once(tmp_path):
+def test_many_processes_evaluate_the_test_set_once(tmp_path):
     one = study.Shared(tmp_path / "journal.log", "many", SPACE)
     one.ask(3)
     one.tell(np.arange(3.0))
@@ -364,7 +364,7 @@ except t.InputError as error:
 
 
 @OPTUNA
-def test_a_look_whose_process_was_killed_is_one(tmp_path):
+def test_an_evaluation_whose_process_was_killed_counts(tmp_path):
     one = study.Shared(tmp_path / "journal.log", "many", SPACE)
     one.ask(1)
     one.tell(np.ones(1))

@@ -1,6 +1,6 @@
 """Every file that long work leaves, damaged in every way: the same call goes on to the right result or to a sentence.
 
-Nothing is silently wrong, nothing hangs, and to do what the sentence says does no harm.
+Nothing is silently wrong, nothing hangs, and to follow the sentence's advice does no harm.
 """
 
 import contextlib
@@ -217,7 +217,7 @@ def outcome(work, folder):
 
 
 def check(name, made, tmp_path, path, content, what):
-    """Damage one file, go on, and go on again; do what the sentence says, and go on."""
+    """Damage one file and resume twice; then follow the sentence's advice and resume."""
     work, folder = WORKS[name], tmp_path / "work"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(made.folder, folder)

@@ -168,7 +168,7 @@ def outcome(work, folder):
 
 @pytest.mark.parametrize("how", [OSError, KeyboardInterrupt, Killed])
 @pytest.mark.parametrize("name", WORK)
-def test_what_is_cut_off_at_any_operation_goes_on_to_the_same_result(name, how, tmp_path, monkeypatch):
+def test_work_cut_off_at_any_operation_resumes_to_the_same_result(name, how, tmp_path, monkeypatch):
     work = WORK[name]
     disk, count = failing(10**9, how)
     monkeypatch.setattr(store, "disk", disk)

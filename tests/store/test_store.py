@@ -71,7 +71,7 @@ def test_what_changes_numbers_is_part_of_the_work(tmp_path, monkeypatch, x64):
         kept(tmp_path).claim()
 
 
-def test_blocks_say_whose_they_are_where_the_manifest_is_lost(tmp_path):
+def test_blocks_identify_their_work_where_the_manifest_is_lost(tmp_path):
     kept(tmp_path).write(0, ARRAYS)
     with pytest.raises(InputError, match=r"holds blocks of other work .*, and no readable manifest\.json: take ano"):
         kept(tmp_path, seeds="b").claim()
@@ -81,7 +81,7 @@ def test_blocks_say_whose_they_are_where_the_manifest_is_lost(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]", b"1", b"{}", b"[" * 100_000])
-def test_a_damaged_manifest_is_set_aside_where_the_blocks_say_whose_they_are(tmp_path, content):
+def test_a_damaged_manifest_is_set_aside_where_the_blocks_identify_their_work(tmp_path, content):
     one = kept(tmp_path)
     one.write(0, ARRAYS)
     (tmp_path / store.MANIFEST).write_bytes(content)
@@ -257,7 +257,7 @@ def test_a_write_that_fails_in_the_middle_leaves_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("failing", range(0, 12, 3))
-def test_a_file_never_refuses_and_says_at_its_end_that_it_failed(tmp_path, monkeypatch, failing):
+def test_a_file_never_refuses_and_reports_failure_at_its_end(tmp_path, monkeypatch, failing):
     class Full(store.Disk):
         taken = 0
 

@@ -40,7 +40,7 @@ def test_every_permutation_is_as_likely():
 
 
 def test_neighbors_are_parted():
-    """Where one place goes says nothing of the next one."""
+    """The image of one place does not determine that of the next."""
     at = np.asarray(jax.vmap(lambda place: shuffled(KEY, place, 1000))(jnp.arange(1000)))
     assert abs(stats.spearmanr(at[:-1], at[1:]).statistic) < 0.12
     assert abs(stats.spearmanr(np.arange(1000), at).statistic) < 0.12

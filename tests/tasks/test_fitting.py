@@ -122,7 +122,7 @@ def test_data_that_do_not_fit_are_refused_in_a_sentence(data, sentence):
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", ["label too large", "labels as a column", "NaN", "no split to learn from"])
-def test_however_training_begins(way, name):
+def test_for_every_way_to_start_training(way, name):
     data, sentence = BAD[name]
     with pytest.raises(InputError) as caught:
         WAYS[way](run_of(), data)
@@ -243,7 +243,7 @@ def test_whatever_is_around_the_rule(rule, where):
     train(run_of(rule=rule), 2, Hyper(rule.hyper, ()), KEY, splits())
 
 
-def test_a_layer_says_whether_it_mixes_examples():
+def test_a_layer_declares_whether_it_mixes_examples():
     for layer in (layers.affine(3), layers.dropout(0.5), layers.inverted_dropout(0.5), layers.elementwise(jnp.tanh)):
         assert not layer.mixes
     assert layers.batch_norm().mixes
@@ -251,8 +251,8 @@ def test_a_layer_says_whether_it_mixes_examples():
     assert not layers.serial(layers.affine(3), layers.serial(layers.affine(3))).mixes
 
 
-def test_layers_that_mix_say_so():
-    """An example's output in training is the same whatever is beside it, unless its layer says that it mixes."""
+def test_layers_that_mix_declare_it():
+    """An example's output in training is the same whatever is beside it, unless its layer declares that it mixes."""
     x = jnp.asarray(rng.normal(size=(2, 6, 4)).astype(np.float32)).at[:, 0].set(0.3)
     makers = {
         "affine": layers.affine(3),
@@ -276,7 +276,7 @@ def test_batch_normalization_of_one_example_is_refused():
     layer.apply(params, stats, jnp.ones((1, 4)), None, False)
 
 
-def test_work_of_any_kind_checks_its_splits_before_it_begins():
+def test_work_of_any_kind_checks_its_splits_first():
     bad = splits(y=changed(Y, -1))
     with pytest.raises(InputError, match="The targets of train are classes from 0 on, and one is -1"):
         engine.over_seeds(lambda mine, key, data: mine)(jnp.zeros(2), engine.seeds(2), bad)

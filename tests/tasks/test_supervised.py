@@ -125,7 +125,7 @@ def test_augmentation_is_of_training_alone_and_new_at_every_step():
         ({"sample": 31}, "A sample of 31 is more than the 30 examples of train"),
     ],
 )
-def test_a_task_that_cannot_be_is_a_sentence(options, sentence):
+def test_an_impossible_task_is_a_sentence(options, sentence):
     with pytest.raises(InputError, match=sentence):
         tasks.supervised(LINE, DATA, losses.huber, **options)
 

@@ -28,7 +28,7 @@ class Hyper(NamedTuple):
 
 @pytest.fixture(scope="module")
 def data():
-    """Images whose first two pixels tell their number and their label."""
+    """Images whose first two pixels are their number and their label."""
     rng, splits = np.random.default_rng(0), {}
     for name, n in SIZES.items():
         x, y = rng.integers(0, 256, (n, 4, 3), np.uint8), rng.integers(0, 5, n)

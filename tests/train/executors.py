@@ -36,7 +36,7 @@ def pool(folder):
 
 
 class Mortal:
-    """The metrics of the small task; a worker that computes them ends where a file says so, and removes that file."""
+    """The metrics of the small task; a worker that computes them ends where a file exists, and removes that file."""
 
     def __init__(self, path):
         self.path = path

@@ -74,7 +74,7 @@ def test_with_checkpoints_it_is_the_same_sweep(whole, tmp_path):
 
 
 @pytest.mark.parametrize("cut", [1, 4])
-def test_cut_off_after_any_chunk_it_goes_on_from_there(whole, tmp_path, cut):
+def test_cut_off_after_any_chunk_it_resumes(whole, tmp_path, cut):
     first = checkpoints.stream(tmp_path, **work())
     seen = list(itertools.islice(first, cut))
     first.close()
@@ -161,7 +161,7 @@ def test_a_second_process_is_refused(tmp_path):
     first.close()
 
 
-def test_parts_that_are_there_are_not_made_again(tmp_path):
+def test_finished_parts_are_not_made_again(tmp_path):
     made = []
 
     def make(number):
@@ -189,7 +189,7 @@ def test_parts_that_are_there_are_not_made_again(tmp_path):
 @pytest.mark.parametrize(
     ("done", "message"), [(3, "whole chunks of 5 steps"), (30, "whole chunks"), (5, "their state")]
 )
-def test_a_sweep_goes_on_after_whole_chunks_from_a_state(done, message):
+def test_a_sweep_resumes_after_whole_chunks_from_a_state(done, message):
     mine = work()
     with pytest.raises(InputError, match=message):
         next(engine.stream(mine["runs"], mine["hps"], mine["keys"], mine["data"], STEPS, chunk=CHUNK, done=done))

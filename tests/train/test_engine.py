@@ -112,12 +112,12 @@ def test_chunks_and_batches_of_seeds_do_not_show(data):
     whole, parts, abreast = (
         collect(race(PAIR), hps, data, chunk=c, batch_size=k) for c, k in ((STEPS, 1), (5, 1), (5, 2))
     )
-    for other in (parts, abreast):  # programs of their own: XLA may unroll a short chunk and round differently
+    for other in (parts, abreast):  # separate programs: XLA may unroll a short chunk and round differently
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), whole, other)
 
 
 def test_runs_of_one_task_draw_once(data):
-    """Tracing tells: two rules on one task draw no more often than one, but for one that has a draw of its own."""
+    """By the number of traces, two rules on one task draw no more often than one, except one with a different draw."""
     drawn = []
 
     def counted(key, data, i):

@@ -60,7 +60,7 @@ def work():
 
 @pytest.fixture
 def needed(work):
-    """Bytes of a block of so many networks, with its data."""
+    """Bytes of a block of n networks, with its data."""
     bytes_of = lambda tree: sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
     return lambda n: blocks.COPIES * bytes_of(work.states()) * n + bytes_of(DATA)
 
@@ -147,7 +147,7 @@ class Clock:
 
 
 @pytest.mark.parametrize("after", [1, 2, 3, 5])
-def test_cut_off_anywhere_it_goes_on(two_settings, small_chunks, tmp_path, monkeypatch, in_small_chunks, after):
+def test_cut_off_anywhere_it_resumes(two_settings, small_chunks, tmp_path, monkeypatch, in_small_chunks, after):
     monkeypatch.setattr(checkpoints, "time", Clock())
     chunks, stream = [], engine.stream
 

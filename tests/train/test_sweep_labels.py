@@ -1,4 +1,4 @@
-"""Sweeps are labeled and paired: a data set says what was varied, and each of its networks is that of a single run."""
+"""Sweeps are labeled and paired: a data set names what was varied, and each of its networks is that of a single run."""
 
 import itertools
 import json
@@ -260,7 +260,7 @@ def test_on_cpu_a_trial_is_kept_after_every_seed_that_a_device_does(trial, tmp_p
     xr.testing.assert_equal(kept.x, sweep(trial, seeds=n).x)
 
 
-def test_what_diverged_says_when():
+def test_divergence_is_recorded_with_its_step():
     ds = swept(over={"lr": [0.01, 1e20]})
     assert (ds.diverged_at.sel(lr=0.01) == -1).all()
     late = ds.sel(lr=1e20)

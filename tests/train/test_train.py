@@ -1,4 +1,4 @@
-"""A run: one scan that resumes anywhere, evaluates where asked, and schedules what it is told to."""
+"""A run: one scan that resumes anywhere, evaluates at the given steps, and follows schedules."""
 
 from typing import NamedTuple
 
@@ -78,7 +78,7 @@ def test_the_loss_is_on_the_minibatch_before_or_after_the_update(data):
     assert record_after["loss"] < record["loss"]
 
 
-def test_evaluation_happens_where_asked_and_nowhere_else(data):
+def test_evaluation_happens_at_the_given_steps_only(data):
     t = task(normalize="before")
     state, record = whole(train.training(t, SGD, STEPS, evaluate_at=(1, 7, 12)), STEPS, data)
     asked = np.zeros(STEPS, bool)
@@ -137,8 +137,8 @@ def test_steps_are_checked():
         train.training(task(), SGD, 10, evaluate_at=(0, 5, 11))
 
 
-def test_a_rule_may_ask_about_the_loss(data):
-    """Its value, the function itself, every example's gradient, and a key of its own a step and a seed."""
+def test_a_rule_may_evaluate_the_loss(data):
+    """Its value, the function itself, every example's gradient, and a different key for every step and seed."""
     seen = []
 
     def update(hp, grads, state, params, extra):
@@ -178,7 +178,7 @@ def test_metrics_are_those_of_the_result(data):
 
 
 @pytest.mark.parametrize("spec", ["lbfgs", "sophia", "sam", "dpsgd", "noisy_sgd", "polyak_sgd", "momo_adam"])
-def test_rules_that_ask_train(data, spec):
+def test_rules_that_evaluate_the_loss_train(data, spec):
     rule = optim.rule(spec)
     _, record = whole(train.training(task(), rule, 60), 60, data, train.Hyper(rule.hyper))
     assert np.isfinite(record["loss"]).all()
