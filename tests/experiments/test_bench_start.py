@@ -44,4 +44,4 @@ def test_verdicts_follow_the_numbers(measured, factor, compiled, outcome):
 
 def test_a_process_that_fails_is_named():
     with pytest.raises(InputError, match="A process of the benchmark failed: ZeroDivisionError"):
-        bench_start.said("1 / 0")
+        bench_start.last_json("1 / 0")

@@ -39,9 +39,9 @@ def measured():
     images = data.load("mnist_5k")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_search, "HIDDEN", (20, 20))
-        _search._begin_all.clear_cache()  # what was compiled for other networks
+        _search._start_all.clear_cache()  # what was compiled for other networks
         ds = experiment.compare(TINY, images, experiment.tasks.splits(images), engine.seeds(TINY.seeds))
-    _search._begin_all.clear_cache()
+    _search._start_all.clear_cache()
     return ds.assign_attrs(short=TINY.short, budget=TINY.budget, each=TINY.each)
 
 

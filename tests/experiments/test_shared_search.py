@@ -165,7 +165,7 @@ def test_which_settings_are_distinguished():
     values = np.stack([0.7 + luck, 0.7 + luck + noise() - 0.001, 0.6 + luck + noise()])
     ds = made_up(values, test=values[0] - 0.05 + noise())
     [answer] = experiment.answers(ds)
-    assert answer.answer.startswith("Of 3 settings 2 cannot be told from the chosen one by 12 seeds, paired.")
+    assert answer.answer.startswith("Of 3 settings 2 cannot be distinguished from the chosen one by 12 seeds, paired.")
     assert "between 0.01 and 0.1," in answer.answer
     [verdict] = EXPERIMENT.judge(ds)
     assert verdict.outcome == "holds"
