@@ -48,7 +48,7 @@ def language(
         of one axis each.
     batch: windows per step, which start anywhere in the training text. context: their length.
     options: further arguments of `supervised`.
-    Its metrics are `PART_loss` in nats a token and `PART_bits` in bits a token, on the windows that follow each other.
+    Its metrics are `PART_loss` in nats per token and `PART_bits` in bits, on consecutive windows.
     Raises `InputError` for a text shorter than a window, and for tokens the network has no logit for.
     """
     require(whole(batch, 1), f"A minibatch needs at least 1 window, not {batch!r}.")

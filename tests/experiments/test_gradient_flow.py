@@ -144,7 +144,7 @@ def test_verdicts_follow_the_numbers(truth, outcome):
 
 def test_answers_follow_the_numbers():
     (stops,) = EXPERIMENT.answer(world(True))
-    assert stops.answer.startswith("It stops learning for as long as these runs last: in 60 updates")
+    assert stops.answer.startswith("It stops learning for the length of these runs: in 60 updates")
     assert "0 of 108 networks" in stops.answer
     assert "36 of the 36 others" in stops.answer
     (not_so,) = EXPERIMENT.answer(world(False))

@@ -49,7 +49,7 @@ def test_the_rules_agree_with_theory(ds):
     found = outcomes(ds)
     assert found.pop(KIN) == "does not hold", "RAdam starts as momentum"
     # The mean move is a mean over few rounds here, and decides nothing yet.
-    assert found.pop("In Theorem 3 Adam moves a round as far as the mean over all gradients says") != "does not hold"
+    assert found.pop("In Theorem 3 Adam's mean move per round is the expectation over all gradients") != "does not hold"
     assert set(found.values()) == {"holds"}
     assert len(found) == 19
 
