@@ -125,6 +125,27 @@ def test_a_regression_stops_early(capsys):
     assert "adam" in capsys.readouterr().out
 
 
+def test_a_sweep_is_logged_in_csv_and_tensorboard(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("tensorboardX")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    ten = block("results/mine").partition("found = sweep(")[0]
+    exec(compile(f"{ten}\n{block('SummaryWriter')}", "README.md", "exec"), names)
+    table = np.genfromtxt("log.csv", delimiter=",", names=True)
+    assert len(table) == 8
+    found = names["logged"]
+    for row in table:
+        expected = found.test_accuracy.sel(lr=row["lr"], seed=row["seed"], update=row["update"])
+        assert row["test_accuracy"] == pytest.approx(float(expected))
+        assert row["loss"] == pytest.approx(
+            float(found.loss.sel(lr=row["lr"], seed=row["seed"], step=row["update"] - 1))
+        )
+    events = b"".join(path.read_bytes() for path in Path("runs/mine").rglob("*tfevents*"))
+    assert b"test_loss/0.001/1" in events
+    assert len(names["frames"](found)["loss"]) == 2 * 2 * 50
+    assert "test_accuracy" in capsys.readouterr().out
+
+
 def test_the_two_commands_are_one_line_each():
     commands = [line for line in README.splitlines() if line.startswith("python3 -m venv")]
     assert len(commands) == 2

@@ -1,5 +1,6 @@
 """Training: one run, sweeps over devices in blocks on disk, successive halving and populations."""
 
+from fnn.train.logs import frames
 from fnn.train.parameters import load, save, starting_from
 from fnn.train.run import (
     Check,
@@ -35,6 +36,7 @@ __all__ = [
     "check_run",
     "draw",
     "extra",
+    "frames",
     "load",
     "save",
     "starting_from",

@@ -24,9 +24,10 @@ from fnn import store
 from fnn.base.arithmetic import chosen
 from fnn.base.errors import InputError, require, whole
 from fnn.store import Store
-from fnn.train import checkpoints, engine
+from fnn.train import checkpoints, engine, logs
 from fnn.train.engine import Chunk
 from fnn.train.labels import Labels
+from fnn.train.logs import Log
 from fnn.train.progress import Bar, Silent
 from fnn.train.run import Run, train
 from fnn.train.settings import first
@@ -130,8 +131,13 @@ class Work:
         manifest = {"program": self.program(), "data": self.data_checksum}
         return checkpoints.stream(folder, manifest, *arguments, chunk=self.chunk, every=every, compiled=self.compiled)
 
-    def block(self, place: Place, bar: Bar, folder: Path | None = None) -> tuple[dict[str, np.ndarray], list[Any]]:
-        """(the records of a block, arrays named `PROGRAM/NAME`; the leaves of its networks, if these are kept)."""
+    def block(
+        self, place: Place, bar: Bar, folder: Path | None = None, log: Log | None = None
+    ) -> tuple[dict[str, np.ndarray], list[Any]]:
+        """(the records of a block, arrays named `PROGRAM/NAME`; the leaves of its networks, if these are kept).
+
+        log: gets a row for each evaluation of each network as the steps are done.
+        """
         records, seconds, state = [], np.zeros(2), {}
         for chunk in self.chunks(place, folder):
             if not records:
@@ -141,6 +147,8 @@ class Work:
             seconds += chunk.seconds, chunk.compile_seconds
             state = chunk.state
             bar.update(len(chunk.steps))
+            if log is not None:
+                self.log(log, records[-1], place, chunk.steps)
         arrays = {}
         for program, record in records[0].items():
             for name in record:
@@ -152,6 +160,12 @@ class Work:
             params = {name: one.params for name, one in state.items()}
             leaves = [self._own(np.asarray(leaf), place, axis=1) for leaf in jax.tree.leaves(params)]
         return arrays, leaves
+
+    def log(self, log: Log, record: Mapping[str, Mapping[str, np.ndarray]], place: Place, steps: range) -> None:
+        """Call `log` with a row for each evaluation of each network of a block, from arrays `[S, rows, G]`."""
+        own = {p: {name: self._own(a, place, axis=2) for name, a in one.items()} for p, one in record.items()}
+        for row in logs.rows(self.labels, own, place.settings, place.seeds, steps):
+            log(row)
 
     def _own(self, array, place, axis):
         """The array without the padding of the block."""
@@ -271,7 +285,7 @@ class Result(NamedTuple):
     compile_seconds: float
 
 
-def done(work: Work, keep: Path | None, executor: Executor | None, bar: Bar) -> Result:
+def done(work: Work, keep: Path | None, executor: Executor | None, bar: Bar, log: Log | None = None) -> Result:
     """The results of all blocks, computed or read from `keep`.
 
     Raises `InputError` where the folder holds other work or another process is at work in it, where the disk refuses,
@@ -281,7 +295,7 @@ def done(work: Work, keep: Path | None, executor: Executor | None, bar: Bar) -> 
     require(hosts == 1 or keep is not None, "Several hosts share a sweep by a folder: give keep=FOLDER.")
     places = dict(enumerate(work.places()))
     if keep is None:
-        return _together(work, dict(_made(work, places, None, executor, bar)))
+        return _together(work, dict(_made(work, places, None, executor, bar, log)))
     kept, found = Store(keep, work.manifest()), {}
     with store.locked(keep, _lock(host)):
         if hosts == 1 and not any(keep.rglob("*.npz")):
@@ -289,7 +303,7 @@ def done(work: Work, keep: Path | None, executor: Executor | None, bar: Bar) -> 
         kept.claim()
         _read_new(work, kept, places, found, bar)
         ours = {number: place for number, place in places.items() if number not in found and number % hosts == host}
-        for number, made in _made(work, ours, keep, executor, bar):
+        for number, made in _made(work, ours, keep, executor, bar, log):
             _write(kept, number, made)
             store.clear(_part(keep, number))
             found[number] = made
@@ -314,11 +328,11 @@ def _part(keep, number):
     return keep / f"{PARTS}{number:06d}"
 
 
-def _made(work, places, keep, executor, bar):
+def _made(work, places, keep, executor, bar, log):
     """(number, (arrays, leaves)) of blocks as they are computed."""
     if executor is None:
         for number, place in places.items():
-            yield number, work.block(place, bar, None if keep is None else _part(keep, number))
+            yield number, work.block(place, bar, None if keep is None else _part(keep, number), log)
         return
     import cloudpickle
 
@@ -333,6 +347,8 @@ def _made(work, places, keep, executor, bar):
                 lost = error
                 continue
             n += 1
+            if log is not None:
+                work.log(log, _by_program(work, made[0]), places[futures[future]], range(work.steps))
             yield futures[future], made
             bar.update(work.steps)
     except BrokenExecutor as error:
@@ -344,6 +360,14 @@ def _made(work, places, keep, executor, bar):
         rest = f"{len(places) - n} of {len(places)} blocks were done"
         others = f"the others are in {keep}, where the same call goes on" if keep else "keep=FOLDER keeps the others"
         raise InputError(f"The executor lost its workers before {rest}: {others}.") from lost
+
+
+def _by_program(work, arrays):
+    """The arrays of a block, named `PROGRAM/NAME`, by program and name."""
+    return {
+        program: {name[len(program) + 1 :]: a for name, a in arrays.items() if name.rpartition("/")[0] == program}
+        for program in work.runs
+    }
 
 
 @functools.lru_cache(maxsize=1)

@@ -80,7 +80,7 @@ class Labels:
         """The arrays of every program, `[S, rows, G, own …]`: all these steps, or those of them that `rows` names."""
 
         def chosen(name, array):
-            places = self._numbers(name, steps) - 1 - steps.start
+            places = self.numbers(name, steps) - 1 - steps.start
             return np.take(array, places, axis=1) if name in self.rows else array
 
         return {program: {name: chosen(name, a) for name, a in one.items()} for program, one in record.items()}
@@ -138,7 +138,7 @@ class Labels:
         if not self.stepped:
             return xr.DataArray(values.take(0, len(before)), dims=[*before, *own], attrs=attrs)
         dim, long_name = ("step", "step, from 0") if name not in self.rows else (self.rows[name].dim, "updates done")
-        coord = (dim, self._numbers(name, steps), {"long_name": long_name})
+        coord = (dim, self.numbers(name, steps), {"long_name": long_name})
         return xr.DataArray(values, {dim: coord}, [*before, dim, *own], attrs=attrs)
 
     def _label(self, name):
@@ -149,7 +149,7 @@ class Labels:
         """The names of an array's own dimensions."""
         return self._label(name).dims or tuple(f"{name}_{i}" for i in range(len(shape)))
 
-    def _numbers(self, name, steps):
+    def numbers(self, name: str, steps: range) -> np.ndarray:
         """The numbers of these steps at which an array is recorded; where `rows` names it, numbers of updates."""
         numbers = np.arange(steps.start, steps.stop)
         return np.array([n for n in self.rows[name].at if n - 1 in steps], int) if name in self.rows else numbers

@@ -22,6 +22,7 @@ from fnn.tasks.contract import Label, Task, Trial
 from fnn.train import blocks, engine
 from fnn.train.blocks import Work
 from fnn.train.labels import DIVERGED, Dataset, Labels, Rows, flat
+from fnn.train.logs import Log
 from fnn.train.progress import progress as reported
 from fnn.train.run import Hyper, Moment, Record, Run, recorded, training
 from fnn.train.settings import axes, first, size, stacked
@@ -52,6 +53,7 @@ def sweep(
     executor: Executor | None = None,
     memory: float | int | None = None,
     progress: bool = False,
+    log: Log | None = None,
 ) -> Any:
     """An `xarray.Dataset` of a task trained by rules, at settings, for seeds, with a dimension for each of these.
 
@@ -83,6 +85,8 @@ def sweep(
         (`jax.distributed`) share the blocks where they share `keep`.
     memory: bytes that may be used; None for half of what is free. Larger sweeps are computed in blocks.
     progress: show a bar in a terminal or notebook, or a line now and then in a log.
+    log: a function that is called with a row, `{"rule": "adam", "lr": 0.1, "seed": 0, "update": 100, "loss": …}`, for
+        each evaluation of each network as it is done, in this process; blocks that are read from `keep` are not logged.
 
     The data set has the recorded variables with units, `diverged_at` (the first step whose loss is not finite, −1 for
     none), and as attributes those of the task, steps, seconds, and `provenance` (JSON). Raises `InputError` for invalid
@@ -92,12 +96,14 @@ def sweep(
         task, rules, over, seeds, steps, schedule, loss_after, evaluate, observe, observe_at, stopping, networks
     )
     folder = None if keep is None else store.as_folder(keep)
+    require(log is None or callable(log), f"A log is a function of a row, not {log!r:.80}.")
+    require(log is None or not isinstance(task, Trial), "A Trial has no evaluations to log.")
     submits = executor is None or hasattr(executor, "submit")
     require(submits, f"An executor is one of concurrent.futures, with a method submit, unlike {executor!r:.80}.")
     spread = executor is not None or jax.process_count() > 1
     work = blocks.cut(work, blocks.size(work, _bytes(memory), spread), folder)
     with reported(len(work.places()) * work.steps, "step", progress) as bar:
-        result = blocks.done(work, folder, executor, bar)
+        result = blocks.done(work, folder, executor, bar, log)
     seconds = {"train_seconds": round(result.seconds, 2), "compile_seconds": round(result.compile_seconds, 2)}
     ds = work.labels.dataset(result.record, range(work.steps)).assign_attrs(seconds)
     return (ds, work.labels.networks(result.networks)) if networks else ds

@@ -27,8 +27,13 @@ SPAWN = multiprocessing.get_context("spawn")
 def pool(folder):
     """A pool of processes gives the same bits, what it has done is kept, and a worker's error is an error."""
     whole = swept(**ALL, networks=True)
+    log = []
     with ProcessPoolExecutor(1, SPAWN) as executor:
-        alike(swept(**ALL, networks=True, executor=executor, keep=folder), whole)
+        alike(swept(**ALL, networks=True, executor=executor, keep=folder, log=log.append), whole)
+        assert len(log) == whole[0].test_loss.size
+        for row in log:
+            at = {dim: row[dim] for dim in ("rule", "lr", "seed", "update")}
+            assert row["test_loss"] == whole[0].test_loss.sel(at).item()
         assert store.numbers(folder) == [0, 1, 2], "a block for each seed"
         trained, engine.stream = engine.stream, None  # nothing is left to train
         alike(swept(**ALL, networks=True, keep=folder), whole)
