@@ -249,8 +249,8 @@ EXPERIMENT = lab.Experiment(
     "which separates the variance of settings from that of seeds: which hyperparameter matters, "
     "whether the ranges include the best, and how much of the best validation accuracy is luck. The best setting of a "
     "seed is evaluated by its mean validation accuracy for the other seeds.\n\n"
-    "The work is cut into blocks that fit the memory and are on disk when they are done, so that the same command goes "
-    "on after an interrupt or a kill; --distributed shares it among processes and hosts.",
+    "The work is cut into blocks that fit the memory and are on disk when they are done, so that the same command "
+    "resumes after an interrupt or a kill; --distributed shares it among processes and hosts.",
     takes="about a minute on two cores; ten thousand networks (--settings 1000) take twenty minutes",
     config=Config,
     quick={"seeds": 3, "settings": 24, "epochs": 10, "dataset": "mnist_5k"},

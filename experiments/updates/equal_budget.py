@@ -219,11 +219,11 @@ EXPERIMENT = lab.Experiment(
     method="A rule that is best after much tuning need not be best after little. Every rule gets the same number of "
     "random learning rates, log-uniform, on the notes' search task, over many seeds; the rules of a seed share its "
     "images, split, weights and minibatches. From all trials of a seed follows, exactly, which accuracy on test "
-    "images the best of k of them in validation is expected to have, for every k: a curve for each rule. Sivaprasad "
-    "et al. 2020 (ICML, arXiv:1910.11758) compare rules in this way. The range matters as much as the rule, so two "
-    "are shown: one that is the same for all rules, wide enough for each of them, as if nothing were known; and one "
-    "around each rule's own default, a decade and a half to either side, as if the default were known to be about "
-    "right.",
+    "images the best of k of them in validation is expected to have, for every k: a curve for each rule; the claims "
+    "compare rules at 4 trials. Sivaprasad et al. 2020 (ICML, arXiv:1910.11758) compare rules in this way. The range "
+    "matters as much as the rule, so two are shown: one that is the same for all rules, wide enough for each of them, "
+    "as if nothing were known; and one around each rule's own default, a decade and a half to either side, as if the "
+    "default were known to be about right.",
     takes="about four minutes for 20 seeds of twice 64 trials on two cores",
     config=Config,
     quick={"seeds": 2, "optimizers": ("sgd", "adam"), "trials": 8, "epochs": 3, "dataset": "mnist_5k"},

@@ -262,8 +262,8 @@ EXPERIMENT = lab.Experiment(
     says="In most places the slope along y is clearly steeper than the one along x, and in many places the gradient "
     "does not point at the minimum (0, 0).",
     method="Draws f(x, y) = x²/20 + y², a valley along x, and the negative gradients that SGD follows; the gradient "
-    "comes from jax.grad. Then random points of the window are drawn and counted. Both shares of the window's area are "
-    'also known exactly, and shown beside the measured ones. "Clearly steeper" is read as at least twice, and "not '
+    "comes from jax.grad. The claims are decided by random points of the window: the share at which each statement is "
+    'true; the exact shares of its area are shown too. "Clearly steeper" is read as at least twice, and "not '
     'at the minimum" as more than --tolerance degrees off it.',
     takes="about 8 seconds on two cores",
     config=Config,

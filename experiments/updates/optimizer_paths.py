@@ -557,9 +557,9 @@ EXPERIMENT = lab.Experiment(
     "is smaller than η∇L; they leave Adam (§1.4) empty and only mention RMSProp.",
     method="Runs SGD, Momentum, AdaGrad, Adam, RMSProp and Nesterov for 30 steps on f(x, y) = x²/20 + y² from the "
     "notes' start (−7, 2) and from random starts on the same level of f, in float64. Path lengths, turns and steps "
-    "along each axis are compared, and the two terms of a step of Momentum. Convergence at other learning rates and "
-    "in other valleys is the subject of valley_rates. RMSProp's learning rate makes its first step, lr/√(1 − ρ), as "
-    "long as AdaGrad's; Nesterov has Momentum's.",
+    "along each axis are compared, paired by start, and the two terms of a step of Momentum. Convergence at other "
+    "learning rates and in other valleys is the subject of valley_rates. RMSProp's learning rate makes its first "
+    "step, lr/√(1 − ρ), as long as AdaGrad's; Nesterov has Momentum's.",
     takes="about 12 seconds on two cores",
     config=Config,
     quick={"seeds": 20},

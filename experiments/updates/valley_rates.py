@@ -528,9 +528,10 @@ EXPERIMENT = lab.Experiment(
     says="The notes ask whether smaller SGD steps would be better, and what happens on an isotropic bowl.",
     method="Counts the steps that SGD, SGD with a decaying learning rate, Momentum and an exact line search need to a "
     "goal in f(x, y) = x²/κ + y², from random starts on one level of f, in float64: against the learning rate in the "
-    "notes' valley and in a round bowl, then against the condition number κ. The measurements are compared with the "
-    "exact theory of quadratics: SGD's steps from every start, its stability limit and best rate, and the factor by "
-    "which √f shrinks per step. The paths themselves are drawn by optimizer_paths.",
+    "notes' valley and in a round bowl, then against the condition number κ. Claims compare the steps from the same "
+    "starts. The measurements are compared with the exact theory of quadratics: SGD's steps from every start, its "
+    "stability limit and best rate, and the factor by which √f shrinks per step. The paths themselves are drawn by "
+    "optimizer_paths.",
     takes="about 20 seconds on two cores",
     config=Config,
     quick={"seeds": 20, "horizon": 500, "rates": 20, "conditions": 5},
