@@ -92,7 +92,7 @@ def out(tmp_path_factory):
     loss = np.exp(-np.linspace(0, 3, 40)) * np.ones((2, 3, 1)) + 0.01 * np.random.default_rng(0).random((2, 3, 40))
     names = ["sgd", HOSTILE]
     measured = xr.Dataset({"loss": (("optimizer", "seed", "step"), loss)}, {"optimizer": names}, {"note": HOSTILE})
-    told = {
+    stored = {
         "config": {"seeds": 3, "steps": 40, HOSTILE: HOSTILE, "out": "/elsewhere"},
         "command": ["/usr/bin/python", "/x/optimizer_compare_mnist.py", "--out", "/elsewhere", "--steps", HOSTILE],
         "versions": {"fnn": HOSTILE, "jax": 3},
@@ -100,7 +100,7 @@ def out(tmp_path_factory):
         "device": None,
         "time": HOSTILE,
     }
-    results.save_data(folder / ARRIVED, measured, told)
+    results.save_data(folder / ARRIVED, measured, stored)
     verdicts = [
         Verdict(
             f"Momentum beats SGD {HOSTILE}", 0.5, 0.2, 0.8, HOSTILE, 3, "holds", HOSTILE, HOSTILE, figure="06_loss"
@@ -221,16 +221,16 @@ def test_what_is_damaged_is_named_and_left_out(out, tmp_path, capsys):
     (theirs / "06_loss.png").write_bytes((theirs / "06_loss.png").read_bytes()[:500])
     (theirs / "figures.json").write_bytes(b"\xff\xfe[1")
     (ours / "provenance.json").write_text("[1, 2]")
-    told = json.loads((theirs / "provenance.json").read_text())
-    store.save_json(theirs / "provenance.json", told | {"device": "\ud800 is no letter", "command": [1, 2, 3]})
+    stored = json.loads((theirs / "provenance.json").read_text())
+    store.save_json(theirs / "provenance.json", stored | {"device": "\ud800 is no letter", "command": [1, 2, 3]})
     assert COLLECTION.main(["report", "--quick", "--out", str(folder)]) == 1
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     words = Reader((folder / "report.html").read_text()).words()
     for name in ("verdicts.json", "answers.json", "figures.json", "metrics.nc", "06_loss.png", "provenance.json"):
-        assert name in told
+        assert name in output
         assert name in words
     assert "Something else" not in words
-    assert "loss_surface" in told.rpartition("Without results yet")[2], "without provenance there are no results"
+    assert "loss_surface" in output.rpartition("Without results yet")[2], "without provenance there are no results"
 
 
 HUGE = json.dumps([dataclasses.asdict(Verdict("a", 1.0, 1.0, 1.0, "", 3, "holds", "b")) | {"effect": 10**400}])
@@ -348,9 +348,9 @@ def test_ten_thousand_verdicts_make_no_heavy_page(out, tmp_path):
     shutil.copytree(out, folder)
     many = [Verdict(f'"{n}" & < {"long " * 60}', 0.5, 0.2, 0.8, "", 3, "holds", "&" * 500) for n in range(10_000)]
     long = [Answer("Why?", "because " * 100_000, f"figure {n}", 3) for n in range(30)]
-    told = {"config": {f"option {n}": "x" * 10_000 for n in range(2_000)}, "command": ["x" * 5_000] * 5_000}
+    stored = {"config": {f"option {n}": "x" * 10_000 for n in range(2_000)}, "command": ["x" * 5_000] * 5_000}
     results.save_findings(folder / ARRIVED, many, long, {}, {}, {})
-    store.save_json(folder / ARRIVED / "provenance.json", told)
+    store.save_json(folder / ARRIVED / "provenance.json", stored)
     for n in range(300):
         (folder / ARRIVED / f"{'n' * 200}{n}.png").write_bytes(b"")
     written = write(folder)
@@ -628,7 +628,7 @@ def test_every_control_changes_the_picture_by_keyboard(opened, name):
     controls = figure.locator("input, select").all()
     assert controls
     for control in sorted(controls, key=lambda one: one.evaluate("one => one.localName") == "select"):
-        before, times, told = look(), drawn(), figure.locator(".status").text_content()
+        before, times, status = look(), drawn(), figure.locator(".status").text_content()
         control.focus()
         kind = control.evaluate("one => one.type")
         if kind == "range":
@@ -642,18 +642,18 @@ def test_every_control_changes_the_picture_by_keyboard(opened, name):
             control.select_option(others.first.get_attribute("value") or others.first.text_content())
         wait(times)
         assert look() != before, control.get_attribute("name")
-        assert control.get_attribute("name") in ("smooth", "seed") or figure.locator(".status").text_content() != told
+        assert control.get_attribute("name") in ("smooth", "seed") or figure.locator(".status").text_content() != status
 
 
 def test_pointing_at_the_plane_chooses_a_place(opened):
     view = opened(1280)
     figure = view.locator("#play-plane")
     _, drawn, wait = play_with(figure)
-    before, told = drawn(), figure.locator(".status").text_content()
+    before, status = drawn(), figure.locator(".status").text_content()
     box = figure.locator('[data-chart="plane"] svg').bounding_box()
     view.mouse.move(box["x"] + 0.9 * box["width"], box["y"] + 0.8 * box["height"])
     wait(before)
-    assert figure.locator(".status").text_content() != told
+    assert figure.locator(".status").text_content() != status
     assert "it diverges" in figure.locator(".status").text_content()
 
 

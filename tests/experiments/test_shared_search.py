@@ -24,7 +24,7 @@ TINY = experiment.Config(seeds=2, trials=6, epochs=2, startup=3, proposals=2, sa
 def made_up(values, test=None, **attrs):
     values = np.asarray(values, float)
     n, seeds = values.shape
-    told = {"dataset": "made up", "sampler": "random", "by": "mean", "epochs": 1, **attrs}
+    attrs = {"dataset": "made up", "sampler": "random", "by": "mean", "epochs": 1, **attrs}
     return xr.Dataset(
         {
             "lr": ("trial", 10.0 ** -np.arange(1, n + 1)),
@@ -35,7 +35,7 @@ def made_up(values, test=None, **attrs):
             ),
         },
         {"trial": np.arange(n), "seed": np.arange(seeds)},
-        told,
+        attrs,
     )
 
 
@@ -70,8 +70,8 @@ def test_a_study_is_resumed_extended_and_tested_once(tmp_path, capsys):
     assert best[0] != best[1], "another is chosen"
     assert "a second evaluation would choose by it. --retest evaluates it all the same." in capsys.readouterr().out
     assert many.test_accuracy.isnull().all()
-    told = experiment.run(dataclasses.replace(grown, retest=True))
-    assert told.test_accuracy.notnull().all()
+    retested = experiment.run(dataclasses.replace(grown, retest=True))
+    assert retested.test_accuracy.notnull().all()
     assert [look["of"] for look in looks(folder)] == [f"trial {trial}" for trial in best]
 
 
@@ -148,10 +148,10 @@ def test_many_processes_share_a_study_by_its_command_line(tmp_path, kind):
     several[0].kill()
     said = [one.communicate(timeout=240)[0] for one in several]
     assert [one.returncode for one in several[1:]] == [0, 0], said
-    told = [line for words in said for line in words.splitlines() if "of the chosen setting on the test set" in line]
+    printed = [line for words in said for line in words.splitlines() if "of the chosen setting on the test set" in line]
     assert several[0].returncode == -signal.SIGKILL
-    assert len(told) == 2
-    assert len(set(told)) == 1, told
+    assert len(printed) == 2
+    assert len(set(printed)) == 1, printed
     with xr.open_dataset(tmp_path / "out" / "shared_search" / "metrics.nc", engine="h5netcdf") as ds:
         assert 40 <= ds.sizes["trial"] <= 42
         assert len(np.unique(ds.lr)) == ds.sizes["trial"], "nothing is run twice"

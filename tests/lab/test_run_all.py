@@ -44,8 +44,8 @@ def test_a_failure_stops_nothing(made):
     assert "no_such_experiment" in entries[0].remark
     assert (out / CHEAP / "metrics.nc").is_file()
     assert "Written to" in (out / f"{CHEAP}.log").read_text()
-    told = run_all.table(entries, 12)
-    assert "2 experiments: 1 made, 1 failed; 12 s in all" in told
+    text = run_all.table(entries, 12)
+    assert "2 experiments: 1 made, 1 failed; 12 s in all" in text
 
 
 def test_what_is_unchanged_is_skipped(made, monkeypatch):
@@ -176,11 +176,11 @@ def test_an_interrupt_is_one_even_where_the_running_experiment_still_ends_well(t
 
 def test_the_list_gives_question_and_time_in_the_notes_order(capsys):
     assert COLLECTION.main(["list"]) == 0
-    told = capsys.readouterr().out
+    text = capsys.readouterr().out
     names = list(EXPERIMENTS)
     assert names.index("optimizer_paths") < names.index("optimizer_compare_mnist") < names.index("batch_norm_test")
     for name in names:
-        assert f"\n{name}\n" in f"\n{told}"
+        assert f"\n{name}\n" in f"\n{text}"
         assert EXPERIMENTS[name].takes, f"{name} says how long it takes"
 
 

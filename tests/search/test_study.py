@@ -333,26 +333,26 @@ def test_many_processes_evaluate_the_test_set_once(tmp_path):
     one = study.Shared(tmp_path / "journal.log", "many", SPACE)
     one.ask(3)
     one.tell(np.arange(3.0))
-    looking = """
+    evaluating = """
 import os, sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import test_study as t
 one = t.study.Shared(Path(sys.argv[2]) / "journal.log", "many", t.SPACE)
 def measure():
-    print("looking", flush=True)
+    print("evaluating", flush=True)
     time.sleep(1)
     return 0.5
 try:
     print("found", one.test(2, measure))
 except t.InputError as error:
-    print("told", one.tested(2)["value"], error)
+    print("recorded", one.tested(2)["value"], error)
 """
-    several = [process(looking, tmp_path) for _ in range(3)]
+    several = [process(evaluating, tmp_path) for _ in range(3)]
     said = [each.communicate(timeout=60)[0] for each in several]
-    assert sum("looking" in words for words in said) == 1, said
+    assert sum("evaluating" in words for words in said) == 1, said
     assert sum("found 0.5" in words for words in said) == 1, said
-    assert sum("told 0.5 The test set of many was evaluated" in words for words in said) == 2, said
+    assert sum("recorded 0.5 The test set of many was evaluated" in words for words in said) == 2, said
     with pytest.raises(InputError, match=r"for trial 2, with the result 0.5: a second evaluation"):
         one.test(1, lambda: pytest.fail("it was evaluated"))
     with pytest.raises(ZeroDivisionError):
