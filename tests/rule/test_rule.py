@@ -20,6 +20,8 @@ from fnn.base.errors import InputError
 from fnn.rule import Extra, Rule, apply_updates, gradient_streams, leafwise, twins
 
 RULES = optim.rules()
+QUICK = {"xla_backend_optimization_level": 0}
+"""Compilation takes nearly all of the time."""
 
 
 def steps(rule: Rule, hp, params, grads, state=None, first=0):
@@ -56,12 +58,12 @@ def test_new_hyperparameters_do_not_recompile(spec):
     before, grads = problems.gradients("normal", params, 2)
     extra = gradient_streams.extra(grads, params, 60.0, jax.random.key(0))  # so large that lr as a bound matters
 
-    @jax.jit
+    @partial(jax.jit, compiler_options=QUICK)
     def update(hp, state):
         traces.append(1)
         return rule.update(hp, grads, state, params, extra)
 
-    _, state = steps(rule, rule.hyper, params, [before])
+    state = jax.jit(lambda: steps(rule, rule.hyper, params, [before])[1], compiler_options=QUICK)()
     results = [update(jax.tree.map(lambda h, f=f: h * f, rule.hyper), state) for f in (1.0, 0.9, 0.5)]
     assert len(traces) == 1
     if spec != "lbfgs":  # whose line search finds the same place from any length it is given
@@ -130,9 +132,11 @@ def test_a_vmapped_rule_is_the_rule(spec, x64):
     grads = problems.gradients("normal", params, 3)
     factors = jnp.array([0.85, 0.9, 1.0])  # within every range
     hps = jax.tree.map(lambda h: h * factors, rule.hyper)
-    mapped, _ = jax.vmap(lambda hp: steps(rule, hp, params, grads))(hps)
+    run = lambda hp: steps(rule, hp, params, grads)[0]
+    mapped = jax.jit(jax.vmap(run), compiler_options=QUICK)(hps)
+    alone = jax.jit(run, compiler_options=QUICK)
     for i in range(len(factors)):
-        single, _ = steps(rule, jax.tree.map(lambda h, i=i: h[i], hps), params, grads)
+        single = alone(jax.tree.map(lambda h, i=i: h[i], hps))
         jax.tree.map(lambda m, s, i=i: np.testing.assert_allclose(m[i], s, rtol=1e-5), mapped, single)
 
 
@@ -259,8 +263,8 @@ def test_to_optax_and_back_is_the_same(spec):
     rule, params = RULES[spec], problems.small()
     grads = problems.gradients("normal", params, 3)
     back = interop.from_optax(rule.hyper, lambda hp: interop.to_optax(rule, hp))
-    there_and_back = (steps(r, rule.hyper, params, grads)[0] for r in (rule, back))
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), *there_and_back)
+    run = lambda r: jax.jit(lambda hp: steps(r, hp, params, grads)[0], compiler_options=QUICK)(rule.hyper)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), run(rule), run(back))
 
 
 def test_to_optax_and_back_is_optaxs():
