@@ -1,8 +1,8 @@
 """The alternatives that a user would write: NumPy as in the notes, PyTorch and flax in loops, and both under vmap.
 
 Each contender is a generator `laps(work)`: it builds its networks, then every `next` trains each of them for
-`work.steps` more steps, recording the minibatch loss after each update, and yields the seconds of that and
-of compilation before it. All do the same arithmetic on the same sizes, each in the idiom of its library.
+`work.steps` more steps, recording the minibatch loss of each, and yields the seconds of that and of compilation
+before it. All do the same arithmetic on the same sizes, each in the idiom of its library.
 """
 
 import itertools
@@ -13,21 +13,25 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.benchmarks._timing import torch_device
+from experiments.benchmarks._networks import NETWORKS, SIZES, Network
 from fnn.data import DataSet
 
 LR = {"sgd": 0.01, "momentum": 0.01, "adagrad": 0.01, "adam": 0.001}
 
 
 class Work(NamedTuple):
-    """rules × seeds networks of the given layer sizes, `steps` updates per lap on minibatches of `batch`."""
+    """rules × seeds networks of one of `NETWORKS`, by its name, with `steps` updates per lap."""
 
-    images: DataSet
-    sizes: tuple[int, ...]
+    data: DataSet
+    network: str
     rules: tuple[str, ...]
     seeds: int
-    batch: int
     steps: int
+
+    @property
+    def of(self) -> Network:
+        """The network."""
+        return NETWORKS[self.network]
 
 
 class Lap(NamedTuple):
@@ -148,17 +152,17 @@ class _Adam:
 def numpy_laps(work: Work) -> Iterator[Lap]:
     """The notes' listing: contenders share each minibatch, and are trained one after another."""
     makers = {"sgd": _Sgd, "momentum": _Momentum, "adagrad": _AdaGrad, "adam": _Adam}
-    x = work.images.x_train.reshape(len(work.images.x_train), -1).astype(np.float32) / 255
-    y = work.images.y_train
+    x = work.data.x_train.reshape(len(work.data.x_train), -1).astype(np.float32) / 255
+    y = work.data.y_train
     rngs = [np.random.default_rng(seed) for seed in range(work.seeds)]
-    networks = [[_Network(work.sizes, rng) for _ in work.rules] for rng in rngs]
+    networks = [[_Network(SIZES, rng) for _ in work.rules] for rng in rngs]
     optimizers = [[makers[r](n.params) for r, n in zip(work.rules, row, strict=True)] for row in networks]
     while True:
         start = time.perf_counter()
         losses = []
         for _ in range(work.steps):
             for rng, row, their in zip(rngs, networks, optimizers, strict=True):
-                picked = rng.choice(len(y), work.batch)
+                picked = rng.choice(len(y), work.of.batch)
                 x_batch, t_batch = x[picked], y[picked]
                 for network, optimizer in zip(row, their, strict=True):
                     optimizer.update(network.params, network.gradient(x_batch, t_batch))
@@ -211,29 +215,18 @@ def _torch_makers() -> dict[str, Callable[[Any], Any]]:
     }
 
 
-def _torch_network(sizes: Sequence[int], device: Any) -> Any:
+def _torch_loss(outputs: Any, targets: Any) -> Any:
     import torch  # pyright: ignore[reportMissingImports]
 
-    layers = []
-    for n_in, n_out in itertools.pairwise(sizes):
-        layers += [torch.nn.Linear(n_in, n_out, device=device), torch.nn.ReLU()]
-        torch.nn.init.kaiming_normal_(layers[-2].weight)
-    return torch.nn.Sequential(*layers[:-1])
-
-
-def _torch_data(work: Work) -> tuple[Any, Any]:
-    import torch  # pyright: ignore[reportMissingImports]
-
-    x = torch.tensor(work.images.x_train.reshape(len(work.images.x_train), -1), device=torch_device()).float() / 255
-    return x, torch.tensor(work.images.y_train, device=x.device).long()
+    return torch.nn.functional.cross_entropy(outputs.flatten(0, -2), targets.flatten())
 
 
 def torch_laps(work: Work, compiled: bool = False) -> Iterator[Lap]:
     """The usual PyTorch loop, a network at a time, eager or with the networks through `torch.compile`."""
     import torch  # pyright: ignore[reportMissingImports]
 
-    x, y = _torch_data(work)
-    networks = [[_torch_network(work.sizes, x.device) for _ in work.rules] for _ in range(work.seeds)]
+    x, y = work.of.torch_data(work.data)
+    networks = [[work.of.torch().to(x.device) for _ in work.rules] for _ in range(work.seeds)]
     makers = _torch_makers()
     optimizers = [[makers[r](n.parameters()) for r, n in zip(work.rules, row, strict=True)] for row in networks]
     start = time.perf_counter()
@@ -242,9 +235,9 @@ def torch_laps(work: Work, compiled: bool = False) -> Iterator[Lap]:
         shape = networks[0][0]
         program = torch.compile(lambda weights, x: torch.func.functional_call(shape, weights, (x,)))
         networks = [[partial(program, dict(network.named_parameters())) for network in row] for row in networks]
-        torch.nn.functional.cross_entropy(networks[0][0](x[: work.batch]), y[: work.batch]).backward()
+        _torch_loss(networks[0][0](x[: work.of.batch]), y[: work.of.batch]).backward()
         with torch.no_grad():
-            networks[0][0](x[: work.batch])
+            networks[0][0](x[: work.of.batch])
         for optimizer in itertools.chain(*optimizers):
             optimizer.zero_grad()
     compile_seconds = time.perf_counter() - start
@@ -253,14 +246,17 @@ def torch_laps(work: Work, compiled: bool = False) -> Iterator[Lap]:
         losses = []
         for _ in range(work.steps):
             for row, their in zip(networks, optimizers, strict=True):
-                picked = torch.randint(len(y), (work.batch,), device=x.device)
+                picked = torch.randint(len(y), (work.of.batch,), device=x.device)
                 x_batch, t_batch = x[picked], y[picked]
                 for network_, optimizer in zip(row, their, strict=True):
                     optimizer.zero_grad()
-                    torch.nn.functional.cross_entropy(network_(x_batch), t_batch).backward()
+                    loss = _torch_loss(network_(x_batch), t_batch)
+                    loss.backward()
                     optimizer.step()
-                    with torch.no_grad():
-                        losses.append(torch.nn.functional.cross_entropy(network_(x_batch), t_batch).item())
+                    if work.of.loss_after:
+                        with torch.no_grad():
+                            loss = _torch_loss(network_(x_batch), t_batch)
+                    losses.append(loss.item())
         yield Lap(time.perf_counter() - start, compile_seconds)
         compile_seconds = 0.0
 
@@ -269,29 +265,32 @@ def torch_vmap_laps(work: Work) -> Iterator[Lap]:
     """`torch.func.vmap` over the seeds of a rule, whose weights are stacked; an optimizer steps the stacks."""
     import torch  # pyright: ignore[reportMissingImports]
 
-    x, y = _torch_data(work)
-    networks = [[_torch_network(work.sizes, x.device) for _ in work.rules] for _ in range(work.seeds)]
+    x, y = work.of.torch_data(work.data)
+    networks = [[work.of.torch().to(x.device) for _ in work.rules] for _ in range(work.seeds)]
     one, makers = networks[0][0], _torch_makers()
     stacks = [torch.func.stack_module_state(list(column))[0] for column in zip(*networks, strict=True)]
     optimizers = [makers[r](list(stack.values())) for r, stack in zip(work.rules, stacks, strict=True)]
 
     def loss(weights, x, t):
-        return torch.nn.functional.cross_entropy(torch.func.functional_call(one, weights, (x,)), t)
+        return _torch_loss(torch.func.functional_call(one, weights, (x,)), t)
 
-    losses_of, gradients_of = torch.vmap(loss), torch.vmap(torch.func.grad(loss))
+    losses_of, gradients_of = torch.vmap(loss), torch.vmap(torch.func.grad_and_value(loss))
     while True:
         start = time.perf_counter()
         losses = []
         for _ in range(work.steps):
-            picked = torch.randint(len(y), (work.seeds, work.batch), device=x.device)
+            picked = torch.randint(len(y), (work.seeds, work.of.batch), device=x.device)
             x_batch, t_batch = x[picked], y[picked]
             for stack, optimizer in zip(stacks, optimizers, strict=True):
                 weights = {name: w.detach() for name, w in stack.items()}
-                for name, gradient in gradients_of(weights, x_batch, t_batch).items():
+                gradients, values = gradients_of(weights, x_batch, t_batch)
+                for name, gradient in gradients.items():
                     stack[name].grad = gradient
                 optimizer.step()
-                with torch.no_grad():
-                    losses.append(losses_of(weights, x_batch, t_batch).cpu().numpy())
+                if work.of.loss_after:
+                    with torch.no_grad():
+                        values = losses_of(weights, x_batch, t_batch)
+                losses.append(values.cpu().numpy())
         yield Lap(time.perf_counter() - start)
 
 
@@ -304,31 +303,6 @@ def _optax_makers() -> dict[str, Any]:
         "adagrad": optax.adagrad(LR["adagrad"]),
         "adam": optax.adam(LR["adam"]),
     }
-
-
-def _flax_network(sizes: Sequence[int], seed: int) -> Any:
-    from flax import nnx  # pyright: ignore[reportMissingImports]
-
-    layers, he = [], nnx.initializers.he_normal()
-    rngs = nnx.Rngs(seed)
-    for n_in, n_out in itertools.pairwise(sizes):
-        layers += [nnx.Linear(n_in, n_out, kernel_init=he, rngs=rngs), nnx.relu]
-    return nnx.Sequential(*layers[:-1])
-
-
-def _flax_data(work: Work) -> tuple[Any, Any]:
-    import jax.numpy as jnp
-
-    x = jnp.asarray(work.images.x_train.reshape(len(work.images.x_train), -1))
-    return x, jnp.asarray(work.images.y_train)
-
-
-def _flax_batch(key: Any, x: Any, y: Any, n: int) -> tuple[Any, Any]:
-    import jax
-    import jax.numpy as jnp
-
-    picked = jax.random.randint(key, (n,), 0, len(y))
-    return x[picked].astype(jnp.float32) / 255, y[picked]
 
 
 def _flax_loss(model: Any, x: Any, t: Any) -> Any:
@@ -346,30 +320,31 @@ def flax_laps(work: Work) -> Iterator[Lap]:
 
     @nnx.jit
     def step(model, optimizer, x, t):
-        optimizer.update(model, nnx.grad(_flax_loss)(model, x, t))
-        return _flax_loss(model, x, t)
+        value, gradients = nnx.value_and_grad(_flax_loss)(model, x, t)
+        optimizer.update(model, gradients)
+        return _flax_loss(model, x, t) if work.of.loss_after else value
 
     @jax.jit
-    def pick(key, x, y):
-        return _flax_batch(key, x, y, work.batch)
+    def pick(key, split):
+        return work.of.flax_batch(key, split, work.of.batch)
 
-    x, y = _flax_data(work)
+    split = work.of.split(work.data)
     keys = [jax.random.key(seed) for seed in range(work.seeds)]
-    networks = [[_flax_network(work.sizes, seed) for _ in work.rules] for seed in range(work.seeds)]
+    networks = [[work.of.flax(seed) for _ in work.rules] for seed in range(work.seeds)]
     optimizers = [
         [nnx.Optimizer(n, makers[r], wrt=nnx.Param) for r, n in zip(work.rules, row, strict=True)] for row in networks
     ]
     start = time.perf_counter()
     for row, their in zip(networks[:1], optimizers[:1], strict=True):
         for model, optimizer in zip(row, their, strict=True):
-            step(model, optimizer, *pick(keys[0], x, y)).block_until_ready()
+            step(model, optimizer, *pick(keys[0], split)).block_until_ready()
     compile_seconds, done = time.perf_counter() - start, 0
     while True:
         start = time.perf_counter()
         losses = []
         for i in range(done, done + work.steps):
             for key, row, their in zip(keys, networks, optimizers, strict=True):
-                batch = pick(jax.random.fold_in(key, i), x, y)
+                batch = pick(jax.random.fold_in(key, i), split)
                 losses += [step(m, o, *batch) for m, o in zip(row, their, strict=True)]
         np.asarray(losses)
         done += work.steps
@@ -384,37 +359,37 @@ def flax_scan_laps(work: Work) -> Iterator[Lap]:
     import optax
     from flax import nnx  # pyright: ignore[reportMissingImports]
 
-    x, y = _flax_data(work)
-    keys = jax.vmap(jax.random.key)(jnp.arange(work.seeds))
-    split = [nnx.split(_flax_network(work.sizes, seed)) for seed in range(work.seeds)]
-    graph, weights = split[0][0], jax.tree.map(lambda *leaves: jnp.stack(leaves), *(state for _, state in split))
+    split, keys = work.of.split(work.data), jax.vmap(jax.random.key)(jnp.arange(work.seeds))
+    parts = [nnx.split(work.of.flax(seed), nnx.Param, ...) for seed in range(work.seeds)]
+    (graph, _, rest), weights = parts[0], jax.tree.map(lambda *leaves: jnp.stack(leaves), *(own for _, own, _ in parts))
 
     def loss(weights, x, t):
-        return _flax_loss(nnx.merge(graph, weights), x, t)
+        return _flax_loss(nnx.merge(graph, weights, rest), x, t)
 
     def program(transformation):
-        def go_on(weights, state, key, x, y, steps):
+        def go_on(weights, state, key, split, steps):
             def step(carry, i):
                 weights, state = carry
-                batch = _flax_batch(jax.random.fold_in(key, i), x, y, work.batch)
-                updates, state = transformation.update(jax.grad(loss)(weights, *batch), state, weights)
+                batch = work.of.flax_batch(jax.random.fold_in(key, i), split, work.of.batch)
+                value, gradients = jax.value_and_grad(loss)(weights, *batch)
+                updates, state = transformation.update(gradients, state, weights)
                 weights = optax.apply_updates(weights, updates)
-                return (weights, state), loss(weights, *batch)
+                return (weights, state), loss(weights, *batch) if work.of.loss_after else value
 
             return jax.lax.scan(step, (weights, state), steps)
 
-        return jax.jit(jax.vmap(go_on, (0, 0, 0, None, None, None)))
+        return jax.jit(jax.vmap(go_on, (0, 0, 0, None, None)))
 
     makers = _optax_makers()
     carries = [(weights, jax.vmap(makers[rule].init)(weights)) for rule in work.rules]
     programs = [program(makers[rule]) for rule in work.rules]
     steps = jnp.arange(work.steps)
     start = time.perf_counter()
-    compiled = [one.lower(*carry, keys, x, y, steps).compile() for one, carry in zip(programs, carries, strict=True)]
+    compiled = [one.lower(*carry, keys, split, steps).compile() for one, carry in zip(programs, carries, strict=True)]
     compile_seconds, done = time.perf_counter() - start, 0
     while True:
         start = time.perf_counter()
-        results = [one(*carry, keys, x, y, done + steps) for one, carry in zip(compiled, carries, strict=True)]
+        results = [one(*carry, keys, split, done + steps) for one, carry in zip(compiled, carries, strict=True)]
         carries = [carry for carry, _ in results]
         np.asarray([losses for _, losses in results])
         done += work.steps
@@ -424,17 +399,14 @@ def flax_scan_laps(work: Work) -> Iterator[Lap]:
 
 def fnn_laps(work: Work) -> Iterator[Lap]:
     """Ours: every network of the lap in one program."""
-    import jax.numpy as jnp
-
-    from fnn import models, optim, tasks, train
+    from fnn import optim, train
     from fnn.train import engine
 
     rules = {name: optim.rule(f"{name}:book") for name in work.rules}
-    task = tasks.classification(lambda hp: models.multilayer(work.sizes[1:-1], work.sizes[-1]), batch=work.batch)
-    forever = 10**9
-    runs = {n: train.training(task, r, forever, loss_after=True) for n, r in rules.items()}
+    task, forever = work.of.task(work.of.batch), 10**9
+    runs = {n: train.training(task, r, forever, loss_after=work.of.loss_after) for n, r in rules.items()}
     hps = {name: train.Hyper(rule.hyper) for name, rule in rules.items()}
-    data = {"train": tasks.Split(jnp.asarray(work.images.x_train), jnp.asarray(work.images.y_train))}
+    data = {"train": work.of.split(work.data)}
     for chunk in engine.stream(runs, hps, engine.seeds(work.seeds), data, forever, chunk=work.steps):
         yield Lap(chunk.seconds, chunk.compile_seconds)
 

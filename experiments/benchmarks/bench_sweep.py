@@ -6,6 +6,7 @@ import multiprocessing
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import jax
 import numpy as np
@@ -15,15 +16,12 @@ from tqdm import tqdm
 
 from experiments.benchmarks import _timing
 from experiments.benchmarks._contenders import CONTENDERS, Work
+from experiments.benchmarks._networks import NETWORKS, SIDE, TOKENS
 from fnn import data, lab
 from fnn.base import arithmetic, provenance
 from fnn.base.errors import require
 from fnn.lab import plotting, process
 
-SIZES = (784, 100, 100, 100, 100, 10)
-RULES = ("sgd", "momentum", "adagrad", "adam")
-BATCH = 128
-CHUNK = 100
 TITLES = {
     "numpy": "NumPy, the notes' way",
     "torch": "PyTorch loop",
@@ -33,10 +31,19 @@ TITLES = {
     "flax_scan": "flax + optax, scan and vmap",
     "fnn": "fnn",
 }
+NAMES = {
+    "dense": "notes' network",
+    "cnn": "two convolutions and two dense layers",
+    "transformer": "two-block transformer",
+}
 PACKAGES = {"torch": ("torch",), "flax": ("flax.nnx", "optax")}
 """The packages of contenders, by the first part of their names."""
 AIMS = {"numpy": 10.0, "torch": 3.5, "flax_scan": 1.3}
-"""The aims: times as fast as these, where all rules run."""
+"""The aims with the dense network: times as fast as these, where all rules run."""
+FEW = 4
+"""The least number of networks with an aim: as many as the dense network has rules."""
+OTHERS = {"torch": 2.0, "flax_scan": 2.0}
+"""The aims with the other networks: times as fast as these, from `FEW` of them on."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +52,13 @@ class Config(lab.DataOptions):
 
     seeds: _timing.Fixed = 1
     """Of all weights and minibatches."""
-    contenders: tuple[str, ...] = ("numpy", "torch", "fnn")
-    """Contenders, or all: also torch_compile, torch_vmap, flax and flax_scan."""
-    networks: tuple[int, ...] = (1, 64)
-    """Numbers of networks K: 1, or multiples of 4."""
+    network: Literal["dense", "cnn", "transformer"] = "dense"
+    """The notes' network; two convolutions and two dense layers; or two blocks of attention over 64 characters."""
+    contenders: tuple[str, ...] = ()
+    """Contenders, or all: numpy (dense only), torch, torch_compile, torch_vmap, flax, flax_scan and fnn; by default
+    numpy, torch and fnn with the dense network, else torch, flax, flax_scan and fnn."""
+    networks: tuple[int, ...] | None = None
+    """Numbers of networks K: 1, or multiples of 4; by default 1 and 64 of the dense network, else 1, 4, 16 and 64."""
     laps: int = 3
     """Timed laps of each contender; the median counts."""
     lap: int = 400
@@ -60,42 +70,59 @@ class Config(lab.DataOptions):
         """Raise `InputError` for options that cannot be used."""
         super().check()
         self.check_at_least(laps=1, lap=1)
-        self.check_distinct(contenders="contender", networks="number of networks")
-        for name in self.racers():
+        racers = self.racers()
+        for name in racers:
             require(name in CONTENDERS, f"--contenders takes all, or some of {', '.join(CONTENDERS)}, not {name!r}.")
-        require("fnn" in self.racers(), "--contenders needs fnn, which the others are compared with.")
-        for n in self.networks:
-            fits = n == 1 or (n > 0 and n % len(RULES) == 0)
-            require(fits, f"--networks takes 1 and multiples of {len(RULES)}, not {n}.")
+        twice = [name for name in CONTENDERS if racers.count(name) > 1]
+        require(not twice, f"--contenders names {', '.join(twice)} more than once.")
+        dense = self.network == "dense" or "numpy" not in racers
+        require(dense, f"--contenders has numpy with the dense network only, not with --network {self.network}.")
+        require("fnn" in racers, "--contenders needs fnn, which the others are compared with.")
+        if self.networks is not None:
+            self.check_distinct(networks="number of networks")
+        for n in self.counts():
+            fits = n == 1 or (n > 0 and n % FEW == 0)
+            require(fits, f"--networks takes 1 and multiples of {FEW}, not {n}.")
 
     def racers(self) -> list[str]:
         """The contenders."""
-        return list(CONTENDERS if self.contenders == ("all",) else self.contenders)
+        if self.contenders == ("all",):
+            return [name for name in CONTENDERS if name != "numpy" or self.network == "dense"]
+        by_default = ("numpy", "torch", "fnn") if self.network == "dense" else ("torch", "flax", "flax_scan", "fnn")
+        return list(self.contenders or by_default)
+
+    def counts(self) -> tuple[int, ...]:
+        """The numbers of networks."""
+        return self.networks if self.networks is not None else (1, 64) if self.network == "dense" else (1, 4, 16, 64)
+
+    def examples(self) -> data.DataSet:
+        """The data that the network learns. Raises `InputError` for those that do not fit."""
+        if self.network == "transformer":
+            name = "tiny_shakespeare" if self.dataset == "auto" else self.dataset
+            text = data.load(name, self.data_dir)
+            fits = text.x_train.ndim == 1 and len(text.classes) == TOKENS
+            require(fits, f"--network transformer reads a text of {TOKENS} characters, and {text.name} is none.")
+            print(f"{text.name}: {len(text.x_train):,} training tokens from {text.source}", flush=True)
+            return text
+        images = self.load()
+        fits = images.x_train.size == len(images.x_train) * SIDE**2
+        require(fits, f"--network {self.network} reads images of {SIDE}×{SIDE}, and {images.name} has others.")
+        return images
 
 
-def flop_per_step(batch: int = BATCH) -> int:
-    """Multiplications and additions in the matrix products of one network-step.
-
-    Forward twice (before and after the update) and two products per layer backward, except for the first, whose input
-    needs no gradient.
-    """
-    layers = [2 * batch * n_in * n_out for n_in, n_out in itertools.pairwise(SIZES)]
-    return 4 * sum(layers) - layers[0]
-
-
-def work(images: data.DataSet, networks: int, lap: int) -> Work:
-    """The work of K networks: all four rules on K/4 seeds, or Adam alone."""
-    rules = ("adam",) if networks == 1 else RULES
-    return Work(images, SIZES, rules, networks // len(rules), BATCH, max(1, lap // networks))
+def work(examples: data.DataSet, network: str, networks: int, lap: int) -> Work:
+    """The work of K networks: all rules of the network on an equal share of K seeds, or Adam alone."""
+    rules = ("adam",) if networks == 1 else NETWORKS[network].rules
+    return Work(examples, network, rules, networks // len(rules), max(1, lap // networks))
 
 
 def at_home(contender: str, w: Work) -> Work:
     """The work in laps that suit the contender: compiled loops run in chunks of steps, Python loops do not."""
     if contender not in ("fnn", "flax_scan"):
         return w
-    networks = w.seeds * len(w.rules)
-    most = CHUNK * 256 // networks if jax.default_backend() == "cpu" else CHUNK  # a CPU takes minutes
-    return w._replace(steps=max(w.steps, min(CHUNK, most)))
+    networks, chunk = w.seeds * len(w.rules), w.of.chunk
+    most = chunk * 256 // networks if jax.default_backend() == "cpu" else chunk  # a CPU takes minutes
+    return w._replace(steps=max(w.steps, min(chunk, most)))
 
 
 def peak_bytes(contender: str, w: Work) -> float:
@@ -142,11 +169,11 @@ def _most_resident() -> float:
 
 def run(cfg: Config) -> xr.Dataset:
     """Times of all contenders at every number of networks."""
-    images = cfg.load()
+    examples, of = cfg.examples(), NETWORKS[cfg.network]
     here = lambda package: package not in PACKAGES or importlib.util.find_spec(package)
     present = [c for c in cfg.racers() if here(c.partition("_")[0])]
     absent = [c for c in cfg.racers() if c not in present]
-    counts, device = cfg.networks, provenance.describe_devices(jax.local_devices())
+    counts, device = cfg.counts(), provenance.describe_devices(jax.local_devices())
     print(f"{', '.join(present)} at {', '.join(map(str, counts))} networks on {device}", flush=True)
     if absent:
         print(f'Left out, not installed: {", ".join(absent)} (pip install "fnn[bench]").')
@@ -156,7 +183,7 @@ def run(cfg: Config) -> xr.Dataset:
     rates = []
     with tqdm(total=len(present) * len(counts) * (cfg.laps + 1), unit="lap", disable=None, leave=False) as bar:
         for k, networks in enumerate(counts):
-            w = work(images, networks, cfg.lap)
+            w = work(examples, cfg.network, networks, cfg.lap)
             works = [at_home(c, w) for c in present]
             laps = [CONTENDERS[c](w) for c, w in zip(present, works, strict=True)]
             for c, contender in enumerate(laps):
@@ -183,10 +210,11 @@ def run(cfg: Config) -> xr.Dataset:
         },
         {"contender": present, "networks": list(counts), "lap": np.arange(cfg.laps)},
         {
-            "dataset": images.name,
-            "checksum": images.checksum,
+            "dataset": examples.name,
+            "checksum": examples.checksum,
+            "network": cfg.network,
             "peak_flop_per_second": max(rates),
-            "flop_per_step": flop_per_step(),
+            "flop_per_step": of.flop(of.batch),
             "device": device,
             "precision": arithmetic.matmul_precision(),
             "complete": 1,
@@ -233,6 +261,10 @@ def _short(microseconds: float) -> str:
     return f"{microseconds:,.0f}" if microseconds >= 100 else f"{microseconds:.3g}"
 
 
+def _network(ds: xr.Dataset) -> str:
+    return ds.attrs.get("network", "dense")  # of earlier results, which were of no other
+
+
 def cost_per_network(ds: xr.Dataset) -> Figure:
     """Cost per network-step against the number of networks."""
     fig = plotting.figure()
@@ -254,28 +286,35 @@ def cost_per_network(ds: xr.Dataset) -> Figure:
     ticks = [t * 10.0**e for e in range(-2, 5) for t in (1, 2, 5) if low <= t * 10.0**e <= high]
     ax.set_yticks(ticks, [f"{t:,g}" for t in ticks])
     plotting.legend(fig, 2)
+    name = _network(ds)
     plotting.caption(
         fig,
-        f"{ds.device}, notes' network, minibatch {BATCH}; median of {ds.sizes['lap']} laps, bars from least to most",
+        f"{ds.device}, {NAMES[name]}, minibatch {NETWORKS[name].batch}; median of {ds.sizes['lap']} laps, bars from "
+        "least to most",
     )
     return fig
 
 
-def faster(contender: str, aim: float) -> lab.Claim:
-    """The claim that fnn reaches its aim beside a contender, where all four rules run."""
+def faster(contender: str, aim: float, dense: bool) -> lab.Claim:
+    """The claim that fnn reaches its aim beside a contender, with the dense network or another, of `FEW` or more."""
 
     def effect(ds):
-        many = ds.seconds.where(ds.networks >= len(RULES), drop=True)
+        many = ds.seconds.where(ds.networks >= FEW, drop=True)
         ratio = many.sel(contender=contender, drop=True) / many.sel(contender="fnn", drop=True)
         return ratio.median("networks")
 
+    def where(ds):
+        meant = (_network(ds) == "dense") == dense
+        return meant and contender in ds.contender and bool((ds.networks >= FEW).any())
+
+    others = "" if dense else ", with convolutions or attention"
     return lab.Claim(
-        f"fnn is at least {aim:g} × faster than {TITLES[contender]}",
+        f"fnn is at least {aim:g} × faster than {TITLES[contender]}{others}",
         effect,
         lab.above(aim),
         "× as fast",
         figure="cost_per_network",
-        where=lambda ds: contender in ds.contender and bool((ds.networks >= len(RULES)).any()),
+        where=where,
         repeats="lap",
     )
 
@@ -285,16 +324,18 @@ EXPERIMENT = lab.Experiment(
     source="benchmark",
     method="""The work is that of `optimizer_compare_mnist`: the notes' network, minibatches of 128, SGD, Momentum,
 AdaGrad and Adam on K/4 seeds each (K = 1: Adam alone), gathering, forward, backward and update, and the loss recorded
-after the update. The contenders alternate; every time is a median of laps, and is compared with the best float32
-matrix product that any of them reaches on this machine in the same run. Contenders whose package is not installed are
-left out, and printed.""",
+after the update. Two other networks can be taken instead, both trained by Adam on K seeds, with the loss before the
+update: convolutions to 16 and 32 channels with maxima of 2 × 2 between them and a dense layer of 128, on minibatches of
+64 images; and a transformer of two blocks of width 64, on 32 windows of 64 characters. The contenders alternate; every
+time is a median of laps, and is compared with the best float32 matrix product that any of them reaches on this machine
+in the same run. Contenders whose package is not installed are left out, and printed.""",
     takes="about a minute on two cores; the README's table takes twenty "
-    "(--contenders all --networks 1 4 16 64 256 1024 --laps 5)",
+    "(--contenders all --networks 1 4 16 64 256 1024 --laps 5), and --network cnn or transformer five each",
     alone=True,
     config=Config,
-    quick={"contenders": ("numpy", "fnn"), "networks": (4,), "laps": 1, "lap": 40, "measure_memory": False},
+    quick={"networks": (4,), "laps": 1, "lap": 40, "measure_memory": False},
     run=run,
-    claims=tuple(faster(contender, aim) for contender, aim in AIMS.items()),
+    claims=tuple(faster(contender, aim, aims is AIMS) for aims in (AIMS, OTHERS) for contender, aim in aims.items()),
     figures={"cost_per_network": cost_per_network},
     summary=table,
     tables=lambda ds: {"benchmark": rows(ds)},

@@ -5,6 +5,7 @@ times as long on CPU inside a loop or under vmap, which is where a sweep trains.
 strided slices of the input is the fastest there, as is flattening all places before the product.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -83,7 +84,7 @@ def max_pool(window: Window, stride: Window | None = None, padding: Padding = "v
 
     Padding counts as −∞; equal maxima share the gradient. Raises `InputError` where the window does not fit.
     """
-    return _pool("max_pool", jnp.max, -jnp.inf, window, stride, padding)
+    return _pool("max_pool", jnp.max, _maxima, -jnp.inf, window, stride, padding)
 
 
 def average_pool(window: Window, stride: Window | None = None, padding: Padding = "valid") -> Layer:
@@ -91,7 +92,7 @@ def average_pool(window: Window, stride: Window | None = None, padding: Padding 
 
     Padding counts as zeros. Raises `InputError` where the window does not fit.
     """
-    return _pool("average_pool", jnp.mean, 0, window, stride, padding)
+    return _pool("average_pool", jnp.mean, _means, 0, window, stride, padding)
 
 
 def global_average() -> Layer:
@@ -111,7 +112,7 @@ def _stateless(f):
     return Layer(lambda key, x: ((), ()), lambda params, stats, x, key, train: (f(x), stats))
 
 
-def _pool(name, reduce, fill, window, stride, padding):
+def _pool(name, reduce, side_by_side, fill, window, stride, padding):
     stride = window if stride is None else stride
     _check_geometry(name, window, stride, padding)
 
@@ -123,8 +124,7 @@ def _pool(name, reduce, fill, window, stride, padding):
         at = _geometry(name, x, window, stride, padding)
         if at.window == at.stride:
             # Windows that do not overlap are axes of the reshaped input, which gathers nothing.
-            tiles = _tiles(x, at, fill)
-            return reduce(tiles, axis=tuple(range(2, tiles.ndim - 1, 2))), stats
+            return side_by_side(_covered(x, at, fill), at.window), stats
         patches = _patches(x, at, fill)
         return reduce(patches.reshape(*patches.shape[:-1], -1, x.shape[-1]), axis=-2), stats
 
@@ -199,9 +199,56 @@ def _patches(x: Float[Array, "batch *space channels"], at: Geometry, fill) -> Fl
     return jnp.concatenate([seen_from(offset) for offset in itertools.product(*map(range, at.window))], axis=-1)
 
 
-def _tiles(x: Float[Array, "batch *space channels"], at: Geometry, fill) -> Float[Array, "batch ..."]:
-    """`[batch, places, window, places, window, …, channels]` of windows side by side."""
+def _covered(x, at: Geometry, fill):
+    """What windows side by side cover of x."""
     covered = [n * k for n, k in zip(at.places, at.window, strict=True)]
-    x = jax.lax.slice(_padded(x, at, fill), (0,) * x.ndim, (len(x), *covered, x.shape[-1]))
-    pairs = itertools.chain.from_iterable(zip(at.places, at.window, strict=True))
+    return jax.lax.slice(_padded(x, at, fill), (0,) * x.ndim, (len(x), *covered, x.shape[-1]))
+
+
+def _tiles(x: Float[Array, "batch *space channels"], window: tuple[int, ...]) -> Float[Array, "batch ..."]:
+    """`[batch, places, window, places, window, …, channels]` of windows side by side."""
+    pairs = itertools.chain.from_iterable((n // k, k) for n, k in zip(x.shape[1:-1], window, strict=True))
     return x.reshape(len(x), *pairs, x.shape[-1])
+
+
+def _means(x, window):
+    """The mean of every window of those side by side."""
+    tiles = _tiles(x, window)
+    return tiles.mean(tuple(range(2, tiles.ndim - 1, 2)))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _maxima(x, window):
+    """The maximum of every window of those side by side. The backward pass is written by hand below."""
+    return functools.reduce(jnp.maximum, _at_each(_tiles(x, window)))
+
+
+def _at_each(tiles):
+    """What the windows have at their first place, at their next, …; each of the shape of the outputs."""
+    sizes = tiles.shape[2:-1:2]
+    at = lambda place: (slice(None), *itertools.chain.from_iterable((slice(None), i) for i in place))
+    return [tiles[at(place)] for place in itertools.product(*map(range, sizes))]
+
+
+def _maxima_forward(x, window):
+    y = _maxima(x, window)
+    return y, (x, y)
+
+
+def _maxima_backward(window, residuals, d_y):
+    """∂x = ∂y / n where x is one of the n maxima of its window.
+
+    Of arrays in the shape of the input, which XLA computes on CPU in half of the time that it takes for tiles.
+    """
+    x, y = residuals
+    n = sum((part == y).astype(y.dtype) for part in _at_each(_tiles(x, window)))
+
+    def at_inputs(a):
+        for axis, size in enumerate(window, 1):
+            a = jnp.repeat(a, size, axis)
+        return a
+
+    return ((x == at_inputs(y)) * at_inputs(d_y / n),)
+
+
+_maxima.defvjp(_maxima_forward, _maxima_backward)

@@ -24,7 +24,7 @@ from fnn import store
 from fnn.base.arithmetic import chosen
 from fnn.base.errors import InputError, require, whole
 from fnn.store import Store
-from fnn.train import checkpoints, engine, logs
+from fnn.train import checkpoints, engine, footprint, logs
 from fnn.train.engine import Chunk
 from fnn.train.labels import Labels
 from fnn.train.logs import Log
@@ -33,7 +33,11 @@ from fnn.train.run import Run, train
 from fnn.train.settings import first
 
 SETTINGS_ON_CPU = 16
-"""Settings of a block on CPU: enough for large matrix products, few enough to stay in the caches."""
+"""Most settings of a block on CPU: enough for large matrix products, few enough to stay in the caches."""
+
+CACHE = 2**22
+"""Bytes that one product of all settings of a block may have on CPU: convolutions and attention with 16 settings at
+once, which do not fit, take 1.8 and 1.5 times as long as with one."""
 
 SHARE_OF_MEMORY = 0.5
 """The share of the free memory that a sweep uses by default."""
@@ -243,7 +247,7 @@ def size(work: Work, memory: float | int | None, spread: bool) -> Size:
     on_cpu = jax.local_devices()[0].platform == "cpu"
     settings, seeds = max(1, work.settings), work.seeds
     if on_cpu or spread:
-        settings = math.ceil(settings / math.ceil(settings / SETTINGS_ON_CPU))
+        settings = math.ceil(settings / math.ceil(settings / (_together_on_cpu(work) if on_cpu else SETTINGS_ON_CPU)))
     # A device computes one seed at a time on CPU: a trial, which is one step, is written and reported after each.
     devices = len(jax.local_devices())
     found = Size(settings, 1 if spread else min(seeds, devices) if on_cpu and not work.labels.stepped else seeds)
@@ -254,6 +258,15 @@ def size(work: Work, memory: float | int | None, spread: bool) -> Size:
         require(found != Size(1, 1), message)
         found = found.smaller()
     return found
+
+
+def _together_on_cpu(work):
+    """The number of settings that step together on CPU; a trial is trained in parts of its own making."""
+    if work.settings < 2 or not work.labels.stepped:
+        return SETTINGS_ON_CPU
+    of = lambda name: footprint.widest(work.runs[name], first(work.hps[name], work.settings), work.keys[0], work.data)
+    each = max(1, *map(of, work.runs))
+    return max(1, min(SETTINGS_ON_CPU, CACHE // each))
 
 
 def _bytes(tree):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from experiments.benchmarks.bench_sweep import EXPERIMENT, RULES, Config
+from experiments.benchmarks.bench_sweep import AIMS, EXPERIMENT, FEW, OTHERS, Config
 from fnn.base.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -40,6 +40,7 @@ def test_the_benchmark_at_tiny_size(tmp_path):
         ({"contenders": ("fnn", "jax")}, "--contenders takes all, or some of .*, not 'jax'"),
         ({"contenders": ("numpy",)}, "--contenders needs fnn"),
         ({"laps": 0}, "--laps is at least 1, not 0"),
+        ({"contenders": ("numpy", "fnn"), "network": "cnn"}, "--contenders has numpy with the dense network only"),
     ],
 )
 def test_bad_options_get_one_sentence(options, sentence):
@@ -47,13 +48,38 @@ def test_bad_options_get_one_sentence(options, sentence):
         Config(**options).check()
 
 
+@pytest.mark.parametrize(
+    ("network", "option", "sentence"),
+    [
+        ("transformer", "mnist_5k", "--network transformer reads a text of 65 characters, and mnist_5k is none"),
+        ("cnn", "columns.csv:class", "--network cnn reads images of 28×28, and columns.csv has others"),
+    ],
+)
+def test_data_of_another_kind_get_one_sentence(network, option, sentence, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = "".join(f"{i},{i * i},{'ab'[i % 2]}\n" for i in range(40))
+    Path("columns.csv").write_text("one,two,class\n" + rows, encoding="utf-8")
+    with pytest.raises(InputError, match=sentence):
+        Config(network=network, dataset=option).examples()
+
+
+def test_contenders_and_numbers_of_networks_suit_the_network():
+    assert Config().racers() == ["numpy", "torch", "fnn"]
+    assert Config().counts() == (1, 64)
+    assert Config(network="cnn").racers() == ["torch", "flax", "flax_scan", "fnn"]
+    assert Config(network="cnn").counts() == (1, 4, 16, 64)
+    assert "numpy" not in Config(network="transformer", contenders=("all",)).racers()
+
+
 @pytest.mark.parametrize(("factor", "outcome"), [(1.01, "holds"), (0.99, "does not hold")])
-def test_claims_follow_the_numbers_where_all_rules_run(factor, outcome):
-    aims = {"numpy": 10.0, "torch": 3.5, "fnn": 1.0}
+@pytest.mark.parametrize("aims", [AIMS, OTHERS], ids=["dense", "others"])
+def test_claims_follow_the_numbers_where_all_rules_run(aims, factor, outcome):
+    network, aims = "dense" if aims is AIMS else "cnn", {**aims, "fnn": 1.0}
     seconds = np.array([[[1.0] * 6, [aim * factor if name != "fnn" else 1.0] * 6] for name, aim in aims.items()])
     ds = xr.Dataset(
         {"seconds": (("contender", "networks", "lap"), seconds)},
-        {"contender": list(aims), "networks": [1, len(RULES)]},
+        {"contender": list(aims), "networks": [1, FEW]},
+        {"network": network},
     )
-    assert [verdict.outcome for verdict in EXPERIMENT.judge(ds)] == [outcome] * 2
+    assert [verdict.outcome for verdict in EXPERIMENT.judge(ds)] == [outcome] * (len(aims) - 1)
     assert not EXPERIMENT.judge(ds.sel(networks=[1]))

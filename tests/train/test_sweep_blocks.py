@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from small import ALL, DATA, RULES, STEPS, alike, identical, swept, task
 
-from fnn import store
+from fnn import models, optim, store, tasks, train
 from fnn.base.errors import InputError
-from fnn.train import blocks, checkpoints, engine
+from fnn.train import blocks, checkpoints, engine, footprint
 from fnn.train.labels import Labels
 
 
@@ -76,6 +76,34 @@ def test_blocks_of_fewer_settings_give_the_same_networks(whole, sizes, needed):
     for name in whole[0].data_vars:
         np.testing.assert_allclose(ds[name], whole[0][name], rtol=1e-5, atol=1e-6, err_msg=name)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), networks, whole[1])
+
+
+def test_fewer_settings_step_together_where_their_products_do_not_fit_the_cache(whole, sizes, work, monkeypatch):
+    run, hps = next(iter(work.runs.values())), next(iter(work.hps.values()))
+    one = jax.tree.map(lambda leaf: leaf[0], hps)
+    each = footprint.widest(run, one, work.keys[0], work.data)
+    monkeypatch.setattr(blocks, "CACHE", 2 * each)
+    ds, networks = swept(**ALL, networks=True)
+    assert sizes == [(2, 3)]
+    for name in whole[0].data_vars:
+        np.testing.assert_allclose(ds[name], whole[0][name], rtol=1e-5, atol=1e-6, err_msg=name)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), networks, whole[1])
+
+
+@pytest.mark.parametrize(
+    ("network", "floats"),
+    [
+        (models.multilayer((20,), 3), 8 * 20),
+        (models.cnn(3, (4, 5), (6,)), 8 * 5 * 6 * 9 * 4),  # the patches of the second convolution
+    ],
+)
+def test_the_widest_product_is_of_activations(network, floats):
+    x = np.zeros((9, 10, 12, 1), np.float32)
+    task = tasks.classification(network, batch=8, prepare=tasks.images if floats > 1000 else tasks.rows)
+    run = train.training(task, optim.rule("adam"), 2, evaluate_at=(2,))
+    data = {"train": tasks.Split(x, np.zeros(9, np.int32))}
+    hp = train.Hyper(optim.rule("adam").hyper)
+    assert footprint.widest(run, hp, jax.random.key(0), data) == 4 * floats
 
 
 def test_what_does_not_fit_at_all_is_one_sentence(needed):
