@@ -73,8 +73,9 @@ def is_kin(rule: Rule) -> bool:
 
 def times(c: Any, extra: Extra) -> Extra:
     """The `Extra` of c times the loss."""
-    value, at, each = needed(extra, "value", "at", "each")
-    return Extra(c * value, lambda w: c * at(w), lambda: jax.tree.map(lambda g: c * g, each()), extra.key)
+    value, value_fn, example_grads = needed(extra, "value", "value_fn", "example_grads")
+    scaled = lambda tree: jax.tree.map(lambda g: c * g, tree)
+    return Extra(c * value, lambda w: c * value_fn(w), lambda: scaled(example_grads()), extra.key)
 
 
 @functools.partial(jax.jit, static_argnums=1, compiler_options=ONCE)
