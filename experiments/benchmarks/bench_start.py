@@ -53,7 +53,7 @@ process.prepare()
 counted = collections.Counter()
 jax.monitoring.register_event_listener(lambda event, **details: counted.update([event]))
 start = time.perf_counter()
-work = _contenders.Work(data.load("mnist_5k"), (784, 100, 100, 100, 100, 10), {rules}, 2, 128, 5)
+work = _contenders.Work(data.load("mnist_5k"), "dense", {rules}, 2, 5)
 lap = next(_contenders.fnn_laps(work))
 print(json.dumps({{
     "seconds": time.perf_counter() - start,
