@@ -20,7 +20,7 @@ jax.config.update("jax_numpy_rank_promotion", "allow")
 jax.config.update("jax_default_matmul_precision", "float32")  # GPUs round the factors of products otherwise
 os.environ["JAX_DEFAULT_MATMUL_PRECISION"] = "float32"  # also in the processes that tests start
 
-MEMORY = 1500
+MEMORY = 1800
 """The most resident memory in MB that a process of tests may need: `pytest -n auto` starts one on every core."""
 
 
