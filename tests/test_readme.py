@@ -23,6 +23,13 @@ README = TEXTS[ROOT / "README.md"]
 BLOCKS = re.findall(r"```python\n(.*?)```", "\n".join(TEXTS.values()), re.S)
 
 
+def executed(code, names=None):
+    """The names that are defined after running this code."""
+    names = {} if names is None else names
+    exec(compile(code, "README.md", "exec"), names)
+    return names
+
+
 def block(word):
     """The one block of code with this word in it."""
     [found] = [text for text in BLOCKS if word in text]
@@ -32,14 +39,13 @@ def block(word):
 def test_the_ten_lines_run_and_run_again(tmp_path, monkeypatch, capsys):
     """As do those that spread a sweep over processes, from a file, in a temporary folder."""
     monkeypatch.chdir(tmp_path)
-    names = {}
-    exec(compile(block("results/mine"), "README.md", "exec"), names)
+    names = executed(block("results/mine"))
     found = names["found"]
     assert dict(found.loss.sizes) == {"rule": 2, "lr": 3, "seed": 5, "step": 200}
     assert found.loss.units == "nats"
     assert found.test_accuracy.sel(rule="adam", update=200).mean("seed").max() > 0.9
     monkeypatch.setattr(engine, "stream", None)  # the second time nothing is trained
-    exec(compile(block("results/mine"), "README.md", "exec"), names)
+    executed(block("results/mine"), names)
     assert names["found"].loss.identical(found.loss)
     assert capsys.readouterr().out.count("units:      nats") == 2
 
@@ -57,16 +63,14 @@ def test_a_sweep_in_other_processes_runs(tmp_path):
 
 
 def test_the_optimizer_to_add_is_one():
-    names = {}
-    exec(compile(block("sign_descent"), "README.md", "exec"), names)
+    names = executed(block("sign_descent"))
     rule = names["sign_descent"]
     update, _ = rule.update(rule.hyper, jnp.array([2.0, -3.0]), rule.init(rule.hyper, jnp.zeros(2)), jnp.zeros(2))
     np.testing.assert_allclose(update, [-0.001, 0.001])
 
 
 def test_the_rules_in_company_are_some():
-    names = {}
-    exec(compile(block("clip_norm"), "README.md", "exec"), names)
+    names = executed(block("clip_norm"))
     hp = names["warm"](train.Hyper(names["rule"].hyper), schedules.progress(jnp.int32(5), 100))
     assert hp.rule.inner.inner.inner.lr == pytest.approx(0.0005)
 
@@ -91,16 +95,14 @@ def test_every_rule_and_experiment_is_in_its_table():
 
 
 def test_a_network_and_arrays_of_ones_own_are_swept(capsys):
-    names = {}
-    exec(compile(block("quadrants"), "README.md", "exec"), names)
+    names = executed(block("quadrants"))
     assert dict(names["quadrants"].test_accuracy.sizes) == {"rule": 3, "lr": 2, "seed": 3, "update": 1}
     assert names["quadrants"].test_accuracy.mean("seed").max() > 0.9
     assert "adam" in capsys.readouterr().out
 
 
 def test_a_convolutional_network_is_swept(capsys):
-    names = {}
-    exec(compile(block("models.cnn"), "README.md", "exec"), names)
+    names = executed(block("models.cnn"))
     assert dict(names["found"].test_accuracy.sizes) == {"rule": 2, "lr": 2, "seed": 2, "update": 1}
     assert names["found"].test_accuracy.mean("seed").max() > 0.5
     assert "adam" in capsys.readouterr().out
@@ -108,16 +110,14 @@ def test_a_convolutional_network_is_swept(capsys):
 
 def test_a_network_of_flax_is_swept(capsys):
     pytest.importorskip("flax")
-    names = {}
-    exec(compile(block("nn.from_flax"), "README.md", "exec"), names)
+    names = executed(block("nn.from_flax"))
     assert dict(names["flax_found"].test_accuracy.sizes) == {"rule": 3, "lr": 2, "seed": 5, "update": 1}
     assert names["flax_found"].test_accuracy.mean("seed").max() > 0.6
     assert "momentum" in capsys.readouterr().out
 
 
 def test_a_regression_stops_early(capsys):
-    names = {}
-    exec(compile(block("EarlyStopping"), "README.md", "exec"), names)
+    names = executed(block("EarlyStopping"))
     found = names["stopped"]
     assert dict(found.test_error.sizes) == {"rule": 2, "lr": 2, "seed": 3, "update": 15}
     assert found.updates_done.min() < 300
@@ -128,9 +128,8 @@ def test_a_regression_stops_early(capsys):
 def test_a_sweep_is_logged_in_csv_and_tensorboard(tmp_path, monkeypatch, capsys):
     pytest.importorskip("tensorboardX")
     monkeypatch.chdir(tmp_path)
-    names = {}
     ten = block("results/mine").partition("found = sweep(")[0]
-    exec(compile(f"{ten}\n{block('SummaryWriter')}", "README.md", "exec"), names)
+    names = executed(f"{ten}\n{block('SummaryWriter')}")
     table = np.genfromtxt("log.csv", delimiter=",", names=True)
     assert len(table) == 8
     found = names["logged"]
@@ -154,7 +153,7 @@ def test_the_two_commands_are_one_line_each():
 
 
 def test_the_search_runs(capsys):
-    exec(compile(block("search.Log"), "README.md", "exec"), {})
+    executed(block("search.Log"))
     *_, reached = capsys.readouterr().out.split()
     assert 0 <= float(reached) < 0.1, "the loss is 1 at the start"
 
@@ -174,7 +173,7 @@ def test_data_of_every_kind_are_loaded(tmp_path, monkeypatch, capsys):
     (tmp_path / "song.txt").write_text("Row, row, row your boat gently down the stream.\n" * 40, "utf-8")
     names = {}
     for text in re.findall(r"```python\n(.*?)```", TEXTS[ROOT / "fnn/data/README.md"], re.S):
-        exec(compile(text, "README.md", "exec"), names)
+        executed(text, names)
     assert "(70, 8, 8) (10, 8, 8) ('bright', 'dark')" in capsys.readouterr().out
     assert names["houses"].features == ("area", "rooms", "town=Bath", "town=York")
     assert names["houses"].y_train.dtype == np.float32

@@ -18,7 +18,7 @@ from experiments.benchmarks import _timing
 from experiments.benchmarks._contenders import CONTENDERS, Work
 from experiments.benchmarks._networks import NETWORKS, SIDE, TOKENS
 from fnn import data, lab
-from fnn.base import arithmetic, provenance
+from fnn.base import arithmetic, packages, provenance
 from fnn.base.errors import require
 from fnn.lab import plotting, process
 
@@ -170,7 +170,7 @@ def _most_resident() -> float:
 def run(cfg: Config) -> xr.Dataset:
     """Times of all contenders at every number of networks."""
     examples, of = cfg.examples(), NETWORKS[cfg.network]
-    here = lambda package: package not in PACKAGES or importlib.util.find_spec(package)
+    here = lambda package: package not in PACKAGES or not packages.missing(package)
     present = [c for c in cfg.racers() if here(c.partition("_")[0])]
     absent = [c for c in cfg.racers() if c not in present]
     counts, device = cfg.counts(), provenance.describe_devices(jax.local_devices())

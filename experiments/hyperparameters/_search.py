@@ -6,7 +6,6 @@ split, initial weights and minibatches, which all its trials share: they differ 
 """
 
 import functools
-import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn import lab, models, search, tasks, train
+from fnn.base import packages
 from fnn.base.errors import require
 from fnn.base.types import Key, Keys
 from fnn.data import DataSet
@@ -65,7 +65,7 @@ NEEDS = {"tpe": ("optuna",), "gp": ("optuna", "torch"), "cmaes": ("cmaes",)}
 
 def missing(name: str) -> list[str]:
     """The packages that a search needs and that are not installed."""
-    return [package for package in NEEDS.get(name, ()) if importlib.util.find_spec(package) is None]
+    return packages.missing(*NEEDS.get(name, ()))
 
 
 def load(cfg: lab.DataOptions) -> DataSet:

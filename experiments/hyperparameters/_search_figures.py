@@ -1,12 +1,12 @@
 """The usual figures of a search: parallel coordinates, slices, a fitted surface, and importance."""
 
-import importlib.util
 from typing import NamedTuple
 
 import numpy as np
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
+from fnn.base import packages
 from fnn.lab import plotting
 
 BINS = 8
@@ -111,7 +111,7 @@ def importance(trials: Trials, caption: str) -> Figure | None:
 
     Optuna computes it: None where that is not installed.
     """
-    if importlib.util.find_spec("optuna") is None:
+    if packages.missing("optuna"):
         return None
     fig = plotting.figure(6.4, 3.6)
     ax = plotting.axes(fig, "What the outcome depends on (functional ANOVA)", "share of the variance explained", "")

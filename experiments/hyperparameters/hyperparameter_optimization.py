@@ -153,7 +153,7 @@ def compare(cfg: Config, images: DataSet, data: Mapping[str, Split], keys: Keys)
     for name, (sampler, first, at_a_time) in _searches.samplers(cfg, names).items():
         found[name] = searched(name, sampler, random.first(first), at_a_time, cfg.budget)
     stacked = Found(*(np.stack(arrays) for arrays in zip(*found.values(), strict=True)))
-    dims = "search seed asked"
+    dims = "search seed proposed"
     ds = xr.Dataset(
         {
             "random_accuracy": variable("seed drawn", random.values, "validation accuracy of random search"),
@@ -164,7 +164,7 @@ def compare(cfg: Config, images: DataSet, data: Mapping[str, Split], keys: Keys)
         },
         {
             "search": list(found),
-            "asked": np.arange(1, cfg.budget + 1),
+            "proposed": np.arange(1, cfg.budget + 1),
             "drawn": np.arange(1, 2 * cfg.budget + 1),
             "axis": list(AXES),
         },

@@ -101,11 +101,11 @@ def standardized(data: DataSet, columns: Sequence[int | str] | None = None) -> D
     shape = data.x_train.shape
     table = len(shape) == 2 and data.x_train.dtype != np.int32
     require(table, f"Only a table's columns are standardized; {data.name} has examples of shape {shape[1:]}.")
-    asked: Sequence[Any] = range(shape[1]) if columns is None else columns
-    require(listed(asked), f"Columns are a list of names or places, not {columns!r:.50}.")
-    wrong = [c for c in asked if c not in data.features and not whole(c, 0, shape[1] - 1)]
+    wanted: Sequence[Any] = range(shape[1]) if columns is None else columns
+    require(listed(wanted), f"Columns are a list of names or places, not {columns!r:.50}.")
+    wrong = [c for c in wanted if c not in data.features and not whole(c, 0, shape[1] - 1)]
     require(not wrong, f"{data.name} has no column {wrong[:1]} among its {shape[1]}.")
-    chosen = [data.features.index(c) if c in data.features else int(c) for c in asked]
+    chosen = [data.features.index(c) if c in data.features else int(c) for c in wanted]
     train = data.x_train[:, chosen]
     mean, deviation = train.mean(0, dtype=np.float64), train.std(0, dtype=np.float64)
     parts = {}
@@ -241,8 +241,8 @@ def _wanted(name: str, counts: Mapping[str, Any], n: int) -> dict[str, int]:
         )
         wanted[part] = max(round(given * n), 1) if share else int(given)
     left = n - sum(wanted.values())
-    asked = " and ".join(f"{count:,} to {part.replace('validation', 'validate')} on" for part, count in wanted.items())
-    require(left >= 1, f"{name} has {n:,} examples: {asked} would leave none to train on.")
+    parts = " and ".join(f"{count:,} to {part.replace('validation', 'validate')} on" for part, count in wanted.items())
+    require(left >= 1, f"{name} has {n:,} examples: {parts} would leave none to train on.")
     return wanted
 
 

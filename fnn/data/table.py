@@ -30,7 +30,7 @@ MOST_CATEGORIES = 1000
 MOST_COLUMNS = 2**16
 
 MOST_WHOLE = 64
-"""Whole numbers as a target are classes up to so many different ones; beyond, a person must say what they are."""
+"""The most different whole numbers of a target that are taken for classes; with more the caller says what they are."""
 
 _BLOCK = 4096
 
@@ -302,8 +302,8 @@ def _as_target(table: _Table, at: int, y: Float64[np.ndarray, " rows"], classes:
     distinct, fractional = len(np.unique(y)), bool(np.any(y != np.floor(y)))
     if classes is None:
         clear = fractional or (distinct <= MOST_WHOLE and 2 * distinct <= len(y))
-        asked = f"say classes=True or classes=False; it has {distinct:,} different whole numbers in {len(y):,} rows"
-        require(clear, f"{what} may be classes or numbers: {asked}.")
+        choice = f"say classes=True or classes=False; it has {distinct:,} different whole numbers in {len(y):,} rows"
+        require(clear, f"{what} may be classes or numbers: {choice}.")
     if classes is False or (classes is None and fractional):
         return y
     sound = not fractional and np.abs(y).max() < 2**53

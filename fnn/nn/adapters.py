@@ -40,7 +40,7 @@ def from_flax(module: Any, example: Any) -> Layer:
     """The layer of a flax model.
 
     module: a `flax.linen.Module`, or `make(rngs) -> flax.nnx.Module`, a function or a class of one argument.
-    example: a batch, or its shape and dtype, with which the model is traced once.
+    example: a batch, or its shape and dtype, with which a linen model is traced once.
 
     Training draws from `rngs` named "dropout" and others of the model by the layer's key. An argument `train`,
     `training`, `deterministic` or `use_running_average` of linen's `__call__` is set as its name says; nnx's modes are
@@ -51,7 +51,7 @@ def from_flax(module: Any, example: Any) -> Layer:
     if isinstance(module, linen.Module):
         return _from_linen(module, example)
     require(callable(module), f"A flax model is a linen.Module, or a function make(rngs) of nnx, not {module!r:.80}.")
-    return _from_nnx(module, example)
+    return _from_nnx(module)
 
 
 def _from_linen(module, example):
@@ -78,23 +78,22 @@ def _from_linen(module, example):
     return Layer(init, apply, mixes="batch_stats" in stats)
 
 
-def _from_nnx(make, example):
+def _from_nnx(make):
     from flax import nnx
 
-    def parts(key, x):
-        k_params, k_noise = jax.random.split(key)
-        model = make(nnx.Rngs(params=k_params, dropout=k_noise))
-        require(isinstance(model, nnx.Module), f"make(rngs) gives a flax.nnx.Module, not {model!r:.80}.")
+    def parts(model):
+        """The graph, the parameters, the streams of random numbers and the rest."""
         return nnx.split(model, nnx.Param, nnx.RngState, ...)
 
     abstract = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
     require(isinstance(abstract, nnx.Module), f"make(rngs) gives a flax.nnx.Module, not {abstract!r:.80}.")
-    graph, shapes, noise, rest = nnx.split(abstract, nnx.Param, nnx.RngState, ...)
+    graph, shapes, noise, rest = parts(abstract)
     mixes = any(isinstance(node, nnx.BatchNorm) for _, node in nnx.iter_graph(abstract))
 
     def init(key, x):
         check_key(key)
-        _, params, _, stats = parts(key, x)
+        k_params, k_noise = jax.random.split(key)
+        _, params, _, stats = parts(make(nnx.Rngs(params=k_params, dropout=k_noise)))
         return nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
 
     def apply(params, stats, x, key, train):
@@ -104,7 +103,7 @@ def _from_nnx(make, example):
         model = nnx.merge(graph, held[0], _streams(nnx, noise, key), held[1])
         model.train() if train else model.eval()
         y = model(x)
-        _, _, _, after = nnx.split(model, nnx.Param, nnx.RngState, ...)
+        _, _, _, after = parts(model)
         return y, nnx.to_pure_dict(after)
 
     return Layer(init, apply, mixes=mixes)

@@ -23,7 +23,8 @@ def softmax_cross_entropy(
     """
     _check_targets(logits, targets)
     if targets.ndim == 1:
-        targets, known = jax.nn.one_hot(targets, logits.shape[-1], dtype=logits.dtype), _known(targets, logits)
+        known = _known(targets, logits.shape[-1])
+        targets = jax.nn.one_hot(targets, logits.shape[-1], dtype=logits.dtype)
     else:
         known = (targets >= 0).all(-1) & (jnp.abs(targets.sum(-1) - 1) <= SUM_TOLERANCE)
     targets = jnp.where(known[:, None], targets, jnp.nan)
@@ -34,8 +35,7 @@ def mean_squared_error(
     outputs: Float[Array, "batch features"], targets: Float[Array, "batch features"]
 ) -> Float[Array, ""]:
     """mean over batch and features of (y − t)². Raises `InputError` where the shapes differ."""
-    same = outputs.shape == targets.shape
-    require(same, f"Outputs of shape {outputs.shape} need targets of the same shape, not of {targets.shape}.")
+    _check_same(outputs, targets)
     return jnp.square(outputs - targets).mean()
 
 
@@ -46,11 +46,16 @@ def huber(
 
     Raises `InputError` where the shapes differ.
     """
-    same = outputs.shape == targets.shape
-    require(same, f"Outputs of shape {outputs.shape} need targets of the same shape, not of {targets.shape}.")
+    _check_same(outputs, targets)
     distance = jnp.abs(outputs - targets)
     near = jnp.minimum(distance, delta)
     return (near * (distance - near / 2)).mean()
+
+
+def _check_same(outputs, targets):
+    """Raise `InputError` where the shapes differ: they would broadcast."""
+    same = outputs.shape == targets.shape
+    require(same, f"Outputs of shape {outputs.shape} need targets of the same shape, not of {targets.shape}.")
 
 
 def sigmoid_cross_entropy(logits: Float[Array, "batch 1"], targets: Int[Array, " batch"]) -> Float[Array, ""]:
@@ -59,8 +64,7 @@ def sigmoid_cross_entropy(logits: Float[Array, "batch 1"], targets: Int[Array, "
     Another class gives NaN, since traced values cannot be refused. Raises `InputError` for other shapes.
     """
     z = _only_logit(logits, targets)
-    known = (targets >= 0) & (targets <= 1)
-    return jnp.where(known, jax.nn.softplus(z) - targets * z, jnp.nan).mean()
+    return jnp.where(_known(targets, 2), jax.nn.softplus(z) - targets * z, jnp.nan).mean()
 
 
 def sign_accuracy(logits: Float[Array, "batch 1"], targets: Int[Array, " batch"]) -> Float[Array, ""]:
@@ -69,8 +73,7 @@ def sign_accuracy(logits: Float[Array, "batch 1"], targets: Int[Array, " batch"]
     Raises `InputError` for other shapes.
     """
     z = _only_logit(logits, targets)
-    known = (targets >= 0) & (targets <= 1)
-    return jnp.where(known, ((z > 0) == targets).astype(z.dtype), jnp.nan).mean()
+    return jnp.where(_known(targets, 2), ((z > 0) == targets).astype(z.dtype), jnp.nan).mean()
 
 
 def _only_logit(logits, targets):
@@ -85,7 +88,7 @@ def _only_logit(logits, targets):
 def next_token_cross_entropy(
     logits: Float[Array, "batch length tokens"], targets: Int[Array, "batch length"]
 ) -> Float[Array, ""]:
-    """mean over batch and places of −log softmax(z)[t], in nats a token. Raises `InputError` for other shapes."""
+    """mean over batch and places of −log softmax(z)[t], in nats per token. Raises `InputError` for other shapes."""
     fits = logits.ndim == 3 and targets.shape == logits.shape[:2]
     require(fits, f"Logits are of shape [batch, length, tokens], not {logits.shape} for targets {targets.shape}.")
     return softmax_cross_entropy(logits.reshape(-1, logits.shape[-1]), targets.reshape(-1))
@@ -102,7 +105,7 @@ def accuracy(
     _check_targets(logits, targets)
     classes = targets if targets.ndim == 1 else targets.argmax(-1)
     right = (logits.argmax(-1) == classes).astype(logits.dtype)
-    return jnp.where(_known(classes, logits), right, jnp.nan).mean()
+    return jnp.where(_known(classes, logits.shape[-1]), right, jnp.nan).mean()
 
 
 def _check_targets(logits, targets):
@@ -117,8 +120,9 @@ def _check_targets(logits, targets):
     )
 
 
-def _known(classes, logits):
-    return (classes >= 0) & (classes < logits.shape[-1])
+def _known(classes, n):
+    """Which of the classes are from 0 to n − 1."""
+    return (classes >= 0) & (classes < n)
 
 
 def weights(params: Params) -> list[Array]:

@@ -141,7 +141,7 @@ def layer_norm(eps: Scalar = 1e-6) -> Layer:
 
 
 def group_norm(groups: int, eps: Scalar = 1e-6) -> Layer:
-    """y = γ (x − μ) / √(σ² + ε) + β, with μ and σ² over all places and the features of one of so many groups.
+    """y = γ (x − μ) / √(σ² + ε) + β, with μ and σ² over all places and the features of one of the groups.
 
     Of `[batch, …, features]`, of which neighbors make a group; one group is layer norm over all of an image, and as
     many as features is instance norm. Wu & He 2018, arXiv:1803.08494, eq. 1–4. Raises `InputError` where the groups do

@@ -12,6 +12,10 @@ from fnn.base.types import Key
 from fnn.tasks.splits import Split
 
 
+def _check_size(n):
+    require(whole(n, 1), f"A minibatch needs at least 1 example, not {n!r}.")
+
+
 @dataclass(frozen=True)
 class WithReplacement:
     """`(key, data, i) -> indices` `[n]` of examples of `data["train"]`, drawn uniformly with replacement."""
@@ -19,7 +23,7 @@ class WithReplacement:
     n: int
 
     def __post_init__(self):
-        require(whole(self.n, 1), f"A minibatch needs at least 1 example, not {self.n!r}.")
+        _check_size(self.n)
 
     def __call__(self, key: Key, data: Mapping[str, Split], i: Int[Array, ""] | int) -> Int[Array, " n"]:
         """The indices of step i."""
@@ -48,7 +52,7 @@ class Epochs:
     last: str = "span"
 
     def __post_init__(self):
-        require(whole(self.n, 1), f"A minibatch needs at least 1 example, not {self.n!r}.")
+        _check_size(self.n)
         require(self.last in ("span", "drop"), f"The rest of an epoch is for 'span' or 'drop', not {self.last!r}.")
 
     def __call__(self, key: Key, data: Mapping[str, Split], i: Int[Array, ""] | int) -> Int[Array, " n"]:

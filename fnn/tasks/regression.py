@@ -29,8 +29,8 @@ def regression(
 
     loss: or another mean over examples, `fnn.losses.huber` say. metrics: beside it, as `supervised` takes them.
     units: of the loss. options: further arguments of `supervised`; `prepare` is `rows`.
-    Its metrics are `SPLIT_loss` and those of its own for every split in `data`. Raises `InputError` where the network
-    has another number of outputs than the targets.
+    Its metrics are `SPLIT_loss` and `SPLIT_NAME` of `metrics` for every split in `data`. Raises `InputError` where the
+    network has another number of outputs than the targets.
     """
 
     def columns(score):

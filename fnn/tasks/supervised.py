@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from fnn.base.errors import InputError, require, whole
@@ -61,6 +62,7 @@ def supervised(
     about: attributes of what is recorded: the data set's name.
     """
     build: Any = network
+    size: Any = batch
     metrics = dict(metrics or {})
     require(
         isinstance(network, Layer) or callable(network),
@@ -70,7 +72,7 @@ def supervised(
     require(decays, f"The weight decay of a task is a function hp -> λ, not {weight_decay!r}.")
     scores = all(callable(score) for score in (loss, *metrics.values())) and "loss" not in metrics
     require(scores, "The loss and the metrics of a task are functions (outputs, targets) -> number, none named loss.")
-    drawing = WithReplacement(batch) if isinstance(batch, int) else batch
+    drawing = WithReplacement(size) if isinstance(batch, int | np.integer) else size
     require(callable(drawing), f"A minibatch is a number of examples, or what draws them, not {batch!r}.")
     require(callable(prepare), f"What prepares inputs is a function of them, not {prepare!r}.")
     require(augment is None or callable(augment), f"An augmentation is a function (key, inputs), not {augment!r}.")

@@ -261,11 +261,11 @@ def size(work: Work, memory: float | int | None, spread: bool) -> Size:
 
 
 def _together_on_cpu(work):
-    """The number of settings that step together on CPU; a trial is trained in parts of its own making."""
+    """The number of settings that step together on CPU; a trial decides itself what it computes together."""
     if work.settings < 2 or not work.labels.stepped:
         return SETTINGS_ON_CPU
     of = lambda name: footprint.widest(work.runs[name], first(work.hps[name], work.settings), work.keys[0], work.data)
-    each = max(1, *map(of, work.runs))
+    each = max(1, *map(of, {run.draw: name for name, run in work.runs.items()}.values()))  # a run for each task
     return max(1, min(SETTINGS_ON_CPU, CACHE // each))
 
 
@@ -376,11 +376,13 @@ def _made(work, places, keep, executor, bar, log):
 
 
 def _by_program(work, arrays):
-    """The arrays of a block, named `PROGRAM/NAME`, by program and name."""
-    return {
-        program: {name[len(program) + 1 :]: a for name, a in arrays.items() if name.rpartition("/")[0] == program}
-        for program in work.runs
-    }
+    """The arrays named `PROGRAM/NAME` by program and name; "seconds" is none of them."""
+    record: dict[str, dict[str, np.ndarray]] = {program: {} for program in work.runs}
+    for full, array in arrays.items():
+        program, slash, name = full.rpartition("/")
+        if slash:
+            record[program][name] = array
+    return record
 
 
 @functools.lru_cache(maxsize=1)
@@ -434,10 +436,7 @@ def _together(work, found):
         by_seeds = [parts[i : i + per_row] for i in range(0, len(parts), per_row)]
         return np.concatenate([np.concatenate(row, axis) if work.settings else row[0] for row in by_seeds])
 
-    record: dict[str, dict[str, np.ndarray]] = {program: {} for program in work.runs}
-    for full in arrays[0]:
-        program, _, name = full.rpartition("/")
-        record[program][name] = joined([one[full] for one in arrays], 2)
+    record = _by_program(work, {full: joined([one[full] for one in arrays], 2) for full in arrays[0]})
     networks = {}
     if work.networks:
         flat = [joined([one[i] for one in leaves], 1) for i in range(len(leaves[0]))]

@@ -1,6 +1,5 @@
 """Trained parameters in a file that other programs read, `.npz` without pickle, and training that starts from them."""
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +29,7 @@ def save(path: str | Path, params: Params) -> Path:
         array = np.asarray(array)
         is_half = array.dtype == jnp.bfloat16
         arrays[name + BFLOAT16 * is_half] = array.view(np.uint16) if is_half else array
-    content = io.BytesIO()
-    np.savez(content, **arrays)
-    return store.write(Path(path), content.getvalue())
+    return store.write(Path(path), store.pack({}, arrays))
 
 
 def load(path: str | Path, like: Params) -> Params:

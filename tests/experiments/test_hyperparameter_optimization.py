@@ -71,7 +71,7 @@ def with_searches(ds, better, fresh=None):
     """The same with searches of all kinds, better than random search's own trials in validation and on fresh images."""
     rng, budget, seeds = np.random.default_rng(1), ds.budget, ds.sizes["seed"]
     drawn = 0.1 + 0.5 * rng.uniform(size=(seeds, 3 * budget))
-    dims = ("search", "seed", "asked")
+    dims = ("search", "seed", "proposed")
     fresh = better if fresh is None else fresh
     by_trials = lambda more: np.stack([drawn[:, :budget], *[drawn[:, :budget] + more] * 3])
     shrunk = np.broadcast_to(np.array(_search.EXPONENTS).T, (seeds, 3, 2, 2))

@@ -25,10 +25,10 @@ def grown(sampler, n, at_once=1, key=KEY, value=hill, axes=2):
     """The history of n trials."""
     history = History(np.empty((0, axes)), np.empty(0))
     while len(history.values) < n:
-        asked = sampler(key, history, min(at_once, n - len(history.values)))
-        if not len(asked):
+        proposed = sampler(key, history, min(at_once, n - len(history.values)))
+        if not len(proposed):
             break
-        history = History(np.concatenate([history.points, asked]), np.append(history.values, value(asked)))
+        history = History(np.concatenate([history.points, proposed]), np.append(history.values, value(proposed)))
     return history
 
 

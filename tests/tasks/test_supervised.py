@@ -113,6 +113,10 @@ def test_augmentation_is_of_training_alone_and_new_at_every_step():
     assert record["train_loss"][-1] == 0
 
 
+def test_a_whole_number_of_numpy_is_a_size():
+    assert tasks.regression(LINE, DATA, np.int64(8)).about["batch"] == 8
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

@@ -34,6 +34,10 @@ def pool(folder):
         for row in log:
             at = {dim: row[dim] for dim in ("rule", "lr", "seed", "update")}
             assert row["test_loss"] == whole[0].test_loss.sel(at).item()
+        log.clear()
+        one = swept(task(), "sgd", **ALL, executor=executor, log=log.append)
+        assert len(log) == one.test_loss.size, "as of one rule without a name"
+        assert all(set(row) >= {"lr", "seed", "update", "loss", "test_loss"} for row in log)
         assert store.numbers(folder) == [0, 1, 2], "a block for each seed"
         trained, engine.stream = engine.stream, None  # nothing is left to train
         alike(swept(**ALL, networks=True, keep=folder), whole)

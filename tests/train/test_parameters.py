@@ -16,6 +16,7 @@ TREE = {
     "a": (jnp.arange(6.0).reshape(2, 3), jnp.ones((), jnp.int32)),
     "half": jnp.asarray([1.5, -2.0, 1e-3], jnp.bfloat16),
     "empty": jnp.zeros((0, 2)),
+    "file": jnp.ones(2),
 }
 
 
@@ -25,7 +26,7 @@ def test_there_and_back(tmp_path):
         found = load(path, like)
         jax.tree.map(np.testing.assert_array_equal, found, TREE)
         assert jax.tree.map(lambda a: a.dtype, found) == jax.tree.map(lambda a: a.dtype, TREE)
-    assert set(np.load(path).files) == {"a.0", "a.1", "half:bfloat16", "empty"}, "as other programs read it"
+    assert set(np.load(path).files) == {"a.0", "a.1", "half:bfloat16", "empty", "file"}, "as other programs read it"
     assert float(load(save(tmp_path / "one.npz", jnp.float32(3)), jnp.float32(0))) == 3
 
 
