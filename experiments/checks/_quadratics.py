@@ -4,7 +4,7 @@ On f = ½ Σ λᵢ wᵢ² SGD, Momentum and Nesterov are linear, and directions 
 
     sgd         w⁺ = (1 − z) w
     momentum    w⁺ = (1 + β − z) w − β w⁻                   Polyak 1964, eq. 9
-    nesterov    w⁺ = (1 + β) (1 − z) w − β (1 − z) w⁻       Nesterov 1983, at the looked-ahead point
+    nesterov    w⁺ = (1 + β) (1 − z) w − β (1 − z) w⁻       Nesterov 1983, at the extrapolated point
 
 The factor per step, in the long run, is the spectral radius of the matrix that takes (w, w⁻) to (w⁺, w): |1 − z| for
 SGD, √β for Momentum where its roots are complex. It passes through 1 where −1 is a root: at z = 2, 2 (1 + β) and

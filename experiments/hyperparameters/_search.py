@@ -357,27 +357,6 @@ def _on_cpu() -> bool:
     return jax.local_devices()[0].platform == "cpu"
 
 
-def missed(n: int) -> np.ndarray:
-    """`[k, i]`, 0 … n each: the probability that k of n trials, drawn without replacement, include none of the best i.
-
-    The hypergeometric ∏_{j<i} (n − k − j) / (n − j).
-    """
-    k, j = np.arange(n + 1)[:, None], np.arange(n)
-    return np.concatenate([np.ones((n + 1, 1)), np.cumprod(np.maximum(n - k - j, 0) / (n - j), axis=1)], axis=1)
-
-
-def expected_best(by: np.ndarray, judged: np.ndarray | None = None) -> np.ndarray:
-    """The expected score of the best of the first k = 1 … n trials, over all orders of the trials `[…, n]`.
-
-    by: the scores that decide the choice, accuracies in validation. judged: the scores of the chosen trial, on images
-    on which no choice depends; None for `by`. A score that is not a number counts as 0, the worst.
-    """
-    by, judged = (np.nan_to_num(values, nan=0.0) for values in (by, by if judged is None else judged))
-    order = np.argsort(-by, axis=-1, kind="stable")
-    missing = missed(by.shape[-1])[1:]
-    return np.take_along_axis(judged, order, -1) @ (missing[:, :-1] - missing[:, 1:]).T
-
-
 def judged(by: np.ndarray, judged: np.ndarray, among: np.ndarray) -> np.ndarray:
     """`judged` `[S, n]` of the trial with the best `by` where `among` `[…, S, n]` is true; the mean where several are
     best.

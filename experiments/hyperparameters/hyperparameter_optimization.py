@@ -19,6 +19,7 @@ from fnn.data import DataSet
 from fnn.lab import command, plotting
 from fnn.lab.figures import caption
 from fnn.search import Sampler, study
+from fnn.search.expected import expected_best, missed
 from fnn.tasks import Label, Split, Trial
 from fnn.train import checkpoints, engine
 
@@ -260,7 +261,7 @@ def saved(ds: xr.Dataset) -> np.ndarray:
 def best_so_far(ds: xr.Dataset) -> dict[str, np.ndarray]:
     """For each search by trials the accuracy on fresh images of the trial that validation chooses among the first k,
     `[S, budget]`; for random search the expectation over all orders of twice as many trials."""
-    found = {"random": _search.expected_best(ds.random_accuracy.values, ds.random_fresh.values)[:, : ds.budget]}
+    found = {"random": expected_best(ds.random_accuracy.values, ds.random_fresh.values)[:, : ds.budget]}
     for name in map(str, ds.search.values):
         if name != "random":
             one = ds.sel(search=name)
@@ -288,7 +289,7 @@ def trials_needed(ds: xr.Dataset) -> dict[str, np.ndarray]:
     within the budget. For random search the number is the exact expectation over all orders of its trials.
     """
     values, budget = ds.random_fresh.values, ds.budget
-    gone = _search.missed(values.shape[-1])
+    gone = missed(values.shape[-1])
     target = np.sort(values, -1)[:, ::-1][:, np.argmax(gone[budget] <= 0.5) - 1]
     needed = {"random": gone[: budget + 1, (values >= target[:, None]).sum(-1)].sum(0)}
     for name in map(str, ds.search.values):
@@ -395,7 +396,7 @@ def best_of_random(ds: xr.Dataset) -> Figure:
     ax = plotting.axes(fig, "Random search: best so far", "trials", "best validation accuracy (%)")
     trials = np.arange(1, ds.sizes["trial"] + 1)
     for number, epoch in enumerate(dict.fromkeys((ds.sizes["epoch"], int(ds.short)))):
-        values = 100 * _search.expected_best(ds.validation_accuracy.sel(epoch=epoch).values)
+        values = 100 * expected_best(ds.validation_accuracy.sel(epoch=epoch).values)
         plotting.curve(ax, trials, values, f"{epoch} epochs per trial", number)
     ax.set(xlim=(1, len(trials)))
     plotting.legend(fig)
@@ -436,7 +437,7 @@ def sixty_trials(ds: xr.Dataset) -> Figure:
     n = ds.sizes["trial"]
     k = np.arange(1, n + 1)
     ax.plot(k, 100 * (1 - (1 - TOP) ** k), color="black", label=f"1 − {1 - TOP:.2f}ᵏ")
-    without = 1 - _search.missed(n)[1:, best_part(n)]
+    without = 1 - missed(n)[1:, best_part(n)]
     ax.plot(k, 100 * without, "--", color=plotting.color(4), label=f"of {n}, none drawn twice")
     plotting.curve(ax, k, 100 * hits(ds), "counted, ties included", 0)
     ax.set(xlim=(1, n), ylim=(0, 102))
@@ -528,7 +529,7 @@ def summary(ds: xr.Dataset) -> str:
         f"best validation accuracy of {n} random trials: {float(best.mean()):.2%}, mean of {len(best)} seeds",
         f"test accuracy of the chosen setting, evaluated once: {float(ds.test_accuracy.mean()):.2%}",
         f"{drawn} random trials hit the best {TOP:.0%}: {1 - (1 - TOP) ** drawn:.1%} predicted in an endless space, "
-        f"{1 - _search.missed(n)[drawn, best_part(n)]:.1%} among {n} trials without replacement, "
+        f"{1 - missed(n)[drawn, best_part(n)]:.1%} among {n} trials without replacement, "
         f"{hits(ds)[:, drawn - 1].mean():.1%} counted with replacement and with ties",
     ]
     for name, values in rank_correlations(ds).items():

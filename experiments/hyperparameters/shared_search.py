@@ -214,7 +214,7 @@ def rows(ds: xr.Dataset, most: int | None = None) -> list[dict[str, Any]]:
         mean, low, high = interval(values[trial])
         behind = interval(np.nan_to_num(values[order[0]]) - np.nan_to_num(values[trial]))
         row = {"place": place, "trial": int(trial), **{axis: float(ds[axis][trial]) for axis in AXES}}
-        found.append(row | {"accuracy": mean, "low": low, "high": high, "told_apart": behind[1] > 0})
+        found.append(row | {"accuracy": mean, "low": low, "high": high, "worse": behind[1] > 0})
     return found
 
 
@@ -245,7 +245,7 @@ def choice(ds: xr.Dataset) -> Figure:
     ax = plotting.axes(fig, "How sure is the choice?", "learning rate, weight decay λ", "validation accuracy (%)")
     best, values = rows(ds, SHOWN), ds.validation_accuracy.values
     for worse, name in enumerate(("not distinguishable from the first", "worse than the first")):
-        group = [row for row in best if row["told_apart"] == bool(worse)]
+        group = [row for row in best if row["worse"] == bool(worse)]
         at, means = [row["place"] for row in group], np.array([100 * row["accuracy"] for row in group])
         reach = np.abs([[100 * row[end] for row in group] for end in ("low", "high")] - means)
         reach = np.where(np.isfinite(reach), reach, 0)  # one seed has no interval
@@ -288,7 +288,7 @@ def answers(ds: xr.Dataset) -> list[lab.Answer]:
     n, seeds = ds.validation_accuracy.shape
     if seeds == 1:
         return []
-    same = [row for row in rows(ds) if not row["told_apart"]]
+    same = [row for row in rows(ds) if not row["worse"]]
     ends = {axis: (min(row[axis] for row in same), max(row[axis] for row in same)) for axis in AXES}
     answer = (
         f"Of {n} settings {len(same)} cannot be distinguished from the chosen one by {seeds} seeds, paired. Their "

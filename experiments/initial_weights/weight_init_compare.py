@@ -173,7 +173,7 @@ NO_PROGRESS = (
     ),
 )
 
-LOOK = figures.Look(title, {"0.01": 0, "xavier": 2, "he": 3})
+STYLE = figures.Style(title, {"0.01": 0, "xavier": 2, "he": 3})
 """The notes' three keep their markers (circle, square, diamond), whatever is compared with them."""
 SGD = "SGD, learning rate {lr:g}"
 
@@ -195,7 +195,7 @@ EXPERIMENT = lab.Experiment(
     figures={
         "11_loss": figures.curves(
             *("loss", "init", "Training loss from each initial weights (notes, figure 11)"),
-            look=LOOK,
+            style=STYLE,
             smooth=11,
             markers=100,
             ylim=(0.0, 2.5),
@@ -203,18 +203,18 @@ EXPERIMENT = lab.Experiment(
         ),
         "11_loss_log": figures.curves(
             *("loss", "init", "Training loss from each initial weights, log scale"),
-            look=LOOK,
+            style=STYLE,
             smooth=31,
             log="y",
             guide=(START, "guessing, ln 10"),
             details=(SGD,),
         ),
         "11_differences": lambda ds: (
-            figures.differences("loss", "init", look=LOOK, details=(SGD,))(ds) if ds.sizes["init"] > 1 else None
+            figures.differences("loss", "init", style=STYLE, details=(SGD,))(ds) if ds.sizes["init"] > 1 else None
         ),
         "accuracy": figures.dots(
             *("test_accuracy", "init", "Test accuracy after {steps:,} iterations"),
-            look=LOOK,
+            style=STYLE,
             guide=("guessing", "guessing the most common class"),
             xlim=(0.0, 100.0),
             details=(SGD,),

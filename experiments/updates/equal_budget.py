@@ -14,8 +14,9 @@ from fnn import lab, optim, sweep, tasks
 from fnn.base.errors import require
 from fnn.base.statistics import intervals
 from fnn.lab import figures, plotting
-from fnn.lab.titles import LOOK, NOTES, title
+from fnn.lab.titles import NOTES, STYLE, title
 from fnn.rule import hyper
+from fnn.search.expected import expected_best
 from fnn.tasks import Split
 from fnn.tasks.contract import Label, Trial
 
@@ -108,7 +109,7 @@ def trained(cfg: Config, spec: str, data: Mapping[str, Split]) -> Trial:
 def expected(ds: xr.Dataset, spec: str, where: str) -> xr.DataArray:
     """The test accuracy, in percent, that the best of k trials in validation is expected to have: seed, k."""
     one = ds.sel(rule=spec, range=where).transpose("seed", "trial")
-    score = _search.expected_best(one.accuracy.values, one.test_accuracy.values)
+    score = expected_best(one.accuracy.values, one.test_accuracy.values)
     return xr.DataArray(100 * score, {"k": np.arange(1, score.shape[1] + 1)}, ("seed", "k"))
 
 
@@ -128,7 +129,7 @@ def budgets(ds: xr.Dataset) -> Figure:
         ax.set_title(heading, fontsize="medium")
         for name in names:
             curve = expected(ds, name, where)
-            every, number = max(1, curve.sizes["k"] // 8), LOOK.number(name, names)
+            every, number = max(1, curve.sizes["k"] // 8), STYLE.number(name, names)
             plotting.curve(ax, curve.k.values, curve.values, title(name), number, markers=every)
         ax.set(xscale="log", ylim=(0, 100), xlim=(1, ds.sizes["trial"]))
         ticks = [k for k in BUDGETS if k <= ds.sizes["trial"]]
@@ -146,7 +147,7 @@ def sensitivity(ds: xr.Dataset) -> Figure:
     ax = plotting.axes(fig, "What a learning rate gives", "learning rate", "validation accuracy (%)")
     names, edges = ds.rule.values.tolist(), np.linspace(*SAME, 22)
     for name in names:
-        number, one = LOOK.number(name, names), ds.sel(rule=name, range="same")
+        number, one = STYLE.number(name, names), ds.sel(rule=name, range="same")
         place = np.clip(np.digitize(np.log10(one.lr.values), edges) - 1, 0, len(edges) - 2)
         accuracy = 100 * np.nan_to_num(one.accuracy.values)
         bins = np.unique(place)

@@ -15,7 +15,7 @@ from fnn import lab, optim, sweep, tasks
 from fnn.base.errors import require
 from fnn.base.statistics import middle
 from fnn.lab import figures, plotting
-from fnn.lab.titles import LOOK, title
+from fnn.lab.titles import STYLE, title
 from fnn.rule import twins
 
 LAST = 200
@@ -91,10 +91,10 @@ def accuracies(ds: xr.Dataset) -> Figure:
             place = f"{title(name)}, {split} set"
             end = ds["train_accuracy" if split == "training" else "test_accuracy"].sel(rule=name).isel(update=-1)
             parts.append(end.drop_vars(["rule", "update"]).expand_dims(place=[place]))
-            numbers[place] = LOOK.number(name, names)
+            numbers[place] = STYLE.number(name, names)
     both = xr.concat(parts, "place").assign_attrs(long_name="accuracy", units="1")
     heading = f"Accuracy after {ds.sizes['step']:,} iterations"
-    return figures.dots("accuracy", "place", heading, look=figures.Look(str, numbers))(ds.assign(accuracy=both))
+    return figures.dots("accuracy", "place", heading, style=figures.Style(str, numbers))(ds.assign(accuracy=both))
 
 
 def twin_differences(ds: xr.Dataset) -> Figure | None:
@@ -107,7 +107,7 @@ def twin_differences(ds: xr.Dataset) -> Figure | None:
     for name in names:
         # Equal losses cannot be drawn on a log axis; they are drawn at its lower end.
         drawn = np.maximum(gap.sel(rule=name), 1e-9)
-        ax.plot(ds.step, drawn, color=plotting.color(LOOK.number(name, names)), label=title(name), linewidth=0.9)
+        ax.plot(ds.step, drawn, color=plotting.color(STYLE.number(name, names)), label=title(name), linewidth=0.9)
     ax.set(yscale="log", xlim=(0, ds.sizes["step"]))
     plotting.legend(fig)
     rounding = "float32, where rounding differs by a unit in the last place and training amplifies it"
@@ -245,7 +245,7 @@ EXPERIMENT = lab.Experiment(
         "06_loss": alone(
             figures.curves(
                 *("loss", "rule", "Training loss of each update rule (notes, figure 06)"),
-                look=LOOK,
+                style=STYLE,
                 smooth=11,
                 markers=100,
                 ylim=(0.0, 1.0),
@@ -253,7 +253,7 @@ EXPERIMENT = lab.Experiment(
         ),
         "06_loss_log": alone(
             figures.curves(
-                *("loss", "rule", "Training loss of each update rule, log scale"), look=LOOK, smooth=31, log="y"
+                *("loss", "rule", "Training loss of each update rule, log scale"), style=STYLE, smooth=31, log="y"
             )
         ),
         "accuracy": alone(accuracies),

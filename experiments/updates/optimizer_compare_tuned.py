@@ -15,7 +15,7 @@ from fnn.base.errors import require
 from fnn.base.statistics import interval, middle
 from fnn.data import DataSet
 from fnn.lab import figures, plotting
-from fnn.lab.titles import LOOK, title
+from fnn.lab.titles import STYLE, title
 from fnn.rule import hyper
 from fnn.tasks import Split, Task
 
@@ -247,8 +247,8 @@ def losses(ds: xr.Dataset) -> Figure:
         return losses_in_panels(ds)
     called = lambda name: f"{title(name)}, lr {float(at_best(ds, name).lr):.3g}"
     heading = "Training loss at each rule's best learning rate"
-    look = figures.Look(called, LOOK.numbers)
-    shape = figures.curves("best_loss", "rule", heading, look=look, smooth=SMOOTH, log="y", columns=2)
+    style = figures.Style(called, STYLE.numbers)
+    shape = figures.curves("best_loss", "rule", heading, style=style, smooth=SMOOTH, log="y", columns=2)
     return shape(ds.assign(best_loss=ds.loss.isel(setting=best(ds)).assign_attrs(ds.loss.attrs)))
 
 
@@ -263,7 +263,7 @@ def sensitivity(ds: xr.Dataset) -> Figure | None:
     ax = plotting.axes(fig, heading, "learning rate", "validation loss (nats)")
     names = ds.rule.values.tolist()
     for name in names:
-        against_rate(ax, ds.sel(rule=name), title(name), LOOK.number(name, names))
+        against_rate(ax, ds.sel(rule=name), title(name), STYLE.number(name, names))
     ax.set(xscale="log", yscale="log")
     plotting.legend(fig)
     crosses = "crosses at the top: some seed diverged there"

@@ -1,6 +1,5 @@
 """`python -m fnn.lab new NAME` writes an experiment to start from; `python -m fnn.lab report FILE…` makes a page."""
 
-import importlib.util
 import keyword
 import sys
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from fnn.base.errors import InputError, require
+from fnn.base.modules import module
 from fnn.lab import process
 from fnn.lab.experiment import Experiment
 
@@ -46,16 +46,7 @@ def new(name: str) -> Path:
 
 def load(file: Path) -> Experiment:
     """The experiment of a file. Raises `InputError` where there is none in it."""
-    require(file.is_file(), f"There is no file {file}.")
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    require(spec is not None and spec.loader is not None, f"{file} is not a file of Python.")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[file.stem] = module  # as an import does: dataclasses search for their module there
-    sys.path.insert(0, str(file.parent))  # what lies beside it can be imported
-    spec.loader.exec_module(module)
-    found = getattr(module, "EXPERIMENT", None)
+    found = getattr(module(file), "EXPERIMENT", None)
     if not isinstance(found, Experiment):
         raise InputError(f"{file} holds no EXPERIMENT, a record of fnn.lab.Experiment.")
     return found

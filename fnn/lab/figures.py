@@ -25,7 +25,7 @@ WIDTH = 7.0
 
 
 @dataclass(frozen=True)
-class Look:
+class Style:
     """The names, colors and markers of the coordinates of a dimension.
 
     names: `coordinate -> text` for people. numbers: the color and marker numbers of some coordinates; the others get
@@ -44,7 +44,7 @@ class Look:
         return next(itertools.islice(free, before, None))
 
 
-PLAIN = Look()
+PLAIN = Style()
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class curves:
     title: str = ""
     x: str = "step"
     col: str = ""
-    look: Look = PLAIN
+    style: Style = PLAIN
     panels: Callable[[Any], str] = str
     smooth: int = 1
     markers: int = 0
@@ -80,9 +80,9 @@ class curves:
         for number, (ax, part) in enumerate(panels):
             for place in hues:
                 one = factor * part.sel({self.hue: place}).transpose("seed", self.x)
-                label = self.look.names(place) if number == 0 else ""
+                label = self.style.names(place) if number == 0 else ""
                 smoothed = plotting.smooth(one.values, self.smooth) if self.smooth > 1 else one.values
-                at, worst = self.look.number(place, hues), 0.0 if unit == "%" else math.inf
+                at, worst = self.style.number(place, hues), 0.0 if unit == "%" else math.inf
                 plotting.curve(ax, one[self.x].values, smoothed, label, at, markers=self.markers, worst=worst)
             if self.guide:
                 label = self.guide[1] if number == 0 else ""
@@ -108,7 +108,7 @@ class differences:
     dim: str
     title: str = ""
     x: str = "step"
-    look: Look = PLAIN
+    style: Style = PLAIN
     smooth: int = 31
     lower: bool = True
     details: tuple[str, ...] = ()
@@ -125,9 +125,9 @@ class differences:
             first, second = (before, after) if self.lower else (after, before)
             gap = (values.sel({self.dim: first}) - values.sel({self.dim: second})).transpose("seed", self.x)
             smoothed = plotting.smooth(factor * gap.values, self.smooth)
-            plotting.curve(ax, gap[self.x].values, smoothed, "", self.look.number(after, places))
+            plotting.curve(ax, gap[self.x].values, smoothed, "", self.style.number(after, places))
             ax.axhline(0, color="0.35", linewidth=0.8)
-            one, other = map(self.look.names, (first, second))
+            one, other = map(self.style.names, (first, second))
             ax.set_title(f"{what} of {one} minus {what} of {other}", fontsize="medium")
             plotting.dress(ax, ylabel="points" if unit == "%" else unit)
             _limit(ax, values, self.x)
@@ -151,7 +151,7 @@ class dots:
     variable: str
     by: str
     title: str = ""
-    look: Look = PLAIN
+    style: Style = PLAIN
     at: Mapping[str, int] = field(default_factory=lambda: {"update": -1})
     guide: tuple[str | float | int, str] | None = None
     xlim: tuple[float | int, float | int] | None = None
@@ -171,14 +171,14 @@ class dots:
             plotting.legend(fig)
         for i, place in enumerate(places):
             one = factor * values.sel({self.by: place}).values
-            color = plotting.color(self.look.number(place, places))
+            color = plotting.color(self.style.number(place, places))
             ax.scatter(one, np.full(len(one), i), s=24, alpha=0.7, color=color, linewidths=0)
             ended = one[np.isfinite(one)]
             lost = f", {len(one) - len(ended)} diverged" if len(ended) < len(one) else ""
             mean = f"{ended.mean():.2f}{lost}" if len(ended) else "all diverged"
             beside = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center"}
             ax.annotate(mean, (1, i), xytext=(6, 0), fontsize="small", color="0.25", **beside)
-        ax.set_yticks(range(len(places)), [self.look.names(place) for place in places])
+        ax.set_yticks(range(len(places)), [self.style.names(place) for place in places])
         ax.set_ylim(len(places) - 0.5, -0.5)
         if self.xlim:
             ax.set_xlim(*self.xlim)
@@ -198,7 +198,7 @@ class intervals:
     hue: str
     title: str = ""
     col: str = ""
-    look: Look = PLAIN
+    style: Style = PLAIN
     panels: Callable[[Any], str] = str
     log: str = ""
     guide: tuple[float | int, str] | None = None

@@ -1,6 +1,6 @@
 """The names of update rules as people write them, and their colors and markers in figures."""
 
-from fnn.lab.figures import Look
+from fnn.lab.figures import Style
 
 NOTES = ("sgd", "momentum", "adagrad", "adam", "rmsprop", "nesterov")
 """The rules of the notes."""
@@ -70,5 +70,5 @@ def title(name: str) -> str:
     return TITLES.get(head, head) + (f" ({rest})" if rest else "")
 
 
-LOOK = Look(title, {name: number for number, name in enumerate(TITLES)})
+STYLE = Style(title, {name: number for number, name in enumerate(TITLES)})
 """Names, colors and markers of rules, the same in every figure."""

@@ -20,7 +20,7 @@ from fnn.rule.contract import leafwise
 
 
 class Hyper(NamedTuple):
-    """lr: step size; b1, b2: what the mean and the variance keep; eps, eps_root: keep the divisor from 0;
+    """lr: step size; b1, b2: decay rates of the mean and the variance; eps, eps_root: keep the divisor from 0;
     weight_decay: decoupled."""
 
     lr: NonNegative = 1e-3

@@ -1,4 +1,4 @@
-"""AdaBelief: Adam divided by how far gradients stray from the mean. Zhuang et al. 2020, arXiv:2010.07468, Algorithm 2.
+"""AdaBelief: Adam divided by the gradients' deviation from the mean. Zhuang et al. 2020, arXiv:2010.07468, Algorithm 2.
 
     m ← b1 · m + (1 − b1) · g
     v ← b2 · v + (1 − b2) · (g − m)² + eps_root         by the new m
@@ -19,7 +19,7 @@ from fnn.rule.contract import leafwise
 
 
 class Hyper(NamedTuple):
-    """lr: step size; b1, b2: what the mean and the mean square keep; eps: keeps the divisor from 0;
+    """lr: step size; b1, b2: decay rates of the mean and the mean square; eps: keeps the divisor from 0;
     eps_root: added to v each step."""
 
     lr: NonNegative = 1e-3

@@ -22,7 +22,7 @@ from fnn.rule.contract import coupled, leafwise
 
 
 class Hyper(NamedTuple):
-    """lr: 1 in the paper; rho: what the means keep; eps: scale of the first step; weight_decay: L2."""
+    """lr: 1 in the paper; rho: decay rate of the means; eps: scale of the first step; weight_decay: L2."""
 
     lr: NonNegative = 1.0
     rho: Kept = 0.9

@@ -1,6 +1,6 @@
 """Adafactor: a mean square in the memory of a row and a column. Shazeer & Stern 2018, arXiv:1804.04235, Algorithm 4.
 
-    b = 1 − t^−decay                                    what the mean squares keep: 0 at first
+    b = 1 − t^−decay                                    the mean squares' decay rate: 0 at first
     matrices of at least 128 × 128, over outputs and inputs where a layer declares them, else the two largest axes:
         r ← b · r + (1 − b) · rows' mean(g² + eps)      c ← b · c + (1 − b) · columns' mean(g² + eps)
         u = g / √(r / mean(r)) / √c
@@ -80,7 +80,7 @@ def update(hp: Hyper, t: Array, g: Array, s: State, w: Array, axes: Axes):
 
 
 def factored(w: Spec, axes: Axes) -> tuple[int, int] | None:
-    """The two axes of `w` to factor over, the largest first, where both are long enough to be worth it."""
+    """The two axes of `w` to factor over, the largest first, where both are long enough to save memory."""
     candidates = axes.outputs + axes.inputs + axes.entries if axes.known else range(w.ndim)
     two = sorted(candidates, key=lambda axis: (w.shape[axis], axis))[-2:]
     return (two[1], two[0]) if len(two) == 2 and w.shape[two[0]] >= FACTORED_FROM else None

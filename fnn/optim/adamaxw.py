@@ -15,7 +15,7 @@ from fnn.rule.contract import leafwise
 
 
 class Hyper(NamedTuple):
-    """lr: step size; b1, b2: what the mean and the maximum keep; eps: keeps the divisor from 0;
+    """lr: step size; b1, b2: decay rates of the mean and the maximum; eps: keeps the divisor from 0;
     weight_decay: the share of w, times lr, that is lost each step."""
 
     lr: NonNegative = 1e-3

@@ -19,7 +19,7 @@ from fnn.rule.contract import leafwise
 
 
 class Hyper(NamedTuple):
-    """lr: step size; b1, b2: what the mean and the mean square keep; eps: keeps the divisor from 0;
+    """lr: step size; b1, b2: decay rates of the mean and the mean square; eps: keeps the divisor from 0;
     weight_decay: the share of w, times lr, that is lost each step."""
 
     lr: NonNegative = 1e-3
@@ -34,5 +34,6 @@ def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
     return -hp.lr * (m_hat / (jnp.sqrt(v_hat) + hp.eps) + hp.weight_decay * w), s
 
 
+SPACE = {"lr": (1e-4, 0.1), "weight_decay": (1e-3, 1.0)}
 adamw = leafwise(Hyper(), init, update)
 DIALECTS = {"torch": leafwise(Hyper(weight_decay=1e-2), init, update)}

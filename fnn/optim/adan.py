@@ -6,8 +6,8 @@
     n ← b3 · n + (1 − b3) · (g + (1 − b2) · d)²
     w ← w − lr · ((m̂ + (1 − b2) · v̂) / (√(n̂ + eps_root) + eps) + weight_decay · w)
 
-The decays are optax's: what is *kept* (the paper's β is what is taken up), and so is the decay term, where the paper
-divides by 1 + lr · weight_decay.
+Decay rates are optax's, shares of the old mean (the paper's β is that of the gradient), and so is the decay term, where
+the paper divides by 1 + lr · weight_decay.
 
 When not to use it: where memory is short, since it keeps four arrays a weight.
 """
@@ -22,7 +22,7 @@ from fnn.rule.contract import leafwise
 
 
 class Hyper(NamedTuple):
-    """lr: step size; b1, b2, b3: what is kept of the mean, of the mean difference and of the mean square;
+    """lr: step size; b1, b2, b3: decay rates of the mean, the mean difference and the mean square;
     eps, eps_root: keep the divisor from 0, beside and under the root; weight_decay: decoupled."""
 
     lr: NonNegative = 1e-3

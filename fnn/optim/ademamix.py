@@ -18,7 +18,7 @@ from fnn.rule.contract import leafwise
 
 
 class Hyper(NamedTuple):
-    """lr: step size; b1, b2, b3: what the short mean, the mean square and the long mean keep; alpha: the
+    """lr: step size; b1, b2, b3: decay rates of the short mean, the mean square and the long mean; alpha: the
     long mean's weight; eps: keeps the divisor from 0; weight_decay: decoupled."""
 
     lr: NonNegative = 1e-3

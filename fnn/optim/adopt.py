@@ -21,7 +21,7 @@ from fnn.rule.contract import leafwise
 
 
 class Hyper(NamedTuple):
-    """lr: step size; b1, b2: what the mean and the mean square keep; eps: the least divisor."""
+    """lr: step size; b1, b2: decay rates of the mean and the mean square; eps: the least divisor."""
 
     lr: NonNegative = 1e-3
     b1: Kept = 0.9

@@ -21,7 +21,7 @@ from fnn.rule.contract import coupled, decoupled, leafwise
 
 
 class Hyper(NamedTuple):
-    """lr: step size; b1, b2: what the mean and the mean square keep; eps: keeps the divisor from 0."""
+    """lr: step size; b1, b2: decay rates of the mean and the mean square; eps: keeps the divisor from 0."""
 
     lr: NonNegative = 1e-3
     b1: Kept = 0.9

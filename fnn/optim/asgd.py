@@ -57,5 +57,6 @@ def average(hp: Hyper, t: Array, w: Array, x: Array):
     return x + (w - x) / jnp.maximum(1, t - 1 - hp.t0)
 
 
+SCHEDULE = {}
 asgd = leafwise(Hyper(), init, update, result)
 DIALECTS = {"torch": leafwise(Hyper(t0=1e6), init, update, result)}

@@ -5,7 +5,7 @@
     β ← θ / (L · max(G + L, alpha · L)) · (L + R)
     w ← w₀ + β, as Δw = β − β of the step before
 
-What is kept is the bet β = w − w₀, so whatever else moves w, as decoupled decay, moves w₀ with it; kept in place of β,
+The state is the bet β = w − w₀, so whatever else moves w, as decoupled decay, moves w₀ with it; stored in place of β,
 w₀ would undo it at the next step.
 
 lr rescales the gradient, which changes nothing but the first steps: 1 is what is meant.
@@ -24,8 +24,8 @@ from fnn.rule.contract import coupled, leafwise
 
 
 class Hyper(NamedTuple):
-    """lr: the gradient's scale; alpha: how many of its largest gradients a weight waits to bet more; eps: the least
-    largest gradient; weight_decay: L2."""
+    """lr: the gradient's scale; alpha: the least sum of gradients, in units of the largest, by which a bet is divided;
+    eps: the least largest gradient; weight_decay: L2."""
 
     lr: NonNegative = 1.0
     alpha: NonNegative = 100.0
@@ -59,4 +59,5 @@ def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
     return bet - before, State(bet, largest, total, reward, theta)
 
 
+SCHEDULE = {}
 cocob = leafwise(Hyper(), init, coupled(update))

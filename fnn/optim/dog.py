@@ -1,4 +1,4 @@
-"""DoG: the step is the distance gone over the gradients met. Ivgi, Hinder & Carmon 2023, arXiv:2302.12022, eq. (DoG).
+"""DoG: the distance from the start over the gradients' norm. Ivgi, Hinder & Carmon 2023, arXiv:2302.12022, eq. (DoG).
 
     r ← max(r, ‖w − w₀‖)            r_eps · (1 + ‖w₀‖) at first
     G ← G + ‖g‖²
@@ -47,4 +47,5 @@ def update(hp: Hyper, t: Array, g: Vector, s: State, w: Vector, extra: Extra) ->
     return -rate * g, State(s.w_0, r, total)
 
 
+SCHEDULE = {}
 dog = treewise(Hyper(), init, update)

@@ -1,4 +1,4 @@
-"""DoWG: DoG with gradients weighted by the distance. Khaled, Mishchenko & Jin 2023, arXiv:2305.16284, Algorithm 1.
+"""DoWG: DoG with gradients weighted by that distance. Khaled, Mishchenko & Jin 2023, arXiv:2305.16284, Algorithm 1.
 
     r² ← max(r², ‖w − w₀‖²)         r_eps² at first
     V ← V + r² · ‖g‖²
@@ -48,4 +48,5 @@ def update(hp: Hyper, t: Array, g: Vector, s: State, w: Vector, extra: Extra) ->
     return -rate * g, State(s.w_0, r2, v)
 
 
+SCHEDULE = {}
 dowg = treewise(Hyper(), init, update)

@@ -1,4 +1,4 @@
-"""DP-SGD: SGD that no single example can show in. Abadi et al. 2016, arXiv:1607.00133, Algorithm 1.
+"""DP-SGD: SGD with clipped, noised gradients of single examples. Abadi et al. 2016, arXiv:1607.00133, Algorithm 1.
 
     ḡᵢ = gᵢ / max(1, ‖gᵢ‖ / clip)                          every example's gradient, over all weights
     w ← w − lr / B · (Σ ḡᵢ + clip · noise · n)              n ~ N(0, 1), one number per weight; B examples

@@ -23,7 +23,7 @@ from fnn.rule.contract import leafwise
 
 
 class Hyper(NamedTuple):
-    """lr: step size, relative to ‖w‖; b1, b2: what the mean and the mean square keep; eps: keeps the divisor
+    """lr: step size, relative to ‖w‖; b1, b2: decay rates of the mean and the mean square; eps: keeps the divisor
     from 0; weight_decay: before the ratio."""
 
     lr: NonNegative = 1e-3

@@ -1,4 +1,4 @@
-"""LARS: momentum with a step a layer, as long as a share of its weights. You, Gitman & Ginsburg 2017, arXiv:1708.03888.
+"""LARS: momentum with steps in proportion to each layer's weights. You, Gitman & Ginsburg 2017, arXiv:1708.03888.
 
     u = g + weight_decay · w
     v ← mu · v + lr · trust · ‖w‖ / ‖u‖ · u         the whole factor 1 where either norm is 0
@@ -24,7 +24,7 @@ from fnn.rule.contract import leafwise
 
 
 class Hyper(NamedTuple):
-    """lr: step size, relative to ‖w‖; mu: what the velocity keeps; trust: the share of ‖w‖; weight_decay: L2."""
+    """lr: step size, relative to ‖w‖; mu: decay rate of the velocity; trust: the share of ‖w‖; weight_decay: L2."""
 
     lr: NonNegative = 1.0
     mu: Kept = 0.9

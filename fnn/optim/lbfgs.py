@@ -47,7 +47,7 @@ class Pairs(NamedTuple):
 
 
 class State(NamedTuple):
-    """w, g: weights and gradient of the step before; pairs: what is remembered."""
+    """w, g: weights and gradient of the step before; pairs: the memory."""
 
     w: Params
     g: Params
@@ -132,5 +132,6 @@ def two_loops(g: Vector, known: Pairs, begin: Array) -> Vector:
     return r
 
 
+SCHEDULE = {}
 lbfgs = limited_memory(10)
 DIALECTS = {"torch": searchless(100)}

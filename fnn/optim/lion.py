@@ -17,7 +17,7 @@ from fnn.rule.contract import leafwise
 
 
 class Hyper(NamedTuple):
-    """lr: step size; b1: the momentum's share in the step; b2: what the momentum keeps; weight_decay: decoupled."""
+    """lr: step size; b1: the momentum's share in the step; b2: decay rate of the momentum; weight_decay: decoupled."""
 
     lr: NonNegative = 1e-4
     b1: Kept = 0.9
@@ -41,4 +41,5 @@ def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
     return -hp.lr * (step + hp.weight_decay * w), State(m)
 
 
+SPACE = {"lr": (1e-5, 1e-2), "weight_decay": (1e-3, 1.0)}
 lion = leafwise(Hyper(), init, update)

@@ -5,9 +5,9 @@
     z = w₀ − s / (∛v + eps)
     w ← mu · w + (1 − mu) · z
 
-What is kept is w − w₀, so whatever else moves w, as decoupled decay, moves w₀ with it; z would soon undo it otherwise.
-mu is what is kept (the paper's c is what is taken up). eps beside lr is the authors' code's and optax's, and so is
-√t in float32; λ = 0 at lr 0 is the authors' code's alone.
+The state is w − w₀, so whatever else moves w, as decoupled decay, moves w₀ with it; z would soon undo it otherwise.
+mu is the share of the old w (the paper's c is that of the new point). eps beside lr and √t in float32 are the authors'
+code's and optax's; λ = 0 at lr 0 is the authors' code's alone.
 
 When not to use it: with weight decay as one is used to; the weights stay tied to w₀, and less of it is needed.
 """
@@ -22,7 +22,7 @@ from fnn.rule.contract import coupled, leafwise
 
 
 class Hyper(NamedTuple):
-    """lr: step size; mu: what w keeps of itself; eps: keeps the divisor from 0; weight_decay: L2."""
+    """lr: step size; mu: the share of w in the next w; eps: keeps the divisor from 0; weight_decay: L2."""
 
     lr: NonNegative = 0.01
     mu: Kept = 0.9

@@ -51,7 +51,7 @@ class State(NamedTuple):
 
 
 def mechanized(rule: Rule) -> Rule:
-    """The rule with its steps scaled by what is learned of their worth.
+    """The rule with its steps scaled by a learned factor.
 
     Raises `InputError` for a rule with further iterates, as schedule-free ones and lookahead: the whole way from w₀ to
     w is rescaled at every step, and the way to those is not.

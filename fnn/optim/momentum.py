@@ -4,7 +4,7 @@
     book    v ← mu · v − lr · g                 w ← w + v             (also Polyak's)
     torch   v ← mu · v + (1 − dampening) · g    w ← w − lr · v        v = g at first; g with an L2 term; lr 1e-3
 
-Equal while lr stands still and torch's dampening is 0. Under a schedule the book's differs: its buffer remembers old
+Equal while lr stands still and torch's dampening is 0. Under a schedule the book's differs: its buffer holds old
 steps at their old lr. torch's first gradient is not dampened.
 
 When not to use it: with mu near 1 on few steps, where the ball is still rolling when the run ends.
@@ -20,7 +20,7 @@ from fnn.rule.contract import coupled, leafwise
 
 
 class Hyper(NamedTuple):
-    """lr: step size; mu: what is kept of the velocity each step."""
+    """lr: step size; mu: decay rate of the velocity."""
 
     lr: NonNegative = 0.01
     mu: Kept = 0.9
@@ -47,7 +47,7 @@ def book_update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
 
 
 class TorchHyper(NamedTuple):
-    """lr: step size; mu: what is kept of the velocity each step; dampening: the share of a gradient that is
+    """lr: step size; mu: decay rate of the velocity; dampening: the share of a gradient that is
     left out of it; weight_decay: L2."""
 
     lr: NonNegative = 1e-3
@@ -61,5 +61,6 @@ def torch_update(hp: TorchHyper, t: Array, g: Array, s: State, w: Array):
     return -hp.lr * v, State(v)
 
 
+SPACE = {"lr": (1e-3, 1.0)}
 momentum = leafwise(Hyper(), init, update)
 DIALECTS = {"book": leafwise(Hyper(), init, book_update), "torch": leafwise(TorchHyper(), init, coupled(torch_update))}

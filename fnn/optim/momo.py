@@ -1,4 +1,4 @@
-"""MoMo: momentum as far as a model of the loss reaches. Schaipp et al. 2023, arXiv:2305.07583, Algorithm 1.
+"""MoMo: momentum with a step size from a model of the loss. Schaipp et al. 2023, arXiv:2305.07583, Algorithm 1.
 
     m ← b · m + (1 − b) · g         f̄ ← b · f̄ + (1 − b) · f         γ ← b · γ + (1 − b) · ⟨g, w⟩      (b 0 at first)
     λ = 1 + lr · weight_decay
@@ -21,7 +21,7 @@ from fnn.rule.contract import Extra, needed, treewise
 
 
 class Hyper(NamedTuple):
-    """lr: the longest step; b: what the means keep; f_min: a lower bound of the loss; weight_decay:
+    """lr: the longest step; b: decay rate of the means; f_min: a lower bound of the loss; weight_decay:
     decoupled."""
 
     lr: NonNegative = 1.0

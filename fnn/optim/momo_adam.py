@@ -1,4 +1,4 @@
-"""MoMo-Adam: Adam's step as far as a model of the loss reaches. Schaipp et al. 2023, arXiv:2305.07583, Algorithm 3.
+"""MoMo-Adam: Adam with a step size from a model of the loss. Schaipp et al. 2023, arXiv:2305.07583, Algorithm 3.
 
     m ← b1 · m + (1 − b1) · g       v ← b2 · v + (1 − b2) · g²       D = eps + √v̂
     f̄ ← b1 · f̄ + (1 − b1) · f       γ ← b1 · γ + (1 − b1) · ⟨g, w⟩       c = 1 − b1ᵗ       λ = 1 + lr · weight_decay
@@ -22,7 +22,7 @@ from fnn.rule.contract import Extra, needed, treewise
 
 
 class Hyper(NamedTuple):
-    """lr: the longest step; b1, b2: what the means and the mean square keep; eps: keeps the divisor from 0;
+    """lr: the longest step; b1, b2: decay rates of the means and the mean square; eps: keeps the divisor from 0;
     f_min: a lower bound of the loss; weight_decay: decoupled."""
 
     lr: NonNegative = 1e-2

@@ -40,7 +40,7 @@ COEFFICIENTS = (3.4445, -4.775, 2.0315)
 
 
 class Hyper(NamedTuple):
-    """lr: step size; b: what a matrix's momentum keeps; eps: keeps divisors from 0; weight_decay: decoupled, for
+    """lr: step size; b: decay rate of a matrix's momentum; eps: keeps divisors from 0; weight_decay: decoupled, for
     matrices; b1, b2: NAdam's, for the other arrays."""
 
     lr: NonNegative = 0.02
@@ -92,7 +92,7 @@ def orthogonal(x: Array, axes: Axes, safe: Callable[[Array], Array]) -> Array:
 
 
 class TorchHyper(NamedTuple):
-    """lr: step size; b: what a matrix's momentum keeps; eps: bounds its norm from below; weight_decay: decoupled."""
+    """lr: step size; b: decay rate of a matrix's momentum; eps: bounds its norm from below; weight_decay: decoupled."""
 
     lr: NonNegative = 1e-3
     b: Kept = 0.95

@@ -18,7 +18,7 @@ from fnn.rule.contract import decoupled, leafwise
 
 
 class Hyper(NamedTuple):
-    """lr: step size; b1, b2: what the mean and the mean square keep; eps: keeps the divisor from 0;
+    """lr: step size; b1, b2: decay rates of the mean and the mean square; eps: keeps the divisor from 0;
     weight_decay: the share of w, times lr, that is lost each step."""
 
     lr: NonNegative = 1e-3
@@ -33,5 +33,6 @@ def update(hp: Hyper, t: Array, g: Array, s: nadam.State, w: Array):
     return -hp.lr * (m_bar / (jnp.sqrt(v_hat) + hp.eps) + hp.weight_decay * w), s
 
 
+SPACE = {"lr": (1e-4, 0.1), "weight_decay": (1e-3, 1.0)}
 nadamw = leafwise(Hyper(), nadam.init, update)
 DIALECTS = {"torch": leafwise(nadam.TorchHyper(), nadam.torch_init, decoupled(nadam.torch_update))}

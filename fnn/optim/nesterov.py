@@ -1,13 +1,13 @@
-"""Nesterov's accelerated gradient, at the looked-ahead point. Nesterov 1983; Sutskever et al. 2013, eq. 3–4.
+"""Nesterov's accelerated gradient, at the extrapolated point. Nesterov 1983; Sutskever et al. 2013, eq. 3–4.
 
     optax   v ← mu · v + g        w ← w − lr · (g + mu · v)
     book    v ← mu · v − lr · g   w ← w + mu · v − lr · g
     torch   optax's, g with an L2 term; lr 1e-3
 
-The parameters kept are the looked-ahead ones, where the gradient is taken (Bengio et al. 2013, arXiv:1212.0901,
+The parameters stored are the extrapolated ones, where the gradient is taken (Bengio et al. 2013, arXiv:1212.0901,
 eq. 7). Equal while lr stands still, as for momentum.
 
-When not to use it: with very noisy gradients, where looking ahead along noise gains nothing over momentum.
+When not to use it: with very noisy gradients, where extrapolation along noise gains nothing over momentum.
 """
 
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ from fnn.rule.contract import coupled, leafwise
 
 
 class Hyper(NamedTuple):
-    """lr: step size; mu: what is kept of the velocity each step."""
+    """lr: step size; mu: decay rate of the velocity."""
 
     lr: NonNegative = 0.01
     mu: Kept = 0.9
@@ -47,12 +47,13 @@ def book_update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
 
 
 class TorchHyper(NamedTuple):
-    """lr: step size; mu: what is kept of the velocity each step; weight_decay: L2."""
+    """lr: step size; mu: decay rate of the velocity; weight_decay: L2."""
 
     lr: NonNegative = 1e-3
     mu: Kept = 0.9
     weight_decay: NonNegative = 0.0
 
 
+SPACE = {"lr": (1e-3, 1.0)}
 nesterov = leafwise(Hyper(), init, update)
 DIALECTS = {"book": leafwise(Hyper(), init, book_update), "torch": leafwise(TorchHyper(), init, coupled(update))}

@@ -1,4 +1,4 @@
-"""SGD with Gaussian noise that dies away. Neelakantan et al. 2015, arXiv:1511.06807, eq. 1–2.
+"""SGD with decaying Gaussian noise. Neelakantan et al. 2015, arXiv:1511.06807, eq. 1–2.
 
     w ← w − lr · (g + √(eta / tᵞ) · n)        n ~ N(0, 1), one number per weight
 

@@ -1,4 +1,4 @@
-"""NovoGrad: one mean square a layer, before the momentum. Ginsburg et al. 2019, arXiv:1905.11286, Algorithm 1.
+"""NovoGrad: one mean square per layer, before the momentum. Ginsburg et al. 2019, arXiv:1905.11286, Algorithm 1.
 
     v ← b2 · v + (1 − b2) · ‖g‖²            one number an array; ‖g‖² at first
     m ← b1 · m + g / (√v + eps) + weight_decay · w
@@ -18,7 +18,7 @@ from fnn.rule.contract import leafwise
 
 
 class Hyper(NamedTuple):
-    """lr: step size; b1, b2: what the momentum and the mean square keep; eps: keeps the divisor from 0;
+    """lr: step size; b1, b2: decay rates of the momentum and the mean square; eps: keeps the divisor from 0;
     weight_decay: enters the momentum."""
 
     lr: NonNegative = 1e-3

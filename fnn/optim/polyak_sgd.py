@@ -1,4 +1,4 @@
-"""SGD with Polyak's step: as far as the loss is above its least. Loizou et al. 2021, arXiv:2002.10542, eq. 3 (SPS_max).
+"""SGD with Polyak's step size, from the loss above its least. Loizou et al. 2021, arXiv:2002.10542, eq. 3 (SPS_max).
 
     w ← w − min((f − f_min) / (‖g‖² + eps), lr) · g
 
@@ -36,4 +36,5 @@ def update(hp: Hyper, t: Array, g: Vector, s: tuple[()], w: Vector, extra: Extra
     return -rate * g, s
 
 
+SCHEDULE = {}
 polyak_sgd = treewise(Hyper(), init, update)

@@ -25,7 +25,7 @@ from fnn.rule.contract import Extra, treewise
 
 
 class Hyper(NamedTuple):
-    """lr: a factor, 1; b1, b2: what the mean and the mean square keep; eps: keeps the divisor from 0; d0:
+    """lr: a factor, 1; b1, b2: decay rates of the mean and the mean square; eps: keeps the divisor from 0; d0:
     the first estimate of the distance to go; coef: the estimate's factor; weight_decay: decoupled."""
 
     lr: NonNegative = 1.0

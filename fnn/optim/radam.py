@@ -1,4 +1,4 @@
-"""RAdam: Adam that trusts √v̂ only once its variance is known. Liu et al. 2020, arXiv:1908.03265, Algorithm 2.
+"""RAdam: Adam that divides by √v̂ only once its variance is known. Liu et al. 2020, arXiv:1908.03265, Algorithm 2.
 
     ρ∞ = 2 / (1 − b2) − 1        ρ = ρ∞ − 2 t b2ᵗ / (1 − b2ᵗ)
     ρ ≥ threshold   w ← w − lr · r · m̂ / (√v̂ + eps),    r = √((ρ − 4)(ρ − 2) ρ∞ / ((ρ∞ − 4)(ρ∞ − 2) ρ))
@@ -23,7 +23,7 @@ from fnn.rule.contract import coupled, decoupled, leafwise
 
 
 class Hyper(NamedTuple):
-    """lr: step size; b1, b2: what the mean and the mean square keep; eps: keeps the divisor from 0;
+    """lr: step size; b1, b2: decay rates of the mean and the mean square; eps: keeps the divisor from 0;
     threshold: the ρ from which on the step is adaptive."""
 
     lr: NonNegative = 1e-3

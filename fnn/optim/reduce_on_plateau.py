@@ -75,4 +75,5 @@ def patient(rule: Rule) -> Rule:
     return composed(Hyper(rule.hyper), init, update, result, inside=[rule])
 
 
+SCHEDULE = {}
 reduce_on_plateau = patient(sgd)

@@ -22,7 +22,7 @@ from fnn.rule.contract import coupled, leafwise
 
 
 class Hyper(NamedTuple):
-    """lr: step size; rho: what is kept of the mean square each step; eps: keeps the divisor from 0."""
+    """lr: step size; rho: decay rate of the mean square; eps: keeps the divisor from 0."""
 
     lr: NonNegative = 0.01
     rho: Kept = 0.9
@@ -50,7 +50,7 @@ def book_update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
 
 
 class TorchHyper(NamedTuple):
-    """As `Hyper`; mu: what is kept of the velocity each step; weight_decay: L2."""
+    """As `Hyper`; mu: decay rate of the velocity; weight_decay: L2."""
 
     lr: NonNegative = 0.01
     rho: Kept = 0.99

@@ -1,4 +1,4 @@
-"""Rprop: only signs count, and every weight has its own step. Riedmiller & Braun 1993, ICNN; without backtracking as
+"""Rprop: signs alone, and a step size for every weight. Riedmiller & Braun 1993, ICNN; without backtracking as
 iRprop−: Igel & Hüsken 2000, Algorithm 4.
 
     step ← min(step · eta_plus, step_max)      where g keeps the sign of u
@@ -62,5 +62,6 @@ def update(hp: Hyper, t: Array, g: Array, s: State, w: Array):
     return jnp.where(jnp.sign(g) * jnp.sign(u_before) < 0, 0, -u_before), after
 
 
+SCHEDULE = {}
 rprop = leafwise(Hyper(), init, update)
 DIALECTS = {"torch": leafwise(Hyper(), torch_init, torch_update)}

@@ -19,11 +19,12 @@ from fnn.base.types import Fraction, Kept, NonNegative, Params
 from fnn.optim import schedule_free_sgd
 from fnn.optim.schedule_free_sgd import Average
 from fnn.rule.contract import Extra, treewise
+from fnn.rule.schedules import warmup
 from fnn.rule.wrappers import cast_result, master
 
 
 class Hyper(NamedTuple):
-    """lr: step size; b1: the share of x in y; b2: what the mean square keeps; eps: keeps the
+    """lr: step size; b1: the share of x in y; b2: decay rate of the mean square; eps: keeps the
     divisor from 0; weight_decay: at y."""
 
     lr: NonNegative = 2.5e-3
@@ -56,4 +57,6 @@ def result(hp: Hyper, t: Array, y: Vector, s: State) -> Vector:
     return schedule_free_sgd.average(hp, y, s.average)
 
 
+SPACE = {"lr": (1e-4, 0.1), "weight_decay": (1e-3, 1.0)}
+SCHEDULE = {"lr": warmup(0.05)}
 schedule_free_adamw = cast_result(master(treewise(Hyper(), init, update, result, iterates=True)))

@@ -4,7 +4,7 @@
     x ← (1 − c) · x + c · z                     c = lr² / Σ lr², lr the largest so far
     y ← b1 · x + (1 − b1) · z
 
-The parameters trained are y, those to be used x, the rule's `result`. What is kept is d = z − y, from which the three
+The parameters trained are y, those to be used x, the rule's `result`. The state is d = z − y, from which the three
 lines are these, without differences of nearly equal numbers:
 
     s = −lr · (g + weight_decay · y)            z's step
@@ -30,6 +30,7 @@ from jaxtyping import Array
 from fnn.base.trees import Vector, zeros_like
 from fnn.base.types import Fraction, NonNegative, Params
 from fnn.rule.contract import Extra, treewise
+from fnn.rule.schedules import warmup
 from fnn.rule.wrappers import cast_result, master
 
 
@@ -80,4 +81,5 @@ def result(hp: Hyper, t: Array, y: Vector, s: Average) -> Vector:
     return average(hp, y, s)
 
 
+SCHEDULE = {"lr": warmup(0.05)}
 schedule_free_sgd = cast_result(master(treewise(Hyper(), initial, update, result, iterates=True)))

@@ -6,7 +6,7 @@
 torch's L2 term is 0 by default.
 
 When not to use it: on badly conditioned losses, where the one step size that the steepest direction allows
-(lr < 2/L) leaves the flat directions crawling.
+(lr < 2/L) makes progress in flat directions slow.
 """
 
 from typing import Any, NamedTuple
@@ -38,5 +38,6 @@ class TorchHyper(NamedTuple):
     weight_decay: NonNegative = 0.0
 
 
+SPACE = {"lr": (3e-3, 3.0)}
 sgd = leafwise(Hyper(), init, update)
 DIALECTS = {"book": sgd, "torch": leafwise(TorchHyper(), init, coupled(update))}

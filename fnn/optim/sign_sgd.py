@@ -17,7 +17,7 @@ from fnn.rule.contract import leafwise
 
 
 class Hyper(NamedTuple):
-    """lr: how far every coordinate moves."""
+    """lr: step size of every coordinate."""
 
     lr: NonNegative = 1e-3
 

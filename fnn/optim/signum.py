@@ -15,7 +15,7 @@ from fnn.rule.contract import leafwise
 
 
 class Hyper(NamedTuple):
-    """lr: how far every coordinate moves; b1: what the mean keeps."""
+    """lr: step size of every coordinate; b1: decay rate of the mean."""
 
     lr: NonNegative = 1e-3
     b1: Kept = 0.9

@@ -18,7 +18,7 @@ from fnn.rule.contract import leafwise
 
 
 class Hyper(NamedTuple):
-    """lr: step size; b1, b2: what the momentum and the mean square keep; alpha: the gradient's weight; eps:
+    """lr: step size; b1, b2: decay rates of the momentum and the mean square; alpha: the gradient's weight; eps:
     keeps the divisor from 0; weight_decay: decoupled."""
 
     lr: NonNegative = 1e-5

@@ -5,7 +5,7 @@
     h ← b2 · h + (1 − b2) · z ⊙ ∇²f z        every tenth step, z of random signs (Hutchinson), f the minibatch's loss
 
 In the paper h is renewed before it is used, and m is not corrected; this is optax's. Curvature costs about two
-gradients, which is why it is computed every tenth step; under `vmap` it is paid at every step.
+gradients, which is why it is computed every tenth step; under `vmap` it is computed at every step.
 
 When not to use it: on short runs, since h starts at 0 and the step is lr · sign(m) until it has grown.
 """
@@ -24,7 +24,7 @@ EVERY = 10
 
 
 class Hyper(NamedTuple):
-    """lr: step size; b1, b2: what the mean and the curvature keep; gamma: the curvature's weight; eps: the
+    """lr: step size; b1, b2: decay rates of the mean and the curvature; gamma: the curvature's weight; eps: the
     least divisor; bound: of a step, before lr; weight_decay: decoupled."""
 
     lr: NonNegative = 1e-3

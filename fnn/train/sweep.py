@@ -93,7 +93,12 @@ def sweep(
     arguments, hyperparameters out of range and data that do not fit, before anything is computed.
     """
     work = _work(
-        task, rules, over, seeds, steps, schedule, loss_after, evaluate, observe, observe_at, stopping, networks
+        *(task, rules, over, seeds, steps, evaluate, networks),
+        schedule=schedule,
+        loss_after=loss_after,
+        observe=observe,
+        observe_at=observe_at,
+        stopping=stopping,
     )
     folder = None if keep is None else store.as_folder(keep)
     require(log is None or callable(log), f"A log is a function of a row, not {log!r:.80}.")
@@ -129,7 +134,14 @@ def stream(
     Arguments: see `sweep`.
     """
     require(not isinstance(task, Trial), "A Trial has no steps to stream: use sweep.")
-    work = _work(task, rules, over, seeds, steps, schedule, loss_after, evaluate, observe, observe_at, stopping, False)
+    work = _work(
+        *(task, rules, over, seeds, steps, evaluate, False),
+        schedule=schedule,
+        loss_after=loss_after,
+        observe=observe,
+        observe_at=observe_at,
+        stopping=stopping,
+    )
     work = blocks.cut(work, blocks.Size(max(1, work.settings), work.seeds), None)
     return _parts(work, None if keep is None else store.as_folder(keep))
 
@@ -144,22 +156,22 @@ def _parts(work, folder):
         yield ds
 
 
-def _work(
-    task, rules, over, seeds, steps, schedule, loss_after, evaluate, observe, observe_at, stopping, networks
-) -> Work:
-    """The programs, settings and labels of a sweep, checked."""
+def _work(task, rules, over, seeds, steps, evaluate, networks, **options) -> Work:
+    """The programs, settings and labels of a sweep, checked. options: those that only training has."""
     keys, numbers = _keys(seeds)
     if isinstance(task, Trial):
-        arguments = {"rules": rules, "steps": steps, "schedule": schedule, "evaluate": evaluate, "observe": observe}
-        arguments |= {
-            "observe_at": observe_at,
-            "stopping": stopping,
-            "loss_after": loss_after or None,
-            "networks": networks or None,
-        }
-        extra = [name for name, value in arguments.items() if value is not None]
+        given = {"rules": rules, "steps": steps, "evaluate": evaluate, "networks": networks or None, **options}
+        given["loss_after"] = options["loss_after"] or None
+        extra = [name for name, value in given.items() if value is not None]
         require(not extra, f"A Trial is measured without {', '.join(extra)}.")
         return _measuring(task, axes(over, ()), keys, numbers)
+    return _learning(task, rules, over, keys, numbers, steps, evaluate, networks, **options)
+
+
+def _learning(
+    task, rules, over, keys, numbers, steps, evaluate, networks, *, schedule, loss_after, observe, observe_at, stopping
+) -> Work:
+    """The work of training: a program for each task and rule."""
     tasks, rules = _tasks(task), _rules(rules)
     if not whole(steps, 1):
         raise InputError(f"A sweep trains for 1 step or more: steps=1000, not {steps!r}.")

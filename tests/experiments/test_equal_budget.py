@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from experiments.hyperparameters import _search
 from experiments.updates import equal_budget as experiment
 from fnn.base.errors import InputError
 
@@ -73,11 +72,6 @@ def test_the_best_in_validation_is_judged_on_test_images():
     one = ds.sel(rule="sgd", range="same")
     best = one.accuracy.argmax("trial")
     np.testing.assert_allclose(curve.isel(k=-1), 100 * one.test_accuracy.isel(trial=best))
-
-
-def test_the_expected_best_of_two_is_that_of_all_pairs():
-    by, judged = np.array([0.3, 0.9, 0.6]), np.array([0.1, 0.2, 0.4])
-    np.testing.assert_allclose(_search.expected_best(by, judged), [0.7 / 3, (0.2 + 0.4 + 0.2) / 3, 0.2])
 
 
 def test_expected_best_grows_to_the_best():

@@ -93,28 +93,6 @@ def test_short_training_is_the_beginning_of_long_training_and_takes_other_rules(
     assert record["first_accuracy"].shape == (2, 2)
 
 
-def test_missed_is_the_hypergeometric_distribution():
-    from scipy.stats import hypergeom
-
-    n = 12
-    k, i = np.meshgrid(np.arange(n + 1), np.arange(n + 1), indexing="ij")
-    np.testing.assert_allclose(_search.missed(n), hypergeom.pmf(0, n, i, k), rtol=1e-12, atol=1e-14)
-    assert 1 - _search.missed(100)[60, 5] == pytest.approx(0.99126, abs=1e-5)
-
-
-def test_expected_best_is_the_mean_over_all_orders():
-    values = np.array([0.3, 0.9, 0.3, 0.1, 0.5])
-    orders = np.array(list(itertools.permutations(values)))
-    np.testing.assert_allclose(_search.expected_best(values), np.maximum.accumulate(orders, 1).mean(0), rtol=1e-12)
-    both = _search.expected_best(np.stack([values, values[::-1]]))
-    np.testing.assert_allclose(both[0], both[1], rtol=1e-12)
-
-
-def test_a_trial_without_an_accuracy_is_the_worst():
-    values = np.array([[0.5, np.nan, 0.25]])
-    np.testing.assert_allclose(_search.expected_best(values), _search.expected_best(np.array([[0.5, 0, 0.25]])))
-
-
 def test_what_is_judged_is_what_was_chosen_and_equals_are_averaged():
     by, fresh = np.array([[0.2, 0.5, 0.5, np.nan]]), np.array([[0.9, 0.4, 0.6, 1.0]])
     everything = np.ones((1, 4), bool)

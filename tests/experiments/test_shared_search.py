@@ -173,7 +173,7 @@ def test_which_settings_are_distinguished():
     [verdict] = EXPERIMENT.judge(made_up(values, test=values[0] + 0.05 + noise()))
     assert verdict.outcome == "does not hold"
     rows = experiment.rows(ds)
-    assert [row["told_apart"] for row in rows] == [False, False, True]
+    assert [row["worse"] for row in rows] == [False, False, True]
     for figure in EXPERIMENT.draw(ds).values():
         figure.canvas.draw()
 

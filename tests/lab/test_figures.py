@@ -157,8 +157,8 @@ def test_histograms_add_the_counts_of_all_seeds(ds):
 
 
 def test_a_place_keeps_its_color_whatever_is_drawn_beside_it():
-    look = figures.Look(str.upper, {"adam": 5, "sgd": 1})
-    numbers = lambda places: [look.number(place, places) for place in places]
+    style = figures.Style(str.upper, {"adam": 5, "sgd": 1})
+    numbers = lambda places: [style.number(place, places) for place in places]
     assert numbers(["sgd", "adam"]) == [1, 5]
     assert numbers(["adam", "muon", "lion", "sgd", "new"]) == [5, 0, 2, 1, 3]
     assert len(set(numbers([*"abcdefghijkl", "sgd"]))) == 13

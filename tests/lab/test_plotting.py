@@ -76,3 +76,17 @@ def test_figures_leave_matplotlib_as_it_was():
     (small_print,) = fig.findobj(lambda artist: isinstance(artist, Text) and "words" in artist.get_text())
     box = small_print.get_window_extent()
     assert 0 <= box.x0 < box.x1 <= fig.bbox.width, "a long caption is wrapped, not cut off"
+
+
+@pytest.mark.parametrize("letters", [4, 30, 70])
+def test_a_legend_is_within_its_figure(letters):
+    fig = plotting.figure()
+    ax = plotting.axes(fig, "", "", "")
+    for number in range(5):
+        ax.plot([0, 1], [0, number], label="e" * letters)
+    plotting.legend(fig, 5)
+    fig.canvas.draw()
+    box = fig.legends[0].get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= fig.bbox.x1
+    assert fig.legends[0]._ncols == {4: 5, 30: 2, 70: 1}[letters]

@@ -1,0 +1,60 @@
+"""Files of a user's own: what they define, and one sentence where they do not."""
+
+import dataclasses
+import json
+import sys
+
+import pytest
+
+from fnn.base import modules
+from fnn.base.errors import InputError
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "modules", dict(sys.modules))
+    return tmp_path
+
+
+def test_a_file_is_known_by_its_ending():
+    assert modules.is_file("a/my_rule.py")
+    assert modules.is_file("my_rule.py:NAME")
+    assert not modules.is_file("adam")
+    assert not modules.is_file("adam:book")
+
+
+def test_what_is_named_like_the_file_or_alone_or_by_name(folder):
+    (folder / "mine.py").write_text("other = 1.5\nmine = 2.5\n")
+    (folder / "alone.py").write_text("text = 'a'\nit = 3.5\n")
+    assert modules.defined(f"{folder}/mine.py", float, "number") == 2.5
+    assert modules.defined(f"{folder}/mine.py:other", float, "number") == 1.5
+    assert modules.defined(f"{folder}/alone.py", float, "number") == 3.5
+
+
+@pytest.mark.parametrize(
+    ("text", "spec", "sentence"),
+    [
+        ("", "mine.py", "defines no number"),
+        ("a = 1.0\nb = 2.0\n", "mine.py", "defines several: name one of a, b"),
+        ("a = 1.0\n", "mine.py:c", "has no number 'c'; there are a"),
+        ("1 / 0\n", "mine.py", "cannot be imported: ZeroDivisionError"),
+        ("def (:\n", "mine.py", "cannot be imported: SyntaxError"),
+        ("", "there_is_none.py", "There is no file"),
+    ],
+)
+def test_what_is_not_there_is_a_sentence(folder, text, spec, sentence):
+    (folder / "mine.py").write_text(text)
+    with pytest.raises(InputError, match=sentence):
+        modules.defined(f"{folder}/{spec}", float, "number")
+
+
+def test_a_file_may_import_its_neighbors_and_have_the_name_of_a_known_module(folder):
+    (folder / "neighbor.py").write_text("three = 3\n")
+    (folder / "json.py").write_text(
+        "import dataclasses\nimport neighbor\n@dataclasses.dataclass\nclass Pair:\n    a: int = neighbor.three\n"
+    )
+    found = modules.module(folder / "json.py")
+    assert dataclasses.asdict(found.Pair()) == {"a": 3}
+    assert sys.modules["json"] is json
+    assert sys.modules[found.Pair.__module__] is found
