@@ -75,7 +75,8 @@ def space(spec: str) -> dict[str, tuple[float, float] | list[float]]:
     hyper, declared = rule(spec).hyper, _declared(spec, "SPACE")
     if declared is None:
         path = lr_path(hyper)
-        return {} if path is None else {path: tuple(float(get(hyper, path)) * 10**x for x in (-AROUND, AROUND))}
+        default = 0.0 if path is None else float(get(hyper, path))
+        return {} if path is None else {path: (default / 10**AROUND, default * 10**AROUND)}
     sound = isinstance(declared, Mapping) and all(map(_is_range, declared.values()))
     require(sound, f"SPACE of {spec} is (low, high) above 0, or a list of numbers, by name, not {declared!r:.80}.")
     return {name: values for given, values in declared.items() for name in paths(hyper, given)}
