@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from experiments.__main__ import COLLECTION
-from fnn import optim, schedules, train
+from fnn import optim, schedules, sweep, tasks, train
 from fnn.train import engine
 
 ROOT = Path(__file__).parents[1]
@@ -123,6 +123,13 @@ def test_a_regression_stops_early(capsys):
     assert found.updates_done.min() < 300
     assert found.best_validation_loss.isel(update=-1).min() < 0.02
     assert "adam" in capsys.readouterr().out
+
+
+def test_a_workload_of_ones_own_is_found_in_its_file(tmp_path):
+    (tmp_path / "my_task.py").write_text(block("One hidden layer is enough"), "utf-8")
+    workload = tasks.workload(tmp_path / "my_task.py", "tiny")
+    ds = sweep(workload.task, "adam", over={"lr": [0.01]}, seeds=1, steps=workload.steps, evaluate=(1, workload.steps))
+    assert float(ds[workload.metric].isel(update=-1).squeeze()) < 0.6 * float(ds[workload.metric][..., 0].squeeze())
 
 
 def test_a_sweep_is_logged_in_csv_and_tensorboard(tmp_path, monkeypatch, capsys):

@@ -5,7 +5,7 @@ from fnn.data.data_set import DataSet
 from fnn.data.folder import from_folder
 from fnn.data.idx import read_idx
 from fnn.data.known import NAMES, user_cache
-from fnn.data.loading import is_path, load
+from fnn.data.loading import is_path, load, load_first
 from fnn.data.npz import from_npz
 from fnn.data.table import from_csv
 from fnn.data.text import from_text
@@ -20,6 +20,7 @@ __all__ = [
     "from_text",
     "is_path",
     "load",
+    "load_first",
     "read_idx",
     "standardized",
     "user_cache",

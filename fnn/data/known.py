@@ -10,6 +10,7 @@
   layers of features from tiny images" (2009).
 - `tiny_shakespeare`: 1,115,394 characters of plays, to be foretold. A. Karpathy, "The unreasonable effectiveness of
   recurrent neural networks" (2015).
+- `breast_cancer`, `diabetes`, `python_topics`: see `fnn.data.embedded`.
 
 Every byte is verified before it is used. A file that is damaged or of another kind is an `InputError`, one sentence.
 """
@@ -28,13 +29,16 @@ import numpy as np
 from jaxtyping import Shaped
 
 from fnn.base.errors import InputError, require
-from fnn.data import files
+from fnn.data import embedded, files
 from fnn.data.data_set import DataSet, data_set
 from fnn.data.folder import Archive, cifar, idx_files
 from fnn.data.idx import read_idx, sha256
 from fnn.data.text import tokenized
 
-NAMES = ("auto", "mnist", "fashion_mnist", "mnist_5k", "cifar10", "cifar100", "tiny_shakespeare")
+NAMES = (
+    *("auto", "mnist", "fashion_mnist", "mnist_5k", "cifar10", "cifar100", "tiny_shakespeare"),
+    *("breast_cancer", "diabetes", "python_topics"),
+)
 
 FILES: tuple[str, ...] = (
     "train-images-idx3-ubyte",
@@ -103,6 +107,10 @@ Content = Any
 """What a file holds: an array, or bytes."""
 
 
+class Absent(InputError):
+    """A known data set that is not where it is searched for."""
+
+
 class Form(NamedTuple):
     """How data sets come: which of a folder's files they are, how one is read, and what they make together."""
 
@@ -120,15 +128,15 @@ def load(name: str = "auto", data_dir: str | os.PathLike[str] | None = None) -> 
     Where `data_dir` names a folder, or else `$FNN_DATA` does, its files must be in that folder: in it, in its folder
     `mnist/` or `fashion_mnist/`, or in torchvision's `MNIST/raw/` or `FashionMNIST/raw/`, gzipped or not, with a dash
     or a dot in their names. Where no folder is named, they are searched for in the per-user cache, Debian's folder and
-    the public mirrors, in this order. `mnist_5k` needs no files.
+    the public mirrors, in this order. Those in `EMBEDDED` need no files.
 
     Raises `InputError` for an unknown name, a named folder that does not exist or lacks the files, a damaged file in
-    it, and a data set other than `auto` that is found nowhere.
+    it, and a data set other than `auto` that is found nowhere; where files are lacking, an `Absent` one.
     """
     require(name in NAMES, f"data set {name!r} is unknown: it must be one of {', '.join(NAMES)}, or a path")
     named = _named_folder(data_dir)
-    if name == "mnist_5k":
-        return _mnist_5k()
+    if name in EMBEDDED:
+        return EMBEDDED[name]()
     wanted = "mnist" if name == "auto" else name
     if named is not None:
         embedded = "; mnist_5k is the 5,000 embedded digits, which need none" if name == "auto" else ""
@@ -138,7 +146,7 @@ def load(name: str = "auto", data_dir: str | os.PathLike[str] | None = None) -> 
         return _mnist_5k()
     if found is None:
         needed = "its four IDX files" if wanted in IDX_SETS else ", ".join(SHA256[wanted])
-        raise InputError(
+        raise Absent(
             f"data set {name!r} was not found; searched {', '.join(searched)}: put {needed} in a "
             f"folder {name}/ and name the folder around it by data_dir or FNN_DATA, or connect to the network"
         )
@@ -189,11 +197,12 @@ def _from_named(name: str, by: str, folder: Path, otherwise: str) -> DataSet:
             # All IDX sets use the same file names: only their content shows whose they are, and test labels are small.
             labels = sha256(read_idx(found[FILES[3]])) if FILES[3] in found else None
             whose = [other for other, known in SHA256.items() if other != name and known.get(FILES[3], "") == labels]
-            require(not whose, f"{name} is not in {inner} ({by}): the files there are those of {', '.join(whose)}")
+            if whose:
+                raise Absent(f"{name} is not in {inner} ({by}): the files there are those of {', '.join(whose)}")
             return _from_files(name, found, f"{inner} ({by})")
     these = "these" if len(SHA256[name]) > 1 else "it"
     expected = f"expected {', '.join(SHA256[name])}, or a folder {name}/ with {these}"
-    raise InputError(f"{name} is not in {folder} ({by}), {files.listed(folder)}: {expected}{otherwise}")
+    raise Absent(f"{name} is not in {folder} ({by}), {files.listed(folder)}: {expected}{otherwise}")
 
 
 def _folders_called(name: str, folder: Path) -> list[Path]:
@@ -367,6 +376,14 @@ def _photographs(name: str, contents: Mapping[str, bytes], source: str) -> DataS
     [content] = contents.values()
     return cifar(name, Archive(content, f"the archive in {source}"), {"name": name, "source": source})
 
+
+EMBEDDED: Mapping[str, Callable[[], DataSet]] = {
+    "mnist_5k": _mnist_5k,
+    "breast_cancer": embedded.breast_cancer,
+    "diabetes": embedded.diabetes,
+    "python_topics": embedded.python_topics,
+}
+"""The data sets that need no files."""
 
 IDX_SETS = ("mnist", "fashion_mnist")
 

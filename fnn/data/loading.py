@@ -1,5 +1,6 @@
-"""`load`: a data set by name or by path."""
+"""`load`: a data set by name or by path; `load_first`: the first of several names that is found."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -39,6 +40,19 @@ def load(name: str | os.PathLike[str] = "auto", data_dir: str | os.PathLike[str]
         return from_folder(path)
     require(not is_part(path.name), f"{path} is one file of a set of images and labels: name the folder around it")
     return from_text(path)
+
+
+def load_first(*names: str) -> DataSet:
+    """The first of these known data sets that is found: where `load` searches for it, or embedded.
+
+    Raises `InputError` where a file is damaged or `$FNN_DATA` is no folder, and where none of them is found.
+    """
+    require(len(names) > 0, "The first of no data sets is none: name one.")
+    *wanted, last = names
+    for name in wanted:
+        with contextlib.suppress(known.Absent):
+            return known.load(name)
+    return known.load(last)
 
 
 def is_path(name: str | os.PathLike[str]) -> bool:

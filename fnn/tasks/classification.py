@@ -1,6 +1,6 @@
 """Classification by softmax cross-entropy, of images or rows of numbers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -31,6 +31,7 @@ def classification(
     weight_decay: Callable[[Hyper], Scalar] | None = None,
     sample: int | None = None,
     block: int = 1000,
+    metrics_of: Sequence[str] | None = None,
 ) -> Task:
     """The task of classifying examples by softmax cross-entropy.
 
@@ -53,6 +54,7 @@ def classification(
         weight_decay=weight_decay,
         sample=sample,
         block=block,
+        metrics_of=metrics_of,
         check=_check,
         labels=LABELS,
     )

@@ -1,6 +1,6 @@
 """Supervised learning: a network, splits of examples, a loss of outputs and targets."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from fnn.base.errors import InputError, require, whole
+from fnn.base.errors import InputError, listed, require, whole
 from fnn.base.types import Hyper, Key, Scalar
 from fnn.data import DataSet
 from fnn.nn.contract import Layer
@@ -39,6 +39,7 @@ def supervised(
     weight_decay: Callable[[Hyper], Scalar] | None = None,
     sample: int | None = None,
     block: int = 1000,
+    metrics_of: Sequence[str] | None = None,
     check: Callable[[Mapping[str, Split], Callable[[Any], Any]], None] | None = None,
     labels: Mapping[str, Label] | None = None,
     about: Mapping[str, Any] | None = None,
@@ -56,6 +57,7 @@ def supervised(
     weight_decay: `hp -> λ`, which adds ½ λ ‖W‖² to the loss, W the arrays named w; None: no such term.
     sample: each seed trains on this many examples of "train", drawn by its key; None trains all seeds on all.
     block: examples that are evaluated together, which bounds the memory of `metrics`.
+    metrics_of: the splits that metrics are taken of, ("validation", "test") say; None for all.
     check: `(data, outputs) -> None`, raises `InputError` where the data do not fit the loss; `outputs` gives the shape
         and dtype of the network's outputs for the inputs of a split.
     labels: of the loss and the metrics by their names, "loss" and "accuracy" say.
@@ -76,6 +78,8 @@ def supervised(
     require(callable(drawing), f"A minibatch is a number of examples, or what draws them, not {batch!r}.")
     require(callable(prepare), f"What prepares inputs is a function of them, not {prepare!r}.")
     require(augment is None or callable(augment), f"An augmentation is a function (key, inputs), not {augment!r}.")
+    texts = metrics_of is None or (listed(metrics_of) and all(isinstance(name, str) for name in metrics_of))
+    require(texts, f"Metrics are taken of a list of splits by name, or of all, None; not {metrics_of!r}.")
     require(whole(block, 1), f"A block needs at least 1 example, not {block}.")
     require(sample is None or whole(sample, 1), f"A sample has at least 1 example, not {sample!r}.")
     if isinstance(data, DataSet):
@@ -93,6 +97,8 @@ def supervised(
         named = isinstance(data, Mapping) and all(isinstance(split, Split) for split in data.values())
         require(named, "The data of a supervised task are a mapping from names to tasks.Split(x, y).")
         require("train" in data, f"There is no split 'train' to learn from; there are {', '.join(data) or 'none'}.")
+        lacking = [name for name in metrics_of or () if name not in data]
+        require(not lacking, f"Metrics are to be taken of {', '.join(lacking)}, and the splits are {', '.join(data)}.")
         for name in sorted(data, key="train".__ne__):
             check_split(name, data[name])
 
@@ -123,12 +129,15 @@ def supervised(
         require(bool(weights(params)), "Weight decay is of the weights, arrays named w, and this network has none.")
         return _of_hyper(weight_decay, hp) * l2_penalty(params)
 
+    def measured_splits(data):
+        return tuple(data) if metrics_of is None else tuple(metrics_of)
+
     def measured(hp, params, stats, data):
         def score(split):
             outputs, _ = built(hp).apply(params, stats, prepare(split.x), None, False)
             return jnp.stack([one(outputs, split.y) for one in (loss, *metrics.values())])
 
-        found = {name: averaged(score, split, block) for name, split in data.items()}
+        found = {name: averaged(score, data[name], block) for name in measured_splits(data)}
         return {
             f"{name}_{what}": values[i] for name, values in found.items() for i, what in enumerate(("loss", *metrics))
         }
@@ -138,7 +147,7 @@ def supervised(
         own=everything if sample is None else Sample(sample),
         data=data,
         hyper=hyper,
-        labels=_labels(data or {}, ("loss", *metrics), labels or {}),
+        labels=_labels(measured_splits(data or {}), ("loss", *metrics), labels or {}),
         about={**_size(drawing), **(about or {})},
     )
 

@@ -1,0 +1,72 @@
+"""A convolutional network on pictures of clothes: 2c2d of DeepOBS.
+
+Schneider, Balles & Hennig 2019, arXiv:1903.05499, appendix A: two convolutions with windows of 5 × 5, each before 2 × 2
+maxima, and two dense layers; weights from a truncated normal distribution of standard deviation 0.05, biases 0.05.
+"""
+
+from typing import NamedTuple
+
+from jaxtyping import Array
+
+from fnn.nn.activations import elementwise, relu
+from fnn.nn.contract import Layer, serial
+from fnn.nn.convolution import convolution, flatten, max_pool
+from fnn.nn.dense import affine
+from fnn.nn.init import constant, truncated_normal
+from fnn.nn.losses import accuracy
+from fnn.tasks.classification import classification
+from fnn.tasks.sources import HELD_OUT, clothes
+from fnn.tasks.splits import images
+from fnn.tasks.workload import Size, Workload, sized
+
+
+class Scale(NamedTuple):
+    """Channels, dense units, whether images are halved, the examples of a minibatch and the horizon."""
+
+    channels: tuple[int, int]
+    dense: int
+    halved: bool
+    batch: int
+    steps: int
+
+
+SIZES = {
+    "tiny": Scale((2, 4), 8, True, 16, 30),
+    "small": Scale((8, 16), 64, True, 64, 200),
+    "full": Scale((32, 64), 1024, False, 128, 20_000),
+}
+
+
+def workload(size: Size = "small") -> Workload:
+    """A quarter of the published channels and an eighth of its dense units at small, on images of half the side."""
+    channels, dense, smaller, batch, steps = sized(SIZES, size)
+    task = classification(
+        *(network(channels, dense), clothes(size), batch),
+        prepare=halved if smaller else images,
+        metrics={"error": lambda logits, y: 1 - accuracy(logits, y)},
+        metrics_of=HELD_OUT,
+        block=250,
+    )
+    known = (
+        "The convolutional network on which optimizers are compared most: DeepOBS's 2c2d, which at full size reaches a "
+        "test error of about 8 % on Fashion-MNIST (Schneider et al. 2019, arXiv:1903.05499)."
+    )
+    return Workload(task, steps, "validation_loss", "test_error", known)
+
+
+def network(channels: tuple[int, int], dense: int) -> Layer:
+    """From images `[batch, height, width, 1]` to ten logits."""
+    start = {"w": truncated_normal(0.05), "b": constant(0.05)}
+    pooled = lambda n: (convolution(n, 5, **start), elementwise(relu), max_pool(2, padding="same"))
+    first, second = channels
+    return serial(
+        *(*pooled(first), *pooled(second), flatten()),
+        *(affine(dense, **start), elementwise(relu), affine(10, **start)),
+    )
+
+
+def halved(x: Array) -> Array:
+    """Images of half the height and width, `[n, height, width, 1]`, by the means of 2 × 2 pixels."""
+    x = images(x)
+    n, height, width, channels = x.shape
+    return x.reshape(n, height // 2, 2, width // 2, 2, channels).mean((2, 4))
