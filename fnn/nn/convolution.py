@@ -217,9 +217,14 @@ def _means(x, window):
     return tiles.mean(tuple(range(2, tiles.ndim - 1, 2)))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _maxima(x, window):
-    """The maximum of every window of those side by side. The backward pass is written by hand below."""
+    """The maximum of every window of those side by side."""
+    return _maxima_by_hand(x, window)  # for pickle, which takes functions by their names, and custom_vjp's not
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _maxima_by_hand(x, window):
+    """The same. The backward pass is written by hand below."""
     return functools.reduce(jnp.maximum, _at_each(_tiles(x, window)))
 
 
@@ -251,4 +256,4 @@ def _maxima_backward(window, residuals, d_y):
     return ((x == at_inputs(y)) * at_inputs(d_y / n),)
 
 
-_maxima.defvjp(_maxima_forward, _maxima_backward)
+_maxima_by_hand.defvjp(_maxima_forward, _maxima_backward)

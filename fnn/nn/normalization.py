@@ -13,7 +13,6 @@ from fnn.nn.axes import NO_WEIGHTS
 from fnn.nn.contract import Layer
 
 
-@jax.custom_vjp
 def normalize(
     x: Float[Array, "batch *space features"],
     gamma: Float[Array, " features"],
@@ -24,6 +23,11 @@ def normalize(
 
     Ioffe & Szegedy 2015, arXiv:1502.03167, Algorithm 1. The backward pass is written by hand below.
     """
+    return _normalize(x, gamma, beta, eps)  # for pickle, which takes functions by their names, and custom_vjp's not
+
+
+@jax.custom_vjp
+def _normalize(x, gamma, beta, eps):
     return _normalize_forward(x, gamma, beta, eps)[0]
 
 
@@ -52,7 +56,7 @@ def _normalize_backward(residuals, cotangents):
     return d_x, d_gamma, d_beta, jnp.asarray(d_eps, jnp.result_type(eps))
 
 
-normalize.defvjp(_normalize_forward, _normalize_backward)
+_normalize.defvjp(_normalize_forward, _normalize_backward)
 
 
 class BatchNorm(NamedTuple):

@@ -53,7 +53,7 @@ class Scale(NamedTuple):
     steps: int
 
 
-SIZES = {"tiny": Scale(6, 16, 40), "small": Scale(16, 64, 1000), "full": Scale(128, 256, 5000)}
+SIZES = {"tiny": Scale(6, 16, 40), "small": Scale(16, 64, 600), "full": Scale(128, 256, 5000)}
 
 
 def workload(size: Size = "small") -> Workload:

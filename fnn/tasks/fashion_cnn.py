@@ -32,7 +32,7 @@ class Scale(NamedTuple):
 
 SIZES = {
     "tiny": Scale((2, 4), 8, True, 16, 30),
-    "small": Scale((8, 16), 64, True, 64, 200),
+    "small": Scale((8, 16), 64, True, 32, 300),
     "full": Scale((32, 64), 1024, False, 128, 20_000),
 }
 
@@ -45,7 +45,7 @@ def workload(size: Size = "small") -> Workload:
         prepare=halved if smaller else images,
         metrics={"error": lambda logits, y: 1 - accuracy(logits, y)},
         metrics_of=HELD_OUT,
-        block=250,
+        block=50,
     )
     known = (
         "The convolutional network on which optimizers are compared most: DeepOBS's 2c2d, which at full size reaches a "

@@ -31,7 +31,7 @@ class Scale(NamedTuple):
 
 SIZES = {
     "tiny": Scale((4,), 1, True, 16, 30),
-    "small": Scale((8, 16), 1, True, 64, 150),
+    "small": Scale((8, 16), 1, True, 32, 150),
     "full": Scale((16, 32, 64), 3, False, 128, 20_000),
 }
 
@@ -44,7 +44,7 @@ def workload(size: Size = "small") -> Workload:
         prepare=halved if smaller else images,
         metrics={"error": lambda logits, y: 1 - accuracy(logits, y)},
         metrics_of=HELD_OUT,
-        block=250,
+        block=50,
     )
     known = (
         "Batch normalization makes the scale of the weights before it act on the learning rate alone (van Laarhoven "

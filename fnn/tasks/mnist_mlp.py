@@ -19,7 +19,7 @@ class Scale(NamedTuple):
 
 SIZES = {
     "tiny": Scale((16,), 16, 40),
-    "small": Scale((100, 100, 100, 100), 128, 300),
+    "small": Scale((100, 100, 100, 100), 128, 500),
     "full": Scale((100, 100, 100, 100), 128, 2000),
 }
 

@@ -11,6 +11,9 @@ HELD_OUT = ("validation", "test")
 EXAMPLES = {"tiny": 100, "small": 1000, "full": 10_000}
 """At most how many examples are held out, for each of the two."""
 
+PICTURES = {"tiny": 100, "small": 500, "full": 10_000}
+"""The same for convolutional networks, which take long for each."""
+
 CHARACTERS = {"tiny": 512, "small": 4096, "full": 2**20}
 
 
@@ -21,7 +24,7 @@ def digits(size: Size) -> DataSet:
 
 def clothes(size: Size) -> DataSet:
     """Fashion-MNIST where it is found, else `mnist_5k`, which is also that of the tiny size."""
-    return held_out(data.load_first(*_unless_tiny(size, "fashion_mnist"), "mnist_5k"), sized(EXAMPLES, size))
+    return held_out(data.load_first(*_unless_tiny(size, "fashion_mnist"), "mnist_5k"), sized(PICTURES, size))
 
 
 def plays(size: Size) -> DataSet:

@@ -65,7 +65,7 @@ def test_the_expected_loss_of_sgd_is_that_of_the_closed_form():
     found = np.asarray(run(jax.random.split(KEY, seeds))["expected_loss"])
     off = (found.mean(0) - exact) / (found.std(0) / seeds**0.5)
     assert np.abs(off).max() < 4
-    assert exact[-1] < 0.4 * exact[0]
+    assert exact[-1] < 0.6 * exact[0]
 
 
 # Logistic regression
@@ -92,7 +92,7 @@ def test_newton_finds_the_optimum_of_logistic_regression_which_is_that_of_scikit
 def test_lbfgs_comes_to_the_optimum_and_sgd_does_not():
     workload = tasks.workload("logistic")
     lbfgs, sgd = (trained(workload.task, *rule, (60,))["objective"][-1] for rule in (("lbfgs", 60), ("sgd", 60)))
-    assert float(lbfgs) < 0.0694 < float(sgd)
+    assert float(lbfgs) < 0.0828 < float(sgd)
 
 
 # Deep linear networks
@@ -146,10 +146,9 @@ def test_all_pairs_are_there_once_with_their_sums():
     a, b = x[:, 0], x[:, 1] - 11
     assert len({*zip(a.tolist(), b.tolist(), strict=True)}) == len(x) == 121
     np.testing.assert_array_equal(y, (a + b) % 11)
-    assert len(parts["train"].y) == 60
+    assert len(parts["train"].y) == 73
 
 
-@pytest.mark.slow
 def test_pairs_are_memorized_and_with_weight_decay_they_generalize():
     workload = tasks.workload("modular_addition")
     fit = lambda **hyper: trained(
@@ -159,8 +158,8 @@ def test_pairs_are_memorized_and_with_weight_decay_they_generalize():
     error = {name: np.asarray(one["validation_error"])[49::50] for name, one in (("with", decayed), ("without", plain))}
     memorized = int((np.asarray(decayed["loss"])[49::50] < 0.1).argmax())
     assert error["with"][memorized] > 0.5
-    assert error["with"][-1] < 0.05
-    assert error["without"][-1] > 0.5
+    assert error["with"][-1] < 0.15
+    assert error["without"][-1] > 0.9
 
 
 # Differential equations
