@@ -4,7 +4,7 @@
   O. L. Mangasarian, "Nuclear feature extraction for breast tumor diagnosis" (1993). From scikit-learn.
 - `diabetes`: 442 patients, 10 measurements each, and a measure of the disease a year later. B. Efron, T. Hastie,
   I. Johnstone, R. Tibshirani, "Least angle regression" (2004). From scikit-learn, in its original units.
-- `python_topics`: the chapters of Python's language reference that `help()` prints, a text of more than 500,000
+- `python_topics`: the chapters of Python's language reference that `help()` prints, a text of more than 400,000
   characters. From Python, so that it differs between its versions.
 
 A fifth of a table's rows are the test part, drawn by `jax.random.key(0)`.

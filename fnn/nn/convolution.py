@@ -218,8 +218,8 @@ def _means(x, window):
 
 
 def _maxima(x, window):
-    """The maximum of every window of those side by side."""
-    return _maxima_by_hand(x, window)  # for pickle, which takes functions by their names, and custom_vjp's not
+    """The maximum of every window of those side by side, for layers, which are pickled: see `_normalized`."""
+    return _maxima_by_hand(x, window)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))

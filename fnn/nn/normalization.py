@@ -13,6 +13,7 @@ from fnn.nn.axes import NO_WEIGHTS
 from fnn.nn.contract import Layer
 
 
+@jax.custom_vjp
 def normalize(
     x: Float[Array, "batch *space features"],
     gamma: Float[Array, " features"],
@@ -23,11 +24,6 @@ def normalize(
 
     Ioffe & Szegedy 2015, arXiv:1502.03167, Algorithm 1. The backward pass is written by hand below.
     """
-    return _normalize(x, gamma, beta, eps)  # for pickle, which takes functions by their names, and custom_vjp's not
-
-
-@jax.custom_vjp
-def _normalize(x, gamma, beta, eps):
     return _normalize_forward(x, gamma, beta, eps)[0]
 
 
@@ -56,7 +52,12 @@ def _normalize_backward(residuals, cotangents):
     return d_x, d_gamma, d_beta, jnp.asarray(d_eps, jnp.result_type(eps))
 
 
-_normalize.defvjp(_normalize_forward, _normalize_backward)
+normalize.defvjp(_normalize_forward, _normalize_backward)
+
+
+def _normalized(x, gamma, beta, eps):
+    """`normalize` for layers, which are pickled: functions are by their names, and those of custom_vjp are not."""
+    return normalize(x, gamma, beta, eps)
 
 
 class BatchNorm(NamedTuple):
@@ -100,7 +101,7 @@ def batch_norm(momentum: Scalar = 0.9, eps: Scalar = 1e-6) -> Layer:
         require(
             several, "Batch normalization trains on at least 2 examples at once: one alone gives β, whatever it is."
         )
-        y, mu, var = normalize(x, params.gamma, params.beta, epsilon)
+        y, mu, var = _normalized(x, params.gamma, params.beta, epsilon)
         return y, Running(
             (momentum * stats.mean + (1 - momentum) * mu).astype(x.dtype),
             (momentum * stats.var + (1 - momentum) * var).astype(x.dtype),

@@ -9,6 +9,7 @@ file of one's own.
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
+from typing import Any
 
 import jax
 
@@ -78,7 +79,7 @@ def workload(spec: str | Path, size: Size = "small") -> Workload:
 def _of_file(spec, size) -> Workload:
     path, _, name = spec.partition(".py:")
     path, name = f"{path.removesuffix('.py')}.py", name or "workload"
-    make = getattr(modules.module(path), name, None)
+    make: Any = getattr(modules.module(path), name, None)
     require(callable(make), f"{path} has no function {name}(size) that returns a fnn.tasks.Workload.")
     found = make(size)
     sound = isinstance(found, Workload) and isinstance(found.task, Task) and found.task.data is not None
@@ -92,8 +93,9 @@ def _of_file(spec, size) -> Workload:
 def _metrics(task):
     """The names of a task's metrics."""
 
-    def measured(key):
-        params, stats = task.init(task.hyper, key, task.data)
-        return task.metrics(task.hyper, params, stats, task.data)
+    def measured(key, data):
+        data = task.own(key, data)
+        params, stats = task.init(task.hyper, key, data)
+        return dict(task.metrics(task.hyper, params, stats, data))
 
-    return tuple(jax.eval_shape(measured, jax.random.key(0)))
+    return tuple(jax.eval_shape(measured, jax.random.key(0), task.data))

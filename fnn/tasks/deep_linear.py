@@ -70,7 +70,7 @@ def teacher(width: int) -> Teacher:
     """A teacher with the singular values `STRENGTHS` and random singular vectors, drawn with seed 0."""
     rng = np.random.default_rng(0)
     u, v = (np.linalg.qr(rng.standard_normal((width, width)))[0].astype(np.float32) for _ in range(2))
-    return Teacher(u, np.pad(np.float32(STRENGTHS), (0, width - len(STRENGTHS))), v)
+    return Teacher(u, np.pad(np.asarray(STRENGTHS, np.float32), (0, width - len(STRENGTHS))), v)
 
 
 def learning(data: Teacher, batch: int) -> Task:

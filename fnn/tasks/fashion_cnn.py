@@ -56,12 +56,12 @@ def workload(size: Size = "small") -> Workload:
 
 def network(channels: tuple[int, int], dense: int) -> Layer:
     """From images `[batch, height, width, 1]` to ten logits."""
-    start = {"w": truncated_normal(0.05), "b": constant(0.05)}
-    pooled = lambda n: (convolution(n, 5, **start), elementwise(relu), max_pool(2, padding="same"))
+    w, b = truncated_normal(0.05), constant(0.05)
+    pooled = lambda n: (convolution(n, 5, w=w, b=b), elementwise(relu), max_pool(2, padding="same"))
     first, second = channels
     return serial(
         *(*pooled(first), *pooled(second), flatten()),
-        *(affine(dense, **start), elementwise(relu), affine(10, **start)),
+        *(affine(dense, w, b), elementwise(relu), affine(10, w, b)),
     )
 
 

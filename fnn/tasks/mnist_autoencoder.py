@@ -5,7 +5,7 @@ sigmoid units but for a linear code, cross-entropy of pixels. Martens 2010, Deep
 trains it without pre-training, from sparse weights (§5): 15 of each unit's are drawn from N(0, 1), the rest is 0.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -76,7 +76,8 @@ def sparse(key: Key, shape: tuple[int, int], dtype=jnp.float32) -> Array:
 
 def pictures(images: DataSet) -> dict[str, Split]:
     """The images as splits whose targets are the images."""
-    return {part: Split(x, x) for part, (x, _) in images.parts.items()}
+    parts: Any = images.parts  # NumPy arrays in fields for JAX arrays
+    return {part: Split(x, x) for part, (x, _) in parts.items()}
 
 
 def cross_entropy(logits: Array, images: Array) -> Array:

@@ -60,7 +60,8 @@ def autoencoder(hidden: int, latent: int) -> Layer:
     def init(key, x):
         k_encoder, k_decoder = jax.random.split(key)
         z = jax.ShapeDtypeStruct((x.shape[0], latent), x.dtype)
-        return tuple(zip(half(2 * latent).init(k_encoder, x), half(x.shape[1]).init(k_decoder, z), strict=True))
+        encoder, decoder = half(2 * latent).init(k_encoder, x), half(x.shape[1]).init(k_decoder, z)
+        return (encoder[0], decoder[0]), (encoder[1], decoder[1])
 
     def apply(params, stats, x, key, train):
         key = jax.random.key(0) if key is None else key

@@ -6,9 +6,8 @@ Power et al. 2022, arXiv:2201.02177, observed it; Gromov 2023, arXiv:2301.02679,
 activation and the full batch, and its exact solution. The loss is here the cross-entropy.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -70,8 +69,9 @@ def network(p: int, hidden: int) -> Layer:
 def pairs(p: int) -> dict[str, Split]:
     """All p² pairs with their sums, in an order drawn with seed 0."""
     order = np.random.default_rng(0).permutation(p * p)
-    a, b = np.int32(np.divmod(order, p))
-    every = Split(np.stack([a, p + b], 1), (a + b) % p)
+    a, b = (part.astype(np.int32) for part in np.divmod(order, p))
+    x, y = np.stack([a, p + b], 1), (a + b) % p
     first, second = round(SHARE * p * p), round((1 + SHARE) / 2 * p * p)
-    parts = {"train": slice(first), "validation": slice(first, second), "test": slice(second, None)}
-    return {name: jax.tree.map(lambda x, part=part: x[part], every) for name, part in parts.items()}
+    places = {"train": slice(first), "validation": slice(first, second), "test": slice(second, None)}
+    parts: Any = {name: (x[part], y[part]) for name, part in places.items()}  # NumPy arrays in fields for JAX arrays
+    return {name: Split(*part) for name, part in parts.items()}

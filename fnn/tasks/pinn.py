@@ -10,7 +10,7 @@ Perdikaris & Karniadakis 2019, Physics-informed neural networks, https://doi.org
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -70,7 +70,7 @@ MODES = ((1.0, 1, 1), (0.5, 2, 2))
 """Poisson's solution: amplitude, half waves along x, half waves along y."""
 
 
-def _waves(points, xp, weight=lambda k, l: 1.0):
+def _waves(points, xp, weight=lambda k, l: 1.0) -> Any:
     x, y = np.pi * points[:, 0], np.pi * points[:, 1]
     return sum(a * weight(k, l) * xp.sin(k * x) * xp.sin(l * y) for a, k, l in MODES)
 
@@ -137,7 +137,7 @@ def solving(equation: Equation, hidden: tuple[int, ...], cells: int) -> Task:
     Its metrics are the errors on another grid: the L2 norm over that of the solution, and the largest one.
     """
     network = multilayer(hidden, 1, activation=tanh, weights=glorot())
-    low, high = np.float32(equation.low), np.float32(equation.high)
+    low, high = (np.asarray(corner, np.float32) for corner in (equation.low, equation.high))
     corners, side = lattice(np.arange(cells)), np.linspace(0, 1, GRID, dtype=np.float32)
     points = low + (high - low) * lattice(side)
 

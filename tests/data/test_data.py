@@ -442,6 +442,36 @@ def test_a_named_folder_must_exist(tmp_path, monkeypatch, name):
     assert data.load("mnist_5k").name == "mnist_5k", "an empty variable is an unset one"
 
 
+@pytest.mark.parametrize(
+    ("name", "shape", "held", "classes"),
+    [("breast_cancer", (455, 30), 114, ("malignant", "benign")), ("diabetes", (354, 10), 88, ())],
+)
+def test_tables_that_a_dependency_has(name, shape, held, classes):
+    ds = data.load(name)
+    assert (ds.x_train.shape, len(ds.x_test), ds.classes) == (shape, held, classes)
+    assert len(ds.features) == shape[1]
+    assert "scikit-learn" in ds.source
+    assert ds.checksum == data.load(name).checksum
+
+
+def test_a_text_that_python_has(monkeypatch):
+    ds = data.load("python_topics")
+    assert len(ds.x_train) > 350_000
+    text = "".join(ds.classes[token] for token in ds.x_train[:40])
+    assert "assert" in text
+    monkeypatch.setitem(sys.modules, "pydoc_data.topics", None)
+    assert sentence(data.load, "python_topics").startswith("python_topics is not there")
+
+
+def test_the_first_that_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("FNN_DATA", str(put(tmp_path / "digits", TINY)))
+    assert data.load_first("fashion_mnist", "mnist", "mnist_5k").name == "mnist"
+    assert data.load_first("fashion_mnist", "mnist_5k").name == "mnist_5k"
+    assert "the files there are those of mnist" in sentence(data.load_first, "fashion_mnist")
+    assert "'imagenet' is unknown" in sentence(data.load_first, "imagenet", "mnist_5k")
+    assert "name one" in sentence(data.load_first)
+
+
 # Files that are bad
 
 
