@@ -19,12 +19,13 @@ from fnn.tasks.drawing import Everything
 from fnn.tasks.sources import digits, held_out
 from fnn.tasks.workload import Size, Workload, sized
 
-STEPS = {"tiny": 40, "small": 1000, "full": 5000}
+SIZES = {"tiny": 40, "small": 1000, "full": 5000}
+"""The horizon."""
 
 
 def workload(size: Size = "small") -> Workload:
     """Tumors by 30 measurements, standardized; at full size the ten digits by their pixels."""
-    steps = sized(STEPS, size)
+    steps = sized(SIZES, size)
     data = digits(size) if size == "full" else standardized(held_out(load("breast_cancer"), 1000))
     known = (
         "Convex and smooth, with a full gradient at every step: Newton's method finds the optimum to rounding, "
@@ -34,7 +35,8 @@ def workload(size: Size = "small") -> Workload:
 
 
 def penalized(data: DataSet) -> Task:
-    """The task of logistic regression, of two classes by one logit. Its metrics are the objective and the test's."""
+    """The task of logistic regression, of two classes by one logit. Its metrics are the objective, and loss, error
+    and accuracy on the test set."""
     two, penalty = len(data.classes) == 2, 1 / len(data.y_train)
     kind, outputs, right = (binary, 1, sign_accuracy) if two else (classification, len(data.classes), accuracy)
     task = kind(

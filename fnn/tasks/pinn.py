@@ -1,9 +1,10 @@
-"""Differential equations in two dimensions, solved by a network: ill-conditioned, so that second order shines.
+"""Differential equations in two dimensions, solved by a network: ill-conditioned, where second-order rules are best.
 
 The loss is the mean square of an equation's residual at points of the domain, one in each cell of a grid, drawn anew at
-every step. Derivatives are exact, forward through the network. What the network does is multiplied and added to so that
-boundary and initial values hold whatever its weights are (Lagaris et al. 1998, arXiv:physics/9705023). Raissi,
-Perdikaris & Karniadakis 2019, Physics-informed neural networks, https://doi.org/10.1016/j.jcp.2018.10.045.
+every step. Derivatives are exact, forward through the network. The network's value is multiplied by a polynomial that
+is 0 at the boundary, and the boundary's values are added, so that these hold whatever the weights are (Lagaris et al.
+1998, arXiv:physics/9705023). Raissi, Perdikaris & Karniadakis 2019, Physics-informed neural networks,
+https://doi.org/10.1016/j.jcp.2018.10.045.
 
     Poisson   u_xx + u_yy + f = 0 on the unit square, u = 0 at its boundary, where u = sin πx sin πy + ½ sin 2πx sin 2πy
     Burgers   u_t + u u_x = ν u_xx for t in 0…1 and x in −1…1, u(0, x) = −sin πx, u(t, ±1) = 0, ν = 0.01 / π
@@ -35,7 +36,7 @@ class Equation(NamedTuple):
     """An equation on a rectangle whose solution is known.
 
     low, high: the corners of its domain.
-    bound: `(points, values) -> values` that hold at the boundary, of the network's values `[n]`.
+    bound: `(points, v) -> u`, a function that is right at the boundary from any values v `[n]` of a network.
     residual: `(u, points) -> [n]`, 0 where the function u fulfills the equation.
     solution: `points -> [n]`, in NumPy.
     """
@@ -71,6 +72,7 @@ MODES = ((1.0, 1, 1), (0.5, 2, 2))
 
 
 def _waves(points, xp, weight=lambda k, l: 1.0) -> Any:
+    """The sum of the modes, each times its weight, in the arrays of `xp`: NumPy or jax.numpy."""
     x, y = np.pi * points[:, 0], np.pi * points[:, 1]
     return sum(a * weight(k, l) * xp.sin(k * x) * xp.sin(l * y) for a, k, l in MODES)
 

@@ -21,7 +21,7 @@ from fnn.tasks.contract import Label, Task
 from fnn.tasks.workload import Size, Workload, sized
 
 DECADES = 4
-NOISE = 0.01
+NOISE = 0.001
 """σ: small, so that curvature decides before noise does."""
 
 

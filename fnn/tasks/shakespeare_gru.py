@@ -39,7 +39,7 @@ def workload(size: Size = "small") -> Workload:
         *(gru(hidden) for _ in range(layers)),
         affine(vocabulary, xavier()),
     )
-    task = language(network, text, batch, context=context, metrics_of=HELD_OUT)
+    task = language(network, text, batch, context=context, metrics_of=HELD_OUT, block=batch)
     known = (
         "Gradients through time explode now and then, which clipping cures (Pascanu et al. 2013, arXiv:1211.5063). "
         "The text is that of Karpathy's char-rnn (2015, The unreasonable effectiveness of recurrent networks)."

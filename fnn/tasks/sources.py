@@ -12,9 +12,10 @@ EXAMPLES = {"tiny": 100, "small": 1000, "full": 10_000}
 """At most how many examples are held out, for each of the two."""
 
 PICTURES = {"tiny": 100, "small": 500, "full": 10_000}
-"""The same for convolutional networks, which take long for each."""
+"""The same for convolutional networks, which take longer for each."""
 
 CHARACTERS = {"tiny": 512, "small": 4096, "full": 2**20}
+"""The same for texts, in characters."""
 
 
 def digits(size: Size) -> DataSet:

@@ -139,4 +139,4 @@ def test_a_transformer_comes_below_2_2_bits_per_character():
         pytest.skip("tiny Shakespeare is not there: name the folder that has it by FNN_DATA")
     shape = {"lr": schedules.warmup(0.05, schedules.cosine())}
     ds = sweep(workload.task, "adamw", over={"lr": [0.003]}, seeds=1, steps=workload.steps, schedule=shape)
-    assert float(ds.test_bits.squeeze()) < 2.2
+    assert float(ds.validation_bits.squeeze()) < 2.2

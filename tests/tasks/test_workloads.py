@@ -5,6 +5,8 @@ import re
 import subprocess
 import sys
 from functools import cache
+from importlib import import_module
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -16,6 +18,7 @@ from fnn.tasks import quadratic, sources
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 
+ROOT = Path(__file__).parents[2]
 NAMES = tasks.workloads()
 
 
@@ -106,6 +109,15 @@ def test_it_says_what_is_known_and_measures_no_training_set(name):
     assert re.search(r"(19|20)\d\d|arXiv", workload.known)
     assert workload.known.endswith(".")
     assert not [metric for metric in trained(name).data_vars if metric.startswith("train_")]
+
+
+def test_the_table_has_every_workload_with_its_horizons():
+    table = (ROOT / "fnn/tasks/README.md").read_text("utf-8")
+    for name in NAMES:
+        sizes = import_module(f"fnn.tasks.{name}").SIZES
+        small, full = (getattr(sizes[size], "steps", sizes[size]) for size in ("small", "full"))
+        [row] = [line for line in table.splitlines() if line.startswith(f"| `{name}` |")]
+        assert f" | {small:,} {full:,} | " in row
 
 
 def test_real_data_have_three_splits_that_share_nothing():
