@@ -62,6 +62,14 @@ def unchecked():
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
+@pytest.fixture
+def quickly_compiled():
+    """Programs that are compiled in half of the time, and slow: for those that do little."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item, nextitem):
     """Drop the compiled programs after the last test of a file, and earlier where they fill half of `MEMORY`;

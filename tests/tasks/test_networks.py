@@ -8,7 +8,7 @@ from fnn import sweep, tasks
 from fnn.rule import schedules
 from fnn.tasks import fashion_cnn, mnist_autoencoder, tabular
 
-pytestmark = pytest.mark.usefixtures("unchecked")
+pytestmark = pytest.mark.usefixtures("unchecked", "quickly_compiled")
 
 KEY = jax.random.key(0)
 

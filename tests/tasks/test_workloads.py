@@ -16,18 +16,10 @@ from fnn import data, sweep, tasks
 from fnn.base.errors import InputError
 from fnn.tasks import quadratic, sources
 
-pytestmark = pytest.mark.usefixtures("unchecked")
+pytestmark = pytest.mark.usefixtures("unchecked", "quickly_compiled")
 
 ROOT = Path(__file__).parents[2]
 NAMES = tasks.workloads()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quickly_compiled():
-    """Programs that are compiled in a third of the time, and slow."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @cache
