@@ -43,13 +43,15 @@ SIZES = {
 def workload(size: Size = "small") -> Workload:
     """784-128-64-32-12 and back at small: the published widths scaled down by 8, code and batch less so."""
     widths, batch, steps = sized(SIZES, size)
+    images = digits(size)
     task = supervised(
-        *(network(widths), pictures(digits(size)), cross_entropy),
+        *(network(widths), pictures(images), cross_entropy),
         batch=batch,
         prepare=rows,
         metrics={"error": squared_error},
         metrics_of=HELD_OUT,
         labels={"loss": Label("loss", "nats"), "error": Label("squared error", "1")},
+        about=images.about,
     )
     known = (
         "Ill-conditioned: at full size the squared error of a training image is 2.1 by SGD and 0.73 by Nesterov's "

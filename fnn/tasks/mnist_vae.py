@@ -39,12 +39,14 @@ SIZES = {"tiny": Scale(16, 2, 16, 40), "small": Scale(100, 8, 100, 300), "full":
 def workload(size: Size = "small") -> Workload:
     """100 hidden units and 8 latent variables at small, instead of 500 and 20."""
     hidden, latent, batch, steps = sized(SIZES, size)
+    images = digits(size)
     task = supervised(
-        *(autoencoder(hidden, latent), pictures(digits(size)), negative_elbo),
+        *(autoencoder(hidden, latent), pictures(images), negative_elbo),
         batch=batch,
         prepare=rows,
         metrics_of=HELD_OUT,
         labels={"loss": Label("negative ELBO", "nats")},
+        about=images.about,
     )
     known = (
         "A stochastic objective. On all of MNIST 500 hidden units and 20 latent variables come to an ELBO of about "

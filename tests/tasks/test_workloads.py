@@ -52,6 +52,8 @@ def test_rules_are_swept_and_everything_is_finite_and_labeled(name):
         if variable != "diverged_at":
             assert ds[variable].attrs["long_name"]
             assert ds[variable].attrs["units"] in ("1", "nats", "bits")
+    exact = ("quadratic", "deep_linear", "modular_addition", "pinn")
+    assert (name in exact) != ("checksum" in ds.attrs)
     assert "batch" in ds.attrs or isinstance(workload.task.draw, tasks.Everything)
 
 
