@@ -11,7 +11,13 @@ from fnn.base.errors import InputError, near, require
 
 def is_file(spec: str) -> bool:
     """Whether a name is the path of a Python file, `my_rule.py` or `my_rule.py:NAME`."""
-    return spec.partition(".py:")[0].removesuffix(".py") != spec
+    return spec.endswith(".py") or ".py:" in spec
+
+
+def parted(spec: str) -> tuple[str, str]:
+    """The path and the name of `PATH.py:NAME`; of `PATH.py` the name is ""."""
+    path, colon, name = spec.rpartition(".py:")
+    return (f"{path}.py", name) if colon else (spec, "")
 
 
 def module(path: str | Path) -> ModuleType:
@@ -30,9 +36,10 @@ def module(path: str | Path) -> ModuleType:
         sys.path.insert(0, str(file.parent))
     try:
         spec.loader.exec_module(found)
-    except InputError:
-        raise
-    except Exception as error:
+    except BaseException as error:
+        del sys.modules[spec.name]  # a part of a module would be taken for the whole
+        if isinstance(error, InputError) or not isinstance(error, Exception):
+            raise
         raise InputError(f"{file} cannot be imported: {type(error).__name__}: {error}") from error
     return found
 
@@ -44,18 +51,18 @@ def _name(file):
     return file.stem if same else f"{file.stem}_of_{file.resolve().parent.name}"
 
 
-def defined(spec: str, kind: type | tuple[type, ...], what: str) -> Any:
-    """What `PATH.py:NAME` defines; of `PATH.py` what is named like the file, else the only one of this kind.
+def defined(home: ModuleType, name: str, kind: type | tuple[type, ...], what: str) -> Any:
+    """What the module of a file defines under a name; without one what is called like the file, else the only one of
+    this kind.
 
     what: its noun, for messages. Raises `InputError` where the file has none, or several without a name.
     """
-    path, _, name = spec.partition(".py:")
-    path = f"{path.removesuffix('.py')}.py"
-    found = {one: value for one, value in vars(module(path)).items() if isinstance(value, kind)}
-    name = name or Path(path).stem
+    file = home.__file__ or ""
+    found = {one: value for one, value in vars(home).items() if isinstance(value, kind)}
+    require(not name or name in found, f"{file} has no {what} {name!r}; {near(name, list(found))}.")
+    name = name or Path(file).stem
     if name in found:
         return found[name]
-    require(":" not in spec[len(path) :], f"{path} has no {what} {name!r}; {near(name, list(found))}.")
-    require(len(found) > 0, f"{path} defines no {what}.")
-    require(len(found) == 1, f"{path} defines several: name one of {', '.join(found)}, as {path}:NAME.")
+    require(len(found) > 0, f"{file} defines no {what}.")
+    require(len(found) == 1, f"{file} defines several: name one of {', '.join(found)}, as {file}:NAME.")
     return next(iter(found.values()))

@@ -139,8 +139,8 @@ def load(name: str = "auto", data_dir: str | os.PathLike[str] | None = None) -> 
         return EMBEDDED[name]()
     wanted = "mnist" if name == "auto" else name
     if named is not None:
-        embedded = "; mnist_5k is the 5,000 embedded digits, which need none" if name == "auto" else ""
-        return _from_named(wanted, *named, embedded)
+        otherwise = "; mnist_5k is the 5,000 embedded digits, which need none" if name == "auto" else ""
+        return _from_named(wanted, *named, otherwise)
     found, searched = _search(wanted)
     if found is None and name == "auto":
         return _mnist_5k()

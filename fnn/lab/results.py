@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import h5netcdf
-import pandas as pd
 import xarray as xr
 from xarray.backends import H5NetCDFStore
 
@@ -64,10 +63,7 @@ def save_findings(
     tables: Mapping[str, Any],
     pages: Mapping[str, str],
 ) -> list[Path]:
-    """Write figures, answers, tables, pages (NAME.md) and, last, the verdicts; returns the paths.
-
-    A table is NAME.csv where it is a pandas `DataFrame`, else NAME.json.
-    """
+    """Write figures, answers, tables (NAME.json), pages (NAME.md) and, last, the verdicts; returns the paths."""
     for named, what in ((figures, "Figures"), (tables, "Tables"), (pages, "Pages")):
         sound = isinstance(named, Mapping) and all(isinstance(name, str) for name in named)
         require(sound, f"{what} are saved by their names, not as {named!r:.60}.")
@@ -85,11 +81,7 @@ def save_findings(
             figure.savefig(drawn, format=suffix, dpi=160)
             files[f"{name}.{suffix}"] = drawn.getvalue()
         figure.set_layout_engine("none")  # the layout takes half of the time, and is the same for both files
-    for name, table in tables.items():
-        if isinstance(table, pd.DataFrame):
-            files[f"{name}.csv"] = table.to_csv(index=False).encode()
-        else:
-            files[f"{name}.json"] = store.json_bytes(table)
+    files |= {f"{name}.json": store.json_bytes(rows) for name, rows in tables.items()}
     files |= {f"{name}.md": page.encode() for name, page in pages.items()}
     files |= {"answers.json": store.json_bytes([dataclasses.asdict(a) for a in answers])} if answers else {}
     return store.publish(folder, files | {"verdicts.json": store.json_bytes([dataclasses.asdict(v) for v in verdicts])})

@@ -108,6 +108,14 @@ def accuracy(
     return jnp.where(_known(classes, logits.shape[-1]), right, jnp.nan).mean()
 
 
+def error(
+    logits: Float[Array, "batch classes"],
+    targets: Int[Array, " batch"] | Float[Array, "batch classes"],
+) -> Float[Array, ""]:
+    """1 − `accuracy`: a metric of which the lower is the better."""
+    return 1 - accuracy(logits, targets)
+
+
 def _check_targets(logits, targets):
     """Raise `InputError` unless the targets are class indices or rows of probabilities for these logits."""
     require(logits.ndim == 2, f"Logits are of shape [batch, classes], not {logits.shape}.")

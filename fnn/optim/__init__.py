@@ -48,16 +48,23 @@ def rule(spec: str) -> Rule:
 
     Raises `InputError` for a name, a dialect or a file that is not there.
     """
+    return _found(spec)[0]
+
+
+def _found(spec):
+    """A rule, and the module of its file."""
     require(isinstance(spec, str), f"An optimizer is named by text, 'adam' or 'adam:book', not by {spec!r}.")
     if modules.is_file(spec):
-        return modules.defined(spec, Rule, "rule")
+        path, name = modules.parted(spec)
+        home = modules.module(path)
+        return modules.defined(home, name, Rule, "rule"), home
     name, _, dialect = spec.partition(":")
-    spoken = dialects(name)
+    spoken, home = dialects(name), import_module(f"{__name__}.{name}")
     if not dialect:
-        return getattr(import_module(f"{__name__}.{name}"), name)
+        return getattr(home, name), home
     if dialect not in spoken:
         raise InputError(f"{name} has no dialect {dialect!r}; it has {', '.join(spoken) or 'its own form only'}.")
-    return spoken[dialect]
+    return spoken[dialect], home
 
 
 def rules() -> dict[str, Rule]:
@@ -72,7 +79,7 @@ def space(spec: str) -> dict[str, tuple[float, float] | list[float]]:
     That is the `SPACE` of its file; without one the learning rate from 10^−`AROUND` to 10^`AROUND` times its default,
     and of a rule without a learning rate nothing. Raises `InputError` where the file's is none.
     """
-    hyper, declared = rule(spec).hyper, _declared(spec, "SPACE")
+    hyper, declared = _declared(spec, "SPACE")
     if declared is None:
         path = lr_path(hyper)
         default = 0.0 if path is None else float(get(hyper, path))
@@ -93,7 +100,7 @@ def schedule(spec: str) -> dict[str, Shape]:
     That is the `SCHEDULE` of its file, `{}` for none; without one the learning rate rises in the first `WARMUP` of a
     run and falls as a cosine. Raises `InputError` where the file's is none.
     """
-    hyper, declared = rule(spec).hyper, _declared(spec, "SCHEDULE")
+    hyper, declared = _declared(spec, "SCHEDULE")
     if declared is None:
         path = lr_path(hyper)
         return {} if path is None else {path: warmup(WARMUP, cosine())}
@@ -103,7 +110,6 @@ def schedule(spec: str) -> dict[str, Shape]:
 
 
 def _declared(spec, what):
-    """What the file of a rule declares under a name; None where it does not."""
-    file = f"{spec.partition('.py')[0]}.py" if modules.is_file(spec) else ""
-    home = modules.module(file) if file else import_module(f"{__name__}.{spec.partition(':')[0]}")
-    return getattr(home, what, None)
+    """The default hyperparameters of a rule, and what its file declares under a name; None where it does not."""
+    found, home = _found(spec)
+    return found.hyper, getattr(home, what, None)

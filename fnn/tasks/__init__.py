@@ -77,8 +77,8 @@ def workload(spec: str | Path, size: Size = "small") -> Workload:
 
 
 def _of_file(spec, size) -> Workload:
-    path, _, name = spec.partition(".py:")
-    path, name = f"{path.removesuffix('.py')}.py", name or "workload"
+    path, name = modules.parted(spec)
+    name = name or "workload"
     make: Any = getattr(modules.module(path), name, None)
     require(callable(make), f"{path} has no function {name}(size) that returns a fnn.tasks.Workload.")
     found = make(size)

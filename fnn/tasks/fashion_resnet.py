@@ -10,12 +10,8 @@ from fnn.nn.activations import elementwise, relu
 from fnn.nn.contract import Layer, residual, serial
 from fnn.nn.convolution import convolution, global_average
 from fnn.nn.dense import affine
-from fnn.nn.losses import accuracy
 from fnn.nn.normalization import batch_norm
-from fnn.tasks.classification import classification
-from fnn.tasks.fashion_cnn import halved
-from fnn.tasks.sources import HELD_OUT, clothes
-from fnn.tasks.splits import images
+from fnn.tasks.fashion_cnn import on_clothes
 from fnn.tasks.workload import Size, Workload, sized
 
 
@@ -39,13 +35,7 @@ SIZES = {
 def workload(size: Size = "small") -> Workload:
     """Two stages of 8 and 16 channels with a block each at small, on images of half the side."""
     channels, blocks, smaller, batch, steps = sized(SIZES, size)
-    task = classification(
-        *(network(channels, blocks), clothes(size), batch),
-        prepare=halved if smaller else images,
-        metrics={"error": lambda logits, y: 1 - accuracy(logits, y)},
-        metrics_of=HELD_OUT,
-        block=50,
-    )
+    task = on_clothes(network(channels, blocks), size, batch, smaller)
     known = (
         "Batch normalization makes the scale of the weights before it act on the learning rate alone (van Laarhoven "
         "2017, arXiv:1706.05350). Residual networks err on about 5 % of Fashion-MNIST (Xiao et al. 2017, its list)."

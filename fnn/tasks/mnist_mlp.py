@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from fnn.nn.losses import accuracy
+from fnn.nn.losses import error
 from fnn.nn.models import multilayer
 from fnn.tasks.classification import classification
 from fnn.tasks.sources import HELD_OUT, digits
@@ -29,7 +29,7 @@ def workload(size: Size = "small") -> Workload:
     hidden, batch, steps = sized(SIZES, size)
     task = classification(
         *(multilayer(hidden, 10), digits(size), batch),
-        metrics={"error": lambda logits, y: 1 - accuracy(logits, y)},
+        metrics={"error": error},
         metrics_of=HELD_OUT,
     )
     known = (

@@ -16,7 +16,7 @@ from fnn.nn.contract import Layer, serial
 from fnn.nn.dense import affine
 from fnn.nn.embedding import embedding
 from fnn.nn.init import normal
-from fnn.nn.losses import accuracy, softmax_cross_entropy
+from fnn.nn.losses import error, softmax_cross_entropy
 from fnn.tasks.contract import Label
 from fnn.tasks.drawing import Everything
 from fnn.tasks.sources import HELD_OUT
@@ -45,7 +45,7 @@ def workload(size: Size = "small") -> Workload:
     task = supervised(
         *(network(p, hidden), pairs(p), softmax_cross_entropy),
         batch=Everything(),
-        metrics={"error": lambda logits, y: 1 - accuracy(logits, y)},
+        metrics={"error": error},
         metrics_of=HELD_OUT,
         labels={"loss": Label("loss", "nats")},
         about={"modulus": p},

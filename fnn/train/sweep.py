@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -92,14 +92,8 @@ def sweep(
     none), and as attributes those of the task, steps, seconds, and `provenance` (JSON). Raises `InputError` for invalid
     arguments, hyperparameters out of range and data that do not fit, before anything is computed.
     """
-    work = _work(
-        *(task, rules, over, seeds, steps, evaluate, networks),
-        schedule=schedule,
-        loss_after=loss_after,
-        observe=observe,
-        observe_at=observe_at,
-        stopping=stopping,
-    )
+    how = _Training(schedule, loss_after, observe, observe_at, stopping)
+    work = _work(task, rules, over, seeds, steps, evaluate, networks, how)
     folder = None if keep is None else store.as_folder(keep)
     require(log is None or callable(log), f"A log is a function of a row, not {log!r:.80}.")
     require(log is None or not isinstance(task, Trial), "A Trial has no evaluations to log.")
@@ -134,14 +128,8 @@ def stream(
     Arguments: see `sweep`.
     """
     require(not isinstance(task, Trial), "A Trial has no steps to stream: use sweep.")
-    work = _work(
-        *(task, rules, over, seeds, steps, evaluate, False),
-        schedule=schedule,
-        loss_after=loss_after,
-        observe=observe,
-        observe_at=observe_at,
-        stopping=stopping,
-    )
+    how = _Training(schedule, loss_after, observe, observe_at, stopping)
+    work = _work(task, rules, over, seeds, steps, evaluate, False, how)
     work = blocks.cut(work, blocks.Size(max(1, work.settings), work.seeds), None)
     return _parts(work, None if keep is None else store.as_folder(keep))
 
@@ -156,22 +144,31 @@ def _parts(work, folder):
         yield ds
 
 
-def _work(task, rules, over, seeds, steps, evaluate, networks, **options) -> Work:
-    """The programs, settings and labels of a sweep, checked. options: those that only training has."""
+class _Training(NamedTuple):
+    """The arguments of `sweep` that only training has."""
+
+    schedule: Any
+    loss_after: Any
+    observe: Any
+    observe_at: Any
+    stopping: Any
+
+
+def _work(task, rules, over, seeds, steps, evaluate, networks, how: _Training) -> Work:
+    """The programs, settings and labels of a sweep, checked."""
     keys, numbers = _keys(seeds)
-    if isinstance(task, Trial):
-        given = {"rules": rules, "steps": steps, "evaluate": evaluate, "networks": networks or None, **options}
-        given["loss_after"] = options["loss_after"] or None
-        extra = [name for name, value in given.items() if value is not None]
-        require(not extra, f"A Trial is measured without {', '.join(extra)}.")
-        return _measuring(task, axes(over, ()), keys, numbers)
-    return _learning(task, rules, over, keys, numbers, steps, evaluate, networks, **options)
+    if not isinstance(task, Trial):
+        return _learning(task, rules, over, keys, numbers, steps, evaluate, networks, how)
+    given = {"rules": rules, "steps": steps, "evaluate": evaluate, "networks": networks or None, **how._asdict()}
+    given["loss_after"] = how.loss_after or None
+    extra = [name for name, value in given.items() if value is not None]
+    require(not extra, f"A Trial is measured without {', '.join(extra)}.")
+    return _measuring(task, axes(over, ()), keys, numbers)
 
 
-def _learning(
-    task, rules, over, keys, numbers, steps, evaluate, networks, *, schedule, loss_after, observe, observe_at, stopping
-) -> Work:
+def _learning(task, rules, over, keys, numbers, steps, evaluate, networks, how: _Training) -> Work:
     """The work of training: a program for each task and rule."""
+    schedule, loss_after, observe, observe_at, stopping = how
     tasks, rules = _tasks(task), _rules(rules)
     if not whole(steps, 1):
         raise InputError(f"A sweep trains for 1 step or more: steps=1000, not {steps!r}.")

@@ -17,19 +17,34 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+def number(spec):
+    """The number that a file defines."""
+    path, name = modules.parted(spec)
+    return modules.defined(modules.module(path), name, float, "number")
+
+
 def test_a_file_is_known_by_its_ending():
     assert modules.is_file("a/my_rule.py")
     assert modules.is_file("my_rule.py:NAME")
     assert not modules.is_file("adam")
     assert not modules.is_file("adam:book")
+    assert modules.parted("my.python/my_rule.py") == ("my.python/my_rule.py", "")
+    assert modules.parted("my.python/my_rule.py:NAME") == ("my.python/my_rule.py", "NAME")
+
+
+def test_a_file_that_fails_leaves_no_module(folder):
+    (folder / "half.py").write_text("first = 1\n1 / 0\n")
+    with pytest.raises(InputError):
+        modules.module(folder / "half.py")
+    assert "half" not in sys.modules
 
 
 def test_what_is_named_like_the_file_or_alone_or_by_name(folder):
     (folder / "mine.py").write_text("other = 1.5\nmine = 2.5\n")
     (folder / "alone.py").write_text("text = 'a'\nit = 3.5\n")
-    assert modules.defined(f"{folder}/mine.py", float, "number") == 2.5
-    assert modules.defined(f"{folder}/mine.py:other", float, "number") == 1.5
-    assert modules.defined(f"{folder}/alone.py", float, "number") == 3.5
+    assert number(f"{folder}/mine.py") == 2.5
+    assert number(f"{folder}/mine.py:other") == 1.5
+    assert number(f"{folder}/alone.py") == 3.5
 
 
 @pytest.mark.parametrize(
@@ -46,7 +61,7 @@ def test_what_is_named_like_the_file_or_alone_or_by_name(folder):
 def test_what_is_not_there_is_a_sentence(folder, text, spec, sentence):
     (folder / "mine.py").write_text(text)
     with pytest.raises(InputError, match=sentence):
-        modules.defined(f"{folder}/{spec}", float, "number")
+        number(f"{folder}/{spec}")
 
 
 def test_a_file_may_import_its_neighbors_and_have_the_name_of_a_known_module(folder):

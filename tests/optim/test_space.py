@@ -1,6 +1,8 @@
 """Search spaces and schedules that rules declare, the defaults of those that do not, and rules of files."""
 
+import builtins
 import sys
+from pathlib import Path
 
 import jax.numpy as jnp
 import pytest
@@ -53,6 +55,13 @@ def test_every_rule_has_a_space_around_its_defaults_and_a_schedule_of_what_it_ha
         assert 0 <= float(shape(progress(jnp.asarray(3), 100))) <= 1
 
 
+def test_a_dialect_has_what_its_file_declares():
+    """The file's space may lie elsewhere than a dialect's default: torch's lr of SGD is a tenth of ours."""
+    for spec, rule in optim.rules().items():
+        for name in (*optim.space(spec), *optim.schedule(spec)):
+            get(rule.hyper, name)
+
+
 def test_without_a_declaration_it_is_the_learning_rate(written):
     file = written()
     assert optim.space(file) == {"lr": (pytest.approx(0.01 / 10**1.5), pytest.approx(0.01 * 10**1.5))}
@@ -66,6 +75,16 @@ def test_a_file_declares_its_own(written):
     assert optim.space(file) == {"lr": [0.1, 0.2]}
     assert optim.schedule(file) == {}
     assert optim.rule(file).hyper.lr == optim.rule(f"{file}:descent").hyper.lr == 0.01
+
+
+def test_a_file_is_executed_once_whatever_its_folder_is_called(written, tmp_path):
+    folder = tmp_path / "my.python"
+    folder.mkdir()
+    counting = "import builtins\nbuiltins.executed = getattr(builtins, 'executed', 0) + 1\nSPACE = {'lr': [1.0]}"
+    file = Path(written(counting)).rename(folder / "descent.py")
+    assert optim.space(str(file)) == {"lr": [1.0]}
+    assert builtins.executed == 1
+    del builtins.executed
 
 
 @pytest.mark.parametrize(

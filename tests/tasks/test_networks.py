@@ -18,13 +18,13 @@ def start(name):
     task = tasks.workload(name, "tiny").task
 
     @jax.jit
-    def begun(data):
+    def at_start(data):
         params, stats = task.init(task.hyper, KEY, data)
         indices = task.draw(KEY, data, 0)
         batch = task.batch(data, indices)
         return params, stats, batch, task.loss(task.hyper, params, stats, batch, KEY, True)[0], indices
 
-    return task, jax.tree.map(np.asarray, begun(task.data))
+    return task, jax.tree.map(np.asarray, at_start(task.data))
 
 
 def sigmoid(z):
