@@ -371,13 +371,6 @@ def panels(ds: xr.Dataset, height: float, columns: int = 1):
     return fig, axes
 
 
-def one_legend(fig: Figure, axes, columns: int = 4) -> None:
-    """One legend for panels that all have the same curves, above them."""
-    lines = {line.get_label(): line for ax in axes.flat for line in ax.get_lines()}
-    shown = {name: line for name, line in lines.items() if not str(name).startswith("_")}
-    fig.legend(shown.values(), shown.keys(), loc="outside upper center", ncols=columns, frameon=False)
-
-
 def spreads(ds: xr.Dataset) -> Figure:
     """The largest difference between two units of a layer against updates, on a log axis."""
     fig, axes = panels(ds, 4.8)
@@ -402,7 +395,7 @@ def spreads(ds: xr.Dataset) -> Figure:
     for ax in axes.flat:
         ax.set_ylim(low / 10, high)
     axes[0, 0].set_ylabel("largest difference between two units of a layer")
-    one_legend(fig, axes, 3)
+    plotting.legend(fig, 3, of=axes.flat[0])
     plotting.caption(fig, about(ds, "geometric mean with its 95 % interval"))
     return fig
 
@@ -423,11 +416,12 @@ def losses(ds: xr.Dataset) -> Figure:
             )
         for name in ds.equal.values:
             mean, _, _ = plotting.band(plotting.smooth(one.narrow_loss.sel(equal=name).values, window))
-            ax.plot(ds.step, mean, color="black", linestyle=(0, (1, 3)), linewidth=1.6, label="its twin of width 1")
+            label = "its twin of width 1" if name == ds.equal.values[-1] else None  # once for all of them
+            ax.plot(ds.step, mean, color="black", linestyle=(0, (1, 3)), linewidth=1.6, label=label)
         ax.axhline(math.log(CLASSES), color="0.35", linestyle="--", linewidth=0.8, label="guessing, ln 10")
         ax.set(title=TITLES[activation], xlabel="updates", ylim=(0, 3), xlim=(0, ds.sizes["step"]))
     axes[0, 0].set_ylabel("training loss (nats)")
-    one_legend(fig, axes, 3)
+    plotting.legend(fig, 3, of=axes.flat[0])
     plotting.caption(fig, about(ds, "mean with its 95 % interval", f"smoothed over {window} updates"))
     return fig
 
@@ -453,7 +447,7 @@ def ranks(ds: xr.Dataset, what: str, y: str) -> Figure:
         row[0].set_ylabel(y)
     for ax in axes[-1]:
         ax.set_xlabel("updates")
-    one_legend(fig, axes)
+    plotting.legend(fig, of=axes.flat[0])
     plotting.caption(fig, about(ds, "mean with its 95 % interval", "a matrix of zeros has rank 0 and no stable rank"))
     return fig
 

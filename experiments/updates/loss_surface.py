@@ -205,7 +205,7 @@ def shares(ds: xr.Dataset) -> Figure:
     degrees = np.linspace(0.5, 89.5, 179)
     compare(right, degrees, astray_share(degrees, ds), ds.angle.values)
     right.set(xlabel="θ (degrees)", title="−∇f is more than θ off the minimum", ylim=(0, 102))
-    fig.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
+    plotting.legend(fig, 2, of=left)
     points = "every seed a random point of the window"
     plotting.caption(fig, figures.caption(ds, points, "bars: exact 95 % intervals", paired=False))
     return fig

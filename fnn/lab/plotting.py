@@ -16,8 +16,6 @@ from fnn.base import statistics
 from fnn.base.errors import require, whole
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-LETTER, HANDLE = 0.08, 0.67
-"""Inches that a letter of a legend takes on average, and a handle with the space around it."""
 MARKERS = ("o", "x", "s", "D", "^", "v", "*", "P")
 
 
@@ -46,17 +44,12 @@ def legend(figure: Figure, columns: int = 4, title: str | None = None, of: Axes 
     title: of a figure of panels; above the entries, since a `suptitle` would overlap them.
     """
     entries = of.get_legend_handles_labels() if of else ()
-    labels = [label for ax in ([of] if of else figure.axes) for label in ax.get_legend_handles_labels()[1]]
-    fitting = [n for n in range(1, columns + 1) if _width(labels, n) <= figure.get_figwidth()]
-    options = {"ncols": max(fitting, default=1), "frameon": False, "title": title, "title_fontsize": "large"}
-    figure.legend(*entries, loc="outside upper center", **options)
-
-
-def _width(labels, columns):
-    """The approximate width in inches of a legend with these labels, which fill one column after the other."""
-    rows = -(-len(labels) // columns)
-    widest = [max(map(len, labels[at : at + rows])) for at in range(0, len(labels), max(rows, 1))]
-    return LETTER * sum(widest) + HANDLE * len(widest)
+    options = {"frameon": False, "title": title, "title_fontsize": "large"}
+    for n in range(columns, 0, -1):
+        drawn = figure.legend(*entries, loc="outside upper center", ncols=n, **options)
+        if n == 1 or drawn.get_window_extent().width <= figure.bbox.width:
+            break
+        drawn.remove()
 
 
 def caption(figure: Figure, text: str) -> None:
