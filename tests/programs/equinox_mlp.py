@@ -16,8 +16,8 @@ class Network(eqx.Module):
         self.first, self.last = eqx.nn.Linear(784, 64, key=one), eqx.nn.Linear(64, 10, key=two)
         self.drop = eqx.nn.Dropout(0.3)
 
-    def __call__(self, x, key=None, inference=False):
-        return self.last(self.drop(jax.nn.relu(self.first(x)), key=key, inference=inference))
+    def __call__(self, x, key=None):
+        return self.last(self.drop(jax.nn.relu(self.first(x)), key=key))
 
 
 task = tasks.classification(nn.from_equinox(Network), data.load("mnist_5k"), batch=64)
